@@ -1,0 +1,46 @@
+// Gradients of the element-wise functions of unary.wgsl: dx[i] = dy[i] f'(s[i]), where s is the input of f or its
+// output, whichever the derivative is simpler in (`Unary::saves` in ops/unary.rs says which).
+//
+// One invocation handles PER elements, WG apart, so that neighbours touch neighbours. Memory bound.
+//
+//   s f32, operand x of the walk     dy f32, operand y of the walk     dx [count] f32, contiguous
+//   OP: the function    WG: invocations a workgroup    PER: elements an invocation (prepended by ops/unary.rs)
+
+#import shared/grid.wgsl
+#import shared/strided.wgsl
+#import shared/functions.wgsl
+
+struct Params { walk: Walk, count: u32 }
+
+@group(0) @binding(0) var<storage, read> s: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn gradient(s: f32, dy: f32) -> f32 {
+    switch OP {
+        case 0u: { return -dy; }
+        case 1u: { return dy * s; }                          // exp: s = y
+        case 2u: { return dy / s; }                          // log: s = x
+        case 3u: { return dy / (2.0 * s); }                  // sqrt: s = y
+        case 4u: { return -dy * s * s; }                     // recip: s = y
+        case 5u: { return select(select(dy, -dy, s < 0.0), 0.0, s == 0.0); } // abs: s = x
+        case 6u: { return select(0.0, dy, s > 0.0 || is_nan(s)); } // relu: s = y
+        case 7u: { return dy * s * (1.0 - s); }              // sigmoid: s = y
+        case 8u: { return dy * (1.0 - s) * (1.0 + s); }      // tanh: s = y
+        case 9u: { return dy * gelu_slope(s); }              // gelu: s = x
+        default: { return dy * 2.0 * s; }                    // square: s = x
+    }
+}
+
+@compute @workgroup_size(WG)
+fn unary_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+              @builtin(local_invocation_index) lane: u32) {
+    let first = folded(group, groups) * WG * PER + lane;
+    for (var j = 0u; j < PER; j++) {
+        let i = first + j * WG;
+        if (i >= p.count) { return; }
+        let at = positions(i);
+        dx[i] = gradient(s[at.x], dy[at.y]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Reverse-mode differentiation: nodes, the walk, gradients.
+
+use crate::op::{Meta, Saved};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a differentiable tensor carries: its identity, and the node that made it unless it is a leaf.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    id: u64,
+    node: Option<Arc<Node>>,
+}
+
+/// The gradients with regard to the inputs, from what was saved, the output's gradient, and which are wanted.
+pub(crate) type Backward = dyn Fn(&Saved, &Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
+
+/// One application of an op, or one view.
+pub(crate) struct Node {
+    backward: Box<Backward>,
+    inputs: Vec<Option<Edge>>,
+    /// Taken by the walk, so that a buffer is freed as soon as its gradient is done.
+    saved: Mutex<Option<Saved>>,
+}
+
+impl Node {
+    pub(crate) fn new(backward: Box<Backward>, inputs: Vec<Option<Edge>>, saved: Saved) -> Node {
+        Node { backward, inputs, saved: Mutex::new(Some(saved)) }
+    }
+
+    /// The node of a view of a tensor with `meta`, whose gradient `undo` turns back.
+    pub(crate) fn view(
+        input: Edge,
+        meta: Meta,
+        undo: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Node {
+        let saved = Saved { inputs: Vec::new(), outputs: Vec::new(), metas: vec![meta] };
+        Node::new(Box::new(move |_, grad, _| Ok(vec![Some(undo(grad)?)])), vec![Some(input)], saved)
+    }
+}
+
+impl Drop for Node {
+    /// Frees the graph below without recursion: a chain of a hundred thousand nodes must not overflow the stack.
+    fn drop(&mut self) {
+        let below = |node: &mut Node| {
+            node.inputs.drain(..).flatten().filter_map(|edge| edge.node).collect::<Vec<_>>()
+        };
+        let mut stack = below(self);
+        while let Some(node) = stack.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                stack.extend(below(&mut node));
+            }
+        }
+    }
+}
+
+/// Ids grow in the order of creation, so that a node's id is above those of all it depends on.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Edge {
+    pub(crate) fn leaf() -> Edge {
+        Edge { id: next_id(), node: None }
+    }
+
+    pub(crate) fn of(node: Node) -> Edge {
+        Edge { id: next_id(), node: Some(Arc::new(node)) }
+    }
+
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.node.is_none()
+    }
+}
+
+/// The edge to a tensor, if it is differentiable and recording is on.
+pub(crate) fn edge(tensor: &Tensor) -> Option<Edge> {
+    if is_recording() { tensor.edge().cloned() } else { None }
+}
+
+thread_local! {
+    static RECORDING: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether ops on this thread are recorded for [`Tensor::backward`].
+pub fn is_recording() -> bool {
+    RECORDING.get()
+}
+
+/// Runs `work` without recording on this thread: for inference, and for updates of parameters.
+pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            RECORDING.set(self.0);
+        }
+    }
+    let _restore = Restore(RECORDING.replace(false));
+    work()
+}
+
+/// The gradients of one or more backward passes, by the leaf they belong to.
+#[derive(Default, Clone)]
+pub struct Gradients {
+    by_leaf: HashMap<u64, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient with regard to a leaf; `None` where it played no part.
+    pub fn get(&self, leaf: &Tensor) -> Option<&Tensor> {
+        self.by_leaf.get(&leaf.edge()?.id)
+    }
+
+    /// Adds another pass's gradients to these: gradient accumulation over several batches.
+    ///
+    /// # Errors
+    /// The device fails. Then both may be added in part.
+    pub fn accumulate(&mut self, other: Gradients) -> Result<()> {
+        no_grad(|| other.by_leaf.into_iter().try_for_each(|(id, grad)| add_to(&mut self.by_leaf, id, grad)))
+    }
+
+    /// Multiplies every gradient by `factor`.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn scale(&mut self, factor: f32) -> Result<()> {
+        no_grad(|| {
+            for grad in self.by_leaf.values_mut() {
+                *grad = grad.mul_scalar(factor)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All gradients, in the order in which their leaves were made.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        let mut ids: Vec<_> = self.by_leaf.keys().collect();
+        ids.sort();
+        ids.into_iter().filter_map(|id| self.by_leaf.get(id))
+    }
+
+    /// Replaces every gradient by `change` of it.
+    pub(crate) fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        no_grad(|| {
+            for grad in self.by_leaf.values_mut() {
+                *grad = change(grad)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn add_to(sums: &mut HashMap<u64, Tensor>, id: u64, grad: Tensor) -> Result<()> {
+    let sum = match sums.remove(&id) {
+        None => grad,
+        Some(sum) => sum.add(&grad)?,
+    };
+    sums.insert(id, sum);
+    Ok(())
+}
+
+impl Tensor {
+    /// The gradients of this scalar with regard to every leaf that it was computed from. Frees the graph as it
+    /// walks: a second call on the same graph is an error.
+    ///
+    /// # Errors
+    /// Not one element, nothing differentiable, a graph already walked, or the device fails.
+    pub fn backward(&self) -> Result<Gradients> {
+        if self.numel() != 1 {
+            let message = format!("a tensor of shape {} has no one gradient; sum it first", self.shape());
+            return Err(Error::Autograd { message });
+        }
+        self.backward_from(&Tensor::full(self.shape(), 1.0, self.device())?)
+    }
+
+    /// As [`Tensor::backward`] for a tensor of any shape, starting from the gradient `grad` of the same shape.
+    ///
+    /// # Errors
+    /// As [`Tensor::backward`], or `grad` has another shape.
+    pub fn backward_from(&self, grad: &Tensor) -> Result<Gradients> {
+        if grad.shape() != self.shape() {
+            let message =
+                format!("a gradient of shape {} for a tensor of shape {}", grad.shape(), self.shape());
+            return Err(Error::Autograd { message });
+        }
+        let Some(root) = self.edge() else {
+            let message = "the tensor depends on nothing that requires a gradient".to_string();
+            return Err(Error::Autograd { message });
+        };
+        no_grad(|| walk(root, grad.detach()))
+    }
+}
+
+/// Visits nodes from the newest to the oldest, which is a topological order.
+fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
+    let mut gradients = Gradients::default();
+    let mut sums = HashMap::from([(root.id, grad)]);
+    let mut open = BTreeMap::from([(root.id, root.node.clone())]);
+    while let Some((id, node)) = open.pop_last() {
+        let Some(grad) = sums.remove(&id) else { continue };
+        let Some(node) = node else {
+            gradients.by_leaf.insert(id, grad);
+            continue;
+        };
+        let saved = node.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(saved) = saved else {
+            let message = "the graph was walked before, and freed; compute the loss anew".to_string();
+            return Err(Error::Autograd { message });
+        };
+        let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+        let grads = (node.backward)(&saved, &grad, &needs)?;
+        drop(grad);
+        for (at, (edge, grad)) in node.inputs.iter().zip(grads).enumerate() {
+            let (Some(edge), Some(grad)) = (edge, grad) else { continue };
+            // The one place where a gradient is summed back over the axes that its input was broadcast along.
+            let grad = grad.sum_to(saved.shape(at))?;
+            add_to(&mut sums, edge.id, grad)?;
+            open.insert(edge.id, edge.node.clone());
+        }
+    }
+    Ok(gradients)
+}

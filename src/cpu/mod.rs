@@ -1,0 +1,89 @@
+//! The CPU device: its memory, and what the CPU twins share.
+
+mod gemm;
+pub(crate) mod walk;
+
+pub(crate) use gemm::{Matrix, gemm};
+
+use crate::pool::{MemoryUse, Pool, Taken};
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The CPU: memory under a budget, and a count of the twins run. Work goes to rayon's global thread pool.
+#[derive(Debug)]
+pub struct CpuDevice {
+    pool: Pool<Vec<f32>>,
+    ops: AtomicU64,
+}
+
+/// Words of host memory, given back to the pool when dropped. Class ids are kept as their bits.
+#[derive(Debug)]
+pub struct CpuBuffer {
+    pub(crate) words: Vec<f32>,
+    class: u64,
+    device: Arc<CpuDevice>,
+}
+
+impl CpuDevice {
+    pub(crate) fn new(budget: u64) -> CpuDevice {
+        CpuDevice { pool: Pool::new(budget), ops: AtomicU64::new(0) }
+    }
+
+    /// The bytes that its pool holds.
+    pub fn memory(&self) -> MemoryUse {
+        self.pool.memory()
+    }
+
+    /// Frees the buffers kept for reuse.
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+
+    /// How many CPU twins have run.
+    pub fn ops_run(&self) -> u64 {
+        self.ops.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_op(&self) {
+        self.ops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Memory for `words` words, with stale content.
+    ///
+    /// # Errors
+    /// Over the budget, or the machine is out of memory.
+    pub(crate) fn allocate(self: &Arc<CpuDevice>, words: usize) -> Result<CpuBuffer> {
+        let bytes = words as u64 * 4;
+        let class = Pool::<Vec<f32>>::class(bytes);
+        let words = match self.pool.take(class, "cpu")? {
+            Taken::Reused(words) => words,
+            Taken::Create(class) => {
+                let len = (class / 4) as usize;
+                let mut fresh = Vec::new();
+                if fresh.try_reserve_exact(len).is_err() {
+                    self.pool.forget(class);
+                    return Err(Error::OutOfMemory {
+                        device: "cpu".to_string(),
+                        requested: class,
+                        in_use: self.pool.memory().in_use,
+                        budget: self.pool.budget(),
+                    });
+                }
+                fresh.resize(len, 0.0);
+                fresh
+            }
+        };
+        let mut buffer = CpuBuffer { words, class, device: self.clone() };
+        if cfg!(debug_assertions) {
+            buffer.words.fill(f32::NAN); // an output that a twin leaves unwritten shows in tests
+        }
+        Ok(buffer)
+    }
+}
+
+impl Drop for CpuBuffer {
+    fn drop(&mut self) {
+        self.device.pool.give(self.class, std::mem::take(&mut self.words));
+    }
+}

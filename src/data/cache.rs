@@ -1,0 +1,205 @@
+//! Data sets unpacked to the user's cache, for parsers that want plain files on disk.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::idx::{encode_idx, parse_idx};
+use super::mnist::{IDX_FILES, Named, Split, load_idx, splits};
+use crate::error::{Error, Result};
+
+/// Where gristmill keeps what it can make again: the folder `gristmill` in the user's cache directory.
+///
+/// That is `$XDG_CACHE_HOME`, else `$HOME/.cache`; on Windows `%LOCALAPPDATA%`; the system's directory for
+/// temporary files where none of these is an absolute path. The folder may not exist yet.
+pub fn cache_dir() -> PathBuf {
+    cache_dir_from(|name| std::env::var_os(name)).unwrap_or_else(std::env::temp_dir).join("gristmill")
+}
+
+fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // The XDG specification has relative paths ignored.
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if cfg!(windows) {
+        return absolute("LOCALAPPDATA");
+    }
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
+}
+
+/// Checks the data set in the directory `source` as [`load_idx`] does and puts its four files, unpacked and
+/// under the names [`IDX_FILES`], into the directory `cache`, which it creates. Returns `cache`.
+///
+/// A file that is already there with the right contents is left alone; any other is replaced. Each file
+/// appears whole or not at all, also when the process is killed or two processes unpack at once. Use one
+/// `cache` per source.
+///
+/// # Errors
+/// Those of [`load_idx`], before anything is written; [`Error::File`] when the cache cannot be written.
+pub fn unpack_idx(source: impl AsRef<Path>, cache: impl AsRef<Path>) -> Result<PathBuf> {
+    store(load_idx(source)?, cache.as_ref())
+}
+
+/// [`unpack_idx`] from memory: the four files, plain or gzip, in the order of [`IDX_FILES`].
+///
+/// For data sets that a program embeds.
+///
+/// # Errors
+/// Those of [`unpack_idx`], with the name in [`IDX_FILES`] for the damaged one.
+pub fn unpack_idx_bytes(files: [&[u8]; 4], cache: impl AsRef<Path>) -> Result<PathBuf> {
+    let parse = |at: usize| {
+        let path = PathBuf::from(IDX_FILES[at]);
+        match parse_idx(files[at]) {
+            Ok(idx) => Ok(Named { path, idx }),
+            Err(message) => Err(Error::file(path, message)),
+        }
+    };
+    store(splits([parse(0)?, parse(1)?, parse(2)?, parse(3)?])?, cache.as_ref())
+}
+
+fn store((train, test): (Split, Split), cache: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(cache).map_err(|error| Error::file(cache, format!("cannot create: {error}")))?;
+    for (split, names) in [(train, &IDX_FILES[..2]), (test, &IDX_FILES[2..])] {
+        let images = encode_idx(&[split.len(), split.rows, split.cols], &split.images);
+        let labels = encode_idx(&[split.len()], &split.labels);
+        for (name, bytes) in names.iter().zip([images, labels]) {
+            let path = cache.join(name);
+            if !holds(&path, &bytes) {
+                replace(&path, &bytes)
+                    .map_err(|error| Error::file(path, format!("cannot write: {error}")))?;
+            }
+        }
+    }
+    Ok(cache.to_path_buf())
+}
+
+/// Whether the file at `path` is there and holds `bytes`.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64)
+        && fs::read(path).is_ok_and(|found| found == bytes)
+}
+
+/// Writes beside `path`, then renames: no reader ever sees half a file.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (temporary, mut file) = create_beside(path)?;
+    let written = file.write_all(bytes);
+    drop(file); // Windows renames closed files only.
+    written.and_then(|()| fs::rename(&temporary, path)).or_else(|error| {
+        let _ = fs::remove_file(&temporary);
+        // Another process may have put the same file there and hold it open.
+        if holds(path, bytes) { Ok(()) } else { Err(error) }
+    })
+}
+
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let unique = format!("{}-{}.tmp", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let temporary = path.with_extension(unique);
+        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            // Left by a killed process that had our id: take the next number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mnist::tests::{Scratch, repository_mnist, small_set};
+    use super::*;
+
+    #[test]
+    fn unpacks_mnist_once() {
+        let scratch = Scratch::new("unpack");
+        let cache = unpack_idx(repository_mnist(), scratch.0.join("deep/mnist")).unwrap();
+        let lengths = IDX_FILES.map(|name| fs::metadata(cache.join(name)).unwrap().len());
+        assert_eq!(lengths, [47_040_016, 60_008, 7_840_016, 10_008]);
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 4, "no temporary file stays");
+        assert_eq!(load_idx(&cache).unwrap(), load_idx(repository_mnist()).unwrap());
+
+        let written = || IDX_FILES.map(|name| fs::metadata(cache.join(name)).unwrap().modified().unwrap());
+        let first = written();
+        unpack_idx(repository_mnist(), &cache).unwrap();
+        assert_eq!(written(), first, "whole files are left alone");
+    }
+
+    #[test]
+    fn mends_a_damaged_cache() {
+        let scratch = Scratch::new("mend");
+        let files = small_set();
+        let unpack = || unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], &scratch.0);
+        unpack().unwrap();
+        for (name, bytes) in IDX_FILES.iter().zip(&files) {
+            let path = scratch.0.join(name);
+            let mut changed = bytes.clone();
+            *changed.last_mut().unwrap() ^= 1;
+            for damage in [&bytes[..bytes.len() - 1], &[], &changed] {
+                fs::write(&path, damage).unwrap();
+                unpack().unwrap();
+                assert_eq!(&fs::read(&path).unwrap(), bytes);
+            }
+            fs::remove_file(&path).unwrap();
+            unpack().unwrap();
+            assert_eq!(&fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn many_unpack_at_once() {
+        let scratch = Scratch::new("race");
+        let files = small_set();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], &scratch.0).unwrap();
+                        load_idx(&scratch.0).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn an_unwritable_cache_is_an_error() {
+        let scratch = Scratch::new("unwritable");
+        let blocked = scratch.0.join("file");
+        fs::write(&blocked, "not a directory").unwrap();
+        let files = small_set();
+        let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], blocked.join("cache"));
+        assert!(error.unwrap_err().to_string().contains("cannot create"));
+        // A directory in the place of a file cannot be replaced, and nothing is left behind.
+        fs::create_dir(scratch.0.join(IDX_FILES[0])).unwrap();
+        let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], &scratch.0);
+        assert!(error.unwrap_err().to_string().contains("cannot write"));
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn damage_in_memory_is_named() {
+        let files = small_set();
+        let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &[0, 0]], "unused").unwrap_err();
+        assert!(error.to_string().starts_with("t10k-labels-idx1-ubyte: cut short"), "{error}");
+    }
+
+    #[test]
+    #[cfg(not(windows))]
+    fn the_cache_directory_follows_the_environment() {
+        let with = |xdg: &str, home: &str| {
+            cache_dir_from(|name| match name {
+                "XDG_CACHE_HOME" if !xdg.is_empty() => Some(xdg.into()),
+                "HOME" if !home.is_empty() => Some(home.into()),
+                _ => None,
+            })
+        };
+        assert_eq!(with("/x", "/h"), Some("/x".into()));
+        assert_eq!(with("", "/h"), Some("/h/.cache".into()));
+        assert_eq!(with("relative", "/h"), Some("/h/.cache".into()));
+        assert_eq!(with("", ""), None);
+        assert!(cache_dir().ends_with("gristmill"));
+    }
+}

@@ -1,0 +1,218 @@
+//! The IDX file format of MNIST: a magic number, the dimensions, the bytes.
+//!
+//! Format: <http://yann.lecun.com/exdb/mnist/>. All numbers are big-endian:
+//!
+//! ```text
+//! 0 0 TYPE COUNT    TYPE 0x08: unsigned byte; COUNT: how many dimensions
+//! u32 x COUNT       the dimensions, outermost first
+//! TYPE x product    the elements, last dimension fastest
+//! ```
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// The largest file, packed or unpacked, that is read: 1 GiB, twenty times MNIST.
+pub const MAX_IDX_BYTES: u64 = 1 << 30;
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const UNSIGNED_BYTE: u8 = 0x08;
+
+/// The contents of an IDX file of unsigned bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idx {
+    /// The dimensions, outermost first: `[count]` for labels, `[count, rows, cols]` for images.
+    pub dims: Vec<usize>,
+    /// The elements, last dimension fastest; as many as the product of `dims`.
+    pub data: Vec<u8>,
+}
+
+/// Reads the IDX file at `path`, plain or gzip (told by its first bytes, not by its name).
+///
+/// # Errors
+/// [`Error::File`] with the path when the file cannot be read, is over [`MAX_IDX_BYTES`], or is not what
+/// [`parse_idx`] takes.
+pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
+    let path = path.as_ref();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_IDX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::file(path, format!("cannot read: {error}")))?;
+    if bytes.len() as u64 > MAX_IDX_BYTES {
+        return Err(Error::file(path, format!("over {MAX_IDX_BYTES} bytes, too large for an IDX file here")));
+    }
+    parse_idx(&bytes).map_err(|message| Error::file(path, message))
+}
+
+/// Parses an IDX file of unsigned bytes, plain or gzip, held in memory.
+///
+/// Takes any bytes without panicking. Memory grows with the elements that really arrive, at most
+/// [`MAX_IDX_BYTES`]; what the header claims never sizes an allocation.
+///
+/// # Errors
+/// A message when the magic number is wrong, the elements are not unsigned bytes, the file ends early or goes
+/// on after the last element, it would be over [`MAX_IDX_BYTES`] unpacked, or gzip's own checks fail.
+pub fn parse_idx(bytes: &[u8]) -> Result<Idx, String> {
+    if bytes.starts_with(&GZIP_MAGIC) { parse(MultiGzDecoder::new(bytes)) } else { parse(bytes) }
+}
+
+fn parse(mut input: impl Read) -> Result<Idx, String> {
+    let mut magic = [0; 4];
+    input.read_exact(&mut magic).map_err(in_header)?;
+    let count = match magic {
+        [0, 0, UNSIGNED_BYTE, 0] => return Err("the header gives no dimension".into()),
+        [0, 0, UNSIGNED_BYTE, count] => count,
+        [0, 0, kind, _] => return Err(format!("element type 0x{kind:02x}, not 0x08 (unsigned bytes)")),
+        _ => return Err(format!("not an IDX file: starts with {magic:02x?}, not [00, 00, 08, dimensions]")),
+    };
+
+    let mut dims = Vec::with_capacity(count.into());
+    let mut length = 1u64;
+    for _ in 0..count {
+        let mut dim = [0; 4];
+        input.read_exact(&mut dim).map_err(in_header)?;
+        let dim = u32::from_be_bytes(dim);
+        length =
+            length.checked_mul(dim.into()).filter(|&length| length <= MAX_IDX_BYTES).ok_or_else(|| {
+                format!("dimensions {dims:?} x {dim} are over the limit of {MAX_IDX_BYTES} bytes")
+            })?;
+        dims.push(dim as usize);
+    }
+
+    // One byte more than announced: it shows trailing bytes, and reaching the end makes gzip check its CRC.
+    let mut data = Vec::new();
+    let read = input.take(length + 1).read_to_end(&mut data);
+    let found = data.len() as u64;
+    read.map_err(|error| format!("damaged after {found} of {length} elements: {error}"))?;
+    if found < length {
+        return Err(format!("cut short: dimensions {dims:?} need {length} bytes, {found} are there"));
+    }
+    if found > length {
+        return Err(format!("goes on after the {length} bytes of dimensions {dims:?}"));
+    }
+    Ok(Idx { dims, data })
+}
+
+fn in_header(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => "cut short: ends within the IDX header".into(),
+        _ => format!("damaged within the IDX header: {error}"),
+    }
+}
+
+/// The plain IDX file of `data`. The caller keeps `dims` within the format: 255 of them, each a `u32`.
+pub(super) fn encode_idx(dims: &[usize], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, UNSIGNED_BYTE, dims.len() as u8];
+    bytes.extend(dims.iter().flat_map(|&dim| (dim as u32).to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    /// Two images of 2 x 3 pixels, byte for byte.
+    const SMALL: &[u8] =
+        &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+    #[test]
+    fn reads_plain_and_gzip() {
+        let expected = Idx { dims: vec![2, 2, 3], data: (1..=12).collect() };
+        assert_eq!(parse_idx(SMALL), Ok(expected.clone()));
+        assert_eq!(parse_idx(&gzip(SMALL)), Ok(expected.clone()));
+        // gzip files may be several members, one after the other.
+        assert_eq!(parse_idx(&[gzip(&SMALL[..9]), gzip(&SMALL[9..])].concat()), Ok(expected));
+        assert_eq!(encode_idx(&[2, 2, 3], &SMALL[16..]), SMALL);
+        assert_eq!(parse_idx(&[0, 0, 8, 1, 0, 0, 0, 0]), Ok(Idx { dims: vec![0], data: vec![] }));
+    }
+
+    #[test]
+    fn refuses_what_is_not_whole() {
+        let packed = gzip(SMALL);
+        for end in 0..SMALL.len() {
+            assert!(parse_idx(&SMALL[..end]).is_err(), "plain cut at {end}");
+        }
+        for end in 0..packed.len() {
+            assert!(parse_idx(&packed[..end]).is_err(), "gzip cut at {end}");
+        }
+        assert!(parse_idx(&[SMALL, &[0]].concat()).unwrap_err().contains("goes on after"));
+        assert!(parse_idx(&gzip(&[SMALL, &[0]].concat())).unwrap_err().contains("goes on after"));
+        assert!(parse_idx(&[&packed, &[0][..]].concat()).is_err());
+        let mut wrong_crc = packed.clone();
+        wrong_crc[packed.len() - 8] ^= 1;
+        assert!(parse_idx(&wrong_crc).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn refuses_wrong_headers() {
+        let error = |bytes: &[u8]| parse_idx(bytes).unwrap_err();
+        assert!(error(b"\x89PNG\r\n\x1a\n").contains("not an IDX file"));
+        assert!(error(&[0, 0, 0x0d, 1, 0, 0, 0, 0]).contains("element type 0x0d"));
+        assert!(error(&[0, 0, 8, 0]).contains("no dimension"));
+        assert!(error(&[]).contains("cut short"));
+    }
+
+    #[test]
+    fn a_huge_claim_allocates_nothing() {
+        let huge = [&[0, 0, 8, 3][..], &[0xff; 12], &[1, 2, 3]].concat();
+        assert!(parse_idx(&huge).unwrap_err().contains("over the limit"));
+        // Just within the limit, but the bytes are not there.
+        let large = [0, 0, 8, 1, 0x40, 0, 0, 0, 9];
+        assert!(parse_idx(&large).unwrap_err().contains("cut short"));
+        // A gzip bomb: 4 MB of zeros behind a header that announces one byte.
+        let bomb = gzip(&[&[0, 0, 8, 1, 0, 0, 0, 1][..], &vec![0; 4 << 20]].concat());
+        assert!(parse_idx(&bomb).unwrap_err().contains("goes on after"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = read_idx("no/such/file").unwrap_err().to_string();
+        assert!(error.starts_with("no/such/file: cannot read"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_idx(&bytes);
+            let _ = parse_idx(&[&GZIP_MAGIC[..], &bytes].concat());
+            // Past the magic number, so that the dimensions are reached.
+            let _ = parse_idx(&[&[0, 0, UNSIGNED_BYTE][..], &bytes].concat());
+        }
+
+        #[test]
+        fn a_changed_byte_is_an_error_or_harmless(at in 0..SMALL.len(), flip in 1u8..) {
+            let mut plain = SMALL.to_vec();
+            plain[at] ^= flip;
+            if let Ok(idx) = parse_idx(&plain) {
+                prop_assert_eq!(idx.dims.iter().product::<usize>(), idx.data.len());
+            }
+        }
+
+        #[test]
+        fn gzip_guards_its_contents(at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let mut packed = gzip(SMALL);
+            let at = at.index(packed.len());
+            packed[at] ^= flip;
+            // Only fields of gzip's own header, such as the time, may change unnoticed.
+            if let Ok(idx) = parse_idx(&packed) {
+                prop_assert_eq!(idx.data, &SMALL[16..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Choosing a device and naming it.
+
+use crate::cpu::CpuDevice;
+use crate::gpu::{self, AdapterKind, GpuDevice, GpuOptions};
+use crate::pool::MemoryUse;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
+
+/// Where tensors live and ops run: a GPU through the WGSL kernels, or the CPU through their rayon twins.
+///
+/// A cheap handle. Tensors of two devices do not mix, and neither do those of two GPU devices.
+#[derive(Clone)]
+pub enum Device {
+    /// The CPU twins.
+    Cpu(Arc<CpuDevice>),
+    /// The WGSL kernels on one adapter.
+    Gpu(Arc<GpuDevice>),
+}
+
+/// What a device has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// WGSL kernels dispatched; 0 on the CPU.
+    pub kernels: u64,
+    /// Batches of kernels submitted; 0 on the CPU.
+    pub submissions: u64,
+    /// CPU twins run; 0 on a GPU.
+    pub cpu_twins: u64,
+}
+
+impl Device {
+    /// The CPU.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Arc<CpuDevice>> = OnceLock::new();
+        Device::Cpu(CPU.get_or_init(|| Arc::new(CpuDevice::new(host_budget().unwrap_or(u64::MAX)))).clone())
+    }
+
+    /// A CPU device of its own, that refuses to hold more than `budget` bytes.
+    pub fn cpu_with_budget(budget: u64) -> Device {
+        Device::Cpu(Arc::new(CpuDevice::new(budget)))
+    }
+
+    /// The best GPU, hardware if there is any, else a software rasteriser.
+    ///
+    /// # Errors
+    /// No adapter (the error tells what to install), or it can't be opened.
+    pub fn gpu() -> Result<Device> {
+        shared(gpu::find_best()?)
+    }
+
+    /// What `GRISTMILL_DEVICE` names (see [`Device::open`]); without it a hardware GPU, else the CPU twins, which
+    /// beat a software rasteriser. Says on one line of standard error when it passes over such an adapter.
+    ///
+    /// # Errors
+    /// `GRISTMILL_DEVICE` names no device, or the device can't be opened.
+    pub fn best() -> Result<Device> {
+        if let Ok(name) = std::env::var("GRISTMILL_DEVICE") {
+            return Device::open(&name);
+        }
+        match gpu::find_best() {
+            Ok(found) if found.report.kind == AdapterKind::Hardware => shared(found),
+            Ok(gpu::Found { report, .. }) => {
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| {
+                    eprintln!(
+                        "gristmill: {} is a software rasteriser; running on the CPU twins, which are faster \
+                         (GRISTMILL_DEVICE=gpu runs the kernels on it)",
+                        report.id
+                    );
+                });
+                Ok(Device::cpu())
+            }
+            Err(_) => Ok(Device::cpu()),
+        }
+    }
+
+    /// The device of that name: `cpu`, `gpu`, or an adapter's id such as `vulkan:llvmpipe`, of which an
+    /// unambiguous part is enough. Opening the same adapter again gives the same device, unless it was lost.
+    ///
+    /// # Errors
+    /// No such device, or several: the error lists the choices.
+    pub fn open(name: &str) -> Result<Device> {
+        match name {
+            "cpu" => Ok(Device::cpu()),
+            "gpu" => Device::gpu(),
+            id => shared(gpu::find(id)?),
+        }
+    }
+
+    /// A GPU device of its own, with options; `name` as in [`Device::open`], `cpu` excepted.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with(name: &str, options: &GpuOptions) -> Result<Device> {
+        let found = if name == "gpu" { gpu::find_best()? } else { gpu::find(name)? };
+        Ok(Device::Gpu(GpuDevice::open(found, options)?))
+    }
+
+    /// Its id, such as `cpu` or `vulkan:llvmpipe`.
+    pub fn id(&self) -> &str {
+        match self {
+            Device::Cpu(_) => "cpu",
+            Device::Gpu(gpu) => &gpu.adapter().id,
+        }
+    }
+
+    /// Whether it runs WGSL kernels.
+    pub fn is_gpu(&self) -> bool {
+        matches!(self, Device::Gpu(_))
+    }
+
+    /// The bytes held by its tensors and kept for reuse.
+    pub fn memory(&self) -> MemoryUse {
+        match self {
+            Device::Cpu(cpu) => cpu.memory(),
+            Device::Gpu(gpu) => gpu.memory(),
+        }
+    }
+
+    /// Frees the memory kept for reuse.
+    pub fn trim(&self) {
+        match self {
+            Device::Cpu(cpu) => cpu.trim(),
+            Device::Gpu(gpu) => gpu.trim(),
+        }
+    }
+
+    /// What it has done since it was opened.
+    pub fn counts(&self) -> Counts {
+        match self {
+            Device::Cpu(cpu) => Counts { cpu_twins: cpu.ops_run(), ..Counts::default() },
+            Device::Gpu(gpu) => {
+                let counts = gpu.counts();
+                Counts { kernels: counts.dispatches, submissions: counts.submissions, cpu_twins: 0 }
+            }
+        }
+    }
+
+    /// Waits until all work recorded so far is done; nothing to wait for on the CPU.
+    ///
+    /// # Errors
+    /// The device is lost, or a kernel failed since the last read-back.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cpu(_) => Ok(()),
+            Device::Gpu(gpu) => gpu.synchronize(),
+        }
+    }
+
+    /// Whether both are the same device.
+    pub fn same(&self, other: &Device) -> bool {
+        match (self, other) {
+            (Device::Cpu(a), Device::Cpu(b)) => Arc::ptr_eq(a, b),
+            (Device::Gpu(a), Device::Gpu(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu(_) => write!(f, "cpu ({} threads)", rayon::current_num_threads()),
+            Device::Gpu(gpu) => {
+                write!(f, "{} ({}, {})", gpu.adapter().id, gpu.adapter().name, gpu.adapter().driver)
+            }
+        }
+    }
+}
+
+/// The open device of an adapter, if it is open and well; else a new one.
+fn shared(found: gpu::Found) -> Result<Device> {
+    static OPEN: Mutex<Option<HashMap<String, Weak<GpuDevice>>>> = Mutex::new(None);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = open.get_or_insert_default();
+    let id = found.report.id.clone();
+    if let Some(gpu) = open.get(&id).and_then(Weak::upgrade).filter(|gpu| !gpu.is_lost()) {
+        return Ok(Device::Gpu(gpu));
+    }
+    let gpu = GpuDevice::open(found, &GpuOptions::default())?;
+    open.insert(id, Arc::downgrade(&gpu));
+    Ok(Device::Gpu(gpu))
+}
+
+/// `GRISTMILL_MEMORY_BUDGET` in bytes.
+pub(crate) fn budget_from_env() -> Result<Option<u64>> {
+    let Ok(text) = std::env::var("GRISTMILL_MEMORY_BUDGET") else { return Ok(None) };
+    let bytes = text.parse().map_err(|_| {
+        Error::argument("device", format!("GRISTMILL_MEMORY_BUDGET={text} is not a number of bytes"))
+    })?;
+    Ok(Some(bytes))
+}
+
+/// The budget of what lives in host memory: as the environment says, else three quarters of the machine's.
+pub(crate) fn host_budget() -> Result<u64> {
+    if let Some(bytes) = budget_from_env()? {
+        return Ok(bytes);
+    }
+    // Elsewhere than on Linux the allocator refuses by itself.
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    Ok(total.map_or(u64::MAX, |kib| kib * 1024 / 4 * 3))
+}

@@ -1,0 +1,101 @@
+//! A kernel: one entry point of one WGSL file, with the constants Rust may specialise it by.
+
+use super::wgsl;
+use crate::{Error, Result};
+
+/// One entry point of a WGSL file in `shaders/`, held as a `static` beside the op that dispatches it.
+///
+/// Bindings follow one law: group 0; `reads` read-only storage buffers, then `writes` read-write ones, then the
+/// uniform with the parameters, last.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The file in `shaders/`, for messages and profiles.
+    pub file: &'static str,
+    /// The file's text.
+    pub source: &'static str,
+    /// The entry point.
+    pub entry: &'static str,
+    /// The constants prepended to the source, each with all the values that Rust may ask for. Every combination
+    /// is a valid kernel: a test compiles them all.
+    pub constants: &'static [(&'static str, &'static [u32])],
+    /// The number of read-only storage buffers.
+    pub reads: usize,
+    /// The number of read-write storage buffers.
+    pub writes: usize,
+    /// The size of the parameter struct in bytes.
+    pub params: usize,
+}
+
+impl Kernel {
+    /// `file:entry`.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.file, self.entry)
+    }
+
+    /// The complete WGSL for these values of the constants, in the order of [`Kernel::constants`].
+    ///
+    /// # Errors
+    /// A value outside its constant's domain, or a missing import.
+    pub fn wgsl(&self, values: &[u32]) -> Result<String> {
+        let known = self.constants.len() == values.len()
+            && self.constants.iter().zip(values).all(|((_, domain), value)| domain.contains(value));
+        if !known {
+            let message =
+                format!("constants {values:?} are outside the declared domain {:?}", self.constants);
+            return Err(Error::Kernel { kernel: self.name(), message });
+        }
+        let named: Vec<_> =
+            self.constants.iter().zip(values).map(|((name, _), &value)| (*name, value)).collect();
+        wgsl::assemble(&self.name(), self.source, &named)
+    }
+
+    /// Every combination of the constants' values.
+    pub fn variants(&self) -> Vec<Vec<u32>> {
+        self.constants.iter().fold(vec![Vec::new()], |variants, (_, domain)| {
+            let extend = |v: &Vec<u32>| domain.iter().map(|&d| [&v[..], &[d]].concat()).collect::<Vec<_>>();
+            variants.iter().flat_map(extend).collect()
+        })
+    }
+}
+
+/// Declares a [`Kernel`] whose text is the file of that name in `shaders/`.
+#[macro_export]
+macro_rules! kernel {
+    ($file:literal, $entry:literal, reads: $reads:expr, writes: $writes:expr, params: $params:ty $(, $name:literal: $domain:expr)* $(,)?) => {
+        $crate::gpu::Kernel {
+            file: $file,
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+            entry: $entry,
+            constants: &[$(($name, $domain)),*],
+            reads: $reads,
+            writes: $writes,
+            params: std::mem::size_of::<$params>(),
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SAMPLE: Kernel = Kernel {
+        file: "sample.wgsl",
+        source: "fn f() {}",
+        entry: "f",
+        constants: &[("A", &[1, 2]), ("B", &[3, 4, 5])],
+        reads: 0,
+        writes: 0,
+        params: 0,
+    };
+
+    #[test]
+    fn variants_are_the_product_of_the_domains() {
+        assert_eq!(SAMPLE.variants().len(), 6);
+        assert!(SAMPLE.variants().iter().all(|v| SAMPLE.wgsl(v).is_ok()));
+    }
+
+    #[test]
+    fn a_value_outside_the_domain_is_refused() {
+        assert!(matches!(SAMPLE.wgsl(&[1, 6]), Err(Error::Kernel { .. })));
+    }
+}

@@ -1,0 +1,17 @@
+//! The GPU runtime, and the only place that names wgpu: adapters and devices, kernels, the recorder that batches
+//! dispatches, and buffers.
+
+mod adapter;
+mod context;
+mod kernel;
+mod pipeline;
+mod profiler;
+mod recorder;
+mod wgsl;
+
+pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};
+pub(crate) use adapter::{Found, find, find_best};
+pub use context::{GpuBuffer, GpuDevice};
+pub use kernel::Kernel;
+pub use profiler::{Profile, Timing};
+pub use recorder::{RecordCounts, Recorder};

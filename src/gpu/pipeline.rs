@@ -1,0 +1,142 @@
+//! Compiled kernels and bind groups, each made once.
+
+use super::context::{GpuBuffer, GpuDevice};
+use super::kernel::Kernel;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+/// What a pipeline's bindings look like: read-only buffers, read-write buffers, bytes of parameters.
+type Signature = (usize, usize, u64);
+
+/// More bind groups than this are dropped together: a long run with ever new shapes must not keep them all.
+const MOST_BIND_GROUPS: usize = 4096;
+
+#[derive(Default)]
+pub(super) struct Cache {
+    layouts: HashMap<Signature, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    /// By the address of the kernel's `static`, and the constants.
+    pipelines: HashMap<(usize, Vec<u32>), wgpu::ComputePipeline>,
+    bind_groups: HashMap<(Signature, Vec<u64>), wgpu::BindGroup>,
+}
+
+impl Cache {
+    /// The pipeline of a kernel for these constants, compiled at the first call.
+    pub(super) fn pipeline(
+        &mut self,
+        gpu: &GpuDevice,
+        kernel: &'static Kernel,
+        constants: &[u32],
+    ) -> Result<wgpu::ComputePipeline> {
+        let key = (std::ptr::from_ref(kernel) as usize, constants.to_vec());
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let source = kernel.wgsl(constants)?;
+        let name = kernel.name();
+        let (_, layout) = self.layout(gpu, signature(kernel));
+        let pipeline = gpu.caught(|| {
+            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&name),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            });
+            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&name),
+                layout: Some(layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            })
+        });
+        let pipeline = pipeline.map_err(|error| match error {
+            Error::Gpu { message } => Error::Kernel { kernel: name.clone(), message },
+            other => other,
+        })?;
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The bind group of these buffers and the parameter arena.
+    pub(super) fn bind_group(
+        &mut self,
+        gpu: &GpuDevice,
+        kernel: &'static Kernel,
+        buffers: &[&GpuBuffer],
+        arena: &wgpu::Buffer,
+    ) -> Result<wgpu::BindGroup> {
+        let signature = signature(kernel);
+        let raws = buffers.iter().map(|buffer| buffer.raw()).collect::<Result<Vec<_>>>()?;
+        let key = (signature, raws.iter().map(|raw| raw.id).collect::<Vec<_>>());
+        if let Some(group) = self.bind_groups.get(&key) {
+            return Ok(group.clone());
+        }
+        if self.bind_groups.len() >= MOST_BIND_GROUPS {
+            self.bind_groups.clear();
+        }
+        let mut entries: Vec<_> = (0..)
+            .zip(&raws)
+            .map(|(binding, raw)| wgpu::BindGroupEntry { binding, resource: raw.buffer.as_entire_binding() })
+            .collect();
+        entries.push(wgpu::BindGroupEntry {
+            binding: entries.len() as u32,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: arena,
+                offset: 0,
+                size: NonZeroU64::new(signature.2),
+            }),
+        });
+        let (layout, _) = self.layout(gpu, signature);
+        let group = gpu.caught(|| {
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout,
+                entries: &entries,
+            })
+        })?;
+        self.bind_groups.insert(key, group.clone());
+        Ok(group)
+    }
+
+    /// Forgets the bind groups, which keep their buffers alive.
+    pub(super) fn forget_bind_groups(&mut self) {
+        self.bind_groups.clear();
+    }
+
+    fn layout(
+        &mut self,
+        gpu: &GpuDevice,
+        signature: Signature,
+    ) -> &(wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        self.layouts.entry(signature).or_insert_with(|| {
+            let (reads, writes, params) = signature;
+            let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+            let mut kinds = vec![(storage(true), false, None); reads];
+            kinds.resize(reads + writes, (storage(false), false, None));
+            kinds.push((wgpu::BufferBindingType::Uniform, true, NonZeroU64::new(params)));
+            let entries: Vec<_> = (0..)
+                .zip(kinds)
+                .map(|(binding, (ty, has_dynamic_offset, min_binding_size))| wgpu::BindGroupLayoutEntry {
+                    binding,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+                    count: None,
+                })
+                .collect();
+            let group = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+            let pipeline = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            (group, pipeline)
+        })
+    }
+}
+
+fn signature(kernel: &Kernel) -> Signature {
+    (kernel.reads, kernel.writes, (kernel.params as u64).next_multiple_of(16))
+}

@@ -1,0 +1,69 @@
+//! Two things plain WGSL lacks: `#import shared/NAME.wgsl` (each fragment once) and constants from Rust.
+
+use crate::{Error, Result};
+
+/// The fragments that a kernel file may import.
+const SHARED: &[(&str, &str)] = &[
+    ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
+    ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
+    ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
+    ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
+    ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
+];
+
+/// The WGSL that the driver sees: `constants` as `const NAME: u32`, the imported fragments, then `source`.
+///
+/// # Errors
+/// An import of a fragment that does not exist.
+pub(super) fn assemble(kernel: &str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
+    let mut out = String::new();
+    for (name, value) in constants {
+        out.push_str(&format!("const {name}: u32 = {value}u;\n"));
+    }
+    let mut included = Vec::new();
+    include(kernel, source, &mut included, &mut out)?;
+    Ok(out)
+}
+
+fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut String) -> Result<()> {
+    for line in source.lines() {
+        let Some(rest) = line.strip_prefix("#import ") else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let path = rest.split("//").next().unwrap_or_default().trim();
+        if included.iter().any(|seen| seen == path) {
+            continue;
+        }
+        included.push(path.to_string());
+        let Some((_, fragment)) = SHARED.iter().find(|(name, _)| *name == path) else {
+            return Err(Error::Kernel {
+                kernel: kernel.to_string(),
+                message: format!("imports {path}, which is not a file of shaders/shared"),
+            });
+        };
+        include(kernel, fragment, included, out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fragment_is_included_once() {
+        let source = "#import shared/grid.wgsl // why\n#import shared/grid.wgsl\nfn f() {}\n";
+        let out = assemble("k", source, &[("WG", 64)]).unwrap();
+        assert!(out.starts_with("const WG: u32 = 64u;\n"));
+        assert_eq!(out.matches("fn folded").count(), 1);
+        assert!(!out.contains("#import"));
+    }
+
+    #[test]
+    fn an_unknown_fragment_is_an_error() {
+        assert!(matches!(assemble("k", "#import shared/none.wgsl", &[]), Err(Error::Kernel { .. })));
+    }
+}

@@ -1,0 +1,304 @@
+//! The tensor: a cheap handle on a buffer, plus a layout.
+
+use crate::autograd::{self, Edge, Node};
+use crate::cpu::CpuBuffer;
+use crate::device::Device;
+use crate::gpu::GpuBuffer;
+use crate::op::{self, CpuView, GpuView, Meta};
+use crate::ops::copy::Fill;
+use crate::shape::{Layout, Shape};
+use crate::{Error, Result};
+use std::fmt;
+use std::sync::Arc;
+
+/// An element type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// IEEE binary32.
+    F32,
+    /// Class ids and indices.
+    U32,
+}
+
+/// A buffer on one of the devices.
+#[derive(Debug)]
+pub(crate) enum Buffer {
+    Cpu(CpuBuffer),
+    Gpu(GpuBuffer),
+}
+
+/// An n-dimensional array on a [`Device`]. Cloning copies a handle, not the elements. Its elements never change:
+/// ops give new tensors, and views share the buffer.
+#[derive(Clone)]
+pub struct Tensor {
+    buffer: Arc<Buffer>,
+    layout: Layout,
+    dtype: DType,
+    device: Device,
+    max_id: Option<u32>,
+    edge: Option<Edge>,
+}
+
+impl Tensor {
+    pub(crate) fn new(buffer: Arc<Buffer>, layout: Layout, dtype: DType, device: Device) -> Tensor {
+        Tensor { buffer, layout, dtype, device, max_id: None, edge: None }
+    }
+
+    /// A tensor of these elements, in row-major order.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.t()?.to_vec()?, [1.0, 3.0, 2.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The shape does not have that many elements, or the device has no room.
+    pub fn from_slice(data: &[f32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::upload(bytemuck::cast_slice(data), Shape::new(shape)?, DType::F32, device)
+    }
+
+    /// A `u32` tensor of these class ids or indices.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub fn from_ids(ids: &[u32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        let tensor = Tensor::upload(ids, Shape::new(shape)?, DType::U32, device)?;
+        Ok(Tensor { max_id: Some(ids.iter().copied().max().unwrap_or(0)), ..tensor })
+    }
+
+    /// A tensor of rank 0.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
+        Tensor::from_slice(&[value], Shape::SCALAR, device)
+    }
+
+    /// A tensor filled with `value`.
+    ///
+    /// # Errors
+    /// A rank over 6, or no room.
+    pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
+        let shape = Shape::new(shape)?;
+        let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
+        let mut out = Tensor::new(
+            Arc::new(op::allocate_one(device, shape)?),
+            Layout::contiguous(shape),
+            DType::F32,
+            device.clone(),
+        );
+        op::update(fill, &[], &mut [&mut out])?;
+        Ok(out)
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// As [`Tensor::full`].
+    pub fn zeros(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::full(shape, 0.0, device)
+    }
+
+    /// A tensor of ones.
+    ///
+    /// # Errors
+    /// As [`Tensor::full`].
+    pub fn ones(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::full(shape, 1.0, device)
+    }
+
+    fn upload(words: &[u32], shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+        if words.len() != shape.numel() {
+            return Err(Error::shape("from_slice", format!("{} elements for shape {shape}", words.len())));
+        }
+        let buffer = match device {
+            Device::Cpu(cpu) => {
+                let mut buffer = cpu.allocate(words.len())?;
+                buffer.words[..words.len()].copy_from_slice(bytemuck::cast_slice(words));
+                Buffer::Cpu(buffer)
+            }
+            Device::Gpu(gpu) => Buffer::Gpu(gpu.upload(words)?),
+        };
+        Ok(Tensor::new(Arc::new(buffer), Layout::contiguous(shape), dtype, device.clone()))
+    }
+
+    /// The elements in row-major order. On a GPU this submits the recorded work and waits for it.
+    ///
+    /// # Errors
+    /// A tensor of ids, or the device fails.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        self.expect(DType::F32, "to_vec")?;
+        Ok(bytemuck::allocation::cast_vec(self.download()?))
+    }
+
+    /// The ids in row-major order.
+    ///
+    /// # Errors
+    /// A tensor of `f32`, or the device fails.
+    pub fn to_ids(&self) -> Result<Vec<u32>> {
+        self.expect(DType::U32, "to_ids")?;
+        self.download()
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// Not one element, a tensor of ids, or the device fails.
+    pub fn item(&self) -> Result<f32> {
+        match self.to_vec()?[..] {
+            [value] => Ok(value),
+            _ => Err(Error::shape("item", format!("shape {} does not hold one element", self.shape()))),
+        }
+    }
+
+    fn download(&self) -> Result<Vec<u32>> {
+        let whole = if self.layout.is_contiguous() { self.clone() } else { self.detached_copy()? };
+        let (offset, count) = (whole.layout.offset, whole.numel());
+        match (&*whole.buffer, &self.device) {
+            (Buffer::Gpu(buffer), Device::Gpu(gpu)) => gpu.read(buffer, offset, count),
+            (Buffer::Cpu(buffer), _) => Ok(bytemuck::cast_slice(&buffer.words[offset..][..count]).to_vec()),
+            _ => Err(Error::Gpu { message: "a buffer is not on its tensor's device".to_string() }),
+        }
+    }
+
+    /// A copy on another device; the same handle if it is there already. Not differentiable.
+    ///
+    /// # Errors
+    /// Either device fails.
+    pub fn to(&self, device: &Device) -> Result<Tensor> {
+        if self.device.same(device) {
+            return Ok(self.clone());
+        }
+        let moved = Tensor::upload(&self.download()?, self.shape(), self.dtype, device)?;
+        Ok(Tensor { max_id: self.max_id, ..moved })
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        self.layout.shape
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.layout.shape.rank()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.layout.shape.numel()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Where the elements lie in the buffer.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes this a leaf of the graph: [`Tensor::backward`] gives a gradient for it.
+    ///
+    /// # Errors
+    /// A tensor of ids.
+    pub fn requires_grad(&self) -> Result<Tensor> {
+        self.expect(DType::F32, "requires_grad")?;
+        Ok(Tensor { edge: Some(Edge::leaf()), ..self.clone() })
+    }
+
+    /// Whether ops on this tensor are recorded.
+    pub fn is_differentiable(&self) -> bool {
+        self.edge.is_some()
+    }
+
+    /// Whether it was made by [`Tensor::requires_grad`] and not by an op.
+    pub fn is_leaf(&self) -> bool {
+        self.edge.as_ref().is_none_or(Edge::is_leaf)
+    }
+
+    /// The same elements, cut off from the graph.
+    pub fn detach(&self) -> Tensor {
+        Tensor { edge: None, ..self.clone() }
+    }
+
+    /// A row-major copy, or the same handle if it is row-major already.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn contiguous(&self) -> Result<Tensor> {
+        if self.layout.is_contiguous() { Ok(self.clone()) } else { self.copy() }
+    }
+
+    /// A row-major copy outside the graph.
+    pub(crate) fn detached_copy(&self) -> Result<Tensor> {
+        autograd::no_grad(|| self.copy()).map(|copy| copy.detach())
+    }
+
+    /// A view: the same buffer through another layout, with the node that undoes it.
+    /// The gradient goes through `undo`.
+    pub(crate) fn view(
+        &self,
+        layout: Layout,
+        undo: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Tensor {
+        let same_ids = layout.shape.numel() == self.numel();
+        let view = Tensor { layout, edge: None, max_id: self.max_id.filter(|_| same_ids), ..self.clone() };
+        match autograd::edge(self) {
+            None => view,
+            Some(edge) => view.with_node(Node::view(edge, self.meta(), undo)),
+        }
+    }
+
+    pub(crate) fn with_node(self, node: Node) -> Tensor {
+        Tensor { edge: Some(Edge::of(node)), ..self }
+    }
+
+    pub(crate) fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        Meta { shape: self.shape(), dtype: self.dtype, max_id: self.max_id }
+    }
+
+    pub(crate) fn cpu_view(&self) -> Option<CpuView<'_>> {
+        match &*self.buffer {
+            Buffer::Cpu(buffer) => Some(CpuView { data: &buffer.words, layout: self.layout }),
+            Buffer::Gpu(_) => None,
+        }
+    }
+
+    pub(crate) fn gpu_view(&self) -> Option<GpuView<'_>> {
+        match &*self.buffer {
+            Buffer::Gpu(buffer) => Some(GpuView { buffer, layout: self.layout }),
+            Buffer::Cpu(_) => None,
+        }
+    }
+
+    /// The buffer, if this handle is its only owner and sees all of it in order.
+    pub(crate) fn sole_buffer(&mut self) -> Option<&mut Buffer> {
+        let whole = self.layout.offset == 0 && self.layout.is_contiguous();
+        Arc::get_mut(&mut self.buffer).filter(|_| whole)
+    }
+
+    pub(crate) fn expect(&self, dtype: DType, op: &'static str) -> Result<()> {
+        if self.dtype == dtype {
+            return Ok(());
+        }
+        Err(Error::shape(op, format!("wants {dtype:?}, got {:?} of shape {}", self.dtype, self.shape())))
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({:?} {} on {:?})", self.dtype, self.shape(), self.device)
+    }
+}

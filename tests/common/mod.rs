@@ -1,0 +1,214 @@
+//! What the test suites share: the device under test, arrays of f64 for references, and the three comparisons: a
+//! device against the reference within a derived bound, gradients against central differences, guard words.
+#![allow(dead_code)] // each suite uses its part
+
+use gristmill::{Device, Result, Tensor};
+use proptest::prelude::*;
+
+/// Half a unit in the last place of 1.0f32: the relative error of one rounded operation.
+pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
+
+/// The device under test: what `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the
+/// install hint; it is never skipped.
+pub fn device() -> Device {
+    let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+    Device::open(&wanted).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The device under test and the CPU: every property holds on both.
+pub fn devices() -> Vec<Device> {
+    let tested = device();
+    if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
+}
+
+/// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).
+pub fn cases() -> ProptestConfig {
+    let count = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32);
+    ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// A row-major array of f64, for references.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub data: Vec<f64>,
+}
+
+impl Array {
+    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f64>) -> Array {
+        let shape = shape.into();
+        assert_eq!(shape.iter().product::<usize>(), data.len());
+        Array { shape, data }
+    }
+
+    /// An array of `f(index)`.
+    pub fn from_fn(shape: impl Into<Vec<usize>>, mut f: impl FnMut(&[usize]) -> f64) -> Array {
+        let shape = shape.into();
+        let count: usize = shape.iter().product();
+        let data = (0..count).map(|at| f(&unravel(at, &shape))).collect();
+        Array { shape, data }
+    }
+
+    /// Pseudo-random values in `low..high` that f32 holds exactly, from a seed.
+    pub fn random(shape: impl Into<Vec<usize>>, seed: u64, low: f64, high: f64) -> Array {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
+        Array::from_fn(shape, |_| {
+            // SplitMix64.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let unit = ((z ^ (z >> 31)) >> 40) as f64 / (1u64 << 24) as f64;
+            f64::from((low + unit * (high - low)) as f32)
+        })
+    }
+
+    pub fn at(&self, index: &[usize]) -> f64 {
+        self.data[ravel(index, &self.shape)]
+    }
+
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Array {
+        Array { shape: self.shape.clone(), data: self.data.iter().map(|&x| f(x)).collect() }
+    }
+
+    pub fn numel(&self) -> usize {
+        self.data.len()
+    }
+
+    pub fn to_tensor(&self, device: &Device) -> Tensor {
+        let data: Vec<f32> = self.data.iter().map(|&x| x as f32).collect();
+        Tensor::from_slice(&data, &self.shape, device).unwrap()
+    }
+
+    /// The element that index `index` of a broadcast of this array shows.
+    pub fn broadcast_at(&self, index: &[usize]) -> f64 {
+        let lead = index.len() - self.shape.len();
+        let own: Vec<usize> =
+            self.shape.iter().zip(&index[lead..]).map(|(&d, &i)| if d == 1 { 0 } else { i }).collect();
+        self.at(&own)
+    }
+}
+
+/// The index of element `at` in row-major order.
+pub fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for axis in (0..shape.len()).rev() {
+        index[axis] = at % shape[axis].max(1);
+        at /= shape[axis].max(1);
+    }
+    index
+}
+
+/// The row-major position of an index.
+pub fn ravel(index: &[usize], shape: &[usize]) -> usize {
+    index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
+}
+
+/// Asserts that a device's result has the reference's shape and lies within `bound` of it, element by element.
+/// Non-finite elements agree by class.
+pub fn assert_within(what: &str, got: &Tensor, want: &Array, bound: impl Fn(usize) -> f64) {
+    assert_eq!(got.shape().to_vec(), want.shape, "{what}: shape on {}", got.device().id());
+    let values = got.to_vec().unwrap_or_else(|error| panic!("{what} on {}: {error}", got.device().id()));
+    for (at, (&g, &w)) in values.iter().zip(&want.data).enumerate() {
+        let g = f64::from(g);
+        let ok =
+            if w.is_finite() { (g - w).abs() <= bound(at) } else { g == w || (g.is_nan() && w.is_nan()) };
+        assert!(
+            ok,
+            "{what} on {}: element {:?} is {g}, should be {w} within {}",
+            got.device().id(),
+            unravel(at, &want.shape),
+            bound(at)
+        );
+    }
+}
+
+/// Checks a function's gradients on every device: `f` on tensors against central differences of `reference` in f64,
+/// both contracted with the same random weights. `slack` is the forward function's relative rounding error, which
+/// its gradient shares up to a small factor.
+pub fn check_gradients(
+    what: &str,
+    inputs: &[Array],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+    reference: impl Fn(&[Array]) -> Array,
+    slack: f64,
+) {
+    let out = reference(inputs);
+    let weights = Array::random(out.shape.clone(), 99, -1.0, 1.0);
+    let dot = |y: &Array| y.data.iter().zip(&weights.data).map(|(y, w)| y * w).sum::<f64>();
+    // The truncation error of a central difference is h²/6 times the third derivative, its rounding error
+    // eps/h: both are near 1e-10 for h = 1e-5 and values near 1, far below f32's own.
+    let h = 1e-5;
+    let numeric: Vec<Array> = (0..inputs.len())
+        .map(|which| {
+            let mut shifted = inputs.to_vec();
+            let data = (0..inputs[which].numel())
+                .map(|at| {
+                    let x = inputs[which].data[at];
+                    let mut side = |x| {
+                        shifted[which].data[at] = x;
+                        dot(&reference(&shifted))
+                    };
+                    let slope = (side(x + h) - side(x - h)) / (2.0 * h);
+                    shifted[which].data[at] = x;
+                    slope
+                })
+                .collect();
+            Array { shape: inputs[which].shape.clone(), data }
+        })
+        .collect();
+    for device in devices() {
+        let leaves: Vec<Tensor> =
+            inputs.iter().map(|x| x.to_tensor(&device).requires_grad().unwrap()).collect();
+        let y = f(&leaves).unwrap_or_else(|error| panic!("{what} on {}: {error}", device.id()));
+        let grads = y.backward_from(&weights.to_tensor(&device)).unwrap();
+        for (at, (leaf, want)) in leaves.iter().zip(&numeric).enumerate() {
+            let scale = want.data.iter().fold(1.0f64, |m, g| m.max(g.abs()));
+            let zero = Tensor::zeros(leaf.shape(), &device).unwrap();
+            let got = grads.get(leaf).unwrap_or(&zero);
+            assert_within(&format!("{what}, gradient {at}"), got, want, |_| slack * scale + 1e-8);
+        }
+    }
+}
+
+/// Axis lengths where kernels go wrong: 0, 1, primes, and a tile size give or take one.
+pub fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        1 => Just(0usize),
+        3 => Just(1usize),
+        6 => 2usize..8,
+        3 => prop::sample::select(vec![13usize, 15, 16, 17, 31, 32, 33, 63, 64, 65]),
+    ]
+}
+
+/// Shapes of rank 0 to `most`, with at most `numel` elements.
+pub fn shape(most: usize, numel: usize) -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(length(), 0..=most)
+        .prop_filter("too large", move |dims| dims.iter().product::<usize>() <= numel)
+}
+
+/// The array as a tensor laid out in one of several ways that show the same elements: contiguous, transposed,
+/// or a slice of something larger.
+pub fn laid_out(x: &Array, way: u8, device: &Device) -> Tensor {
+    let plain = x.to_tensor(device);
+    let rank = x.shape.len();
+    match way % 3 {
+        1 if rank >= 2 => {
+            let order: Vec<usize> = (0..rank).rev().collect();
+            plain.permute(&order).unwrap().contiguous().unwrap().permute(&order).unwrap()
+        }
+        2 if rank >= 1 => {
+            // Every second element, from the second on, of an axis twice as long and one longer.
+            let mut wide = x.shape.clone();
+            let last = rank - 1;
+            wide[last] = wide[last] * 2 + 1;
+            let padded = Array::from_fn(wide.clone(), |index| {
+                let mut own = index.to_vec();
+                own[last] = index[last].wrapping_sub(1) / 2;
+                if index[last] % 2 == 1 { x.at(&own) } else { f64::NAN }
+            });
+            padded.to_tensor(device).slice_step(-1, 1..wide[last], 2).unwrap()
+        }
+        _ => plain,
+    }
+}
