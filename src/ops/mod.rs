@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod copy;
+pub mod matmul;
 
 pub mod reduce;
 pub mod unary;
@@ -13,7 +14,7 @@ use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS].concat()
+    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, matmul::KERNELS].concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
