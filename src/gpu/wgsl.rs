@@ -4,6 +4,7 @@ use crate::{Error, Result};
 
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
