@@ -1,4 +1,4 @@
-//! gristmill: GPU compute kernels written by hand in WGSL, behind a small tensor and autograd runtime.
+#![doc = include_str!("../README.md")]
 
 pub mod autograd;
 mod cpu;
