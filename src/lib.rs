@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod op;
 pub mod ops;
 mod pool;
+mod random;
 mod shape;
 mod tensor;
 

@@ -2,8 +2,8 @@
 
 pub mod binary;
 pub mod copy;
+pub mod dropout;
 pub mod matmul;
-
 pub mod reduce;
 pub mod unary;
 mod view;
@@ -15,7 +15,15 @@ use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, matmul::KERNELS].concat()
+    [
+        binary::KERNELS,
+        copy::KERNELS,
+        dropout::KERNELS,
+        matmul::KERNELS,
+        reduce::KERNELS,
+        unary::KERNELS,
+    ]
+    .concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
