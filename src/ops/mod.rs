@@ -8,12 +8,13 @@ pub mod unary;
 mod view;
 
 use crate::gpu::Kernel;
+use crate::optim;
 use crate::shape::{Layout, MAX_RANK, collapse};
 use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS].concat()
+    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, optim::KERNELS].concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
