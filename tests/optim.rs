@@ -210,18 +210,17 @@ const TORCH: &[(&str, Config, [[f64; 4]; 3])] = &[
 fn three_steps_are_pytorch_s() {
     for &(name, config, rows) in TORCH {
         let mut states = START.map(|w| [Num::exact(w.into()), Num::exact(0.0), Num::exact(0.0)]);
-        let devices: Vec<_> =
+        let mut runs: Vec<_> =
             devices().into_iter().map(|d| (parameter(&START, &d), config.build(), d)).collect();
-        let mut devices = devices;
         for (t, (grads, want)) in (1..).zip(GRADS.iter().zip(&rows)) {
             for (state, &g) in states.iter_mut().zip(grads) {
                 // The gradient reaches the devices rounded to f32.
                 let g = f64::from(g as f32);
                 *state = config.step(t, g, *state);
             }
-            for (w, device_optimizer, device) in &mut devices {
+            for (w, optimizer, device) in &mut runs {
                 let grads = Array::new([4], grads.to_vec());
-                step(&mut **device_optimizer, w, &grads.to_tensor(device)).unwrap();
+                step(&mut **optimizer, w, &grads.to_tensor(device)).unwrap();
                 // PyTorch's gradients are not rounded: a relative EPS of each, which Adam's quotient turns into as
                 // much of the step, at most t * lr; SGD's velocity sums at most t of them.
                 let slack = |at: usize| states[at][0].error + f64::from(t) * 0.125 * 8.0 * EPS + 1e-11;
@@ -414,7 +413,7 @@ fn a_step_is_one_kernel_and_no_new_memory() {
     for config in CONFIGS {
         let w = parameter(&[1.0; 1000], &device);
         let mut optimizer = config.build();
-        let mut loss = || w.tensor().square().unwrap().sum_all().unwrap();
+        let loss = || w.tensor().square().unwrap().sum_all().unwrap();
         let gradients = loss().backward().unwrap();
         optimizer.step(std::slice::from_ref(&w), &gradients).unwrap();
         let gradients = loss().backward().unwrap();

@@ -1,19 +1,19 @@
 //! Adam and AdamW.
 
 use super::state::State;
-use super::{Optimizer, demand};
+use super::{Optimizer, demand, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{PER, WG, arity, covering, floats, word};
+use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
 use rayon::prelude::*;
 
 pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,
-    "DECAY": &[0, 1, 2], "WG": &[WG], "PER": &[PER]);
+    "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -234,8 +234,8 @@ impl Op for Update {
         let count = w.shape.numel();
         let (count_word, offset) = (word(self.op, count)?, word(self.op, grad.layout.offset)?);
         let params = Params { count: count_word, offset, factors: self.factors };
-        let constants = [self.decay.map_or(0, |decay| decay as u32), WG, PER];
+        let constants = [self.decay.map_or(0, |decay| decay as u32), u32::from(offset % 4 == 0), WG];
         let buffers = [grad.buffer, w.buffer, m.buffer, v.buffer];
-        rec.dispatch(&ADAM, &constants, &buffers, &params, covering(count))
+        rec.dispatch(&ADAM, &constants, &buffers, &params, workgroups(count))
     }
 }

@@ -1,21 +1,21 @@
 //! Stochastic gradient descent.
 
 use super::state::State;
-use super::{Optimizer, demand};
+use super::{Optimizer, demand, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{PER, WG, arity, covering, floats, word};
+use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
 use rayon::prelude::*;
 
 pub(super) static SGD: Kernel = kernel!("sgd.wgsl", "sgd", reads: 1, writes: 1, params: Params,
-    "DECAY": &[0, 1], "NESTEROV": &[0], "WG": &[WG], "PER": &[PER]);
+    "DECAY": &[0, 1], "NESTEROV": &[0], "ALIGNED": &[0, 1], "WG": &[WG]);
 pub(super) static SGD_MOMENTUM: Kernel = kernel!("sgd.wgsl", "sgd_momentum", reads: 1, writes: 2, params: Params,
-    "DECAY": &[0, 1], "NESTEROV": &[0, 1], "WG": &[WG], "PER": &[PER]);
+    "DECAY": &[0, 1], "NESTEROV": &[0, 1], "ALIGNED": &[0, 1], "WG": &[WG]);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -170,8 +170,8 @@ impl Op for Plain {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (grad, w) = (inputs[0], outputs[0]);
         let params = self.0.params(self.name(), &grad, 0.0)?;
-        let constants = [u32::from(self.0.decay != 0.0), 0, WG, PER];
-        rec.dispatch(&SGD, &constants, &[grad.buffer, w.buffer], &params, covering(w.shape.numel()))
+        let constants = [u32::from(self.0.decay != 0.0), 0, u32::from(params.offset % 4 == 0), WG];
+        rec.dispatch(&SGD, &constants, &[grad.buffer, w.buffer], &params, workgroups(w.shape.numel()))
     }
 }
 
@@ -215,8 +215,10 @@ impl Op for Momentum {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (grad, w, v) = (inputs[0], outputs[0], outputs[1]);
         let params = self.rule.params(self.name(), &grad, self.fresh)?;
-        let constants = [u32::from(self.rule.decay != 0.0), u32::from(self.nesterov), WG, PER];
+        let [decay, nesterov, aligned] =
+            [self.rule.decay != 0.0, self.nesterov, params.offset % 4 == 0].map(u32::from);
+        let constants = [decay, nesterov, aligned, WG];
         let buffers = [grad.buffer, w.buffer, v.buffer];
-        rec.dispatch(&SGD_MOMENTUM, &constants, &buffers, &params, covering(w.shape.numel()))
+        rec.dispatch(&SGD_MOMENTUM, &constants, &buffers, &params, workgroups(w.shape.numel()))
     }
 }
