@@ -4,9 +4,11 @@ use crate::{Error, Result};
 
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
