@@ -283,6 +283,21 @@ impl Tensor {
         }
     }
 
+    /// Moves the elements into a buffer of this handle's own, in order, unless they are in one. The place in the
+    /// graph stays.
+    pub(crate) fn make_sole(&mut self) -> Result<()> {
+        if self.sole_buffer().is_none() {
+            let copy = self.detached_copy()?;
+            self.show(&copy);
+        }
+        Ok(())
+    }
+
+    /// Takes the elements of `other`, and keeps its own place in the graph.
+    pub(crate) fn show(&mut self, other: &Tensor) {
+        *self = Tensor { edge: self.edge.take(), ..other.clone() };
+    }
+
     /// The buffer, if this handle is its only owner and sees all of it in order.
     pub(crate) fn sole_buffer(&mut self) -> Option<&mut Buffer> {
         let whole = self.layout.offset == 0 && self.layout.is_contiguous();

@@ -10,6 +10,7 @@ mod view;
 
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
+use crate::optim;
 use crate::shape::{Layout, MAX_RANK, collapse};
 use crate::{Error, Result};
 
@@ -20,6 +21,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         copy::KERNELS,
         dropout::KERNELS,
         matmul::KERNELS,
+        optim::KERNELS,
         reduce::KERNELS,
         unary::KERNELS,
     ]
