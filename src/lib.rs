@@ -6,6 +6,7 @@ pub mod data;
 mod device;
 mod error;
 pub mod gpu;
+pub mod io;
 pub mod metrics;
 pub mod nn;
 pub mod op;
