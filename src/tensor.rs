@@ -73,7 +73,8 @@ impl Tensor {
     /// # Errors
     /// The device has no room.
     pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
-        Tensor::from_slice(&[value], Shape::SCALAR, device)
+        // Filled, not uploaded: an upload would end the pass that is being recorded.
+        Tensor::full(Shape::SCALAR, value, device)
     }
 
     /// A tensor filled with `value`.
