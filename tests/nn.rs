@@ -1,4 +1,5 @@
 //! Layers, initialisation, losses, training and checkpoints.
+#![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
 
@@ -488,7 +489,7 @@ fn malformed_headers_are_refused() {
         let bytes = [&length.to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
         std::fs::write(&path, bytes).unwrap();
     };
-    let mut try_header = |header: &str, data: usize, parts: &[&str]| {
+    let try_header = |header: &str, data: usize, parts: &[&str]| {
         file(header.len() as u64, header, data);
         refused(&path, &model, parts);
     };
