@@ -9,18 +9,19 @@ use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
 use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
+use crate::{Result, kernel, params};
 use rayon::prelude::*;
 
 pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,
     "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    count: u32,
-    offset: u32,
-    factors: Factors,
+params! {
+    struct Params {
+        factors: Factors,
+        count: u32,
+        offset: u32,
+        pad: [u32; 2],
+    }
 }
 
 /// What the kernel multiplies by, from the hyperparameters and the number of the step.
@@ -36,6 +37,7 @@ struct Factors {
     step: f32,
     scale: f32,
     eps: f32,
+    pad: [f32; 3],
 }
 
 /// How weight decay enters, with its number in `adam.wgsl`.
@@ -86,6 +88,7 @@ impl Core {
                 step: (f64::from(rate) / bias(betas.0)) as f32,
                 scale: bias(betas.1).sqrt().recip() as f32,
                 eps: eps as f32,
+                pad: [0.0; 3],
             };
             let decay = if weight_decay == 0.0 { None } else { Some(decay) };
             Update { op, decay, factors }
@@ -233,7 +236,7 @@ impl Op for Update {
         let (grad, [w, m, v]) = (inputs[0], [outputs[0], outputs[1], outputs[2]]);
         let count = w.shape.numel();
         let (count_word, offset) = (word(self.op, count)?, word(self.op, grad.layout.offset)?);
-        let params = Params { count: count_word, offset, factors: self.factors };
+        let params = Params { factors: self.factors, count: count_word, offset, pad: [0; 2] };
         let constants = [self.decay.map_or(0, |decay| decay as u32), u32::from(offset % 4 == 0), WG];
         let buffers = [grad.buffer, w.buffer, m.buffer, v.buffer];
         rec.dispatch(&ADAM, &constants, &buffers, &params, workgroups(count))
