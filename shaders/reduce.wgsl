@@ -2,20 +2,24 @@
 // divisor for the mean.
 //
 // LANES invocations share an output. Each folds every LANES-th element of its slice; then they meet in workgroup
-// memory in log2(LANES) steps. LANES = 1 suits many outputs and short or strided reductions: neighbouring invocations
-// then take neighbouring outputs. A long reduction is cut into slices, y[o * slices + s], which a second dispatch
-// folds: so no invocation loops long, and few outputs still fill the device. The order of summation depends on
-// nothing but the shape.
+// memory in log2(LANES) steps. LANES = 1 suits short reductions and those down the columns: neighbouring invocations
+// take neighbouring outputs. A long reduction is cut into slices, y[s, o], which a second dispatch folds: so no
+// invocation loops long, and few outputs still fill the device. The order of summation depends on nothing but the
+// shape and strides.
 //
 //   x f32, strided: operand x of the walk over the kept axes, plus operand x of the walk over the reduced ones
-//   y [outputs, slices] f32, contiguous
+//   y [slices, outputs] f32, contiguous
 //   OP: 0 sum, 1 max, 2 min    WG: invocations a workgroup    LANES: invocations an output (prepended by ops/reduce.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 #import shared/float.wgsl
 
-struct Params { walk: Walk, reduced: Walk, outputs: u32, length: u32, slices: u32, divisor: f32 }
+/// `size`: the elements of a slice; the last may have fewer. `divisor`: 1 divides nothing.
+struct Params {
+    walk: Walk, reduced: Walk,
+    outputs: u32, length: u32, slices: u32, size: u32, divisor: f32,
+}
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -51,20 +55,25 @@ fn along(index: u32) -> u32 {
     return at + rest * p.reduced.axes[0].x;
 }
 
+/// WGSL's division may err even by 1, and does not promise NaN for 0 / 0.
+fn divided(sum: f32) -> f32 {
+    if (p.divisor == 1.0) { return sum; }
+    return select(sum / p.divisor, nan(), p.divisor == 0.0);
+}
+
 @compute @workgroup_size(WG)
 fn reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let out = folded(group, groups) * (WG / LANES) + local / LANES;
-    let valid = out < p.outputs * p.slices;
+    let at = folded(group, groups) * (WG / LANES) + local / LANES;
+    let valid = at < p.outputs * p.slices;
 
     var mine = identity();
     if (valid) {
-        let start = positions(out / p.slices).x;
-        let slice = out % p.slices;
-        let size = (p.length + p.slices - 1u) / p.slices;
-        let end = min(p.length, (slice + 1u) * size);
-        for (var i = slice * size + lane; i < end; i += LANES) { mine = merge(mine, x[start + along(i)]); }
+        let start = positions(at % p.outputs).x;
+        let first = (at / p.outputs) * p.size;
+        let end = min(p.length, first + p.size);
+        for (var i = first + lane; i < end; i += LANES) { mine = merge(mine, x[start + along(i)]); }
     }
     if (LANES > 1u) {
         partial[local] = mine;
@@ -74,5 +83,5 @@ fn reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         }
         mine = partial[local];
     }
-    if (valid && lane == 0u) { y[out] = mine / p.divisor; }
+    if (valid && lane == 0u) { y[at] = divided(mine); }
 }

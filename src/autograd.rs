@@ -128,12 +128,7 @@ impl Gradients {
     /// # Errors
     /// The device fails.
     pub fn scale(&mut self, factor: f32) -> Result<()> {
-        no_grad(|| {
-            for grad in self.by_leaf.values_mut() {
-                *grad = grad.mul_scalar(factor)?;
-            }
-            Ok(())
-        })
+        self.try_map(|grad| grad.mul_scalar(factor))
     }
 
     /// All gradients, in the order in which their leaves were made.
@@ -144,7 +139,7 @@ impl Gradients {
     }
 
     /// Replaces every gradient by `change` of it.
-    pub(crate) fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+    fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         no_grad(|| {
             for grad in self.by_leaf.values_mut() {
                 *grad = change(grad)?;

@@ -1,4 +1,4 @@
-//! gristmill: GPU compute kernels written by hand in WGSL, behind a small tensor and autograd runtime.
+#![doc = include_str!("../README.md")]
 
 pub mod autograd;
 mod cpu;
@@ -7,9 +7,12 @@ mod device;
 mod error;
 pub mod gpu;
 pub mod metrics;
+pub mod nn;
 pub mod op;
 pub mod ops;
+pub mod optim;
 mod pool;
+mod random;
 mod shape;
 mod tensor;
 

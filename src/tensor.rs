@@ -73,7 +73,8 @@ impl Tensor {
     /// # Errors
     /// The device has no room.
     pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
-        Tensor::from_slice(&[value], Shape::SCALAR, device)
+        // Filled, not uploaded: an upload would end the pass that is being recorded.
+        Tensor::full(Shape::SCALAR, value, device)
     }
 
     /// A tensor filled with `value`.
@@ -287,6 +288,21 @@ impl Tensor {
             Buffer::Gpu(buffer) => Some(GpuView { buffer, layout: self.layout }),
             Buffer::Cpu(_) => None,
         }
+    }
+
+    /// Moves the elements into a buffer of this handle's own, in order, unless they are in one. The place in the
+    /// graph stays.
+    pub(crate) fn make_sole(&mut self) -> Result<()> {
+        if self.sole_buffer().is_none() {
+            let copy = self.detached_copy()?;
+            self.show(&copy);
+        }
+        Ok(())
+    }
+
+    /// Takes the elements of `other`, and keeps its own place in the graph.
+    pub(crate) fn show(&mut self, other: &Tensor) {
+        *self = Tensor { edge: self.edge.take(), ..other.clone() };
     }
 
     /// The buffer, if this handle is its only owner and sees all of it in order.

@@ -6,6 +6,7 @@ use common::*;
 use gristmill::{Activation, Device, Error, MatMulKernel, Tensor};
 use proptest::prelude::*;
 
+// Auto is the subgroup kernel on the software adapters that have subgroups.
 const KERNELS: [MatMulKernel; 4] =
     [MatMulKernel::Auto, MatMulKernel::Naive, MatMulKernel::Registers, MatMulKernel::Tiled];
 

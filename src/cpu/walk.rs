@@ -13,6 +13,16 @@ pub(crate) fn rows<T: Send, const N: usize>(
     operands: [Layout; N],
     row: impl Fn(&mut [T], [usize; N], [usize; N]) + Sync,
 ) {
+    rows_by(GRAIN, out, operands, row);
+}
+
+/// As [`rows`], in tasks of about `grain` elements of the output: fewer where an element costs more.
+pub(crate) fn rows_by<T: Send, const N: usize>(
+    grain: usize,
+    out: &mut [T],
+    operands: [Layout; N],
+    row: impl Fn(&mut [T], [usize; N], [usize; N]) + Sync,
+) {
     if out.is_empty() {
         return;
     }
@@ -24,15 +34,15 @@ pub(crate) fn rows<T: Send, const N: usize>(
     let steps = operands.map(|l| l.strides[shape.rank() - 1]);
     if outer.is_empty() {
         // One long run: cut it up.
-        return out.par_chunks_mut(GRAIN).enumerate().for_each(|(part, out)| {
+        return out.par_chunks_mut(grain).enumerate().for_each(|(part, out)| {
             let mut starts = operands.map(|l| l.offset);
             for (start, step) in starts.iter_mut().zip(steps) {
-                *start += part * GRAIN * step;
+                *start += part * grain * step;
             }
             row(out, starts, steps);
         });
     }
-    let runs = GRAIN.div_ceil(inner);
+    let runs = grain.div_ceil(inner);
     out.par_chunks_mut(runs * inner).enumerate().for_each(|(part, out)| {
         for (at, out) in out.chunks_mut(inner).enumerate() {
             let mut rest = part * runs + at;

@@ -8,7 +8,9 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
+    ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];

@@ -66,7 +66,8 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
+    /// Records the filling alone, for ops that fill their output.
+    pub(crate) fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
         let count = y.shape.numel();
         let params = FillParams { count: word("fill", count)?, bits };
         rec.dispatch(&FILL, &[WG], &[y.buffer], &params, count.div_ceil(4 * WG as usize))

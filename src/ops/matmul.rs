@@ -10,12 +10,14 @@ use crate::tensor::Tensor;
 use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 
-pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &TILED, &FOLD];
+pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &FOLD];
 
 static NAIVE: Kernel =
     kernel!("matmul.wgsl", "naive", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
 static REGISTERS: Kernel =
     kernel!("matmul.wgsl", "registers", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
+static SUBGROUP: Kernel = kernel!("matmul_subgroup.wgsl", "subgroup", reads: 3, writes: 1, params: Params,
+    "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
 static TILED: Kernel =
     kernel!("matmul.wgsl", "tiled", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
 static FOLD: Kernel = kernel!("matmul_fold.wgsl", "matmul_fold", reads: 2, writes: 1, params: FoldParams,
@@ -60,6 +62,9 @@ pub enum MatMulKernel {
     Naive,
     /// 8 x 8 elements an invocation, in registers.
     Registers,
+    /// 16 x 8 elements an invocation, one operand shared by subgroup broadcast; only where every subgroup has 4 or 8
+    /// invocations.
+    Subgroup,
     /// 64 x 64 elements a workgroup, through workgroup memory.
     Tiled,
 }
@@ -187,16 +192,27 @@ impl Op for MatMul {
         let plan = Plan::new(&a.layout, &b.layout, &c.shape)?;
         let w = |n: usize| word("matmul", n);
         let batches = plan.batches();
+        let subgroup = rec.subgroup_size().filter(|size| [4, 8].contains(size));
         let choice = match self.kernel {
-            MatMulKernel::Auto if rec.is_software() => MatMulKernel::Registers,
-            MatMulKernel::Auto => MatMulKernel::Tiled,
+            MatMulKernel::Auto if !rec.is_software() => MatMulKernel::Tiled,
+            MatMulKernel::Auto if subgroup.is_some() => MatMulKernel::Subgroup,
+            MatMulKernel::Auto => MatMulKernel::Registers,
             chosen => chosen,
         };
-        // The kernel, the rows and columns of a piece of work, and how many pieces a workgroup does.
-        let (kernel, rows, cols, pieces) = match choice {
-            MatMulKernel::Naive => (&NAIVE, 1, 1, 64),
-            MatMulKernel::Registers => (&REGISTERS, 8, 8, 64),
-            MatMulKernel::Tiled | MatMulKernel::Auto => (&TILED, 64, 64, 1),
+        let activation = self.activation as u32;
+        // The kernel, its constants, the rows and columns of a piece of work, and how many pieces a workgroup does.
+        let (kernel, constants, rows, cols, pieces): (_, &[u32], _, _, _) = match (choice, subgroup) {
+            (MatMulKernel::Naive, _) => (&NAIVE, &[activation], 1, 1, 64),
+            (MatMulKernel::Registers, _) => (&REGISTERS, &[activation], 8, 8, 64),
+            (MatMulKernel::Subgroup, Some(size)) => {
+                (&SUBGROUP, &[activation, size], 16, 8 * size as usize, 64 / size as usize)
+            }
+            (MatMulKernel::Subgroup, None) => {
+                let message =
+                    "this adapter's subgroups are not all of 4 or 8 invocations; use MatMulKernel::Auto";
+                return Err(Error::argument("matmul", message));
+            }
+            (MatMulKernel::Tiled | MatMulKernel::Auto, _) => (&TILED, &[activation], 64, 64, 1),
         };
         let tiles = plan.m.div_ceil(rows) * plan.n.div_ceil(cols) * batches;
         let slices = slices(plan.k, tiles / pieces);
@@ -223,9 +239,8 @@ impl Op for MatMul {
         w(c.shape.numel() * slices)?;
         w(tiles * slices)?;
         let to = partial.as_ref().unwrap_or(c.buffer);
-        let activation = self.activation as u32;
         let groups = (tiles * slices).div_ceil(pieces);
-        rec.dispatch(kernel, &[activation], &[a.buffer, b.buffer, bias.buffer, to], &params, groups)?;
+        rec.dispatch(kernel, constants, &[a.buffer, b.buffer, bias.buffer, to], &params, groups)?;
         let Some(partial) = partial else { return Ok(()) };
         let count = c.shape.numel();
         let params = FoldParams {

@@ -2,20 +2,30 @@
 
 pub mod binary;
 pub mod copy;
+pub mod dropout;
 pub mod matmul;
-
 pub mod reduce;
 pub mod unary;
 mod view;
 
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
+use crate::optim;
 use crate::shape::{Layout, MAX_RANK, collapse};
 use crate::{Error, Result, params};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, matmul::KERNELS].concat()
+    [
+        binary::KERNELS,
+        copy::KERNELS,
+        dropout::KERNELS,
+        matmul::KERNELS,
+        optim::KERNELS,
+        reduce::KERNELS,
+        unary::KERNELS,
+    ]
+    .concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.

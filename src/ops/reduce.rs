@@ -5,20 +5,24 @@ use crate::cpu::walk;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::binary::max_nan;
-use crate::shape::{Layout, MAX_RANK, Shape};
+use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::tensor::Tensor;
 use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
+use std::ops::Range;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
 const WG: u32 = 256;
-/// One slice of a reduction holds at most this many elements, so that an invocation loops at most
-/// `SLICE` times (LANES = 1) and 65,536 outputs' worth of work is spread over the device.
+/// The most elements of a slice, which is what one workgroup folds: 32 a lane.
 const SLICE: usize = 8192;
+/// The fewest and the most elements of a slice that one invocation folds alone.
+const ALONE: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Invocations that a reduction down the columns is cut up for.
+const ENOUGH: usize = 1 << 16;
 
 static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, params: Params,
-    "OP": &[0, 1, 2], "WG": &[WG], "LANES": &[1, WG]);
+    "OP": &[0, 1, 2], "WG": &[WG], "LANES": &[1, 32, WG]);
 
 params! {
     struct Params {
@@ -27,7 +31,9 @@ params! {
         outputs: u32,
         length: u32,
         slices: u32,
+        size: u32,
         divisor: f32,
+        pad: [u32; 3],
     }
 }
 
@@ -49,19 +55,12 @@ impl Fold {
         }
     }
 
-    fn identity(self) -> f32 {
+    /// The CPU twin; one monomorphic loop a fold, so that the compiler can vectorise it.
+    fn run(self, x: &[f32], kept: Layout, reduced: Layout, y: &mut [f32]) {
         match self {
-            Fold::Sum | Fold::Mean => 0.0,
-            Fold::Max => f32::NEG_INFINITY,
-            Fold::Min => f32::INFINITY,
-        }
-    }
-
-    fn merge(self, a: f32, b: f32) -> f32 {
-        match self {
-            Fold::Sum | Fold::Mean => a + b,
-            Fold::Max => max_nan(a, b),
-            Fold::Min => -max_nan(-a, -b),
+            Fold::Sum | Fold::Mean => fold(0.0, |a, b| a + b, x, kept, reduced, y),
+            Fold::Max => fold(f32::NEG_INFINITY, max_nan, x, kept, reduced, y),
+            Fold::Min => fold(f32::INFINITY, |a, b| -max_nan(-a, -b), x, kept, reduced, y),
         }
     }
 }
@@ -127,46 +126,11 @@ impl Op for Reduce {
         let x = inputs[0];
         let Split { kept, reduced } = self.split(&x.layout)?;
         let length = reduced.shape.numel();
-        let (fold, divisor) = (self.fold, self.divisor(length));
-        if length == 0 {
-            outputs[0].data.fill(fold.identity() / divisor);
-            return Ok(());
+        let divisor = self.divisor(length);
+        self.fold.run(x.data, kept, reduced, outputs[0].data);
+        if divisor != 1.0 {
+            outputs[0].data.iter_mut().for_each(|y| *y /= divisor);
         }
-        let [reduced] = crate::shape::collapse([reduced]);
-        // A whole reduction to one number is cut up, so that all threads share it.
-        if outputs[0].data.len() == 1 && reduced.shape.rank() == 1 && reduced.strides[0] == 1 {
-            let parts: Vec<f32> = x.data[kept.offset..][..length]
-                .par_chunks(walk::GRAIN)
-                .map(|part| fold_run(fold, part.iter().copied()))
-                .collect();
-            outputs[0].data[0] = fold_run(fold, parts.into_iter()) / divisor;
-            return Ok(());
-        }
-        let starts = offsets(&reduced);
-        walk::rows(outputs[0].data, [kept], |y, [start], [step]| {
-            if step == 1 && y.len() > 1 {
-                // Neighbouring outputs have neighbouring inputs: fold whole rows.
-                y.fill(fold.identity());
-                for &from in &starts.outer {
-                    for j in 0..starts.inner {
-                        let row = &x.data[start + from + j * starts.step..][..y.len()];
-                        y.iter_mut().zip(row).for_each(|(y, &x)| *y = fold.merge(*y, x));
-                    }
-                }
-                y.iter_mut().for_each(|y| *y /= divisor);
-                return;
-            }
-            for (j, y) in y.iter_mut().enumerate() {
-                let runs = starts.outer.iter().map(|from| {
-                    let run = &x.data[start + j * step + from..];
-                    match starts.step {
-                        1 => fold_run(fold, run[..starts.inner].iter().copied()),
-                        step => fold_run(fold, run.iter().step_by(step.max(1)).take(starts.inner).copied()),
-                    }
-                });
-                *y = fold_run(fold, runs) / divisor;
-            }
-        });
         Ok(())
     }
 
@@ -217,9 +181,16 @@ impl Reduce {
     ) -> Result<()> {
         let name = self.name();
         let (outputs, length) = (kept.shape.numel(), reduced.shape.numel());
-        // One invocation an output where there are many, and where the reduction is short.
-        let lanes = if length <= 64 || (outputs >= 4096 && length <= 1024) { 1 } else { WG };
-        let slices = length.div_ceil(if lanes == 1 { 1024 } else { SLICE }).max(1);
+        let [kept, reduced] = [kept, reduced].map(|layout| collapse([layout])[0]);
+        let nearest = |l: &Layout| l.shape.rank().checked_sub(1).map_or(usize::MAX, |last| l.strides[last]);
+        let columns = nearest(&kept) < nearest(&reduced);
+        let (lanes, size) = match length {
+            0..=32 => (1, length),
+            _ if columns => (1, (outputs * length / ENOUGH).clamp(*ALONE.start(), *ALONE.end())),
+            33..=1024 if outputs >= 64 => (32, length),
+            _ => (WG, SLICE),
+        };
+        let slices = length.div_ceil(size.max(1)).max(1);
         let partial = if slices > 1 { Some(rec.scratch(outputs * slices)?) } else { None };
         let params = Params {
             walk: Walk::new(name, [kept])?,
@@ -227,47 +198,124 @@ impl Reduce {
             outputs: word(name, outputs)?,
             length: word(name, length)?,
             slices: word(name, slices)?,
+            size: word(name, size)?,
             divisor: if slices > 1 { 1.0 } else { divisor },
+            pad: [0; 3],
         };
+        // The kernel counts up to these.
         word(name, outputs * slices)?;
+        word(name, slices * size + WG as usize)?;
         let groups = (outputs * slices).div_ceil((WG / lanes) as usize);
         let to = partial.as_ref().unwrap_or(y);
         rec.dispatch(&REDUCE, &[self.fold.code(), WG, lanes], &[x, to], &params, groups)?;
         let Some(partial) = partial else { return Ok(()) };
-        let rows = Layout::contiguous(Shape::new([outputs, slices])?);
+        let rows = Layout::contiguous(Shape::new([slices, outputs])?);
         let split =
-            Reduce { fold: self.fold, axes: [false, true, false, false, false, false] }.split(&rows)?;
+            Reduce { fold: self.fold, axes: [true, false, false, false, false, false] }.split(&rows)?;
         self.dispatch(rec, &partial, split.kept, split.reduced, y, divisor)
     }
 }
 
-/// A reduced walk as runs: `inner` elements `step` apart, from each of `outer`.
-struct Runs {
-    outer: Vec<usize>,
-    inner: usize,
+/// Elements that lie evenly apart.
+struct Run {
+    start: usize,
+    len: usize,
     step: usize,
 }
 
-fn offsets(reduced: &Layout) -> Runs {
-    let rank = reduced.shape.rank();
-    let Some((&inner, outer)) = reduced.shape.split_last() else {
-        return Runs { outer: vec![0], inner: 1, step: 1 };
+/// A part of a walk, as runs.
+fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
+    let [walk] = collapse([walk]);
+    let Some((&inner, outer)) = walk.shape.split_last() else {
+        return vec![Run { start: 0, len: range.len(), step: 0 }];
     };
-    let mut starts = vec![0];
-    for (axis, &len) in outer.iter().enumerate() {
-        let stride = reduced.strides[axis];
-        starts = starts.iter().flat_map(|start| (0..len).map(move |i| start + i * stride)).collect();
+    let step = walk.strides[outer.len()];
+    let mut runs = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let (mut rest, first) = (at / inner, at % inner);
+        let mut start = first * step;
+        for axis in (0..outer.len()).rev() {
+            start += rest % outer[axis] * walk.strides[axis];
+            rest /= outer[axis];
+        }
+        let len = (inner - first).min(range.end - at);
+        runs.push(Run { start, len, step });
+        at += len;
     }
-    Runs { outer: starts, inner, step: reduced.strides[rank - 1] }
+    runs
 }
 
-/// Folds a run in eight strands, which the compiler can keep in one vector register and which err less than one.
-fn fold_run(fold: Fold, run: impl Iterator<Item = f32>) -> f32 {
-    let mut strands = [fold.identity(); 8];
-    for (j, x) in run.enumerate() {
-        strands[j % 8] = fold.merge(strands[j % 8], x);
+/// As the kernel: a reduction longer than a slice leaves a partial result each, and those are folded.
+fn fold(
+    identity: f32,
+    merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
+    x: &[f32],
+    kept: Layout,
+    reduced: Layout,
+    y: &mut [f32],
+) {
+    let (length, outputs) = (reduced.shape.numel(), y.len());
+    let slices = length.div_ceil(SLICE);
+    if slices <= 1 {
+        return fold_slice(identity, merge, x, kept, &runs(reduced, 0..length), y);
     }
-    strands.into_iter().fold(fold.identity(), |a, b| fold.merge(a, b))
+    let mut partial = vec![identity; slices * outputs];
+    partial.par_chunks_mut(outputs).enumerate().for_each(|(slice, partial)| {
+        let range = slice * SLICE..length.min((slice + 1) * SLICE);
+        fold_slice(identity, merge, x, kept, &runs(reduced, range), partial);
+    });
+    let rows = Run { start: 0, len: slices, step: outputs };
+    fold_slice(identity, merge, &partial, Layout { offset: 0, ..Layout::contiguous(kept.shape) }, &[rows], y);
+}
+
+/// Folds the same runs for every output; `kept` says where an output's begin.
+fn fold_slice(
+    identity: f32,
+    merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
+    x: &[f32],
+    kept: Layout,
+    runs: &[Run],
+    y: &mut [f32],
+) {
+    let length: usize = runs.iter().map(|run| run.len).sum();
+    // Never too few outputs a task, so that neighbours can be folded row by row.
+    let grain = (walk::GRAIN / length.max(1)).max(128);
+    walk::rows_by(grain, y, [kept], |y, [start], [step]| {
+        if step == 1 && y.len() > 1 {
+            y.fill(identity);
+            for at in runs.iter().flat_map(|run| (0..run.len).map(|j| start + run.start + j * run.step)) {
+                y.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y = merge(*y, x));
+            }
+            return;
+        }
+        for (j, y) in y.iter_mut().enumerate() {
+            *y = identity;
+            for run in runs {
+                let x = &x[start + j * step + run.start..];
+                let part = match run.step {
+                    1 => fold_run(identity, merge, &x[..run.len]),
+                    step => (0..run.len).fold(identity, |y, i| merge(y, x[i * step])),
+                };
+                *y = merge(*y, part);
+            }
+        }
+    });
+}
+
+/// Folds a run in sixteen strands, which fit vector registers and err less than one.
+fn fold_run(identity: f32, merge: impl Fn(f32, f32) -> f32 + Copy, run: &[f32]) -> f32 {
+    let mut strands = [identity; 16];
+    let (blocks, rest) = run.as_chunks::<16>();
+    for block in blocks {
+        for (strand, &x) in strands.iter_mut().zip(block) {
+            *strand = merge(*strand, x);
+        }
+    }
+    for (strand, &x) in strands.iter_mut().zip(rest) {
+        *strand = merge(*strand, x);
+    }
+    strands.into_iter().fold(identity, merge)
 }
 
 impl Tensor {
@@ -324,6 +372,22 @@ impl Tensor {
     /// The device fails.
     pub fn mean_all(&self) -> Result<Tensor> {
         self.mean(&self.all_axes(), false)
+    }
+
+    /// The largest of all elements, of rank 0; NaN if one is NaN.
+    ///
+    /// # Errors
+    /// No element, or the device fails.
+    pub fn max_all(&self) -> Result<Tensor> {
+        self.max(&self.all_axes(), false)
+    }
+
+    /// The smallest of all elements, of rank 0; NaN if one is NaN.
+    ///
+    /// # Errors
+    /// No element, or the device fails.
+    pub fn min_all(&self) -> Result<Tensor> {
+        self.min(&self.all_axes(), false)
     }
 }
 

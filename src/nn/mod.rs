@@ -1,0 +1,5 @@
+//! Neural networks: parameters, layers, initialisation, losses.
+
+mod parameter;
+
+pub use parameter::Parameter;
