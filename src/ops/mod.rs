@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod copy;
 pub mod dropout;
+pub mod pool2d;
 pub mod reduce;
 pub mod unary;
 mod view;
@@ -13,7 +14,8 @@ use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, dropout::KERNELS].concat()
+    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, dropout::KERNELS, pool2d::KERNELS]
+        .concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
