@@ -24,7 +24,11 @@ fn memory_after_2000_steps_is_that_after_200() {
         assert_eq!(at_early.0, at_late.0, "pool of {} after {early} and {late} steps", device.id());
         if let (Some(before), Some(after)) = (at_early.1, at_late.1) {
             let grown = after as f64 / before as f64;
-            assert!(grown < 1.02, "{}: {before} bytes resident after {early} steps, {after} after {late}", device.id());
+            assert!(
+                grown < 1.02,
+                "{}: {before} bytes resident after {early} steps, {after} after {late}",
+                device.id()
+            );
         }
     }
 }

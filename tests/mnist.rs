@@ -61,6 +61,11 @@ fn the_same_seed_gives_the_same_bits_twice() {
         let (first, second) = (train(&device, steps, 7, 0.5), train(&device, steps, 7, 0.5));
         assert_eq!(first.1, second.1, "parameters differ on {}", device.id());
         assert_eq!(first.0, second.0, "losses differ on {}", device.id());
-        assert_ne!(first.1, train(&device, steps, 8, 0.5).1, "another seed gives the same on {}", device.id());
+        assert_ne!(
+            first.1,
+            train(&device, steps, 8, 0.5).1,
+            "another seed gives the same on {}",
+            device.id()
+        );
     }
 }
