@@ -20,7 +20,9 @@
 #import shared/grid.wgsl
 #import shared/quad.wgsl
 
-struct Factors {
+struct Params {
+    count: u32,
+    offset: u32,
     decay: f32,
     keep: f32,
     beta1: f32,
@@ -31,8 +33,6 @@ struct Factors {
     scale: f32,
     eps: f32,
 }
-
-struct Params { @size(48) factors: Factors, count: u32, offset: u32 }
 
 @group(0) @binding(0) var<storage, read> grad: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> w: array<vec4f>;
@@ -51,14 +51,13 @@ fn adam(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         @builtin(local_invocation_index) lane: u32) {
     let i = folded(group, groups) * WG + lane;
     if (i > (p.count - 1u) / 4u) { return; }
-    let f = p.factors;
     var d = quad(i, p.offset);
     var weight = w[i];
-    if (DECAY == 1u) { d += f.decay * weight; }
-    if (DECAY == 2u) { weight *= f.keep; }
-    let mean = f.beta1 * m[i] + f.fresh1 * d;
-    let square = f.beta2 * v[i] + f.fresh2 * d * d;
-    weight -= f.step * mean / (root(square) * f.scale + f.eps);
+    if (DECAY == 1u) { d += p.decay * weight; }
+    if (DECAY == 2u) { weight *= p.keep; }
+    let mean = p.beta1 * m[i] + p.fresh1 * d;
+    let square = p.beta2 * v[i] + p.fresh2 * d * d;
+    weight -= p.step * mean / (root(square) * p.scale + p.eps);
     let left = p.count - i * 4u;
     if (left < 4u) {
         // The last vector reaches past the end: only what is inside is written.

@@ -22,6 +22,7 @@ pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
 pub use ops::matmul::MatMulKernel;
+pub use ops::pool2d::Pool2dOptions;
 pub use ops::unary::Activation;
 pub use pool::MemoryUse;
 pub use shape::{Layout, MAX_RANK, Shape};

@@ -23,6 +23,8 @@ struct Built {
     info: ModuleInfo,
     /// The entry point's place in the module.
     entry: usize,
+    /// Whether it uses subgroups.
+    subgroups: bool,
 }
 
 impl Built {
@@ -35,9 +37,9 @@ impl Built {
         let source = kernel.wgsl(values).unwrap_or_else(|error| panic!("{error}"));
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-        // No capability: a kernel runs on every WebGPU device. Those with the constant SUBGROUP run only where
-        // subgroups have that one size.
-        let capabilities = if subgroups(kernel) { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        // No capability, so that a kernel runs on every WebGPU device; but one that is compiled for a subgroup size.
+        let subgroups = kernel.constants.iter().any(|(name, _)| *name == "SUBGROUP");
+        let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
@@ -45,7 +47,7 @@ impl Built {
             |point: &naga::EntryPoint| point.name == kernel.entry && point.stage == ShaderStage::Compute;
         let entry = module.entry_points.iter().position(is_entry);
         let entry = entry.unwrap_or_else(|| panic!("{name}: no compute entry point of that name"));
-        Built { name, kernel, module, info, entry }
+        Built { name, kernel, module, info, entry, subgroups }
     }
 
     /// The globals that the entry point touches.
@@ -60,14 +62,11 @@ impl Built {
         layouter
     }
 
-    /// SPIR-V as wgpu asks naga for it on Vulkan; subgroups came with Vulkan 1.1 and SPIR-V 1.3.
+    /// SPIR-V as wgpu asks naga for it on Vulkan. Subgroups came with Vulkan 1.1.
     fn spirv(&self) -> Vec<u8> {
-        let options = spv::Options {
-            bounds_check_policies: CHECKED,
-            debug_info: None,
-            lang_version: if subgroups(self.kernel) { (1, 3) } else { (1, 0) },
-            ..spv::Options::default()
-        };
+        let lang_version = if self.subgroups { (1, 3) } else { (1, 0) };
+        let options =
+            spv::Options { lang_version, bounds_check_policies: CHECKED, ..spv::Options::default() };
         let point = spv::PipelineOptions {
             shader_stage: ShaderStage::Compute,
             entry_point: self.kernel.entry.to_string(),
@@ -100,7 +99,7 @@ impl Built {
 
     fn metal(&self) -> String {
         let options =
-            msl::Options { lang_version: (2, 1), bounds_check_policies: CHECKED, ..msl::Options::default() };
+            msl::Options { lang_version: (2, 0), bounds_check_policies: CHECKED, ..msl::Options::default() };
         let point = msl::PipelineOptions {
             entry_point: Some((ShaderStage::Compute, self.kernel.entry.to_string())),
             ..msl::PipelineOptions::default()
@@ -114,20 +113,12 @@ impl Built {
         let point = hlsl::PipelineOptions {
             entry_point: Some((ShaderStage::Compute, self.kernel.entry.to_string())),
         };
-        let shader_model =
-            if subgroups(self.kernel) { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
-        let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
         let mut out = String::new();
-        hlsl::Writer::new(&mut out, &options, &point)
+        hlsl::Writer::new(&mut out, &hlsl::Options::default(), &point)
             .write(&self.module, &self.info, None)
             .unwrap_or_else(|error| panic!("{}: HLSL: {error}", self.name));
         out
     }
-}
-
-/// Whether the kernel uses subgroups.
-fn subgroups(kernel: &Kernel) -> bool {
-    kernel.constants.iter().any(|(name, _)| *name == "SUBGROUP")
 }
 
 /// The checks that wgpu asks for.
@@ -179,12 +170,11 @@ impl Scratch {
     }
 
     /// Writes a file named by its content, so that equal outputs of different constants are checked once.
-    fn keep(&self, content: &[u8], ending: &str) -> PathBuf {
+    fn keep(&self, content: &[u8], ending: &str) {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         let path = self.0.join(format!("{:016x}.{ending}", hasher.finish()));
-        std::fs::write(&path, content).unwrap();
-        path
+        std::fs::write(path, content).unwrap();
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -204,31 +194,31 @@ fn run(tool: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ou
 
 #[test]
 fn spirv_val_accepts_what_naga_writes_for_vulkan() {
-    let scratch = Scratch::new("spirv");
-    every_variant(|built| drop(scratch.keep(&built.spirv(), "spv")));
-    if !has("spirv-val") {
-        return;
-    }
-    scratch.files().par_iter().for_each(|path| {
-        let output =
-            run("spirv-val", [OsStr::new("--target-env"), OsStr::new("vulkan1.1"), path.as_os_str()]);
-        if !output.status.success() {
-            let culprit = culprit(path, Built::spirv);
-            panic!("{culprit}: spirv-val: {}", String::from_utf8_lossy(&output.stderr));
+    for (environment, subgroups) in [("vulkan1.0", false), ("vulkan1.1", true)] {
+        let scratch = Scratch::new(environment);
+        every_variant(|built| {
+            if built.subgroups == subgroups {
+                scratch.keep(&built.spirv(), "spv");
+            }
+        });
+        if !has("spirv-val") {
+            return;
         }
-    });
+        scratch.files().par_iter().for_each(|path| {
+            let output = run("spirv-val", ["--target-env".as_ref(), environment.as_ref(), path.as_os_str()]);
+            if !output.status.success() {
+                let culprit = culprit(path, Built::spirv);
+                panic!("{culprit}: spirv-val: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        });
+    }
 }
 
 #[test]
 fn glslang_accepts_what_naga_writes_for_gl() {
     for (name, version) in [("es", glsl::Version::new_gles(310)), ("desktop", glsl::Version::Desktop(430))] {
         let scratch = Scratch::new(&format!("glsl-{name}"));
-        // wgpu offers no subgroups on GL.
-        every_variant(|built| {
-            if !subgroups(built.kernel) {
-                scratch.keep(built.glsl(version).as_bytes(), "comp");
-            }
-        });
+        every_variant(|built| scratch.keep(built.glsl(version).as_bytes(), "comp"));
         if !has("glslangValidator") {
             return;
         }
@@ -306,7 +296,7 @@ fn params_are_laid_out_alike_in_rust_and_wgsl() {
         );
         let field = |member: &naga::StructMember| member.name.clone().unwrap_or_default();
         let wgsl: Vec<_> = members.iter().map(|member| (field(member), member.offset as usize)).collect();
-        let rust = kernel.fields.iter().filter(|(name, _)| !name.starts_with("pad"));
+        let rust = kernel.fields.iter().filter(|(name, _)| *name != "pad");
         let rust: Vec<_> = rust.map(|(name, at)| (name.to_string(), *at)).collect();
         assert_eq!(wgsl, rust, "{name}: fields and their offsets in WGSL and in Rust");
     });

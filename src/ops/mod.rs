@@ -4,6 +4,7 @@ pub mod binary;
 pub mod copy;
 pub mod dropout;
 pub mod matmul;
+pub mod pool2d;
 pub mod reduce;
 pub mod unary;
 mod view;
@@ -22,6 +23,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         dropout::KERNELS,
         matmul::KERNELS,
         optim::KERNELS,
+        pool2d::KERNELS,
         reduce::KERNELS,
         unary::KERNELS,
     ]
