@@ -7,7 +7,7 @@ use common::*;
 use gristmill::io::{self, Metadata};
 use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
-use gristmill::{Activation, Device, Result, Shape, Tensor};
+use gristmill::{Activation, Device, Pool2dOptions, Result, Shape, Tensor};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -100,6 +100,14 @@ fn small_layers() {
         check(&Sigmoid, x.sigmoid().unwrap(), 120);
         check(&Tanh, x.tanh().unwrap(), 120);
         check(&Gelu, x.gelu().unwrap(), 120);
+        // Three comparisons for each of 2 x 3 x 2 x 2 windows.
+        let pooled = x.max_pool2d(Pool2dOptions::new([2, 2])).unwrap();
+        check(&MaxPool2d::new([2, 2]), pooled, 24 * 3);
+        let options =
+            Pool2dOptions { stride: [1, 2], padding: [1, 0], ceil_mode: true, ..Pool2dOptions::new([3, 2]) };
+        let layer = MaxPool2d::with_options(options);
+        check(&layer, x.max_pool2d(options).unwrap(), 2 * 3 * 4 * 3 * 5);
+        assert_eq!(layer.describe(), "MaxPool2d 3x2, stride 1x2, padding 1x0, ceil");
         check(&Sequential::new(), x.clone(), 0);
         check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1).unwrap(), 120);
         check(&Dropout::new(0.0, 1).unwrap(), x.clone(), 0);

@@ -31,6 +31,7 @@ mod module;
 mod parameter;
 mod sequential;
 mod summary;
+mod vision;
 
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
@@ -40,3 +41,4 @@ pub use module::Module;
 pub use parameter::Parameter;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
+pub use vision::MaxPool2d;

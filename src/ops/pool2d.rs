@@ -156,6 +156,12 @@ impl Pool2dOptions {
         Ok(Geometry { planes: n * c, input: [h, w], output: [oh, ow] })
     }
 
+    /// The shape of what is pooled from `x`.
+    pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
+        let Geometry { output: [oh, ow], .. } = self.geometry("max_pool2d", x)?;
+        Shape::new([x[0], x[1], oh, ow])
+    }
+
     /// Whether no window reaches into the padding, or past the end by `ceil_mode`.
     fn stays_inside(&self, g: &Geometry) -> bool {
         let inside = |k: usize| (g.output[k] - 1) * self.stride[k] + self.span(k) < g.input[k];
@@ -236,8 +242,7 @@ impl Op for MaxPool2d {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x] = arity(self.name(), inputs)?;
         floats(self.name(), inputs)?;
-        let Geometry { output: [oh, ow], .. } = self.0.geometry(self.name(), x.shape)?;
-        let out = Shape::new([x.shape[0], x.shape[1], oh, ow])?;
+        let out = self.0.output_shape(x.shape)?;
         Ok(vec![Meta::f32(out), Meta::u32(out)])
     }
 
