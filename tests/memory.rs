@@ -36,8 +36,8 @@ fn memory_after_2000_steps_is_that_after_200() {
 type Memory = ((u64, u64, u64), Option<u64>);
 
 fn run(device: &Device, early: usize, late: usize) -> (Memory, Memory) {
-    let mut network = network::mnist_cnn(device, 1, 0.5).unwrap();
-    network.set_training(true);
+    let network = network::mnist_cnn(device, 1, 0.5).unwrap();
+    network.train();
     let parameters = network.parameters();
     let mut adam = Adam::new(1e-3);
     let pixels = Array::random([4, 1, 28, 28], 3, -1.0, 1.0);

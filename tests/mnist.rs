@@ -16,8 +16,8 @@ use gristmill::{Device, Tensor};
 /// The losses of the first steps, and the parameters' hash after them.
 fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u64) {
     let (train, _) = mnist_data::load(None).unwrap();
-    let mut network = network::mnist_cnn(device, seed, dropout).unwrap();
-    network.set_training(true);
+    let network = network::mnist_cnn(device, seed, dropout).unwrap();
+    network.train();
     let parameters = network.parameters();
     let mut adam = Adam::new(1e-3);
     let shift = RandomShift { max: 1, seed, epoch: 0 };

@@ -1,5 +1,4 @@
 //! Optimizers, schedules and clipping: PyTorch's values over three steps, and on every device against f64.
-#![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
 
@@ -567,6 +566,10 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let before = (w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap());
     let swapped = [other.clone(), w.clone()];
     refused(adam.step(&swapped, &gradients), &["adam", "parameter 0", "[3]", "[2]", "order"]);
+
+    // A gradient on another device never comes to the optimizer.
+    let stray = Tensor::ones([2], &Device::cpu_with_budget(u64::MAX)).unwrap();
+    refused(w.tensor().backward_from(&stray).map(drop), &["backward", "different devices"]);
 
     let mut state = adam.state().unwrap();
     refused(
