@@ -1,6 +1,7 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
 pub mod binary;
+pub mod conv2d;
 pub mod copy;
 pub mod matmul;
 
@@ -15,7 +16,8 @@ use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, matmul::KERNELS].concat()
+    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS, matmul::KERNELS, conv2d::KERNELS]
+        .concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
