@@ -196,9 +196,11 @@ proptest! {
         let x = eighths(&case.x, seed);
         let w = eighths(&case.weight, seed ^ 1);
         let b = eighths(&[case.weight[0]], seed ^ 2).map(|v| v + 1.0 / 128.0);
-        // A gradient sums at most as many products as there are multiply-adds, each below 1 and off by a few roundings; tanh
+        // A gradient sums at most as many products as there are multiply-adds (the bias's, as many terms as outputs), each
+        // below 1 and off by a few roundings; tanh
         // and sigmoid are off as in `after`, and their slopes with them.
-        let terms = case.macs() as f64 + 1.0;
+        let outputs: usize = case.out().map_or(0, |out| out.iter().product());
+        let terms = (case.macs() + outputs) as f64 + 1.0;
         let slope = match activation {
             Activation::None | Activation::Relu => 0.0,
             // |y| is at most the longest sum.
