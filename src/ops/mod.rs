@@ -1,6 +1,7 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
 pub mod binary;
+pub mod conv2d;
 pub mod copy;
 pub mod dropout;
 pub mod matmul;
@@ -19,6 +20,7 @@ use crate::{Error, Result, params};
 pub fn kernels() -> Vec<&'static Kernel> {
     [
         binary::KERNELS,
+        conv2d::KERNELS,
         copy::KERNELS,
         dropout::KERNELS,
         matmul::KERNELS,
