@@ -7,6 +7,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),

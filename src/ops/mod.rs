@@ -2,8 +2,10 @@
 
 pub mod binary;
 pub mod copy;
+pub mod cross_entropy;
 
 pub mod reduce;
+pub mod softmax;
 pub mod unary;
 mod view;
 
@@ -13,7 +15,15 @@ use crate::{Error, Result};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [copy::KERNELS, binary::KERNELS, unary::KERNELS, reduce::KERNELS].concat()
+    [
+        copy::KERNELS,
+        binary::KERNELS,
+        unary::KERNELS,
+        reduce::KERNELS,
+        softmax::KERNELS,
+        cross_entropy::KERNELS,
+    ]
+    .concat()
 }
 
 /// Invocations a workgroup of the element-wise kernels.
