@@ -1,20 +1,19 @@
 // Element-wise functions of two operands, y[i] = f(a[i], b[i]), the operands broadcast and strided in any way.
 //
-// One invocation handles PER elements, WG apart, so that neighbours touch neighbours. Memory bound: each operand is
-// read once, y written once.
+// Memory bound: each operand is read once, y written once. shared/elementwise.wgsl says how the two entries walk.
 //
 //   a f32, operand x of the walk     b f32, operand y of the walk     y [count] f32, contiguous
-//   OP: the function    WG: invocations a workgroup    PER: elements an invocation (prepended by ops/binary.rs)
+//   OP: the function    WG: invocations a workgroup (prepended by ops/binary.rs)
 
-#import shared/grid.wgsl
-#import shared/strided.wgsl
+#import shared/elementwise.wgsl
 #import shared/float.wgsl
-
-struct Params { walk: Walk, count: u32 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> a4: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b4: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> y4: array<vec4f>;
 @group(0) @binding(3) var<uniform> p: Params;
 
 fn f(a: f32, b: f32) -> f32 {
@@ -36,13 +35,35 @@ fn f(a: f32, b: f32) -> f32 {
 }
 
 @compute @workgroup_size(WG)
-fn binary(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = place(group, groups, lane);
+    if (i >= p.count) { return; }
+    let at = positions(i);
+    y[i] = f(a[at.x], b[at.y]);
+}
+
+fn load_a(i: u32) -> vec4f {
+    let at = p.walk.offsets.x;
+    if ((p.scalars & 1u) != 0u) { return vec4f(a4[at / 4u][at % 4u]); }
+    return a4[at / 4u + i];
+}
+
+fn load_b(i: u32) -> vec4f {
+    let at = p.walk.offsets.y;
+    if ((p.scalars & 2u) != 0u) { return vec4f(b4[at / 4u][at % 4u]); }
+    return b4[at / 4u + i];
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let first = folded(group, groups) * WG * PER + lane;
-    for (var j = 0u; j < PER; j++) {
-        let i = first + j * WG;
-        if (i >= p.count) { return; }
-        let at = positions(i);
-        y[i] = f(a[at.x], b[at.y]);
-    }
+    let i = place(group, groups, lane);
+    let first = i * 4u;
+    if (first >= p.count) { return; }
+    let u = load_a(i);
+    let v = load_b(i);
+    let w = vec4f(f(u.x, v.x), f(u.y, v.y), f(u.z, v.z), f(u.w, v.w));
+    if (first + 4u <= p.count) { y4[i] = w; return; }
+    for (var c = 0u; c < p.count - first; c++) { y4[i][c] = w[c]; }
 }

@@ -9,8 +9,8 @@
 // A few very long rows are cut into slices: STAGE 1 leaves a normaliser each in `parts`, STAGE 2 merges those of its
 // row, every workgroup for itself, and writes its slice.
 //
-//   x f32, rows at operand x of the walk, their elements `x_step` apart
-//   y f32, rows at operand y of the walk, their elements `y_step` apart
+//   x f32, rows at operand x of the walk, their elements steps.x apart
+//   y f32, rows at operand y of the walk, their elements steps.y apart
 //   parts [rows, slices, 2] f32: maximum and sum (stages 1 and 2)
 //   LOG: 1 for the logarithm    STAGE: 0 whole rows, 1 fold slices, 2 write slices
 //   WG: invocations a workgroup    LANES: invocations a row or slice (prepended by ops/softmax.rs)
@@ -19,8 +19,8 @@
 #import shared/strided.wgsl
 #import shared/normaliser.wgsl
 
-/// `size`: the elements of a slice; the last may have fewer.
-struct Params { walk: Walk, rows: u32, cols: u32, x_step: u32, y_step: u32, slices: u32, size: u32 }
+/// `steps`: the distances between a row's elements in x and in y. `size`: the elements of a slice; the last may have fewer.
+struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -55,7 +55,7 @@ fn softmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
     var whole = Normaliser(LOWEST, 0.0);
     if (valid) {
-        if (STAGE == 2u) { whole = merged_parts(row, lane); } else { whole = folded_row(start.x, p.x_step, begin + lane, end); }
+        if (STAGE == 2u) { whole = merged_parts(row, lane); } else { whole = folded_row(start.x, p.steps.x, begin + lane, end); }
     }
     whole = together(whole, local, lane);
     if (!valid) { return; }
@@ -70,13 +70,13 @@ fn softmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     if (is_broken(whole)) { whole.sum = nan(); } else if (LOG == 1u) { whole.sum = log(whole.sum); }
     var c = begin + lane;
     for (; c + 3u * LANES < end; c += 4u * LANES) {
-        let v = four(start.x + c * p.x_step, LANES * p.x_step);
-        let to = start.y + c * p.y_step;
-        let step = LANES * p.y_step;
+        let v = four(start.x + c * p.steps.x, LANES * p.steps.x);
+        let to = start.y + c * p.steps.y;
+        let step = LANES * p.steps.y;
         y[to] = share(v.x, whole);
         y[to + step] = share(v.y, whole);
         y[to + 2u * step] = share(v.z, whole);
         y[to + 3u * step] = share(v.w, whole);
     }
-    for (; c < end; c += LANES) { y[start.y + c * p.y_step] = share(x[start.x + c * p.x_step], whole); }
+    for (; c < end; c += LANES) { y[start.y + c * p.steps.y] = share(x[start.x + c * p.steps.x], whole); }
 }

@@ -4,9 +4,9 @@
 // LANES invocations share a row: each sums every LANES-th product, four a turn; the lanes meet in workgroup memory in
 // log2(LANES) steps. y and dy are read twice, dx written once. Slices and stages as in softmax.wgsl.
 //
-//   y f32, rows at operand x of the walk, their elements `y_step` apart
-//   dy f32, rows at operand y of the walk, their elements `dy_step` apart
-//   dx f32, rows at operand z of the walk, their elements `y_step` apart
+//   y f32, rows at operand x of the walk, their elements steps.x apart
+//   dy f32, rows at operand y of the walk, their elements steps.y apart
+//   dx f32, rows at operand z of the walk, their elements steps.x apart
 //   parts [rows, slices] f32: sums (stages 1 and 2)
 //   LOG: 1 for the logarithm    STAGE: 0 whole rows, 1 fold slices, 2 write slices
 //   WG: invocations a workgroup    LANES: invocations a row or slice (prepended by ops/softmax.rs)
@@ -15,8 +15,9 @@
 #import shared/strided.wgsl
 #import shared/float.wgsl
 
-/// `size`: the elements of a slice; the last may have fewer.
-struct Params { walk: Walk, rows: u32, cols: u32, y_step: u32, dy_step: u32, slices: u32, size: u32 }
+/// `steps`: the distances between a row's elements in y and dx, and in dy. `size`: the elements of a slice; the last may
+/// have fewer.
+struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }
 
 @group(0) @binding(0) var<storage, read> y: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -27,11 +28,11 @@ struct Params { walk: Walk, rows: u32, cols: u32, y_step: u32, dy_step: u32, sli
 var<workgroup> partial: array<f32, WG>;
 
 fn y_at(start: vec3u, c: u32) -> f32 {
-    return y[start.x + c * p.y_step];
+    return y[start.x + c * p.steps.x];
 }
 
 fn dy_at(start: vec3u, c: u32) -> f32 {
-    return dy[start.y + c * p.dy_step];
+    return dy[start.y + c * p.steps.y];
 }
 
 /// What the sum is of.
@@ -85,12 +86,12 @@ fn softmax_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gr
     for (; c + 3u * LANES < end; c += 4u * LANES) {
         let share = vec4f(y_at(start, c), y_at(start, c + LANES), y_at(start, c + 2u * LANES), y_at(start, c + 3u * LANES));
         let g = vec4f(dy_at(start, c), dy_at(start, c + LANES), dy_at(start, c + 2u * LANES), dy_at(start, c + 3u * LANES));
-        let to = start.z + c * p.y_step;
-        let step = LANES * p.y_step;
+        let to = start.z + c * p.steps.x;
+        let step = LANES * p.steps.x;
         dx[to] = gradient(share.x, g.x, sum);
         dx[to + step] = gradient(share.y, g.y, sum);
         dx[to + 2u * step] = gradient(share.z, g.z, sum);
         dx[to + 3u * step] = gradient(share.w, g.w, sum);
     }
-    for (; c < end; c += LANES) { dx[start.z + c * p.y_step] = gradient(y_at(start, c), dy_at(start, c), sum); }
+    for (; c < end; c += LANES) { dx[start.z + c * p.steps.x] = gradient(y_at(start, c), dy_at(start, c), sum); }
 }

@@ -1,20 +1,20 @@
 // Gradients of the element-wise functions of unary.wgsl: dx[i] = dy[i] f'(s[i]), where s is the input of f or its
 // output, whichever the derivative is simpler in (`Unary::saves` in ops/unary.rs says which).
 //
-// One invocation handles PER elements, WG apart, so that neighbours touch neighbours. Memory bound.
+// Memory bound: s and dy are read once, dx written once. shared/elementwise.wgsl says how the two entries walk.
 //
 //   s f32, operand x of the walk     dy f32, operand y of the walk     dx [count] f32, contiguous
-//   OP: the function    WG: invocations a workgroup    PER: elements an invocation (prepended by ops/unary.rs)
+//   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
 
-#import shared/grid.wgsl
-#import shared/strided.wgsl
+#import shared/elementwise.wgsl
 #import shared/functions.wgsl
-
-struct Params { walk: Walk, count: u32 }
 
 @group(0) @binding(0) var<storage, read> s: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> s4: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> dx4: array<vec4f>;
 @group(0) @binding(3) var<uniform> p: Params;
 
 fn gradient(s: f32, dy: f32) -> f32 {
@@ -34,13 +34,29 @@ fn gradient(s: f32, dy: f32) -> f32 {
 }
 
 @compute @workgroup_size(WG)
-fn unary_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-              @builtin(local_invocation_index) lane: u32) {
-    let first = folded(group, groups) * WG * PER + lane;
-    for (var j = 0u; j < PER; j++) {
-        let i = first + j * WG;
-        if (i >= p.count) { return; }
-        let at = positions(i);
-        dx[i] = gradient(s[at.x], dy[at.y]);
-    }
+fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = place(group, groups, lane);
+    if (i >= p.count) { return; }
+    let at = positions(i);
+    dx[i] = gradient(s[at.x], dy[at.y]);
+}
+
+fn load_dy(i: u32) -> vec4f {
+    let at = p.walk.offsets.y;
+    if ((p.scalars & 2u) != 0u) { return vec4f(dy4[at / 4u][at % 4u]); }
+    return dy4[at / 4u + i];
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+          @builtin(local_invocation_index) lane: u32) {
+    let i = place(group, groups, lane);
+    let first = i * 4u;
+    if (first >= p.count) { return; }
+    let u = s4[p.walk.offsets.x / 4u + i];
+    let v = load_dy(i);
+    let w = vec4f(gradient(u.x, v.x), gradient(u.y, v.y), gradient(u.z, v.z), gradient(u.w, v.w));
+    if (first + 4u <= p.count) { dx4[i] = w; return; }
+    for (var c = 0u; c < p.count - first; c++) { dx4[i][c] = w[c]; }
 }

@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation: nodes, the walk, gradients.
 
 use crate::op::{Meta, Saved};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -128,12 +128,7 @@ impl Gradients {
     /// # Errors
     /// The device fails.
     pub fn scale(&mut self, factor: f32) -> Result<()> {
-        no_grad(|| {
-            for grad in self.by_leaf.values_mut() {
-                *grad = grad.mul_scalar(factor)?;
-            }
-            Ok(())
-        })
+        self.try_map(|grad| grad.mul_scalar(factor))
     }
 
     /// All gradients, in the order in which their leaves were made.
@@ -144,7 +139,7 @@ impl Gradients {
     }
 
     /// Replaces every gradient by `change` of it.
-    pub(crate) fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+    fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         no_grad(|| {
             for grad in self.by_leaf.values_mut() {
                 *grad = change(grad)?;
@@ -180,8 +175,13 @@ impl Tensor {
     /// As [`Tensor::backward`] for a tensor of any shape, starting from the gradient `grad` of the same shape.
     ///
     /// # Errors
-    /// As [`Tensor::backward`], or `grad` has another shape.
+    /// As [`Tensor::backward`], or `grad` has another shape, is on another device, or holds ids.
     pub fn backward_from(&self, grad: &Tensor) -> Result<Gradients> {
+        grad.expect(DType::F32, "backward")?;
+        if !grad.device().same(self.device()) {
+            let [first, second] = [self, grad].map(|tensor| tensor.device().id().to_string());
+            return Err(Error::MixedDevices { op: "backward", first, second });
+        }
         if grad.shape() != self.shape() {
             let message =
                 format!("a gradient of shape {} for a tensor of shape {}", grad.shape(), self.shape());

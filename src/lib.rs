@@ -1,4 +1,4 @@
-//! gristmill: GPU compute kernels written by hand in WGSL, behind a small tensor and autograd runtime.
+#![doc = include_str!("../README.md")]
 
 pub mod autograd;
 mod cpu;
@@ -6,10 +6,14 @@ pub mod data;
 mod device;
 mod error;
 pub mod gpu;
+pub mod io;
 pub mod metrics;
+pub mod nn;
 pub mod op;
 pub mod ops;
+pub mod optim;
 mod pool;
+mod random;
 mod shape;
 mod tensor;
 
@@ -17,6 +21,8 @@ pub use autograd::{Gradients, no_grad};
 pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
+pub use ops::matmul::MatMulKernel;
+pub use ops::pool2d::Pool2dOptions;
 pub use ops::unary::Activation;
 pub use pool::MemoryUse;
 pub use shape::{Layout, MAX_RANK, Shape};

@@ -256,9 +256,7 @@ pub fn update(op: impl Op, inputs: &[&Tensor], states: &mut [&mut Tensor]) -> Re
     let ready = inputs.iter().map(|t| t.contiguous()).collect::<Result<Vec<_>>>()?;
     let ready: Vec<Cow<Tensor>> = ready.iter().map(Cow::Borrowed).collect();
     for state in states.iter_mut() {
-        if state.sole_buffer().is_none() {
-            **state = state.detached_copy()?;
-        }
+        state.make_sole()?;
     }
     let taken: Option<Vec<&mut Buffer>> = states.iter_mut().map(|state| state.sole_buffer()).collect();
     let mut buffers = taken.ok_or_else(|| Error::argument(name, "one tensor was given as two states"))?;

@@ -227,3 +227,28 @@ fn pow_has_the_special_values_of_ieee_754() {
         assert_within("pow", &got, &want, |_| 9.0 * 2.0 * EPS * 8.0);
     }
 }
+
+/// Four elements at a time where the operands start at a multiple of four, or stand still; one at a time elsewhere.
+#[test]
+fn slices_at_any_offset_and_scalars_match() {
+    let (x, y) = (Array::random([70], 1, -1.0, 1.0), Array::random([70], 2, -1.0, 1.0));
+    for device in devices() {
+        let (tx, ty) = (x.to_tensor(&device), y.to_tensor(&device));
+        for (from_x, from_y) in [(0, 0), (4, 8), (3, 4), (8, 1), (64, 0)] {
+            for len in [0, 1, 3, 4, 5, 6] {
+                let cut = |a: &Array, from: usize| Array::new([len], a.data[from..from + len].to_vec());
+                let (a, b) = (cut(&x, from_x), cut(&y, from_y));
+                let slice = |t: &Tensor, from: usize| t.slice(0, from..from + len).unwrap();
+                let (ta, tb) = (slice(&tx, from_x), slice(&ty, from_y));
+                let sum = binary_reference(&a, &b, |a, b| a + b);
+                assert_within("add", &ta.add(&tb).unwrap(), &sum, |at| EPS * sum.data[at].abs());
+                assert_within("neg", &ta.neg().unwrap(), &a.map(|a| -a), |_| 0.0);
+                let one = y.data[from_y];
+                let (left, right) = (a.map(|a| a - one), a.map(|a| one - a));
+                let scalar = ty.slice(0, from_y..from_y + 1).unwrap();
+                assert_within("sub", &ta.sub(&scalar).unwrap(), &left, |at| EPS * left.data[at].abs());
+                assert_within("sub", &scalar.sub(&ta).unwrap(), &right, |at| EPS * right.data[at].abs());
+            }
+        }
+    }
+}

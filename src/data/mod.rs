@@ -14,7 +14,6 @@ mod batch;
 mod cache;
 mod idx;
 mod mnist;
-mod random;
 
 pub use batch::{Batches, Normalisation, RandomShift, gather_images, mean_std};
 pub use cache::{cache_dir, unpack_idx, unpack_idx_bytes};

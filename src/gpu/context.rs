@@ -141,7 +141,8 @@ impl GpuDevice {
     pub(crate) fn allocate(self: &Arc<GpuDevice>, words: usize) -> Result<GpuBuffer> {
         self.check()?;
         let bytes = words as u64 * 4;
-        let limit = self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size);
+        // Whole vectors of four words, as kernels that read such want every buffer to be.
+        let limit = self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size) & !15;
         if bytes > limit {
             let device = self.report.id.clone();
             return Err(Error::Limit { device, what: "a buffer's size in bytes", requested: bytes, limit });

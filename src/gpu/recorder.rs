@@ -165,6 +165,12 @@ impl<'d> Recorder<'d> {
         self.gpu.report.kind == super::AdapterKind::Software
     }
 
+    /// The number of invocations in every subgroup; `None` where it varies, or there are no subgroups.
+    pub fn subgroup_size(&self) -> Option<u32> {
+        let (least, most) = self.gpu.report.subgroup_size;
+        (least == most && least > 0).then_some(least)
+    }
+
     /// Memory for a kernel's intermediate result, with stale content.
     ///
     /// # Errors

@@ -1,24 +1,20 @@
 //! Element-wise functions of two tensors, broadcast by NumPy's rule.
 
-use super::{PER, WG, Walk, arity, covering, floats, word};
+use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
 
-pub(crate) const KERNELS: &[&Kernel] = &[&BINARY];
+pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
-static BINARY: Kernel = kernel!("binary.wgsl", "binary", reads: 2, writes: 1, params: Params,
-    "OP": &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "WG": &[WG], "PER": &[PER]);
-
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    count: u32,
-    pad: [u32; 3],
-}
+const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+static STRIDED: Kernel =
+    kernel!("binary.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static VECTOR: Kernel =
+    kernel!("binary.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
 /// The functions, with their numbers in `binary.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,18 +100,7 @@ impl Op for Binary {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (a, b, y) = (inputs[0], inputs[1], outputs[0]);
-        let layouts = [a.layout.expand(y.shape, self.name())?, b.layout.expand(y.shape, self.name())?];
-        let count = y.shape.numel();
-        let params =
-            Params { walk: Walk::new(self.name(), layouts)?, count: word(self.name(), count)?, pad: [0; 3] };
-        rec.dispatch(
-            &BINARY,
-            &[*self as u32, WG, PER],
-            &[a.buffer, b.buffer, y.buffer],
-            &params,
-            covering(count),
-        )
+        BINARY.dispatch(rec, self.name(), *self as u32, [inputs[0], inputs[1]], outputs[0])
     }
 
     fn saves(&self) -> Saves {

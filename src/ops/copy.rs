@@ -1,33 +1,23 @@
 //! Copying and filling: what views need to become contiguous, and what constants are made by.
 
-use super::{PER, WG, Walk, arity, covering, word};
+use super::{Elementwise, WG, arity, word};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
 use crate::shape::{Layout, Shape};
 use crate::tensor::{DType, Tensor};
-use crate::{Result, kernel};
+use crate::{Result, kernel, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&COPY, &FILL];
 
-static COPY: Kernel =
-    kernel!("copy.wgsl", "copy", reads: 1, writes: 1, params: CopyParams, "WG": &[WG], "PER": &[PER]);
-static FILL: Kernel =
-    kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG], "PER": &[PER]);
+static COPY: Kernel = kernel!("copy.wgsl", "copy", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
+static FILL: Kernel = kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct CopyParams {
-    walk: Walk,
-    count: u32,
-    pad: [u32; 3],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct FillParams {
-    count: u32,
-    bits: u32,
+params! {
+    struct FillParams {
+        count: u32,
+        bits: u32,
+    }
 }
 
 /// The elements of any view, as they are, in row-major order.
@@ -64,9 +54,8 @@ impl Op for Copy {
 /// Copies `x` to the places of `to` in the output.
 fn scatter(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> Result<()> {
     let count = to.shape.numel();
-    let params =
-        CopyParams { walk: Walk::new("copy", [x.layout, to])?, count: word("copy", count)?, pad: [0; 3] };
-    rec.dispatch(&COPY, &[WG, PER], &[x.buffer, y.buffer], &params, covering(count))
+    let params = Elementwise::new("copy", [x.layout, to], count)?;
+    rec.dispatch(&COPY, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
 }
 
 /// Every element the same bits. No inputs: it fills what it is given.
@@ -77,10 +66,11 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
+    /// Records the filling alone, for ops that fill their output.
+    pub(crate) fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
         let count = y.shape.numel();
         let params = FillParams { count: word("fill", count)?, bits };
-        rec.dispatch(&FILL, &[WG, PER], &[y.buffer], &params, covering(count))
+        rec.dispatch(&FILL, &[WG], &[y.buffer], &params, count.div_ceil(4 * WG as usize))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
@@ -21,25 +21,25 @@ static CROSS_ENTROPY: Kernel = kernel!("cross_entropy.wgsl", "cross_entropy", re
 static CROSS_ENTROPY_GRAD: Kernel = kernel!("cross_entropy_grad.wgsl", "cross_entropy_grad", reads: 4, writes: 1,
     params: GradParams, "WG": &[Teams::WG], "LANES": Teams::LANES);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    rows: u32,
-    classes: u32,
-    x_offset: u32,
-    t_offset: u32,
-    code: u32,
+params! {
+    struct Params {
+        rows: u32,
+        classes: u32,
+        x_offset: u32,
+        t_offset: u32,
+        code: u32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct GradParams {
-    rows: u32,
-    classes: u32,
-    x_offset: u32,
-    t_offset: u32,
-    n_offset: u32,
-    dy_offset: u32,
+params! {
+    struct GradParams {
+        rows: u32,
+        classes: u32,
+        x_offset: u32,
+        t_offset: u32,
+        n_offset: u32,
+        dy_offset: u32,
+    }
 }
 
 /// The mean over rows r of `ln(s_r) - (x[r, t_r] - m_r)`, where m_r is the row's maximum and s_r the sum of

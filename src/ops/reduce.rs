@@ -8,7 +8,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply}
 use crate::ops::binary::max_nan;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,17 +27,17 @@ const ENOUGH: usize = 1 << 16;
 static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, params: Params,
     "OP": &[0, 1, 2], "FLAT": &[0, 1], "WG": &[WG], "LANES": &[1, WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    reduced: Walk,
-    outputs: u32,
-    length: u32,
-    slices: u32,
-    columns: u32,
-    divisor: f32,
-    pad: [u32; 3],
+params! {
+    struct Params {
+        walk: Walk,
+        reduced: Walk,
+        outputs: u32,
+        length: u32,
+        slices: u32,
+        columns: u32,
+        divisor: f32,
+        pad: [u32; 3],
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
@@ -22,17 +22,16 @@ static SOFTMAX: Kernel = kernel!("softmax.wgsl", "softmax", reads: 1, writes: 2,
 static SOFTMAX_GRAD: Kernel = kernel!("softmax_grad.wgsl", "softmax_grad", reads: 2, writes: 2, params: Params,
     "LOG": &[0, 1], "STAGE": &[WHOLE, FOLD, WRITE], "WG": &[Teams::WG], "LANES": Teams::LANES);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    rows: u32,
-    cols: u32,
-    /// The distances between elements of a row: x and y in the forward kernel, y and dy in the backward one.
-    steps: [u32; 2],
-    slices: u32,
-    size: u32,
-    pad: [u32; 2],
+params! {
+    struct Params {
+        walk: Walk,
+        rows: u32,
+        cols: u32,
+        steps: [u32; 2],
+        slices: u32,
+        size: u32,
+        pad: [u32; 2],
+    }
 }
 
 /// How the invocations of kernels that fold rows share them.

@@ -1,25 +1,25 @@
 //! Element-wise functions of one tensor.
 
-use super::{PER, WG, Walk, arity, covering, floats, word};
+use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
 
-pub(crate) const KERNELS: &[&Kernel] = &[&UNARY, &UNARY_GRAD];
+pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
 const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-static UNARY: Kernel = kernel!("unary.wgsl", "unary", reads: 1, writes: 1, params: Params, "OP": OPS, "WG": &[WG], "PER": &[PER]);
-static UNARY_GRAD: Kernel = kernel!("unary_grad.wgsl", "unary_grad", reads: 2, writes: 1, params: Params, "OP": OPS, "WG": &[WG], "PER": &[PER]);
-
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    count: u32,
-    pad: [u32; 3],
-}
+static STRIDED: Kernel =
+    kernel!("unary.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static VECTOR: Kernel =
+    kernel!("unary.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static GRAD_STRIDED: Kernel =
+    kernel!("unary_grad.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static GRAD_VECTOR: Kernel =
+    kernel!("unary_grad.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
+const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
 /// The functions, with their numbers in `unary.wgsl` and `unary_grad.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,11 +199,7 @@ impl Op for Unary {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (x, y) = (inputs[0], outputs[0]);
-        let count = y.shape.numel();
-        let walk = Walk::new(self.name(), [x.layout])?;
-        let params = Params { walk, count: word(self.name(), count)?, pad: [0; 3] };
-        rec.dispatch(&UNARY, &[*self as u32, WG, PER], &[x.buffer, y.buffer], &params, covering(count))
+        UNARY.dispatch(rec, self.name(), *self as u32, [inputs[0]], outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -243,12 +239,7 @@ impl Op for UnaryGrad {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (s, dy, dx) = (inputs[0], inputs[1], outputs[0]);
-        let count = dx.shape.numel();
-        let walk = Walk::new(self.name(), [s.layout, dy.layout])?;
-        let params = Params { walk, count: word(self.name(), count)?, pad: [0; 3] };
-        let buffers = [s.buffer, dy.buffer, dx.buffer];
-        rec.dispatch(&UNARY_GRAD, &[self.0 as u32, WG, PER], &buffers, &params, covering(count))
+        UNARY_GRAD.dispatch(rec, self.name(), self.0 as u32, [inputs[0], inputs[1]], outputs[0])
     }
 }
 

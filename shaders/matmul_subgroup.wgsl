@@ -1,0 +1,88 @@
+// Matrix product with epilogue: c = activation(a · b + bias), for adapters whose subgroups have one known, small size.
+//
+// One subgroup of SUBGROUP invocations computes a 16 x (8 SUBGROUP) tile of c, each invocation 16 rows of 8 columns in
+// eight 4 x 4 matrices. The 16 words of a that a step along k needs are loaded once a subgroup and passed round by
+// broadcast: 8 + 16 / SUBGROUP loads for 128 multiply-adds. Made for software rasterisers, on which every invocation's
+// load is a load of its own.
+//
+// shared/matmul.wgsl has the operands' layouts, the cutting of a long k into slices, and the epilogue.
+//
+//   ACTIVATION: what is applied to c    SUBGROUP: invocations a subgroup (prepended by ops/matmul.rs)
+
+#import shared/matmul.wgsl
+
+@compute @workgroup_size(64)
+fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+            @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
+    // In a one-dimensional workgroup, subgroups are runs of invocations.
+    let w = work((folded(group, groups) * 64u + local) / SUBGROUP, 16u, 8u * SUBGROUP);
+    if (!w.valid) { return; } // the whole subgroup leaves together
+    let col = w.col + lane * 8u;
+    let start = positions(w.matrix % p.batches);
+    // Past the edge the last row or column is loaded again; what comes of it is not stored.
+    let four = vec4u(0u, 1u, 2u, 3u);
+    var b0 = start.y + min(col + four, vec4u(p.n - 1u)) * p.b_col + w.first * p.b_row;
+    var b1 = start.y + min(col + four + 4u, vec4u(p.n - 1u)) * p.b_col + w.first * p.b_row;
+    // Lane l loads rows l, l + SUBGROUP, ... of a's column.
+    let rows = lane + SUBGROUP * vec4u(0u, 1u, 2u, 3u);
+    var at = start.x + min(w.row + rows, vec4u(p.m - 1u)) * p.a_row + w.first * p.a_col;
+    var c00: mat4x4f;
+    var c01: mat4x4f;
+    var c10: mat4x4f;
+    var c11: mat4x4f;
+    var c20: mat4x4f;
+    var c21: mat4x4f;
+    var c30: mat4x4f;
+    var c31: mat4x4f;
+    for (var k = w.first; k < w.end; k++) {
+        let left = load_b(b0);
+        let right = load_b(b1);
+        var a0: vec4f;
+        var a1: vec4f;
+        var a2: vec4f;
+        var a3: vec4f;
+        if (SUBGROUP == 8u) {
+            let mine = vec2f(a[at.x], a[at.y]);
+            a0 = low(mine.x);
+            a1 = high(mine.x);
+            a2 = low(mine.y);
+            a3 = high(mine.y);
+        } else {
+            let mine = load_a(at);
+            a0 = low(mine.x);
+            a1 = low(mine.y);
+            a2 = low(mine.z);
+            a3 = low(mine.w);
+        }
+        c00 = outer(c00, a0, left);
+        c01 = outer(c01, a0, right);
+        c10 = outer(c10, a1, left);
+        c11 = outer(c11, a1, right);
+        c20 = outer(c20, a2, left);
+        c21 = outer(c21, a2, right);
+        c30 = outer(c30, a3, left);
+        c31 = outer(c31, a3, right);
+        at += p.a_col;
+        b0 += p.b_row;
+        b1 += p.b_row;
+    }
+    store16(w.matrix, w.row, col, c00);
+    store16(w.matrix, w.row, col + 4u, c01);
+    store16(w.matrix, w.row + 4u, col, c10);
+    store16(w.matrix, w.row + 4u, col + 4u, c11);
+    store16(w.matrix, w.row + 8u, col, c20);
+    store16(w.matrix, w.row + 8u, col + 4u, c21);
+    store16(w.matrix, w.row + 12u, col, c30);
+    store16(w.matrix, w.row + 12u, col + 4u, c31);
+}
+
+/// The first four lanes' values.
+fn low(v: f32) -> vec4f {
+    return vec4f(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+}
+
+/// The last four lanes' values.
+fn high(v: f32) -> vec4f {
+    return vec4f(subgroupBroadcast(v, SUBGROUP - 4u), subgroupBroadcast(v, SUBGROUP - 3u),
+                 subgroupBroadcast(v, SUBGROUP - 2u), subgroupBroadcast(v, SUBGROUP - 1u));
+}

@@ -1,0 +1,238 @@
+//! Adam and AdamW.
+
+use super::state::State;
+use super::{Optimizer, demand, workgroups};
+use crate::autograd::Gradients;
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{Kernel, Recorder};
+use crate::nn::Parameter;
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
+use crate::ops::{WG, arity, floats, word};
+use crate::tensor::Tensor;
+use crate::{Result, kernel, params};
+use rayon::prelude::*;
+
+pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,
+    "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
+
+params! {
+    /// What to multiply by, from the hyperparameters and the number of the step; the dispatch adds how many elements
+    /// there are, and where the gradient starts.
+    struct Params {
+        count: u32,
+        offset: u32,
+        decay: f32,
+        keep: f32,
+        beta1: f32,
+        fresh1: f32,
+        beta2: f32,
+        fresh2: f32,
+        step: f32,
+        scale: f32,
+        eps: f32,
+    }
+}
+
+/// How weight decay enters, with its number in `adam.wgsl`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Decay {
+    /// Added to the gradient: Adam.
+    Penalty = 1,
+    /// Taken off the weight: AdamW.
+    Decoupled = 2,
+}
+
+/// What Adam and AdamW have in common: all but the way of the weight decay.
+struct Core {
+    op: &'static str,
+    decay: Decay,
+    rate: f32,
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
+    state: State,
+}
+
+impl Core {
+    fn new(op: &'static str, decay: Decay, rate: f32, weight_decay: f64) -> Core {
+        let state = State::new(op, &["exp_avg", "exp_avg_sq"]);
+        Core { op, decay, rate, betas: (0.9, 0.999), eps: 1e-8, weight_decay, state }
+    }
+
+    fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
+        let &mut Core { op, decay, rate, betas, eps, weight_decay, .. } = self;
+        demand(op, rate >= 0.0, "learning rate", rate, "at least 0")?;
+        for beta in [betas.0, betas.1] {
+            demand(op, (0.0..1.0).contains(&beta), "beta", beta, "in [0, 1)")?;
+        }
+        demand(op, eps >= 0.0, "eps", eps, "at least 0")?;
+        demand(op, weight_decay >= 0.0, "weight_decay", weight_decay, "at least 0")?;
+        self.state.step(parameters, gradients, |step| {
+            // In f64: 1 - 0.999 has lost five digits in f32.
+            let bias = |beta: f64| 1.0 - beta.powf(f64::from(step));
+            let params = Params {
+                count: 0,
+                offset: 0,
+                decay: weight_decay as f32,
+                keep: (1.0 - f64::from(rate) * weight_decay) as f32,
+                beta1: betas.0 as f32,
+                fresh1: (1.0 - betas.0) as f32,
+                beta2: betas.1 as f32,
+                fresh2: (1.0 - betas.1) as f32,
+                step: (f64::from(rate) / bias(betas.0)) as f32,
+                scale: bias(betas.1).sqrt().recip() as f32,
+                eps: eps as f32,
+            };
+            let decay = if weight_decay == 0.0 { None } else { Some(decay) };
+            Update { op, decay, params }
+        })
+    }
+}
+
+macro_rules! optimizer {
+    ($(#[$doc:meta])* $name:ident, $op:literal, $decay:expr, $default:literal) => {
+        $(#[$doc])*
+        ///
+        /// The betas default to 0.9 and 0.999, `eps` to 1e-8. What depends on the number of the step alone is worked
+        /// out on the host in f64. Its state is `step`, `exp_avg` (m) and `exp_avg_sq` (v).
+        pub struct $name(Core);
+
+        impl $name {
+            /// With the default hyperparameters.
+            pub fn new(learning_rate: f32) -> $name {
+                $name(Core::new($op, $decay, learning_rate, $default))
+            }
+
+            /// How much of the running means of the gradient and of its square is kept at a step, each in `[0, 1)`.
+            pub fn betas(mut self, beta1: f64, beta2: f64) -> $name {
+                self.0.betas = (beta1, beta2);
+                self
+            }
+
+            /// What is added to the denominator, at least 0.
+            pub fn eps(mut self, eps: f64) -> $name {
+                self.0.eps = eps;
+                self
+            }
+
+            /// The strength of the weight decay, at least 0.
+            pub fn weight_decay(mut self, weight_decay: f64) -> $name {
+                self.0.weight_decay = weight_decay;
+                self
+            }
+        }
+
+        impl Optimizer for $name {
+            fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
+                self.0.step(parameters, gradients)
+            }
+
+            fn learning_rate(&self) -> f32 {
+                self.0.rate
+            }
+
+            fn set_learning_rate(&mut self, rate: f32) {
+                self.0.rate = rate;
+            }
+
+            fn state(&self) -> Result<Vec<(String, Tensor)>> {
+                self.0.state.export()
+            }
+
+            fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()> {
+                self.0.state.import(parameters, state)
+            }
+        }
+    };
+}
+
+optimizer! {
+    /// Adam (Kingma & Ba, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1). At step `t`, with
+    /// gradient `g` and weight `w`:
+    ///
+    /// ```text
+    /// d = g + weight_decay·w                    an L2 penalty, by default none
+    /// m = β₁·m + (1 - β₁)·d
+    /// v = β₂·v + (1 - β₂)·d²
+    /// w = w - lr·(m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps)
+    /// ```
+    Adam, "adam", Decay::Penalty, 0.0
+}
+
+optimizer! {
+    /// AdamW (Loshchilov & Hutter, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101), algorithm 2): [`Adam`] with
+    /// the weight decay, by default 0.01, apart from the gradient:
+    ///
+    /// ```text
+    /// w = w·(1 - lr·weight_decay)
+    /// m = β₁·m + (1 - β₁)·g
+    /// v = β₂·v + (1 - β₂)·g²
+    /// w = w - lr·(m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps)
+    /// ```
+    AdamW, "adamw", Decay::Decoupled, 0.01
+}
+
+/// One step. Input: the gradient; outputs: the parameter, m and v.
+struct Update {
+    op: &'static str,
+    decay: Option<Decay>,
+    params: Params,
+}
+
+impl Update {
+    /// One loop a kind of decay, so that the compiler can vectorise each.
+    fn each(&self, grad: &[f32], [w, m, v]: [&mut [f32]; 3], decay: impl Fn(&mut f32, f32) -> f32 + Sync) {
+        let Params { beta1, fresh1, beta2, fresh2, step, scale, eps, .. } = self.params;
+        let states = w.par_chunks_mut(GRAIN).zip(m.par_chunks_mut(GRAIN)).zip(v.par_chunks_mut(GRAIN));
+        states.zip(grad.par_chunks(GRAIN)).for_each(|(((w, m), v), grad)| {
+            for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(grad) {
+                let d = decay(w, g);
+                *m = beta1 * *m + fresh1 * d;
+                *v = beta2 * *v + fresh2 * d * d;
+                *w -= step * *m / (v.sqrt() * scale + eps);
+            }
+        });
+    }
+}
+
+impl Op for Update {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [grad] = arity(self.op, inputs)?;
+        floats(self.op, inputs)?;
+        Ok(vec![grad; 3])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [w, m, v] = outputs else { return Ok(()) };
+        let (grad, states) = (inputs[0].slice(), [&mut *w.data, &mut *m.data, &mut *v.data]);
+        let Params { decay, keep, .. } = self.params;
+        match self.decay {
+            None => self.each(grad, states, |_, g| g),
+            Some(Decay::Penalty) => self.each(grad, states, |w, g| g + decay * *w),
+            Some(Decay::Decoupled) => self.each(grad, states, |w, g| {
+                *w *= keep;
+                g
+            }),
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (grad, [w, m, v]) = (inputs[0], [outputs[0], outputs[1], outputs[2]]);
+        let count = w.shape.numel();
+        let offset = word(self.op, grad.layout.offset)?;
+        let params = Params { count: word(self.op, count)?, offset, ..self.params };
+        let constants = [self.decay.map_or(0, |decay| decay as u32), u32::from(offset % 4 == 0), WG];
+        let buffers = [grad.buffer, w.buffer, m.buffer, v.buffer];
+        rec.dispatch(&ADAM, &constants, &buffers, &params, workgroups(count))
+    }
+}

@@ -1,0 +1,90 @@
+//! Learning rates that change over the steps.
+
+use std::f64::consts::PI;
+
+/// A learning rate as a function of the step, counted from 0.
+///
+/// ```
+/// use gristmill::optim::Schedule;
+/// let schedule = Schedule::step(0.1, 30, 0.5).warm_up(10);
+/// assert_eq!([0, 9, 10, 39, 40].map(|step| schedule.lr_at(step)), [0.01, 0.1, 0.1, 0.1, 0.05]);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schedule {
+    /// Always the same.
+    Constant {
+        /// The learning rate.
+        lr: f32,
+    },
+    /// `lr * factor^(step / every)`, the quotient rounded down.
+    Step {
+        /// The first learning rate.
+        lr: f32,
+        /// Steps between two changes; 0 for never.
+        every: u64,
+        /// What each change multiplies by.
+        factor: f32,
+    },
+    /// Half a cosine from `lr` at step 0 down to `floor` at step `steps`, and `floor` from there on: Loshchilov &
+    /// Hutter, [arXiv:1608.03983](https://arxiv.org/abs/1608.03983), equation 5, without restarts.
+    Cosine {
+        /// The first learning rate.
+        lr: f32,
+        /// The last one.
+        floor: f32,
+        /// Steps from the one to the other.
+        steps: u64,
+    },
+    /// A straight line up to the first learning rate of another schedule, which starts when it is reached: step `k`
+    /// of the line has `(k + 1) / steps` of it. Goyal et al., [arXiv:1706.02677](https://arxiv.org/abs/1706.02677),
+    /// section 2.2.
+    WarmUp {
+        /// Steps of the line.
+        steps: u64,
+        /// What comes after it.
+        then: Box<Schedule>,
+    },
+}
+
+impl Schedule {
+    /// [`Schedule::Constant`].
+    pub fn constant(lr: f32) -> Schedule {
+        Schedule::Constant { lr }
+    }
+
+    /// [`Schedule::Step`].
+    pub fn step(lr: f32, every: u64, factor: f32) -> Schedule {
+        Schedule::Step { lr, every, factor }
+    }
+
+    /// [`Schedule::Cosine`].
+    pub fn cosine(lr: f32, floor: f32, steps: u64) -> Schedule {
+        Schedule::Cosine { lr, floor, steps }
+    }
+
+    /// This schedule after `steps` steps of warm-up: [`Schedule::WarmUp`].
+    pub fn warm_up(self, steps: u64) -> Schedule {
+        Schedule::WarmUp { steps, then: Box::new(self) }
+    }
+
+    /// The learning rate of step `step`; the first step is 0.
+    pub fn lr_at(&self, step: u64) -> f32 {
+        match self {
+            Schedule::Constant { lr } => *lr,
+            Schedule::Step { lr, every, factor } => {
+                let changes = step.checked_div(*every).unwrap_or(0);
+                (f64::from(*lr) * f64::from(*factor).powf(changes as f64)) as f32
+            }
+            Schedule::Cosine { floor, steps, .. } if step >= *steps => *floor,
+            Schedule::Cosine { lr, floor, steps } => {
+                let (lr, floor) = (f64::from(*lr), f64::from(*floor));
+                let angle = PI * step as f64 / *steps as f64;
+                (floor + (lr - floor) * 0.5 * (1.0 + angle.cos())) as f32
+            }
+            Schedule::WarmUp { steps, then } if step >= *steps => then.lr_at(step - steps),
+            Schedule::WarmUp { steps, then } => {
+                (f64::from(then.lr_at(0)) * (step + 1) as f64 / *steps as f64) as f32
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Stochastic gradient descent.
+
+use super::state::State;
+use super::{Optimizer, demand, workgroups};
+use crate::autograd::Gradients;
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{Kernel, Recorder};
+use crate::nn::Parameter;
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
+use crate::ops::{WG, arity, floats, word};
+use crate::tensor::Tensor;
+use crate::{Result, kernel, params};
+use rayon::prelude::*;
+
+pub(super) static SGD: Kernel = kernel!("sgd.wgsl", "sgd", reads: 1, writes: 1, params: Params,
+    "DECAY": &[0, 1], "NESTEROV": &[0], "ALIGNED": &[0, 1], "WG": &[WG]);
+pub(super) static SGD_MOMENTUM: Kernel = kernel!("sgd.wgsl", "sgd_momentum", reads: 1, writes: 2, params: Params,
+    "DECAY": &[0, 1], "NESTEROV": &[0, 1], "ALIGNED": &[0, 1], "WG": &[WG]);
+
+params! {
+    struct Params {
+        count: u32,
+        offset: u32,
+        rate: f32,
+        decay: f32,
+        momentum: f32,
+        fresh: f32,
+    }
+}
+
+/// Stochastic gradient descent, with momentum and weight decay if wanted, by PyTorch's formulas. With gradient `g`
+/// and weight `w`:
+///
+/// ```text
+/// d = g + weight_decay·w
+/// v = momentum·v + (1 - dampening)·d        v = d at the first step
+/// w = w - lr·v                              w - lr·(d + momentum·v) with Nesterov's momentum
+/// ```
+///
+/// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). Its state is
+/// `momentum_buffer`, where there is momentum.
+pub struct Sgd {
+    rule: Rule,
+    nesterov: bool,
+    dampening: f32,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+struct Rule {
+    rate: f32,
+    decay: f32,
+    momentum: f32,
+}
+
+impl Sgd {
+    /// Plain descent: no momentum, no weight decay.
+    pub fn new(learning_rate: f32) -> Sgd {
+        let rule = Rule { rate: learning_rate, decay: 0.0, momentum: 0.0 };
+        Sgd { rule, nesterov: false, dampening: 0.0, state: State::new("sgd", &[]) }
+    }
+
+    /// How much of the last velocity is kept, at least 0. Set it before the first step.
+    pub fn momentum(mut self, momentum: f32) -> Sgd {
+        self.rule.momentum = momentum;
+        self.state = State::new("sgd", if momentum == 0.0 { &[] } else { &["momentum_buffer"] });
+        self
+    }
+
+    /// How much of the gradient does not enter the velocity.
+    pub fn dampening(mut self, dampening: f32) -> Sgd {
+        self.dampening = dampening;
+        self
+    }
+
+    /// Nesterov's momentum; wants a momentum, and no dampening.
+    pub fn nesterov(mut self, nesterov: bool) -> Sgd {
+        self.nesterov = nesterov;
+        self
+    }
+
+    /// The factor of the L2 penalty's gradient, at least 0.
+    pub fn weight_decay(mut self, weight_decay: f32) -> Sgd {
+        self.rule.decay = weight_decay;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        let Rule { rate, decay, momentum } = self.rule;
+        demand("sgd", rate >= 0.0, "learning rate", rate, "at least 0")?;
+        demand("sgd", decay >= 0.0, "weight_decay", decay, "at least 0")?;
+        demand("sgd", momentum >= 0.0, "momentum", momentum, "at least 0")?;
+        let fits = !self.nesterov || (momentum > 0.0 && self.dampening == 0.0);
+        demand("sgd", fits, "nesterov", "true", "allowed without momentum or with dampening")
+    }
+}
+
+impl Optimizer for Sgd {
+    fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
+        self.check()?;
+        let (rule, nesterov, dampening) = (self.rule, self.nesterov, self.dampening);
+        if rule.momentum == 0.0 {
+            return self.state.step(parameters, gradients, |_| Plain(rule));
+        }
+        self.state.step(parameters, gradients, |step| {
+            let fresh = if step == 1 { 1.0 } else { 1.0 - dampening };
+            Momentum { rule, fresh, nesterov }
+        })
+    }
+
+    fn learning_rate(&self) -> f32 {
+        self.rule.rate
+    }
+
+    fn set_learning_rate(&mut self, rate: f32) {
+        self.rule.rate = rate;
+    }
+
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        self.state.export()
+    }
+
+    fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()> {
+        self.state.import(parameters, state)
+    }
+}
+
+impl Rule {
+    /// The gradient with the weight decay in it. Not by a decay of 0: an infinite weight would make it NaN.
+    fn decayed(self, g: f32, w: f32) -> f32 {
+        if self.decay == 0.0 { g } else { g + self.decay * w }
+    }
+
+    fn params(self, name: &'static str, grad: &GpuView, fresh: f32) -> Result<Params> {
+        let Rule { rate, decay, momentum } = self;
+        let (count, offset) = (word(name, grad.layout.shape.numel())?, word(name, grad.layout.offset)?);
+        Ok(Params { count, offset, rate, decay, momentum, fresh })
+    }
+}
+
+/// The step without momentum. Input: the gradient; output: the parameter.
+struct Plain(Rule);
+
+impl Op for Plain {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [grad] = arity(self.name(), inputs)?;
+        floats(self.name(), inputs)?;
+        Ok(vec![grad])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let rule = self.0;
+        let parts = outputs[0].data.par_chunks_mut(GRAIN).zip(inputs[0].slice().par_chunks(GRAIN));
+        parts.for_each(|(w, grad)| {
+            for (w, &g) in w.iter_mut().zip(grad) {
+                *w -= rule.rate * rule.decayed(g, *w);
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (grad, w) = (inputs[0], outputs[0]);
+        let params = self.0.params(self.name(), &grad, 0.0)?;
+        let constants = [u32::from(self.0.decay != 0.0), 0, u32::from(params.offset % 4 == 0), WG];
+        rec.dispatch(&SGD, &constants, &[grad.buffer, w.buffer], &params, workgroups(w.shape.numel()))
+    }
+}
+
+/// The step with momentum. Input: the gradient; outputs: the parameter and its velocity.
+struct Momentum {
+    rule: Rule,
+    /// How much of the gradient enters the velocity.
+    fresh: f32,
+    nesterov: bool,
+}
+
+impl Op for Momentum {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [grad] = arity(self.name(), inputs)?;
+        floats(self.name(), inputs)?;
+        Ok(vec![grad, grad])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let &Momentum { rule, fresh, nesterov } = self;
+        let [w, v] = outputs else { return Ok(()) };
+        let states = w.data.par_chunks_mut(GRAIN).zip(v.data.par_chunks_mut(GRAIN));
+        states.zip(inputs[0].slice().par_chunks(GRAIN)).for_each(|((w, v), grad)| {
+            for ((w, v), &g) in w.iter_mut().zip(v).zip(grad) {
+                let d = rule.decayed(g, *w);
+                *v = rule.momentum * *v + fresh * d;
+                *w -= rule.rate * if nesterov { d + rule.momentum * *v } else { *v };
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (grad, w, v) = (inputs[0], outputs[0], outputs[1]);
+        let params = self.rule.params(self.name(), &grad, self.fresh)?;
+        let [decay, nesterov, aligned] =
+            [self.rule.decay != 0.0, self.nesterov, params.offset % 4 == 0].map(u32::from);
+        let constants = [decay, nesterov, aligned, WG];
+        let buffers = [grad.buffer, w.buffer, v.buffer];
+        rec.dispatch(&SGD_MOMENTUM, &constants, &buffers, &params, workgroups(w.shape.numel()))
+    }
+}

@@ -1,0 +1,619 @@
+//! Optimizers, schedules and clipping: PyTorch's values over three steps, and on every device against f64.
+
+mod common;
+
+use common::*;
+use gristmill::nn::Parameter;
+use gristmill::optim::{Adam, AdamW, Optimizer, Schedule, Sgd, clip_grad_norm};
+use gristmill::{Device, Gradients, Result, Tensor};
+use proptest::prelude::*;
+
+/// A number in f64, and how far f32 arithmetic may be from it: running error analysis (Higham, "Accuracy and
+/// Stability of Numerical Algorithms", section 3.3). WGSL rounds +, - and * correctly; / is within 2.5 ULP and
+/// sqrt within 4.5 ULP (a ULP being at most 2 EPS of the result); subnormals may flush to 0.
+#[derive(Clone, Copy)]
+struct Num {
+    value: f64,
+    error: f64,
+}
+
+/// The smallest normal number.
+const TINY: f64 = 1.2e-38;
+
+impl Num {
+    fn exact(value: f64) -> Num {
+        Num { value, error: 0.0 }
+    }
+
+    /// A constant that the host rounds to f32.
+    fn rounded(value: f64) -> Num {
+        Num { value, error: EPS * value.abs() }
+    }
+
+    fn of(value: f64, carried: f64, rounding: f64) -> Num {
+        Num { value, error: carried + rounding * (value.abs() + carried) + TINY }
+    }
+
+    fn add(self, o: Num) -> Num {
+        Num::of(self.value + o.value, self.error + o.error, EPS)
+    }
+
+    fn mul(self, o: Num) -> Num {
+        let carried = self.value.abs() * o.error + o.value.abs() * self.error + self.error * o.error;
+        Num::of(self.value * o.value, carried, EPS)
+    }
+
+    fn div(self, o: Num) -> Num {
+        let value = self.value / o.value;
+        Num::of(value, (self.error + value.abs() * o.error) / (o.value.abs() - o.error), 5.0 * EPS)
+    }
+
+    fn sqrt(self) -> Num {
+        let value = self.value.sqrt();
+        Num::of(value, value - (self.value - self.error).max(0.0).sqrt(), 9.0 * EPS)
+    }
+
+    fn neg(self) -> Num {
+        Num { value: -self.value, ..self }
+    }
+}
+
+/// Every optimizer with every hyperparameter; `betas` tells Adam from SGD.
+#[derive(Debug, Clone, Copy)]
+struct Config {
+    lr: f32,
+    weight_decay: f32,
+    momentum: f32,
+    dampening: f32,
+    nesterov: bool,
+    betas: Option<(f64, f64)>,
+    eps: f64,
+    decoupled: bool,
+}
+
+const SGD: Config = Config {
+    lr: 0.125,
+    weight_decay: 0.0,
+    momentum: 0.0,
+    dampening: 0.0,
+    nesterov: false,
+    betas: None,
+    eps: 1e-8,
+    decoupled: false,
+};
+const ADAM: Config = Config { betas: Some((0.9, 0.999)), ..SGD };
+
+impl Config {
+    fn build(self) -> Box<dyn Optimizer> {
+        let decay = f64::from(self.weight_decay);
+        match self.betas {
+            None => Box::new(
+                Sgd::new(self.lr)
+                    .momentum(self.momentum)
+                    .dampening(self.dampening)
+                    .nesterov(self.nesterov)
+                    .weight_decay(self.weight_decay),
+            ),
+            Some((a, b)) if self.decoupled => {
+                Box::new(AdamW::new(self.lr).betas(a, b).eps(self.eps).weight_decay(decay))
+            }
+            Some((a, b)) => Box::new(Adam::new(self.lr).betas(a, b).eps(self.eps).weight_decay(decay)),
+        }
+    }
+
+    /// The names of the state's tensors.
+    fn names(self) -> &'static [&'static str] {
+        match self.betas {
+            Some(_) => &["exp_avg", "exp_avg_sq"],
+            None if self.momentum > 0.0 => &["momentum_buffer"],
+            None => &[],
+        }
+    }
+
+    /// Step `t` of one element: the weight, and the state's two numbers.
+    fn step(self, t: u32, g: f64, [mut w, mut m, mut v]: [Num; 3]) -> [Num; 3] {
+        let (lr, decay) = (f64::from(self.lr), f64::from(self.weight_decay));
+        let mut d = Num::exact(g);
+        if self.decoupled {
+            w = w.mul(Num::rounded(1.0 - lr * decay));
+        } else {
+            d = d.add(w.mul(Num::rounded(decay)));
+        }
+        let Some((beta1, beta2)) = self.betas else {
+            let momentum = Num::rounded(f64::from(self.momentum));
+            if self.momentum > 0.0 {
+                let fresh = if t == 1 { 1.0 } else { 1.0 - f64::from(self.dampening) };
+                m = m.mul(momentum).add(d.mul(Num::rounded(fresh)));
+                d = if self.nesterov { d.add(m.mul(momentum)) } else { m };
+            }
+            return [w.add(d.mul(Num::rounded(lr)).neg()), m, v];
+        };
+        m = m.mul(Num::rounded(beta1)).add(d.mul(Num::rounded(1.0 - beta1)));
+        v = v.mul(Num::rounded(beta2)).add(d.mul(Num::rounded(1.0 - beta2)).mul(d));
+        let (bias1, bias2) = (1.0 - beta1.powi(t as i32), 1.0 - beta2.powi(t as i32));
+        let below = v.sqrt().mul(Num::rounded(bias2.sqrt().recip())).add(Num::rounded(self.eps));
+        [w.add(m.mul(Num::rounded(lr / bias1)).div(below).neg()), m, v]
+    }
+}
+
+fn parameter(values: &[f32], device: &Device) -> Parameter {
+    Parameter::new(&Tensor::from_slice(values, [values.len()], device).unwrap()).unwrap()
+}
+
+/// Gradients in which this parameter has this one.
+fn gradient(parameter: &Parameter, grad: &Tensor) -> Gradients {
+    parameter.tensor().backward_from(grad).unwrap()
+}
+
+fn step(optimizer: &mut dyn Optimizer, parameter: &Parameter, grad: &Tensor) -> Result<()> {
+    optimizer.step(std::slice::from_ref(parameter), &gradient(parameter, grad))
+}
+
+const START: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
+const GRADS: [[f64; 4]; 3] = [[0.1, -0.2, 0.3, 0.0], [-0.4, 0.25, 1.5, -2.0], [0.05, 0.6, -0.7, 0.125]];
+
+/// torch 1.13.0: `torch.optim.X([w], ...)` on f64 tensors, `w.grad` set to each row of `GRADS`, `w` after each step.
+#[rustfmt::skip]
+const TORCH: &[(&str, Config, [[f64; 4]; 3])] = &[
+    ("SGD(lr=0.125)", SGD, [
+        [0.9875, -1.975, 0.4625, 3.0],
+        [1.0375, -2.00625, 0.275, 3.25],
+        [1.03125, -2.08125, 0.3625, 3.234375],
+    ]),
+    ("SGD(lr=0.125, weight_decay=0.0625)", Config { weight_decay: 0.0625, ..SGD }, [
+        [0.9796875, -1.959375, 0.45859375, 2.9765625],
+        [1.02203369141, -1.97531738281, 0.267510986328, 3.20330810547],
+        [1.00779905319, -2.03488521576, 0.352921056747, 3.16265726089],
+    ]),
+    ("SGD(lr=0.125, momentum=0.875)", Config { momentum: 0.875, ..SGD }, [
+        [0.9875, -1.975, 0.4625, 3.0],
+        [1.0265625, -1.984375, 0.2421875, 3.25],
+        [1.0544921875, -2.067578125, 0.1369140625, 3.453125],
+    ]),
+    ("SGD(lr=0.125, momentum=0.875, dampening=0.25, weight_decay=0.0625)",
+     Config { momentum: 0.875, dampening: 0.25, weight_decay: 0.0625, ..SGD }, [
+        [0.9796875, -1.959375, 0.45859375, 2.9765625],
+        [0.993673706055, -1.93578491211, 0.279051208496, 3.1261138916],
+        [0.995401829481, -1.96005109549, 0.185941419005, 3.22693553567],
+    ]),
+    ("SGD(lr=0.125, momentum=0.875, nesterov=True, weight_decay=0.0625)",
+     Config { momentum: 0.875, nesterov: true, weight_decay: 0.0625, ..SGD }, [
+        [0.9619140625, -1.923828125, 0.42236328125, 2.9560546875],
+        [1.02602176666, -1.92313728333, 0.0329121589661, 3.36355876923],
+        [1.01819322649, -2.02079425938, 0.0226725642569, 3.44301449042],
+    ]),
+    ("Adam(lr=0.125)", ADAM, [
+        [0.8750000125, -1.87500000625, 0.375000004167, 3.0],
+        [0.944937946856, -1.89534153806, 0.267369222403, 3.09301710229],
+        [0.988988541433, -1.9732005183, 0.224963064031, 3.15979593281],
+    ]),
+    ("Adam(lr=0.125, betas=(0.75, 0.9375), eps=1e-3, weight_decay=0.0625)",
+     Config { betas: Some((0.75, 0.9375)), eps: 1e-3, weight_decay: 0.0625, ..ADAM }, [
+        [0.875764525994, -1.87538343558, 0.375376222724, 2.87566312997],
+        [0.934087459073, -1.84321390571, 0.262319870952, 2.9668841359],
+        [0.948037828127, -1.90511196217, 0.226988198409, 3.01472900487],
+    ]),
+    ("AdamW(lr=0.125)", Config { weight_decay: 0.01, decoupled: true, ..ADAM }, [
+        [0.8737500125, -1.87250000625, 0.374375004167, 2.99625],
+        [0.942595759341, -1.89050091305, 0.266276253648, 3.08552178979],
+        [0.985468109218, -1.96599676715, 0.223537249959, 3.14844371807],
+    ]),
+    ("AdamW(lr=0.125, betas=(0.75, 0.9375), eps=1e-3, weight_decay=0.25)",
+     Config { betas: Some((0.75, 0.9375)), eps: 1e-3, weight_decay: 0.25, decoupled: true, ..ADAM }, [
+        [0.844987623762, -1.81312189055, 0.359790282392, 2.90625],
+        [0.896831904406, -1.7877647895, 0.236396357851, 2.91478490282],
+        [0.912387605893, -1.82257280074, 0.196132098169, 2.88791999761],
+    ]),
+];
+
+#[test]
+fn three_steps_are_pytorch_s() {
+    for &(name, config, rows) in TORCH {
+        let mut states = START.map(|w| [Num::exact(w.into()), Num::exact(0.0), Num::exact(0.0)]);
+        let mut runs: Vec<_> =
+            devices().into_iter().map(|d| (parameter(&START, &d), config.build(), d)).collect();
+        for (t, (grads, want)) in (1..).zip(GRADS.iter().zip(&rows)) {
+            for (state, &g) in states.iter_mut().zip(grads) {
+                // The gradient reaches the devices rounded to f32.
+                let g = f64::from(g as f32);
+                *state = config.step(t, g, *state);
+            }
+            for (w, optimizer, device) in &mut runs {
+                let grads = Array::new([4], grads.to_vec());
+                step(&mut **optimizer, w, &grads.to_tensor(device)).unwrap();
+                // PyTorch's gradients are not rounded: a relative EPS of each, which Adam's quotient turns into as
+                // much of the step, at most t * lr; SGD's velocity sums at most t of them.
+                let slack = |at: usize| states[at][0].error + f64::from(t) * 0.125 * 8.0 * EPS + 1e-11;
+                assert_within(
+                    &format!("{name}, step {t}"),
+                    &w.tensor(),
+                    &Array::new([4], want.to_vec()),
+                    slack,
+                );
+            }
+        }
+    }
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let decay = prop_oneof![Just(0.0f32), 1e-4f32..0.5];
+    let sgd =
+        (1e-3f32..1.0, decay.clone(), prop_oneof![Just(0.0f32), 0.1f32..0.99], 0.0f32..0.9, any::<bool>())
+            .prop_map(|(lr, weight_decay, momentum, dampening, nesterov)| {
+                let nesterov = nesterov && momentum > 0.0;
+                let dampening = if nesterov { 0.0 } else { dampening };
+                Config { lr, weight_decay, momentum, dampening, nesterov, ..SGD }
+            });
+    let adam = (1e-4f32..0.5, decay, 0.0..0.99, 0.5..0.9999, -10.0..-2.0, any::<bool>()).prop_map(
+        |(lr, weight_decay, beta1, beta2, eps, decoupled): (_, _, _, _, f64, _)| {
+            let (betas, eps) = (Some((beta1, beta2)), 10f64.powf(eps));
+            Config { lr, weight_decay, betas, eps, decoupled, ..ADAM }
+        },
+    );
+    prop_oneof![sgd, adam]
+}
+
+/// A gradient in one of the layouts of [`laid_out`], or contiguous in the middle of a larger buffer.
+fn gradient_view(x: &Array, way: u8, device: &Device) -> Tensor {
+    if way % 4 < 3 || x.shape.is_empty() {
+        return laid_out(x, way % 4, device);
+    }
+    let mut rows = x.shape.clone();
+    rows[0] += 2;
+    let inner: usize = x.shape[1..].iter().product();
+    let padded = Array::from_fn(rows, |index| {
+        let mut own = index.to_vec();
+        own[0] = index[0].wrapping_sub(1);
+        if own[0] < x.shape[0] && inner > 0 { x.at(&own) } else { f64::NAN }
+    });
+    padded.to_tensor(device).slice(0, 1..x.shape[0] + 1).unwrap()
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn a_step_from_any_state_matches_f64(
+        shape in shape(3, 5000),
+        config in config(),
+        (seed, way, done) in any::<(u64, u8, bool)>(),
+        steps in 1u32..2000,
+    ) {
+        let random = |salt: u64, low, high| Array::random(shape.clone(), seed ^ salt, low, high);
+        let (w, g) = (random(0, -3.0, 3.0), random(1, -3.0, 3.0));
+        let old = [random(2, -2.0, 2.0), random(3, 0.0, 4.0)];
+        let t = if done { steps + 1 } else { 1 };
+        let before = |array: &Array, at: usize| Num::exact(if done { array.data[at] } else { 0.0 });
+        let want: Vec<[Num; 3]> = (0..w.numel())
+            .map(|at| {
+                let start = [Num::exact(w.data[at]), before(&old[0], at), before(&old[1], at)];
+                config.step(t, g.data[at], start)
+            })
+            .collect();
+        for device in devices() {
+            let parameter = Parameter::new(&w.to_tensor(&device)).unwrap();
+            let mut optimizer = config.build();
+            if done && !config.names().is_empty() {
+                let mut state = vec![("0.step".to_string(), Tensor::from_ids(&[steps], [], &device).unwrap())];
+                let tensors = old.iter().map(|x| x.to_tensor(&device));
+                state.extend(config.names().iter().map(|name| format!("0.{name}")).zip(tensors));
+                optimizer.load_state(std::slice::from_ref(&parameter), &state).unwrap();
+            }
+            step(&mut *optimizer, &parameter, &gradient_view(&g, way, &device)).unwrap();
+            let check = |what: &str, got: &Tensor, which: usize| {
+                let values = Array::new(shape.clone(), want.iter().map(|num| num[which].value).collect());
+                assert_within(what, got, &values, |at| want[at][which].error);
+            };
+            check("weight", &parameter.tensor(), 0);
+            let state = optimizer.state().unwrap();
+            for (at, (name, tensor)) in state.iter().enumerate() {
+                if at == 0 {
+                    assert_eq!((&name[..], tensor.to_ids().unwrap()), ("0.step", vec![t]));
+                } else {
+                    assert_eq!(*name, format!("0.{}", config.names()[at - 1]));
+                    check(name, tensor, at);
+                }
+            }
+            assert_eq!(state.len(), config.names().len() + usize::from(!config.names().is_empty()));
+        }
+    }
+
+    #[test]
+    fn clipping_matches_f64(shapes in prop::collection::vec(shape(3, 500), 1..4), seed in any::<u64>(), max_norm in 0.0f32..20.0) {
+        let grads: Vec<Array> =
+            shapes.iter().zip(seed..=u64::MAX).map(|(s, seed)| Array::random(s.clone(), seed, -3.0, 3.0)).collect();
+        let norm = grads.iter().flat_map(|g| &g.data).map(|g| g * g).sum::<f64>().sqrt();
+        let factor = (f64::from(max_norm) / (norm + 1e-6)).min(1.0);
+        // Each square is rounded, and each sum of at most 1500 in all: relative errors that the root halves. The
+        // addition of 1e-6, the root and the quotient add a few more, the product one.
+        let slack = (1500.0 / 2.0 + 8.0) * EPS;
+        for device in devices() {
+            let leaves: Vec<Parameter> =
+                grads.iter().map(|g| Parameter::new(&g.to_tensor(&device)).unwrap()).collect();
+            let mut gradients = Gradients::default();
+            for (leaf, g) in leaves.iter().zip(&grads) {
+                gradients.accumulate(gradient(leaf, &g.to_tensor(&device))).unwrap();
+            }
+            let got = clip_grad_norm(&mut gradients, max_norm).unwrap();
+            assert!((f64::from(got) - norm).abs() <= slack * norm, "norm {got}, should be {norm}");
+            for (leaf, g) in leaves.iter().zip(&grads) {
+                let clipped = gradients.get(&leaf.tensor()).unwrap();
+                assert_within("clipped", clipped, &g.map(|g| g * factor), |at| slack * g.data[at].abs() + TINY);
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_by_pytorch() {
+    // torch.nn.utils.clip_grad_norm_ of [3, 4] and [[12]] at 6.5, torch 1.13.0: norm 13, factor 6.5 / 13.000001.
+    let clip = |device: &Device, first: f32, max_norm: f32| {
+        let (a, b) = (parameter(&[0.0; 2], device), parameter(&[0.0], device));
+        let mut gradients = gradient(&a, &Tensor::from_slice(&[first, 4.0], [2], device).unwrap());
+        gradients.accumulate(gradient(&b, &Tensor::from_slice(&[12.0], [1], device).unwrap())).unwrap();
+        let norm = clip_grad_norm(&mut gradients, max_norm).unwrap();
+        let of = |p: &Parameter| gradients.get(&p.tensor()).unwrap().to_vec().unwrap();
+        (norm, [of(&a), of(&b)].concat())
+    };
+    for device in devices() {
+        let (norm, grads) = clip(&device, 3.0, 6.5);
+        assert_eq!(norm, 13.0);
+        for (got, want) in grads.iter().zip([1.4999998808, 1.9999998808, 5.9999995232]) {
+            // The factor's quotient and the product are rounded, on our side and on PyTorch's.
+            assert!((f64::from(*got) - want).abs() <= 4.0 * EPS * want, "{got} {want}");
+        }
+        assert_eq!(clip(&device, 3.0, 14.0), (13.0, vec![3.0, 4.0, 12.0]));
+        // PyTorch again: a norm that is not finite is reported and is seen in the gradients.
+        let (norm, grads) = clip(&device, f32::NAN, 6.5);
+        assert!(norm.is_nan() && grads.iter().all(|g| g.is_nan()), "{norm} {grads:?}");
+        let (norm, grads) = clip(&device, f32::INFINITY, 6.5);
+        assert!(norm == f32::INFINITY && grads[0].is_nan() && grads[1..] == [0.0, 0.0], "{norm} {grads:?}");
+        let error = clip_grad_norm(&mut Gradients::default(), f32::NAN).unwrap_err().to_string();
+        assert!(error.contains("clip_grad_norm: max_norm of NaN"), "{error}");
+        assert_eq!(clip_grad_norm(&mut Gradients::default(), 1.0), Ok(0.0));
+    }
+}
+
+const CONFIGS: [Config; 4] =
+    [SGD, Config { momentum: 0.9, ..SGD }, ADAM, Config { weight_decay: 0.01, decoupled: true, ..ADAM }];
+
+#[test]
+fn other_handles_do_not_see_the_update() {
+    for device in devices() {
+        for config in CONFIGS {
+            let w = parameter(&[1.0, 2.0, 3.0], &device);
+            let grad = Tensor::ones([3], &device).unwrap();
+            let mut optimizer = config.build();
+            step(&mut *optimizer, &w, &grad).unwrap();
+
+            let seen = w.tensor();
+            let view = seen.slice(0, 1..3).unwrap();
+            let (before, state) = (seen.to_vec().unwrap(), optimizer.state().unwrap());
+            let kept: Vec<Vec<f32>> = state.iter().skip(1).map(|(_, t)| t.to_vec().unwrap()).collect();
+            // The gradient may even be the parameter's own buffer.
+            step(&mut *optimizer, &w, &seen.detach()).unwrap();
+            assert_eq!(seen.to_vec().unwrap(), before);
+            assert_eq!(view.to_vec().unwrap(), before[1..]);
+            assert_ne!(w.tensor().to_vec().unwrap(), before);
+            let still: Vec<Vec<f32>> = state.iter().skip(1).map(|(_, t)| t.to_vec().unwrap()).collect();
+            assert_eq!(still, kept);
+        }
+    }
+}
+
+#[test]
+fn a_step_is_one_kernel_and_no_new_memory() {
+    let device = match device() {
+        Device::Gpu(_) => {
+            let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+            Device::open_with(&name, &Default::default()).unwrap() // its own, so that no other test counts
+        }
+        Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),
+    };
+    for config in CONFIGS {
+        let w = parameter(&[1.0; 1000], &device);
+        let mut optimizer = config.build();
+        let loss = || w.tensor().square().unwrap().sum_all().unwrap();
+        let gradients = loss().backward().unwrap();
+        optimizer.step(std::slice::from_ref(&w), &gradients).unwrap();
+        let gradients = loss().backward().unwrap();
+        let (counts, memory) = (device.counts(), device.memory());
+        optimizer.step(std::slice::from_ref(&w), &gradients).unwrap();
+        let after = device.counts();
+        assert_eq!(after.kernels + after.cpu_twins, counts.kernels + counts.cpu_twins + 1);
+        assert_eq!(device.memory(), memory);
+    }
+}
+
+#[test]
+fn a_leaf_keeps_its_gradient_over_updates_and_sets() {
+    for device in devices() {
+        let w = parameter(&[1.0, 2.0], &device);
+        let gradients = w.tensor().square().unwrap().sum_all().unwrap().backward().unwrap();
+        step(&mut Sgd::new(0.5), &w, &Tensor::ones([2], &device).unwrap()).unwrap();
+        w.set(&Tensor::from_slice(&[7.0, 8.0], [2], &Device::cpu()).unwrap()).unwrap();
+        assert_eq!(gradients.get(&w.tensor()).unwrap().to_vec().unwrap(), [2.0, 4.0]);
+        assert_eq!(w.tensor().to_vec().unwrap(), [7.0, 8.0]);
+        assert!(w.tensor().is_leaf() && w.tensor().is_differentiable());
+    }
+}
+
+#[test]
+fn parameters_without_a_gradient_are_left_alone() {
+    for device in devices() {
+        for config in CONFIGS {
+            let all = [parameter(&[1.0], &device), parameter(&[2.0], &device)];
+            let mut optimizer = config.build();
+            let gradients = gradient(&all[1], &Tensor::ones([1], &device).unwrap());
+            optimizer.step(&all, &gradients).unwrap();
+            assert_eq!(all[0].tensor().item(), Ok(1.0));
+            assert_ne!(all[1].tensor().item(), Ok(2.0));
+            assert!(optimizer.state().unwrap().iter().all(|(name, _)| name.starts_with("1.")));
+            // Its own count starts when it does.
+            optimizer.step(&all, &gradient(&all[0], &Tensor::ones([1], &device).unwrap())).unwrap();
+            if config.betas.is_some() {
+                let state = optimizer.state().unwrap();
+                let steps: Vec<u32> =
+                    [0, 3].iter().map(|&at: &usize| state[at].1.to_ids().unwrap()[0]).collect();
+                assert_eq!(steps, [1, 1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_saved_state_goes_on_with_the_same_bits() {
+    for device in devices() {
+        for config in CONFIGS {
+            let grads = |t: u64| Array::random([40], t, -1.0, 1.0).to_tensor(&device);
+            let start = Array::random([40], 9, -1.0, 1.0);
+            let (through, cut) =
+                (Parameter::new(&start.to_tensor(&device)), Parameter::new(&start.to_tensor(&device)));
+            let (through, cut) = (through.unwrap(), cut.unwrap());
+            let mut one = config.build();
+            for t in 0..6 {
+                step(&mut *one, &through, &grads(t)).unwrap();
+            }
+            let mut first = config.build();
+            for t in 0..3 {
+                step(&mut *first, &cut, &grads(t)).unwrap();
+            }
+            // By way of the CPU, as from a file.
+            let state: Vec<_> = first.state().unwrap();
+            let state: Vec<_> = state.into_iter().map(|(n, t)| (n, t.to(&Device::cpu()).unwrap())).collect();
+            let mut second = config.build();
+            second.load_state(std::slice::from_ref(&cut), &state).unwrap();
+            for t in 3..6 {
+                step(&mut *second, &cut, &grads(t)).unwrap();
+            }
+            assert_eq!(through.tensor().to_vec(), cut.tensor().to_vec(), "{config:?}");
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_are_pytorch_s() {
+    // w = 1 and gradients NaN, inf, -inf, 1e30, by torch 1.13.0 in f32: Adam's quotient of two infinities is NaN;
+    // 1e30 squared overflows, so its quotient is 0.
+    for device in devices() {
+        let g =
+            Tensor::from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30], [4], &device).unwrap();
+        for config in CONFIGS {
+            let w = parameter(&[1.0; 4], &device);
+            step(&mut *config.build(), &w, &g).unwrap();
+            let got = w.tensor().to_vec().unwrap();
+            if config.betas.is_some() {
+                let kept = if config.decoupled { 1.0 - 0.125 * 0.01 } else { 1.0 };
+                assert!(got[..3].iter().all(|w| w.is_nan()) && got[3] == kept, "{got:?} on {device:?}");
+            } else {
+                assert!(got[0].is_nan() && got[1] == f32::NEG_INFINITY && got[2] == f32::INFINITY, "{got:?}");
+            }
+        }
+        // A decay of 0 is none: infinity times it would be NaN.
+        for config in [SGD, Config { momentum: 0.9, ..SGD }, ADAM] {
+            let w = parameter(&[f32::INFINITY], &device);
+            step(&mut *config.build(), &w, &Tensor::ones([1], &device).unwrap()).unwrap();
+            assert_eq!(w.tensor().item(), Ok(f32::INFINITY));
+        }
+    }
+}
+
+#[test]
+fn empty_parameters_are_ordinary() {
+    for device in devices() {
+        for config in CONFIGS {
+            let w = Parameter::new(&Tensor::zeros([3, 0], &device).unwrap()).unwrap();
+            let mut optimizer = config.build();
+            step(&mut *optimizer, &w, &Tensor::zeros([3, 0], &device).unwrap()).unwrap();
+            optimizer.step(&[], &Gradients::default()).unwrap();
+            assert_eq!(w.tensor().to_vec(), Ok(vec![]));
+        }
+    }
+}
+
+fn refused(result: Result<()>, parts: &[&str]) {
+    let message = result.expect_err("should be refused").to_string();
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}, should have {parts:?}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let device = device();
+    let grad = Tensor::ones([2], &device).unwrap();
+    let w = parameter(&[1.0, 2.0], &device);
+    let bad: [(Box<dyn Optimizer>, &[&str]); 9] = [
+        (Box::new(Sgd::new(-1.0)), &["sgd", "learning rate of -1"]),
+        (Box::new(Sgd::new(f32::NAN)), &["sgd", "learning rate of NaN"]),
+        (Box::new(Sgd::new(0.1).momentum(-0.5)), &["sgd", "momentum of -0.5"]),
+        (Box::new(Sgd::new(0.1).weight_decay(-0.5)), &["sgd", "weight_decay of -0.5"]),
+        (Box::new(Sgd::new(0.1).nesterov(true)), &["sgd", "nesterov"]),
+        (Box::new(Adam::new(0.1).betas(1.0, 0.9)), &["adam", "beta of 1"]),
+        (Box::new(Adam::new(0.1).betas(0.9, -0.1)), &["adam", "beta of -0.1"]),
+        (Box::new(AdamW::new(0.1).eps(-1e-8)), &["adamw", "eps"]),
+        (Box::new(AdamW::new(0.1).weight_decay(f64::NAN)), &["adamw", "weight_decay of NaN"]),
+    ];
+    for (mut optimizer, parts) in bad {
+        refused(step(&mut *optimizer, &w, &grad), parts);
+    }
+
+    let other = parameter(&[1.0, 2.0, 3.0], &device);
+    let both = [w.clone(), other.clone()];
+    let mut gradients = gradient(&w, &grad);
+    gradients.accumulate(gradient(&other, &Tensor::ones([3], &device).unwrap())).unwrap();
+    let mut adam = Adam::new(0.1);
+    refused(adam.step(&[w.clone(), w.clone()], &gradients), &["adam", "parameter 1", "twice"]);
+    adam.step(&both, &gradients).unwrap();
+    let before = (w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap());
+    let swapped = [other.clone(), w.clone()];
+    refused(adam.step(&swapped, &gradients), &["adam", "parameter 0", "[3]", "[2]", "order"]);
+
+    // A gradient on another device never comes to the optimizer.
+    let stray = Tensor::ones([2], &Device::cpu_with_budget(u64::MAX)).unwrap();
+    refused(w.tensor().backward_from(&stray).map(drop), &["backward", "different devices"]);
+
+    let mut state = adam.state().unwrap();
+    refused(
+        adam.load_state(&swapped, &state),
+        &["adam", "0.exp_avg is F32 [2], should be F32 [3]", "1.exp_avg_sq"],
+    );
+    refused(adam.load_state(&both[..1], &state), &["1.exp_avg is not known", "1.step is not known"]);
+    state.remove(1);
+    state[0].1 = Tensor::zeros([], &device).unwrap();
+    state.push(("9.exp_avg".to_string(), grad.clone()));
+    state.push(("9.exp_avg".to_string(), grad.clone()));
+    let parts = [
+        "0.exp_avg is missing",
+        "0.step is not one u32",
+        "9.exp_avg is not known",
+        "9.exp_avg is there twice",
+    ];
+    refused(adam.load_state(&both, &state), &parts);
+    assert_eq!((w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap()), before);
+    adam.step(&both, &gradients).unwrap();
+
+    refused(w.set(&Tensor::zeros([3], &device).unwrap()), &["Parameter::set", "[3]", "[2]"]);
+    refused(w.set(&Tensor::from_ids(&[1, 2], [2], &device).unwrap()), &["Parameter::set", "U32"]);
+}
+
+#[test]
+fn schedules_by_hand() {
+    let rates =
+        |schedule: &Schedule, steps: &[u64]| steps.iter().map(|&s| schedule.lr_at(s)).collect::<Vec<_>>();
+    assert_eq!(rates(&Schedule::constant(0.3), &[0, 9]), [0.3, 0.3]);
+    let halved = Schedule::step(0.5, 10, 0.5);
+    assert_eq!(rates(&halved, &[0, 9, 10, 19, 20, 10_000]), [0.5, 0.5, 0.25, 0.25, 0.125, 0.0]);
+    assert_eq!(Schedule::step(0.5, 0, 0.5).lr_at(7), 0.5);
+    // cos of 0, 60, 90, 120 and 180 degrees: 1, 1/2, 0, -1/2, -1.
+    let cosine = Schedule::cosine(1.0, 0.2, 6);
+    assert_eq!(rates(&cosine, &[0, 2, 3, 4, 6, 7, u64::MAX]), [1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2]);
+    assert_eq!(Schedule::cosine(1.0, 0.2, 0).lr_at(0), 0.2);
+    let warm = cosine.clone().warm_up(4);
+    assert_eq!(rates(&warm, &[0, 1, 2, 3, 4, 6, 10]), [0.25, 0.5, 0.75, 1.0, 1.0, 0.8, 0.2]);
+    assert_eq!(cosine.clone().warm_up(0).lr_at(0), 1.0);
+    // torch 1.13.0, CosineAnnealingLR(SGD(lr=0.1), T_max=10, eta_min=0.01), get_last_lr() after 1, 5 and 9 steps.
+    let torch = [0.097_797_54, 0.055, 0.012_202_456];
+    for (got, want) in rates(&Schedule::cosine(0.1, 0.01, 10), &[1, 5, 9]).iter().zip(torch) {
+        // Half a ULP of a number below 0.125.
+        assert!((got - want).abs() <= 0.125 * f32::EPSILON / 2.0, "{got} {want}");
+    }
+}
