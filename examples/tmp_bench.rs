@@ -63,4 +63,28 @@ fn main() {
         let x = rand(&[1 << 22]);
         time("max 4M", &device, || x.max_all().unwrap());
     }
+    if "softmax".contains(&filter) {
+        for (dims, axis) in [
+            ([4096, 1024], -1),
+            ([256, 32768], -1),
+            ([65536, 64], -1),
+            ([1024, 4096], 0),
+            ([64, 65536], 0),
+            ([1, 1 << 20], -1),
+            ([1 << 20, 1], 0),
+            ([64, 10], -1),
+        ] {
+            let x = rand(&dims);
+            time(&format!("softmax {dims:?} {axis}"), &device, || x.softmax(axis).unwrap());
+            let x = x.requires_grad().unwrap();
+            let g = rand(&dims);
+            time(&format!("both ways {dims:?} {axis}"), &device, || {
+                x.softmax(axis).unwrap().backward_from(&g).unwrap().get(&x).unwrap().clone()
+            });
+        }
+        let x = rand(&[8, 64, 4096]);
+        time("softmax 8 64 4096 axis 1", &device, || x.softmax(1).unwrap());
+        time("log_softmax 8 64 4096 axis 1", &device, || x.log_softmax(1).unwrap());
+        time("log_softmax 8 64 4096 axis 2", &device, || x.log_softmax(2).unwrap());
+    }
 }

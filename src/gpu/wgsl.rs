@@ -11,6 +11,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
+    ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
