@@ -59,6 +59,16 @@ pub enum Conv2dKernel {
     Subgroup,
 }
 
+impl Conv2dOptions {
+    /// The output's shape for an input `[n, c, h, w]` and a weight `[c_out, c / groups, kh, kw]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv2d`].
+    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        Geometry::new(&input, &weight, self)?.output_shape()
+    }
+}
+
 /// The sizes of a convolution, checked.
 #[derive(Debug, Clone, Copy)]
 struct Geometry {
