@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation: nodes, the walk, gradients.
 
 use crate::op::{Meta, Saved};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -175,8 +175,13 @@ impl Tensor {
     /// As [`Tensor::backward`] for a tensor of any shape, starting from the gradient `grad` of the same shape.
     ///
     /// # Errors
-    /// As [`Tensor::backward`], or `grad` has another shape.
+    /// As [`Tensor::backward`], or `grad` has another shape, is on another device, or holds ids.
     pub fn backward_from(&self, grad: &Tensor) -> Result<Gradients> {
+        grad.expect(DType::F32, "backward")?;
+        if !grad.device().same(self.device()) {
+            let [first, second] = [self, grad].map(|tensor| tensor.device().id().to_string());
+            return Err(Error::MixedDevices { op: "backward", first, second });
+        }
         if grad.shape() != self.shape() {
             let message =
                 format!("a gradient of shape {} for a tensor of shape {}", grad.shape(), self.shape());

@@ -56,7 +56,7 @@ impl Tensor {
     /// # Errors
     /// The shape does not have that many elements, or the device has no room.
     pub fn from_slice(data: &[f32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
-        Tensor::upload(bytemuck::cast_slice(data), Shape::new(shape)?, DType::F32, device)
+        Tensor::upload("from_slice", bytemuck::cast_slice(data), Shape::new(shape)?, DType::F32, device)
     }
 
     /// A `u32` tensor of these class ids or indices.
@@ -64,7 +64,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::from_slice`].
     pub fn from_ids(ids: &[u32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
-        let tensor = Tensor::upload(ids, Shape::new(shape)?, DType::U32, device)?;
+        let tensor = Tensor::upload("from_ids", ids, Shape::new(shape)?, DType::U32, device)?;
         Ok(Tensor { max_id: Some(ids.iter().copied().max().unwrap_or(0)), ..tensor })
     }
 
@@ -110,9 +110,15 @@ impl Tensor {
         Tensor::full(shape, 1.0, device)
     }
 
-    fn upload(words: &[u32], shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn upload(
+        op: &'static str,
+        words: &[u32],
+        shape: Shape,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         if words.len() != shape.numel() {
-            return Err(Error::shape("from_slice", format!("{} elements for shape {shape}", words.len())));
+            return Err(Error::shape(op, format!("{} elements for shape {shape}", words.len())));
         }
         let buffer = match device {
             Device::Cpu(cpu) => {
@@ -172,7 +178,7 @@ impl Tensor {
         if self.device.same(device) {
             return Ok(self.clone());
         }
-        let moved = Tensor::upload(&self.download()?, self.shape(), self.dtype, device)?;
+        let moved = Tensor::upload("to", &self.download()?, self.shape(), self.dtype, device)?;
         Ok(Tensor { max_id: self.max_id, ..moved })
     }
 

@@ -24,6 +24,8 @@ pub struct Kernel {
     pub writes: usize,
     /// The size of the parameter struct in bytes.
     pub params: usize,
+    /// Its fields with their offsets in bytes: a test compares them with the WGSL struct's.
+    pub fields: &'static [(&'static str, usize)],
 }
 
 impl Kernel {
@@ -58,6 +60,31 @@ impl Kernel {
     }
 }
 
+/// A kernel's parameter struct, declared with [`params!`](crate::params).
+pub trait Params: bytemuck::Pod {
+    /// The fields with their offsets in bytes.
+    const FIELDS: &'static [(&'static str, usize)];
+}
+
+/// Declares a parameter struct that the device can read: `repr(C)`, plain data, all of 4-byte words. WGSL aligns
+/// `vec3u`, `vec4u` and arrays of them to 16 bytes; a field named `pad` fills such a gap and has no counterpart there.
+#[macro_export]
+macro_rules! params {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+    }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
+
+        impl $crate::gpu::Params for $name {
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+        }
+    };
+}
+
 /// Declares a [`Kernel`] whose text is the file of that name in `shaders/`.
 #[macro_export]
 macro_rules! kernel {
@@ -70,6 +97,7 @@ macro_rules! kernel {
             reads: $reads,
             writes: $writes,
             params: std::mem::size_of::<$params>(),
+            fields: <$params as $crate::gpu::Params>::FIELDS,
         }
     };
 }
@@ -86,6 +114,7 @@ mod tests {
         reads: 0,
         writes: 0,
         params: 0,
+        fields: &[],
     };
 
     #[test]

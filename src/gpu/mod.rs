@@ -12,6 +12,6 @@ mod wgsl;
 pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};
 pub(crate) use adapter::{Found, find, find_best};
 pub use context::{GpuBuffer, GpuDevice};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, Params};
 pub use profiler::{Profile, Timing};
 pub use recorder::{RecordCounts, Recorder};

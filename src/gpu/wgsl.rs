@@ -11,6 +11,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
+    ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];

@@ -6,18 +6,18 @@ use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
 use crate::shape::{Layout, Shape};
 use crate::tensor::{DType, Tensor};
-use crate::{Result, kernel};
+use crate::{Result, kernel, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&COPY, &FILL];
 
 static COPY: Kernel = kernel!("copy.wgsl", "copy", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
 static FILL: Kernel = kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct FillParams {
-    count: u32,
-    bits: u32,
+params! {
+    struct FillParams {
+        count: u32,
+        bits: u32,
+    }
 }
 
 /// The elements of any view, as they are, in row-major order.

@@ -7,22 +7,22 @@ use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::random::{Use, words};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&DROPOUT];
 
 static DROPOUT: Kernel = kernel!("dropout.wgsl", "dropout", reads: 1, writes: 1, params: Params, "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    seed: [u32; 2],
-    offset: [u32; 2],
-    count: u32,
-    x_offset: u32,
-    threshold: u32,
-    scale: f32,
+params! {
+    struct Params {
+        seed: [u32; 2],
+        offset: [u32; 2],
+        count: u32,
+        x_offset: u32,
+        threshold: u32,
+        scale: f32,
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

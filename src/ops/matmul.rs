@@ -7,7 +7,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply}
 use crate::ops::unary::Activation;
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &FOLD];
@@ -23,33 +23,33 @@ static TILED: Kernel =
 static FOLD: Kernel = kernel!("matmul_fold.wgsl", "matmul_fold", reads: 2, writes: 1, params: FoldParams,
     "WG": &[WG], "ACTIVATION": Activation::ALL);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    m: u32,
-    n: u32,
-    k: u32,
-    batches: u32,
-    a_row: u32,
-    a_col: u32,
-    b_row: u32,
-    b_col: u32,
-    slices: u32,
-    bias_offset: u32,
-    bias_step: u32,
-    has_bias: u32,
+params! {
+    struct Params {
+        walk: Walk,
+        m: u32,
+        n: u32,
+        k: u32,
+        batches: u32,
+        a_row: u32,
+        a_col: u32,
+        b_row: u32,
+        b_col: u32,
+        slices: u32,
+        bias_offset: u32,
+        bias_step: u32,
+        has_bias: u32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct FoldParams {
-    count: u32,
-    n: u32,
-    slices: u32,
-    bias_offset: u32,
-    bias_step: u32,
-    has_bias: u32,
+params! {
+    struct FoldParams {
+        count: u32,
+        n: u32,
+        slices: u32,
+        bias_offset: u32,
+        bias_step: u32,
+        has_bias: u32,
+    }
 }
 
 /// Which of the kernels of `shaders/matmul.wgsl` computes a product on a GPU. The CPU has one way.

@@ -4,6 +4,7 @@ pub mod binary;
 pub mod copy;
 pub mod dropout;
 pub mod matmul;
+pub mod pool2d;
 pub mod reduce;
 pub mod unary;
 mod view;
@@ -12,7 +13,7 @@ use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 use crate::optim;
 use crate::shape::{Layout, MAX_RANK, collapse};
-use crate::{Error, Result};
+use crate::{Error, Result, params};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
@@ -22,6 +23,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         dropout::KERNELS,
         matmul::KERNELS,
         optim::KERNELS,
+        pool2d::KERNELS,
         reduce::KERNELS,
         unary::KERNELS,
     ]
@@ -31,13 +33,13 @@ pub fn kernels() -> Vec<&'static Kernel> {
 /// Invocations a workgroup of the element-wise kernels.
 pub(crate) const WG: u32 = 256;
 
-/// Up to three strided operands, as `shared/strided.wgsl` walks them.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Walk {
-    axes: [[u32; 4]; MAX_RANK],
-    offsets: [u32; 3],
-    rank: u32,
+params! {
+    /// Up to three strided operands, as `shared/strided.wgsl` walks them.
+    pub(crate) struct Walk {
+        axes: [[u32; 4]; MAX_RANK],
+        offsets: [u32; 3],
+        rank: u32,
+    }
 }
 
 impl Walk {
@@ -59,15 +61,15 @@ impl Walk {
     }
 }
 
-/// The parameters of every element-wise kernel, as `shared/elementwise.wgsl` has them.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Elementwise {
-    walk: Walk,
-    count: u32,
-    /// Bit i: operand i is one element throughout.
-    scalars: u32,
-    pad: [u32; 2],
+params! {
+    /// The parameters of every element-wise kernel, as `shared/elementwise.wgsl` has them.
+    pub(crate) struct Elementwise {
+        walk: Walk,
+        count: u32,
+        /// Bit i: operand i is one element throughout.
+        scalars: u32,
+        pad: [u32; 2],
+    }
 }
 
 impl Elementwise {

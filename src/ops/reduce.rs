@@ -7,34 +7,36 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply}
 use crate::ops::binary::max_nan;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result, kernel, params};
 use rayon::prelude::*;
 use std::ops::Range;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
 const WG: u32 = 256;
-/// The most elements of a slice, which is what one workgroup folds: 32 a lane.
+/// The most elements of a slice that one workgroup folds.
 const SLICE: usize = 8192;
 /// The fewest and the most elements of a slice that one invocation folds alone.
-const ALONE: std::ops::RangeInclusive<usize> = 256..=1024;
-/// Invocations that a reduction down the columns is cut up for.
+const ALONE: (usize, usize) = (64, 1024);
+/// Slices of a long row at least, whose invocations then read this many neighbours together.
+const TOGETHER: usize = 16;
+/// Invocations that a long reduction is cut up for.
 const ENOUGH: usize = 1 << 16;
 
 static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, params: Params,
-    "OP": &[0, 1, 2], "WG": &[WG], "LANES": &[1, 32, WG]);
+    "OP": &[0, 1, 2], "FLAT": &[0, 1], "WG": &[WG], "LANES": &[1, WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    walk: Walk,
-    reduced: Walk,
-    outputs: u32,
-    length: u32,
-    slices: u32,
-    size: u32,
-    divisor: f32,
-    pad: [u32; 3],
+params! {
+    struct Params {
+        walk: Walk,
+        reduced: Walk,
+        outputs: u32,
+        length: u32,
+        slices: u32,
+        columns: u32,
+        divisor: f32,
+        pad: [u32; 3],
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,11 +186,11 @@ impl Reduce {
         let [kept, reduced] = [kept, reduced].map(|layout| collapse([layout])[0]);
         let nearest = |l: &Layout| l.shape.rank().checked_sub(1).map_or(usize::MAX, |last| l.strides[last]);
         let columns = nearest(&kept) < nearest(&reduced);
+        let most = if columns { ALONE.1 } else { (length / TOGETHER).clamp(ALONE.0, ALONE.1) };
         let (lanes, size) = match length {
-            0..=32 => (1, length),
-            _ if columns => (1, (outputs * length / ENOUGH).clamp(*ALONE.start(), *ALONE.end())),
-            33..=1024 if outputs >= 64 => (32, length),
-            _ => (WG, SLICE),
+            0..=64 => (1, length),
+            65..=SLICE if outputs < 64 && !columns => (WG, SLICE),
+            _ => (1, (outputs * length / ENOUGH).clamp(ALONE.0, most)),
         };
         let slices = length.div_ceil(size.max(1)).max(1);
         let partial = if slices > 1 { Some(rec.scratch(outputs * slices)?) } else { None };
@@ -198,20 +200,26 @@ impl Reduce {
             outputs: word(name, outputs)?,
             length: word(name, length)?,
             slices: word(name, slices)?,
-            size: word(name, size)?,
+            columns: u32::from(columns),
             divisor: if slices > 1 { 1.0 } else { divisor },
             pad: [0; 3],
         };
         // The kernel counts up to these.
         word(name, outputs * slices)?;
-        word(name, slices * size + WG as usize)?;
+        word(name, length + 4 * slices * lanes as usize)?;
         let groups = (outputs * slices).div_ceil((WG / lanes) as usize);
         let to = partial.as_ref().unwrap_or(y);
-        rec.dispatch(&REDUCE, &[self.fold.code(), WG, lanes], &[x, to], &params, groups)?;
+        rec.dispatch(
+            &REDUCE,
+            &[self.fold.code(), u32::from(reduced.shape.rank() <= 1), WG, lanes],
+            &[x, to],
+            &params,
+            groups,
+        )?;
         let Some(partial) = partial else { return Ok(()) };
-        let rows = Layout::contiguous(Shape::new([slices, outputs])?);
-        let split =
-            Reduce { fold: self.fold, axes: [true, false, false, false, false, false] }.split(&rows)?;
+        let shape = if columns { [slices, outputs] } else { [outputs, slices] };
+        let axes = [columns, !columns, false, false, false, false];
+        let split = Reduce { fold: self.fold, axes }.split(&Layout::contiguous(Shape::new(shape)?))?;
         self.dispatch(rec, &partial, split.kept, split.reduced, y, divisor)
     }
 }

@@ -94,7 +94,9 @@ impl Tensor {
             let mut strides = layout.strides;
             strides[axis] *= step;
             let shape = whole.with(axis, range.len().div_ceil(step))?;
-            Ok(Layout { shape, strides, offset: layout.offset + range.start * layout.strides[axis] })
+            // An empty slice may start past the last element; no offset points outside its buffer.
+            let start = if shape.numel() == 0 { 0 } else { range.start * layout.strides[axis] };
+            Ok(Layout { shape, strides, offset: layout.offset + start })
         };
         let part = cut(&Layout::contiguous(whole))?;
         Ok(self.view(cut(self.layout())?, move |grad| apply(SliceGrad { whole, part }, &[grad])))

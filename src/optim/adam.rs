@@ -9,33 +9,28 @@ use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
 use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
+use crate::{Result, kernel, params};
 use rayon::prelude::*;
 
 pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,
     "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    count: u32,
-    offset: u32,
-    factors: Factors,
-}
-
-/// What the kernel multiplies by, from the hyperparameters and the number of the step.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Factors {
-    decay: f32,
-    keep: f32,
-    beta1: f32,
-    fresh1: f32,
-    beta2: f32,
-    fresh2: f32,
-    step: f32,
-    scale: f32,
-    eps: f32,
+params! {
+    /// What to multiply by, from the hyperparameters and the number of the step; the dispatch adds how many elements
+    /// there are, and where the gradient starts.
+    struct Params {
+        count: u32,
+        offset: u32,
+        decay: f32,
+        keep: f32,
+        beta1: f32,
+        fresh1: f32,
+        beta2: f32,
+        fresh2: f32,
+        step: f32,
+        scale: f32,
+        eps: f32,
+    }
 }
 
 /// How weight decay enters, with its number in `adam.wgsl`.
@@ -76,7 +71,9 @@ impl Core {
         self.state.step(parameters, gradients, |step| {
             // In f64: 1 - 0.999 has lost five digits in f32.
             let bias = |beta: f64| 1.0 - beta.powf(f64::from(step));
-            let factors = Factors {
+            let params = Params {
+                count: 0,
+                offset: 0,
                 decay: weight_decay as f32,
                 keep: (1.0 - f64::from(rate) * weight_decay) as f32,
                 beta1: betas.0 as f32,
@@ -88,7 +85,7 @@ impl Core {
                 eps: eps as f32,
             };
             let decay = if weight_decay == 0.0 { None } else { Some(decay) };
-            Update { op, decay, factors }
+            Update { op, decay, params }
         })
     }
 }
@@ -180,13 +177,13 @@ optimizer! {
 struct Update {
     op: &'static str,
     decay: Option<Decay>,
-    factors: Factors,
+    params: Params,
 }
 
 impl Update {
     /// One loop a kind of decay, so that the compiler can vectorise each.
     fn each(&self, grad: &[f32], [w, m, v]: [&mut [f32]; 3], decay: impl Fn(&mut f32, f32) -> f32 + Sync) {
-        let Factors { beta1, fresh1, beta2, fresh2, step, scale, eps, .. } = self.factors;
+        let Params { beta1, fresh1, beta2, fresh2, step, scale, eps, .. } = self.params;
         let states = w.par_chunks_mut(GRAIN).zip(m.par_chunks_mut(GRAIN)).zip(v.par_chunks_mut(GRAIN));
         states.zip(grad.par_chunks(GRAIN)).for_each(|(((w, m), v), grad)| {
             for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(grad) {
@@ -217,7 +214,7 @@ impl Op for Update {
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [w, m, v] = outputs else { return Ok(()) };
         let (grad, states) = (inputs[0].slice(), [&mut *w.data, &mut *m.data, &mut *v.data]);
-        let Factors { decay, keep, .. } = self.factors;
+        let Params { decay, keep, .. } = self.params;
         match self.decay {
             None => self.each(grad, states, |_, g| g),
             Some(Decay::Penalty) => self.each(grad, states, |w, g| g + decay * *w),
@@ -232,8 +229,8 @@ impl Op for Update {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (grad, [w, m, v]) = (inputs[0], [outputs[0], outputs[1], outputs[2]]);
         let count = w.shape.numel();
-        let (count_word, offset) = (word(self.op, count)?, word(self.op, grad.layout.offset)?);
-        let params = Params { count: count_word, offset, factors: self.factors };
+        let offset = word(self.op, grad.layout.offset)?;
+        let params = Params { count: word(self.op, count)?, offset, ..self.params };
         let constants = [self.decay.map_or(0, |decay| decay as u32), u32::from(offset % 4 == 0), WG];
         let buffers = [grad.buffer, w.buffer, m.buffer, v.buffer];
         rec.dispatch(&ADAM, &constants, &buffers, &params, workgroups(count))

@@ -9,7 +9,7 @@ use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
 use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
+use crate::{Result, kernel, params};
 use rayon::prelude::*;
 
 pub(super) static SGD: Kernel = kernel!("sgd.wgsl", "sgd", reads: 1, writes: 1, params: Params,
@@ -17,15 +17,15 @@ pub(super) static SGD: Kernel = kernel!("sgd.wgsl", "sgd", reads: 1, writes: 1, 
 pub(super) static SGD_MOMENTUM: Kernel = kernel!("sgd.wgsl", "sgd_momentum", reads: 1, writes: 2, params: Params,
     "DECAY": &[0, 1], "NESTEROV": &[0, 1], "ALIGNED": &[0, 1], "WG": &[WG]);
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    count: u32,
-    offset: u32,
-    rate: f32,
-    decay: f32,
-    momentum: f32,
-    fresh: f32,
+params! {
+    struct Params {
+        count: u32,
+        offset: u32,
+        rate: f32,
+        decay: f32,
+        momentum: f32,
+        fresh: f32,
+    }
 }
 
 /// Stochastic gradient descent, with momentum and weight decay if wanted, by PyTorch's formulas. With gradient `g`

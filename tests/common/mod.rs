@@ -21,6 +21,14 @@ pub fn devices() -> Vec<Device> {
     if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
 }
 
+/// A device of the same kind that nobody else uses: for what counts, or what breaks a device.
+pub fn fresh(device: &Device) -> Device {
+    match device {
+        Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),
+        Device::Gpu(gpu) => Device::open_with(&gpu.adapter().id, &Default::default()).unwrap(),
+    }
+}
+
 /// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).
 pub fn cases() -> ProptestConfig {
     let count = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32);

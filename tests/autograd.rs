@@ -1,0 +1,258 @@
+//! The graph: what is recorded, what a walk gives, what it frees, and what it refuses.
+
+mod common;
+
+use common::*;
+use gristmill::{Device, Error, Gradients, Result, Tensor, no_grad};
+
+fn leaf(data: &[f32], device: &Device) -> Tensor {
+    Tensor::from_slice(data, [data.len()], device).unwrap().requires_grad().unwrap()
+}
+
+fn gradient(grads: &Gradients, leaf: &Tensor) -> Vec<f32> {
+    grads.get(leaf).unwrap().to_vec().unwrap()
+}
+
+/// Runs `work` on a stack that a recursion over a long graph would overflow.
+fn on_a_small_stack(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, work).unwrap().join().unwrap();
+    });
+}
+
+const LONG: usize = 100_000;
+
+#[test]
+fn a_chain_of_a_hundred_thousand_nodes_is_walked_and_dropped() {
+    // Three kinds of nodes: one that saves nothing, one that saves a tensor, and a view.
+    let step = |y: &Tensor, at: usize| match at % 3 {
+        0 => y.neg(),
+        1 => y.abs(),
+        _ => y.reshape([1]),
+    };
+    let x = leaf(&[1.0], &Device::cpu());
+    let chain = || (0..LONG).try_fold(x.clone(), |y, at| step(&y, at)).unwrap();
+    on_a_small_stack(|| drop(chain()));
+    on_a_small_stack(|| {
+        let y = chain();
+        // neg, then abs of a negative number: each pair has the slope 1; the last of 100,000 nodes is a neg.
+        assert_eq!(gradient(&y.backward().unwrap(), &x), [-1.0]);
+    });
+}
+
+#[test]
+fn a_shared_subexpression_is_walked_once_with_the_sum_of_its_gradients() {
+    for device in devices().iter().map(fresh) {
+        let x = leaf(&[2.0, -3.0], &device);
+        // s = x^2, y = s*s + s: y' = (2s + 1) 2x = 4x^3 + 2x.
+        let s = x.square().unwrap();
+        let y = s.mul(&s).unwrap().add(&s).unwrap().sum_all().unwrap();
+        assert_eq!(gradient(&y.backward().unwrap(), &x), [36.0, -114.0], "on {device}");
+        // The same tensor on both sides of one op.
+        let y = x.mul(&x).unwrap().sum_all().unwrap();
+        assert_eq!(gradient(&y.backward().unwrap(), &x), [4.0, -6.0], "on {device}");
+        // A diamond that doubles the number of paths at each of 40 levels, but not the number of nodes.
+        let x = leaf(&[1.0], &device);
+        let y = (0..40).try_fold(x.clone(), |y, _| y.add(&y)).unwrap();
+        assert_eq!(gradient(&y.backward().unwrap(), &x), [2f32.powi(40)], "on {device}");
+    }
+}
+
+#[test]
+fn only_what_took_part_has_a_gradient() {
+    for device in devices() {
+        let (a, b, unused) = (leaf(&[1.0, 2.0], &device), leaf(&[3.0], &device), leaf(&[4.0], &device));
+        let constant = Tensor::from_slice(&[5.0, 6.0], [2], &device).unwrap();
+        let y = a.mul(&constant).unwrap().mul(&b).unwrap().sum_all().unwrap();
+        let grads = y.backward().unwrap();
+        assert_eq!(gradient(&grads, &a), [15.0, 18.0]);
+        // b was broadcast along a's axis: its gradient is summed back to its own shape.
+        assert_eq!((grads.get(&b).unwrap().shape().to_vec(), gradient(&grads, &b)), (vec![1], vec![17.0]));
+        assert!(grads.get(&unused).is_none() && grads.get(&constant).is_none());
+        let all: Vec<Vec<f32>> = grads.iter().map(|grad| grad.to_vec().unwrap()).collect();
+        assert_eq!(all, [vec![15.0, 18.0], vec![17.0]], "in the order in which the leaves were made");
+        // A copy of the handle is the same leaf; another leaf of the same elements is not.
+        assert!(grads.get(&a.clone()).is_some() && grads.get(&a.requires_grad().unwrap()).is_none());
+    }
+}
+
+#[test]
+fn a_leaf_is_its_own_gradient() {
+    for device in devices() {
+        let x = leaf(&[7.0], &device);
+        assert_eq!(gradient(&x.backward().unwrap(), &x), [1.0]);
+        let seed = Tensor::from_slice(&[2.5], [1], &device).unwrap();
+        assert_eq!(gradient(&x.backward_from(&seed).unwrap(), &x), [2.5]);
+    }
+}
+
+#[test]
+fn gradients_nobody_needs_are_not_computed() {
+    for device in devices() {
+        // Counts are compared, so the device must be ours alone.
+        let device = fresh(&device);
+        let work = |both: bool| {
+            let a = Tensor::from_slice(&[1.0, 2.0], [2], &device).unwrap();
+            let a = if both { a.requires_grad().unwrap() } else { a };
+            let b = leaf(&[3.0, 4.0], &device);
+            let y = a.mul(&b).unwrap();
+            let seed = Tensor::ones([2], &device).unwrap();
+            let before = device.counts();
+            let grads = y.backward_from(&seed).unwrap();
+            assert_eq!((gradient(&grads, &b), grads.get(&a).is_some()), (vec![1.0, 2.0], both));
+            let after = device.counts();
+            (after.kernels - before.kernels) + (after.cpu_twins - before.cpu_twins)
+        };
+        assert_eq!((work(false), work(true)), (1, 2), "one product a gradient on {device}");
+    }
+}
+
+#[test]
+fn gradients_accumulate_and_scale() {
+    for device in devices() {
+        let (a, b) = (leaf(&[1.0, 2.0], &device), leaf(&[3.0, 5.0], &device));
+        let loss = |x: &Tensor, by: f32| x.mul_scalar(by).unwrap().sum_all().unwrap();
+        let mut sum = loss(&a, 2.0).backward().unwrap();
+        sum.accumulate(loss(&a, 5.0).backward().unwrap()).unwrap();
+        sum.accumulate(loss(&b, 4.0).backward().unwrap()).unwrap();
+        sum.scale(0.5).unwrap();
+        assert_eq!((gradient(&sum, &a), gradient(&sum, &b)), (vec![3.5, 3.5], vec![2.0, 2.0]));
+        assert!(sum.iter().all(|grad| !grad.is_differentiable()));
+    }
+}
+
+fn refused<T>(result: Result<T>, parts: &[&str]) {
+    match result.map(|_| ()) {
+        Err(ref error @ Error::Autograd { .. }) => {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "`{text}` does not say {parts:?}");
+        }
+        other => panic!("{other:?} instead of an error of backward that says {parts:?}"),
+    }
+}
+
+#[test]
+fn a_graph_is_walked_once() {
+    for device in devices() {
+        let x = leaf(&[3.0], &device);
+        let shared = x.square().unwrap();
+        let (first, second) = (shared.exp().unwrap(), shared.mul_scalar(2.0).unwrap());
+        assert!(first.backward().is_ok());
+        refused(first.backward(), &["walked before", "anew"]);
+        // The part that both share is freed too.
+        refused(second.backward(), &["walked before", "anew"]);
+        // The values are untouched, and a new graph on the same leaf works.
+        assert_eq!(shared.to_vec().unwrap(), [9.0]);
+        assert_eq!(gradient(&x.square().unwrap().backward().unwrap(), &x), [6.0]);
+    }
+}
+
+#[test]
+fn backward_says_what_it_can_not_start_from() {
+    for device in devices() {
+        let x = leaf(&[1.0, 2.0], &device);
+        refused(x.backward(), &["[2]", "sum it first"]);
+        refused(Tensor::ones([1], &device).unwrap().backward(), &["requires a gradient"]);
+        let y = x.neg().unwrap();
+        refused(y.backward_from(&Tensor::ones([3], &device).unwrap()), &["[3]", "[2]"]);
+        // Broadcasting a gradient is no business of backward's.
+        refused(y.backward_from(&Tensor::ones([1], &device).unwrap()), &["[1]", "[2]"]);
+        let ids = Tensor::from_ids(&[1, 1], [2], &device).unwrap();
+        assert!(matches!(y.backward_from(&ids), Err(Error::Shape { op: "backward", .. })));
+        // None of them walked the graph.
+        assert_eq!(gradient(&y.sum_all().unwrap().backward().unwrap(), &x), [-1.0, -1.0]);
+    }
+}
+
+#[test]
+fn no_grad_records_nothing_on_its_thread_alone() {
+    for device in devices() {
+        let x = leaf(&[2.0], &device);
+        let y = no_grad(|| {
+            no_grad(|| ());
+            assert!(!gristmill::autograd::is_recording(), "an inner no_grad ends without ending the outer");
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| x.square().unwrap().is_differentiable());
+                assert!(other.join().unwrap(), "another thread records");
+            });
+            assert!(x.is_differentiable());
+            [x.square(), x.reshape([1, 1]), x.copy(), x.add(&x)]
+        });
+        assert!(y.into_iter().all(|y| !y.unwrap().is_differentiable()));
+        assert!(x.square().unwrap().is_differentiable(), "recording is on again");
+    }
+    let _ = std::panic::catch_unwind(|| no_grad(|| std::panic::resume_unwind(Box::new(()))));
+    assert!(gristmill::autograd::is_recording(), "also after a panic");
+}
+
+#[test]
+fn detach_stops_the_gradient() {
+    for device in devices() {
+        let x = leaf(&[3.0], &device);
+        let y = x.square().unwrap();
+        assert!(!y.is_leaf() && x.is_leaf() && !y.detach().is_differentiable());
+        // d/dx (x * const(x^2)) = 9, not 27.
+        let z = x.mul(&y.detach()).unwrap();
+        assert_eq!(gradient(&z.backward().unwrap(), &x), [9.0]);
+        // A result made a leaf starts a graph of its own.
+        let y = y.requires_grad().unwrap();
+        let grads = y.mul_scalar(2.0).unwrap().backward().unwrap();
+        assert_eq!((y.is_leaf(), gradient(&grads, &y), grads.get(&x).is_none()), (true, vec![2.0], true));
+    }
+}
+
+#[test]
+fn devices_do_not_mix() {
+    for device in devices() {
+        let other = fresh(&device);
+        let (x, y) = (leaf(&[1.0], &device), leaf(&[1.0], &other));
+        let mixed = |result: Result<Tensor>, name: &str| match result {
+            Err(Error::MixedDevices { op, first, second }) => {
+                assert_eq!((op, &*first, &*second), (name, device.id(), other.id()));
+            }
+            result => panic!("{name}: {result:?}"),
+        };
+        mixed(x.add(&y), "add");
+        mixed(x.matmul(&y), "matmul");
+        let mixed_seed = x.backward_from(&y.detach()).map(|_| ());
+        assert!(matches!(mixed_seed, Err(Error::MixedDevices { op: "backward", .. })), "{mixed_seed:?}");
+        assert_eq!(x.add(&y.to(&device).unwrap()).unwrap().to_vec().unwrap(), [2.0]);
+    }
+}
+
+#[test]
+fn a_walk_frees_what_it_has_passed() {
+    const STEPS: u64 = 20;
+    let data = vec![0.5; 64 << 10];
+    let bytes = 4 * data.len() as u64;
+    for device in devices().iter().map(fresh) {
+        let x = leaf(&data, &device);
+        let small = Tensor::scalar(0.0, &device).unwrap();
+        let before = device.memory().in_use;
+        // tanh saves its output, so the graph holds every step.
+        let mut y = (0..STEPS).try_fold(x.clone(), |y, _| y.tanh()).unwrap();
+        y = y.sum_all().unwrap();
+        let forward = device.memory();
+        assert!(forward.in_use >= before + STEPS * bytes, "the graph saves its steps on {device}");
+        let grads = y.backward().unwrap();
+        // Two gradients under way and the sum's: the peak stays near what the graph held.
+        assert!(device.memory().peak <= forward.peak + 4 * bytes, "{:?} on {device}", device.memory());
+        let scalar = device.memory().in_use - before - bytes;
+        assert!(scalar <= 256, "the leaf's gradient and the loss are left, and {scalar} bytes, on {device}");
+        drop((grads, y));
+        assert_eq!(device.memory().in_use, before, "on {device}");
+        drop((x, small));
+        assert_eq!(device.memory().in_use, 0, "on {device}");
+    }
+}
+
+#[test]
+fn a_graph_that_is_dropped_unwalked_frees_all() {
+    for device in devices().iter().map(fresh) {
+        let x = leaf(&[1.0; 1000], &device);
+        let before = device.memory().in_use;
+        let y = x.exp().unwrap().mul(&x.square().unwrap()).unwrap();
+        drop(y);
+        assert_eq!(device.memory().in_use, before, "on {device}");
+    }
+}

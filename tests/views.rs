@@ -1,0 +1,392 @@
+//! Views, copies and constants: every element where index arithmetic says it is, bits untouched, gradients exact.
+
+mod common;
+
+use common::*;
+use gristmill::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use proptest::prelude::*;
+
+/// A view's reference: its shape, and which element of the tensor it was made from each of its elements is.
+#[derive(Debug, Clone)]
+struct Picture {
+    shape: Vec<usize>,
+    from: Vec<usize>,
+}
+
+impl Picture {
+    fn whole(shape: &[usize]) -> Picture {
+        Picture { shape: shape.to_vec(), from: (0..shape.iter().product()).collect() }
+    }
+
+    /// The picture of `shape` whose element at an index is this one's at `source` of it.
+    fn gather(&self, shape: Vec<usize>, source: impl Fn(&[usize]) -> Vec<usize>) -> Picture {
+        let count = shape.iter().product();
+        let from =
+            (0..count).map(|at| self.from[ravel(&source(&unravel(at, &shape)), &self.shape)]).collect();
+        Picture { shape, from }
+    }
+}
+
+/// One step of a chain of views, chosen by random numbers among those that the shape at hand allows.
+#[derive(Debug, Clone)]
+enum Step {
+    Permute(Vec<usize>),
+    Transpose(isize, isize),
+    Slice { axis: usize, start: usize, end: usize, step: usize },
+    Reshape(Vec<usize>),
+    Flatten(usize),
+    Unsqueeze(usize),
+    Squeeze(usize),
+    Expand(Vec<usize>),
+    Copy,
+    Contiguous,
+}
+
+impl Step {
+    /// The step that `kind` and the random numbers `n` mean for a tensor of this shape.
+    fn choose(kind: u8, n: [usize; 3], shape: &[usize]) -> Step {
+        let (rank, count) = (shape.len(), shape.iter().product::<usize>());
+        let ones: Vec<usize> = (0..rank).filter(|&k| shape[k] == 1).collect();
+        match kind % 10 {
+            0 if rank > 0 => {
+                let mut axes: Vec<usize> = (0..rank).collect();
+                axes.rotate_left(n[0] % rank);
+                axes.swap(n[1] % rank, n[2] % rank);
+                Step::Permute(axes)
+            }
+            1 if rank > 0 => Step::Transpose((n[0] % rank) as isize, (n[1] % rank) as isize - rank as isize),
+            2 | 3 if rank > 0 => {
+                let axis = n[0] % rank;
+                let start = n[1] % (shape[axis] + 1);
+                let end = start + n[2] % (shape[axis] - start + 1);
+                Step::Slice { axis, start, end, step: 1 + n[2] % 3 }
+            }
+            // One axis split in two, or two neighbours joined.
+            4 if rank > 0 && rank < MAX_RANK => {
+                let axis = n[0] % rank;
+                let factor =
+                    (1..=shape[axis].max(1)).filter(|f| shape[axis].is_multiple_of(*f)).nth(n[1] % 3);
+                let factor = factor.unwrap_or(1);
+                let mut dims = shape.to_vec();
+                dims.splice(axis..=axis, [factor, shape[axis] / factor]);
+                Step::Reshape(dims)
+            }
+            5 if rank > 1 => {
+                let axis = n[0] % (rank - 1);
+                let mut dims = shape.to_vec();
+                dims.splice(axis..axis + 2, [shape[axis] * shape[axis + 1]]);
+                Step::Reshape(dims)
+            }
+            6 if rank > 0 => Step::Flatten(n[0] % rank),
+            7 if rank < MAX_RANK && n[2] % 2 == 0 => Step::Unsqueeze(n[0] % (rank + 1)),
+            7 if !ones.is_empty() => Step::Squeeze(ones[n[0] % ones.len()]),
+            8 => {
+                let mut dims = shape.to_vec();
+                if let Some(&axis) = ones.get(n[0] % ones.len().max(1)) {
+                    dims[axis] = n[1] % 4;
+                }
+                if rank < MAX_RANK && count < 500 {
+                    dims.insert(0, 1 + n[2] % 3);
+                }
+                Step::Expand(dims)
+            }
+            _ if n[0] % 2 == 0 => Step::Copy,
+            _ => Step::Contiguous,
+        }
+    }
+
+    fn of_tensor(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Step::Permute(axes) => x.permute(axes),
+            Step::Transpose(a, b) => x.transpose(*a, *b),
+            Step::Slice { axis, start, end, step } => x.slice_step(*axis as isize, *start..*end, *step),
+            Step::Reshape(dims) => x.reshape(dims),
+            Step::Flatten(start) => x.flatten(*start as isize),
+            Step::Unsqueeze(axis) => x.unsqueeze(*axis as isize),
+            Step::Squeeze(axis) => x.squeeze(*axis as isize),
+            Step::Expand(dims) => x.expand(dims),
+            Step::Copy => x.copy(),
+            Step::Contiguous => x.contiguous(),
+        }
+    }
+
+    /// The same by index arithmetic.
+    fn of_picture(&self, x: &Picture) -> Picture {
+        let reshaped = |shape: Vec<usize>| Picture { shape, from: x.from.clone() };
+        let mut shape = x.shape.clone();
+        match self {
+            Step::Permute(axes) => {
+                let shape = axes.iter().map(|&axis| x.shape[axis]).collect();
+                x.gather(shape, |index| {
+                    let mut source = vec![0; index.len()];
+                    axes.iter().zip(index).for_each(|(&axis, &i)| source[axis] = i);
+                    source
+                })
+            }
+            Step::Transpose(a, b) => {
+                let (a, b) = (*a as usize, (*b + shape.len() as isize) as usize);
+                shape.swap(a, b);
+                x.gather(shape, |index| {
+                    let mut source = index.to_vec();
+                    source.swap(a, b);
+                    source
+                })
+            }
+            Step::Slice { axis, start, end, step } => {
+                shape[*axis] = (*start..*end).step_by(*step).count();
+                x.gather(shape, |index| {
+                    let mut source = index.to_vec();
+                    source[*axis] = start + index[*axis] * step;
+                    source
+                })
+            }
+            Step::Reshape(dims) => reshaped(dims.clone()),
+            Step::Flatten(start) => {
+                let joined = shape.drain(start..).product();
+                shape.push(joined);
+                reshaped(shape)
+            }
+            Step::Unsqueeze(axis) => {
+                shape.insert(*axis, 1);
+                reshaped(shape)
+            }
+            Step::Squeeze(axis) => {
+                shape.remove(*axis);
+                reshaped(shape)
+            }
+            Step::Expand(dims) => {
+                let lead = dims.len() - shape.len();
+                x.gather(dims.clone(), |index| {
+                    shape.iter().zip(&index[lead..]).map(|(&d, &i)| if d == 1 { 0 } else { i }).collect()
+                })
+            }
+            Step::Copy | Step::Contiguous => x.clone(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn chains_of_views_show_the_elements_that_index_arithmetic_says(
+        dims in shape(4, 600),
+        kinds in prop::collection::vec((any::<u8>(), any::<[u16; 3]>()), 1..7),
+    ) {
+        let whole = Picture::whole(&dims);
+        let mut want = whole.clone();
+        let mut steps = Vec::new();
+        for (kind, n) in kinds {
+            let step = Step::choose(kind, n.map(usize::from), &want.shape);
+            want = step.of_picture(&want);
+            steps.push(step);
+        }
+        let count = whole.from.len();
+        let words: Vec<u32> = (0..count as u32).map(|i| i.wrapping_mul(0x0101_0101)).collect();
+        // Small whole numbers, so that the gradient's sums are exact.
+        let weights: Vec<f32> = (0..want.from.len()).map(|i| (i % 17) as f32 - 8.0).collect();
+        let mut gradient = vec![0.0; count];
+        want.from.iter().zip(&weights).for_each(|(&from, w)| gradient[from] += w);
+
+        for device in devices() {
+            let run = |x: &Tensor| steps.iter().try_fold(x.clone(), |x, step| step.of_tensor(&x)).unwrap();
+            let ids = run(&Tensor::from_ids(&words, &dims, &device).unwrap());
+            prop_assert_eq!(ids.dtype(), DType::U32);
+            prop_assert_eq!(ids.shape().to_vec(), want.shape.clone());
+            let shown: Vec<u32> = want.from.iter().map(|&from| words[from]).collect();
+            prop_assert_eq!(ids.to_ids().unwrap(), shown, "{:?} on {:?}", steps, device);
+
+            let data: Vec<f32> = (0..count).map(|i| i as f32).collect();
+            let x = Tensor::from_slice(&data, &dims, &device).unwrap().requires_grad().unwrap();
+            let y = run(&x);
+            let shown: Vec<f32> = want.from.iter().map(|&from| data[from]).collect();
+            prop_assert_eq!(y.to_vec().unwrap(), shown, "{:?} on {:?}", steps, device);
+
+            let weights = Tensor::from_slice(&weights, &want.shape, &device).unwrap();
+            let grads = y.backward_from(&weights).unwrap();
+            let grad = grads.get(&x).unwrap();
+            prop_assert_eq!(grad.shape(), x.shape());
+            prop_assert_eq!(grad.to_vec().unwrap(), gradient.clone(), "gradient of {:?} on {:?}", steps, device);
+        }
+    }
+}
+
+#[test]
+fn known_views() {
+    for device in devices() {
+        let x = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], &device).unwrap();
+        let show = |y: Result<Tensor>| y.unwrap().to_vec().unwrap();
+        assert_eq!(show(x.t()), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(show(x.permute(&[1, 0])), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(show(x.slice(1, 1..3)), [1.0, 2.0, 4.0, 5.0]);
+        assert_eq!(show(x.slice_step(-1, 0..3, 2)), [0.0, 2.0, 3.0, 5.0]);
+        assert_eq!(show(x.slice(0, 1..1)), [0.0; 0]);
+        // An empty slice after an empty slice, each from the end on.
+        assert_eq!(show(x.slice(0, 2..2).unwrap().slice(1, 3..3).unwrap().sum_all().unwrap().exp()), [1.0]);
+        assert_eq!(show(x.t().unwrap().reshape([6])), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(show(x.slice(0, 1..2).unwrap().expand([2, 3])), [3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
+        assert_eq!(show(x.flatten(0)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(x.unsqueeze(-1).unwrap().shape(), [2, 3, 1]);
+        assert_eq!(x.unsqueeze(0).unwrap().squeeze(0).unwrap().shape(), [2, 3]);
+        assert_eq!(Tensor::scalar(7.0, &device).unwrap().expand([3]).unwrap().to_vec().unwrap(), [7.0; 3]);
+        assert_eq!(Tensor::scalar(7.0, &device).unwrap().reshape([1, 1]).unwrap().item().unwrap(), 7.0);
+    }
+}
+
+#[test]
+fn views_launch_nothing_and_own_nothing() {
+    for device in devices().iter().map(fresh) {
+        let x = Tensor::from_slice(&[1.0; 24], [2, 3, 4], &device).unwrap();
+        let before = (device.counts(), device.memory().in_use);
+        let y = x.permute(&[2, 0, 1]).unwrap().slice_step(0, 1..4, 2).unwrap().unsqueeze(1).unwrap();
+        let y = y.expand([2, 5, 2, 3]).unwrap().transpose(0, -1).unwrap();
+        let z = x.reshape([4, 6]).unwrap();
+        assert_eq!((device.counts(), device.memory().in_use), before, "on {device}");
+        drop((x, y));
+        assert_eq!(z.to_vec().unwrap(), [1.0; 24], "a view outlives what it was made from");
+    }
+}
+
+/// Bit patterns that arithmetic would change: NaN payloads of both kinds and signs, -0.0, subnormals, infinities.
+const BITS: [u32; 10] = [
+    0x7fc0_1234,
+    0x7f80_0001,
+    0xffc0_0000,
+    0xff81_2345,
+    0x8000_0000,
+    0x0000_0001,
+    0x807f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x3f80_0000,
+];
+
+fn bits(x: &Tensor) -> Vec<u32> {
+    x.to_vec().unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn copies_and_moves_keep_every_bit() {
+    let data = BITS.map(f32::from_bits);
+    for device in devices() {
+        let x = Tensor::from_slice(&data, [2, 5], &device).unwrap();
+        assert_eq!(bits(&x), BITS, "there and back on {device}");
+        let turned: Vec<u32> = (0..10).map(|i| BITS[i % 2 * 5 + i / 2]).collect();
+        assert_eq!(bits(&x.t().unwrap()), turned, "reading a transposed view on {device}");
+        assert_eq!(bits(&x.t().unwrap().copy().unwrap()), turned, "copying a transposed view on {device}");
+        for other in devices() {
+            let moved = x.t().unwrap().to(&other).unwrap();
+            assert!(moved.device().same(&other));
+            assert_eq!((moved.shape(), bits(&moved)), (x.t().unwrap().shape(), turned.clone()));
+        }
+        for (pattern, value) in BITS.into_iter().zip(data) {
+            assert_eq!(bits(&Tensor::full([3], value, &device).unwrap()), [pattern; 3], "full on {device}");
+        }
+    }
+}
+
+#[test]
+fn constants_fill_shapes_of_every_size() {
+    for device in devices() {
+        for dims in [&[][..], &[0], &[1], &[3, 0, 2], &[255], &[1023], &[1024], &[1025], &[3, 5, 7, 2, 1, 2]]
+        {
+            let count = dims.iter().product();
+            assert_eq!(Tensor::zeros(dims, &device).unwrap().to_vec().unwrap(), vec![0.0; count]);
+            assert_eq!(Tensor::ones(dims, &device).unwrap().to_vec().unwrap(), vec![1.0; count]);
+            let filled = Tensor::full(dims, -2.5, &device).unwrap();
+            assert_eq!(filled.shape().to_vec(), dims);
+            assert_eq!(filled.to_vec().unwrap(), vec![-2.5; count]);
+        }
+    }
+}
+
+#[test]
+fn ids_and_tensors_of_no_element_move_between_devices() {
+    for device in devices() {
+        for other in devices() {
+            let ids = Tensor::from_ids(&[7, u32::MAX, 0], [3, 1], &device).unwrap().to(&other).unwrap();
+            assert_eq!((ids.dtype(), ids.to_ids().unwrap()), (DType::U32, vec![7, u32::MAX, 0]));
+            let none = Tensor::zeros([2, 0], &device).unwrap().to(&other).unwrap();
+            assert_eq!((none.shape().to_vec(), none.to_vec().unwrap()), (vec![2, 0], vec![]));
+        }
+    }
+}
+
+/// Asserts that an error of shapes names the op and says all of `parts`.
+fn refused<T: std::fmt::Debug>(result: Result<T>, op: &str, parts: &[&str]) {
+    match result {
+        Err(ref error @ Error::Shape { op: found, .. }) => {
+            let text = error.to_string();
+            assert_eq!(found, op, "{text}");
+            assert!(parts.iter().all(|part| text.contains(part)), "`{text}` does not say {parts:?}");
+        }
+        other => panic!("{op}: {other:?} instead of an error of shapes"),
+    }
+}
+
+#[test]
+fn errors_name_the_op_and_the_shapes() {
+    for device in devices() {
+        let x = Tensor::zeros([2, 3], &device).unwrap();
+        refused(x.reshape([4, 2]), "reshape", &["[2, 3]", "[4, 2]"]);
+        refused(x.flatten(2), "flatten", &["axis 2", "[2, 3]"]);
+        refused(x.permute(&[0]), "permute", &["[0]", "[2, 3]"]);
+        refused(x.permute(&[0, 0]), "permute", &["[0, 0]", "[2, 3]"]);
+        refused(x.permute(&[0, 2]), "permute", &["[0, 2]", "[2, 3]"]);
+        refused(x.transpose(0, 2), "transpose", &["axis 2", "[2, 3]"]);
+        refused(x.transpose(-3, 0), "transpose", &["axis -3", "[2, 3]"]);
+        refused(Tensor::scalar(1.0, &device).unwrap().t(), "transpose", &["[]"]);
+        refused(x.slice(2, 0..1), "slice", &["axis 2", "[2, 3]"]);
+        refused(x.slice(1, 1..4), "slice", &["1..4", "[2, 3]"]);
+        #[allow(clippy::reversed_empty_ranges)]
+        let backwards = 2..1;
+        refused(x.slice(1, backwards), "slice", &["2..1", "[2, 3]"]);
+        refused(x.slice_step(1, 0..3, 0), "slice", &["by 0", "[2, 3]"]);
+        refused(x.expand([2, 4]), "expand", &["[2, 3]", "[2, 4]"]);
+        refused(x.expand([3]), "expand", &["[2, 3]", "[3]"]);
+        refused(x.unsqueeze(3), "unsqueeze", &["axis 3"]);
+        refused(x.squeeze(0), "squeeze", &["axis 0", "[2, 3]"]);
+        refused(x.squeeze(2), "squeeze", &["axis 2", "[2, 3]"]);
+        refused(x.item(), "item", &["[2, 3]"]);
+        refused(Tensor::zeros([0], &device).unwrap().item(), "item", &["[0]"]);
+        refused(Tensor::from_slice(&[1.0; 5], [2, 3], &device), "from_slice", &["5", "[2, 3]"]);
+        refused(Tensor::from_ids(&[1; 5], [2, 3], &device), "from_ids", &["5", "[2, 3]"]);
+    }
+}
+
+#[test]
+fn element_types_do_not_mix() {
+    for device in devices() {
+        let x = Tensor::zeros([2], &device).unwrap();
+        let ids = Tensor::from_ids(&[1, 2], [2], &device).unwrap();
+        refused(x.to_ids(), "to_ids", &["U32", "F32", "[2]"]);
+        refused(ids.to_vec(), "to_vec", &["F32", "U32", "[2]"]);
+        refused(ids.item(), "to_vec", &["F32", "U32", "[2]"]);
+        refused(ids.requires_grad(), "requires_grad", &["F32", "U32", "[2]"]);
+    }
+}
+
+#[test]
+fn rank_seven_is_refused_everywhere() {
+    let seven = [1usize; MAX_RANK + 1];
+    refused(Shape::new(seven), "shape", &["7", "over 6"]);
+    for device in devices() {
+        let six = Tensor::ones([1; MAX_RANK], &device).unwrap();
+        refused(Tensor::zeros(seven, &device), "shape", &["7"]);
+        refused(Tensor::from_slice(&[1.0], seven, &device), "shape", &["7"]);
+        refused(six.reshape(seven), "shape", &["7"]);
+        refused(six.expand(seven), "shape", &["7"]);
+        refused(six.unsqueeze(0), "unsqueeze", &["[1, 1, 1, 1, 1, 1]", "6"]);
+        // Six is ordinary.
+        assert_eq!(six.expand([2, 1, 1, 3, 1, 1]).unwrap().copy().unwrap().to_vec().unwrap(), [1.0; 6]);
+    }
+}
+
+#[test]
+fn a_device_is_its_own_and_no_other() {
+    let [a, b] = [Device::cpu(), Device::cpu_with_budget(1 << 20)];
+    assert!(a.same(&Device::cpu()) && !a.same(&b) && !a.same(&fresh(&a)));
+    let x = Tensor::ones([3], &a).unwrap();
+    assert!(x.to(&b).unwrap().device().same(&b));
+    assert!(matches!(x.add(&x.to(&b).unwrap()), Err(Error::MixedDevices { op: "add", .. })));
+}
