@@ -1,24 +1,26 @@
 // Reductions over any axes: y[o] = the sum (or maximum, minimum) over i of x at kept(o) + reduced(i), divided by a
 // divisor for the mean.
 //
-// LANES invocations share an output. Each folds every LANES-th element of its slice; then they meet in workgroup
-// memory in log2(LANES) steps. LANES = 1 suits short reductions and those down the columns: neighbouring invocations
-// take neighbouring outputs. A long reduction is cut into slices, y[s, o], which a second dispatch folds: so no
-// invocation loops long, and few outputs still fill the device. The order of summation depends on nothing but the
-// shape and strides.
+// A long reduction is cut into slices that interleave, and LANES invocations share a slice: each folds every
+// (slices * LANES)-th element, four a turn so that four loads are under way at once. The lanes of a slice meet in
+// workgroup memory in log2(LANES) steps, the slices y[o, s] or y[s, o] in a second dispatch. So no invocation loops
+// long, and few outputs still fill the device. Neighbouring invocations take neighbouring elements: of a row those of
+// neighbouring slices or lanes, down the columns those of neighbouring outputs. The order of summation depends on
+// nothing but the shape and the strides.
 //
 //   x f32, strided: operand x of the walk over the kept axes, plus operand x of the walk over the reduced ones
-//   y [slices, outputs] f32, contiguous
-//   OP: 0 sum, 1 max, 2 min    WG: invocations a workgroup    LANES: invocations an output (prepended by ops/reduce.rs)
+//   y [outputs, slices] f32, or [slices, outputs] down the columns; contiguous
+//   OP: 0 sum, 1 max, 2 min    FLAT: whether the reduced walk has one axis at most
+//   WG: invocations a workgroup    LANES: invocations a slice (prepended by ops/reduce.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 #import shared/float.wgsl
 
-/// `size`: the elements of a slice; the last may have fewer. `divisor`: 1 divides nothing.
 struct Params {
     walk: Walk, reduced: Walk,
-    outputs: u32, length: u32, slices: u32, size: u32, divisor: f32,
+    outputs: u32, length: u32, slices: u32, columns: u32,
+    divisor: f32, // 1 divides nothing
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -45,6 +47,7 @@ fn merge(a: f32, b: f32) -> f32 {
 
 /// Where the i-th element of a reduction lies, from its output's first.
 fn along(index: u32) -> u32 {
+    if (FLAT == 1u) { return index * p.reduced.axes[0].x; }
     var rest = index;
     var at = 0u;
     for (var k = p.reduced.rank; k > 1u; k--) {
@@ -70,10 +73,18 @@ fn reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 
     var mine = identity();
     if (valid) {
-        let start = positions(at % p.outputs).x;
-        let first = (at / p.outputs) * p.size;
-        let end = min(p.length, first + p.size);
-        for (var i = first + lane; i < end; i += LANES) { mine = merge(mine, x[start + along(i)]); }
+        let place = select(vec2u(at / p.slices, at % p.slices), vec2u(at % p.outputs, at / p.outputs), p.columns == 1u);
+        let start = positions(place.x).x;
+        let step = p.slices * LANES;
+        var i = place.y * LANES + lane;
+        for (; i + 3u * step < p.length; i += 4u * step) {
+            let a = x[start + along(i)];
+            let b = x[start + along(i + step)];
+            let c = x[start + along(i + 2u * step)];
+            let d = x[start + along(i + 3u * step)];
+            mine = merge(mine, merge(merge(a, b), merge(c, d)));
+        }
+        for (; i < p.length; i += step) { mine = merge(mine, x[start + along(i)]); }
     }
     if (LANES > 1u) {
         partial[local] = mine;

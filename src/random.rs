@@ -21,6 +21,7 @@ pub(crate) enum Use {
     Uniform = 2,
     Shuffle = 3,
     Shift = 4,
+    Seed = 5,
 }
 
 /// Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
@@ -45,6 +46,11 @@ pub(crate) fn words(seed: u64, what: Use, stream: u64, at: u32) -> [u32; 4] {
 pub(crate) fn pair(seed: u64, what: Use, stream: u64, at: u32) -> [u64; 2] {
     let [a, b, c, d] = words(seed, what, stream, at).map(u64::from);
     [a << 32 | b, c << 32 | d]
+}
+
+/// Seed number `at` of those that belong to `seed`.
+pub(crate) fn derive(seed: u64, at: u64) -> u64 {
+    pair(seed, Use::Seed, at, 0)[0]
 }
 
 /// A number in `0..bound` from 64 random bits: the high half of their product with `bound`. Some numbers are likelier

@@ -6,10 +6,10 @@ use common::*;
 use gristmill::{Error, Result, Shape, Tensor};
 use proptest::prelude::*;
 
-type Reduction = fn(&Tensor, &[isize], bool) -> Result<Tensor>;
-
 /// Name, op, reference over the elements of one reduction.
-const REDUCTIONS: &[(&str, Reduction, fn(&[f64]) -> f64)] = &[
+type Case = (&'static str, fn(&Tensor, &[isize], bool) -> Result<Tensor>, fn(&[f64]) -> f64);
+
+const REDUCTIONS: &[Case] = &[
     ("sum", Tensor::sum, |x| x.iter().sum()),
     ("mean", Tensor::mean, |x| x.iter().sum::<f64>() / x.len() as f64),
     ("max", Tensor::max, |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max)),

@@ -1,6 +1,7 @@
 //! The CPU device: its memory, and what the CPU twins share.
 
 mod gemm;
+pub(crate) mod simd;
 pub(crate) mod walk;
 
 pub(crate) use gemm::{Matrix, gemm};

@@ -67,7 +67,7 @@ pub trait Params: bytemuck::Pod {
 }
 
 /// Declares a parameter struct that the device can read: `repr(C)`, plain data, all of 4-byte words. WGSL aligns
-/// `vec3u`, `vec4u` and arrays of them to 16 bytes; fields named `pad…` fill such gaps and have no counterpart there.
+/// `vec3u`, `vec4u` and arrays of them to 16 bytes; a field named `pad` fills such a gap and has no counterpart there.
 #[macro_export]
 macro_rules! params {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {

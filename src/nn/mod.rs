@@ -1,5 +1,44 @@
-//! Neural networks: parameters, layers, initialisation, losses.
+//! Neural networks: parameters, layers, initialisation, losses, checkpoints.
+//!
+//! ```
+//! use gristmill::nn::{Init, Linear, Module, Sequential, summary};
+//! use gristmill::optim::{AdamW, Optimizer};
+//! use gristmill::{Activation, Device, Tensor, nn};
+//!
+//! let device = Device::cpu();
+//! let mut init = Init::new(42, &device);
+//! let model = Sequential::new()
+//!     .push(Linear::new(2, 16, &mut init)?.with_activation(Activation::Tanh))
+//!     .push(Linear::new(16, 1, &mut init)?);
+//! println!("{}", summary(&model, [4, 2])?);
+//!
+//! let x = Tensor::from_slice(&[0., 0., 0., 1., 1., 0., 1., 1.], [4, 2], &device)?;
+//! let y = Tensor::from_slice(&[0., 1., 1., 0.], [4, 1], &device)?;
+//! let mut optimizer = AdamW::new(0.05);
+//! for _ in 0..200 {
+//!     let loss = nn::mse_loss(&model.forward(&x)?, &y)?;
+//!     optimizer.step(&model.parameters(), &loss.backward()?)?;
+//! }
+//! assert!(nn::mse_loss(&model.forward(&x)?, &y)?.item()? < 0.05);
+//! # Ok::<(), gristmill::Error>(())
+//! ```
 
+mod checkpoint;
+mod init;
+mod layers;
+mod loss;
+mod module;
 mod parameter;
+mod sequential;
+mod summary;
+mod vision;
 
+pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
+pub use init::{Init, Scheme};
+pub use layers::{Dropout, Flatten, Gelu, Linear, Relu, Sigmoid, Tanh};
+pub use loss::mse_loss;
+pub use module::Module;
 pub use parameter::Parameter;
+pub use sequential::Sequential;
+pub use summary::{Row, summary};
+pub use vision::{Conv2d, MaxPool2d};

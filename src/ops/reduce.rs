@@ -1,6 +1,7 @@
 //! Reductions over any axes: sum, mean, max, min.
 
 use super::{Walk, arity, floats, word};
+use crate::cpu::simd::fold_run;
 use crate::cpu::walk;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
@@ -14,15 +15,17 @@ use std::ops::Range;
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
 const WG: u32 = 256;
-/// The most elements of a slice, which is what one workgroup folds: 32 a lane.
+/// The most elements of a slice that one workgroup folds.
 const SLICE: usize = 8192;
 /// The fewest and the most elements of a slice that one invocation folds alone.
-const ALONE: std::ops::RangeInclusive<usize> = 256..=1024;
-/// Invocations that a reduction down the columns is cut up for.
+const ALONE: (usize, usize) = (64, 1024);
+/// Slices of a long row at least, whose invocations then read this many neighbours together.
+const TOGETHER: usize = 16;
+/// Invocations that a long reduction is cut up for.
 const ENOUGH: usize = 1 << 16;
 
 static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, params: Params,
-    "OP": &[0, 1, 2], "WG": &[WG], "LANES": &[1, 32, WG]);
+    "OP": &[0, 1, 2], "FLAT": &[0, 1], "WG": &[WG], "LANES": &[1, WG]);
 
 params! {
     struct Params {
@@ -31,7 +34,7 @@ params! {
         outputs: u32,
         length: u32,
         slices: u32,
-        size: u32,
+        columns: u32,
         divisor: f32,
         pad: [u32; 3],
     }
@@ -184,11 +187,11 @@ impl Reduce {
         let [kept, reduced] = [kept, reduced].map(|layout| collapse([layout])[0]);
         let nearest = |l: &Layout| l.shape.rank().checked_sub(1).map_or(usize::MAX, |last| l.strides[last]);
         let columns = nearest(&kept) < nearest(&reduced);
+        let most = if columns { ALONE.1 } else { (length / TOGETHER).clamp(ALONE.0, ALONE.1) };
         let (lanes, size) = match length {
-            0..=32 => (1, length),
-            _ if columns => (1, (outputs * length / ENOUGH).clamp(*ALONE.start(), *ALONE.end())),
-            33..=1024 if outputs >= 64 => (32, length),
-            _ => (WG, SLICE),
+            0..=64 => (1, length),
+            65..=SLICE if outputs < 64 && !columns => (WG, SLICE),
+            _ => (1, (outputs * length / ENOUGH).clamp(ALONE.0, most)),
         };
         let slices = length.div_ceil(size.max(1)).max(1);
         let partial = if slices > 1 { Some(rec.scratch(outputs * slices)?) } else { None };
@@ -198,22 +201,35 @@ impl Reduce {
             outputs: word(name, outputs)?,
             length: word(name, length)?,
             slices: word(name, slices)?,
-            size: word(name, size)?,
+            columns: u32::from(columns),
             divisor: if slices > 1 { 1.0 } else { divisor },
             pad: [0; 3],
         };
         // The kernel counts up to these.
         word(name, outputs * slices)?;
-        word(name, slices * size + WG as usize)?;
+        word(name, length + 4 * slices * lanes as usize)?;
         let groups = (outputs * slices).div_ceil((WG / lanes) as usize);
         let to = partial.as_ref().unwrap_or(y);
-        rec.dispatch(&REDUCE, &[self.fold.code(), WG, lanes], &[x, to], &params, groups)?;
+        rec.dispatch(
+            &REDUCE,
+            &[self.fold.code(), u32::from(reduced.shape.rank() <= 1), WG, lanes],
+            &[x, to],
+            &params,
+            groups,
+        )?;
         let Some(partial) = partial else { return Ok(()) };
-        let rows = Layout::contiguous(Shape::new([slices, outputs])?);
-        let split =
-            Reduce { fold: self.fold, axes: [true, false, false, false, false, false] }.split(&rows)?;
+        let shape = if columns { [slices, outputs] } else { [outputs, slices] };
+        let axes = [columns, !columns, false, false, false, false];
+        let split = Reduce { fold: self.fold, axes }.split(&Layout::contiguous(Shape::new(shape)?))?;
         self.dispatch(rec, &partial, split.kept, split.reduced, y, divisor)
     }
+}
+
+/// The mean of the first `count` elements of `x` into `y`.
+pub(crate) fn mean_of(rec: &mut Recorder, x: &GpuBuffer, count: usize, y: &GpuBuffer) -> Result<()> {
+    let all = Layout::contiguous(Shape::new([count])?);
+    let one = Layout::contiguous(Shape::SCALAR);
+    Reduce { fold: Fold::Mean, axes: [false; MAX_RANK] }.dispatch(rec, x, one, all, y, count as f32)
 }
 
 /// Elements that lie evenly apart.
@@ -294,28 +310,13 @@ fn fold_slice(
             for run in runs {
                 let x = &x[start + j * step + run.start..];
                 let part = match run.step {
-                    1 => fold_run(identity, merge, &x[..run.len]),
+                    1 => fold_run(identity, merge, |x| x, &x[..run.len]),
                     step => (0..run.len).fold(identity, |y, i| merge(y, x[i * step])),
                 };
                 *y = merge(*y, part);
             }
         }
     });
-}
-
-/// Folds a run in sixteen strands, which fit vector registers and err less than one.
-fn fold_run(identity: f32, merge: impl Fn(f32, f32) -> f32 + Copy, run: &[f32]) -> f32 {
-    let mut strands = [identity; 16];
-    let (blocks, rest) = run.as_chunks::<16>();
-    for block in blocks {
-        for (strand, &x) in strands.iter_mut().zip(block) {
-            *strand = merge(*strand, x);
-        }
-    }
-    for (strand, &x) in strands.iter_mut().zip(rest) {
-        *strand = merge(*strand, x);
-    }
-    strands.into_iter().fold(identity, merge)
 }
 
 impl Tensor {

@@ -48,8 +48,8 @@ pub trait Optimizer {
     /// and the other holders see no change.
     ///
     /// # Errors
-    /// A hyperparameter out of its range, a parameter given twice, a gradient or a state of another shape or
-    /// device: nothing is changed then. Where the device fails, some parameters may be updated and others not.
+    /// A hyperparameter out of its range, a parameter given twice, a gradient or a state of another shape: nothing is
+    /// changed then. Where the device fails, some parameters may be updated and others not.
     fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()>;
 
     /// The learning rate of the next step.

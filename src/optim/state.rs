@@ -50,10 +50,6 @@ impl State {
             if grad.shape() != held.shape() {
                 return wrong(format!("its gradient has shape {}", grad.shape()));
             }
-            if !grad.device().same(held.device()) {
-                let (first, second) = (held.device().id().to_string(), grad.device().id().to_string());
-                return Err(Error::MixedDevices { op: self.op, first, second });
-            }
             let known = self.entries.get(at).and_then(Option::as_ref);
             if let Some(kept) = known.and_then(|e| e.tensors.iter().find(|t| t.shape() != held.shape())) {
                 let shape = kept.shape();

@@ -1,0 +1,6 @@
+//! Files of tensors.
+
+mod safetensors;
+
+pub(crate) use safetensors::Archive;
+pub use safetensors::{Metadata, load, save};

@@ -1,0 +1,185 @@
+//! The safetensors format: the length of a JSON header in 8 bytes, the header with each tensor's type, shape and
+//! place, then the elements, little-endian (<https://huggingface.co/docs/safetensors>).
+
+use crate::device::Device;
+use crate::shape::Shape;
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+use ::safetensors::tensor::{self as format, Dtype};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a file says besides its tensors, such as a seed and an epoch.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Writes tensors and metadata to a file: `f32` as `F32`, ids as `U32`. The same content gives the same bytes.
+///
+/// The file appears whole or not at all: it is written under another name in the same directory, flushed to the disk,
+/// and renamed. A file that was there before stays until then.
+///
+/// # Errors
+/// A name that is there twice or is `__metadata__`, a device that fails, or the file can't be written.
+pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
+    let path = path.as_ref();
+    let header = header(tensors, metadata).map_err(|message| Error::file(path, message))?;
+    replace(path, |file| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let fail = |error: std::io::Error| Error::file(path, format!("can't be written: {error}"));
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
+        out.write_all(header.as_bytes()).map_err(fail)?;
+        for (_, tensor) in tensors {
+            let words = match tensor.dtype() {
+                DType::U32 => tensor.to_ids()?,
+                DType::F32 => bytemuck::allocation::cast_vec(tensor.to_vec()?),
+            };
+            words.iter().try_for_each(|word| out.write_all(&word.to_le_bytes())).map_err(fail)?;
+        }
+        out.flush().map_err(fail)
+    })
+}
+
+/// The header, padded with spaces so that the elements start at a multiple of 8.
+fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, String> {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut names = HashSet::from(["__metadata__"]);
+    let mut entries = Vec::new();
+    if !metadata.is_empty() {
+        let pairs: Vec<_> = metadata.iter().map(|(k, v)| format!("{}:{}", quote(k), quote(v))).collect();
+        entries.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
+    }
+    let mut end = 0;
+    for (name, tensor) in tensors {
+        if !names.insert(name) {
+            return Err(format!("two tensors can't both be named {name}"));
+        }
+        let start = end;
+        end += tensor.numel() * 4;
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        entries.push(format!(
+            "{}:{{\"dtype\":\"{dtype:?}\",\"shape\":{shape},\"data_offsets\":[{start},{end}]}}",
+            quote(name)
+        ));
+    }
+    let header = format!("{{{}}}", entries.join(","));
+    let padded = header.len().next_multiple_of(8);
+    Ok(format!("{header:padded$}"))
+}
+
+/// Writes a file by `write` under a name of its own beside `path`, and renames it to that.
+fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Some(name) = path.file_name() else { return Err(Error::file(path, "names no file")) };
+    let unique = format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(unique);
+    let temporary = path.with_file_name(hidden);
+
+    let fail = |error: std::io::Error| Error::file(path, format!("can't be written: {error}"));
+    let written = File::create_new(&temporary).map_err(fail).and_then(|file| {
+        write(&file)?;
+        file.sync_all().map_err(fail)?;
+        drop(file);
+        fs::rename(&temporary, path).map_err(fail)
+    });
+    if written.is_err() {
+        // Nothing more can be done about a file that does not go away.
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    // So that the new name survives a power cut; not every file system lets a directory be flushed.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if cfg!(unix) {
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    }
+    written
+}
+
+/// Reads a file: its tensors in their order in the file, on `device`, and its metadata.
+///
+/// The file is not trusted: it needs no more memory than a small multiple of its size, and is checked as a whole
+/// before the first tensor is made.
+///
+/// # Errors
+/// The file can't be read, is truncated or malformed, or has a tensor of another type than `F32` and `U32` or of a
+/// rank over 6; the device has no room.
+pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
+    let archive = Archive::open(path.as_ref())?;
+    let tensors =
+        archive.entries.iter().map(|entry| Ok((entry.name.clone(), archive.tensor(entry, device)?)));
+    Ok((tensors.collect::<Result<_>>()?, archive.metadata))
+}
+
+/// A file that was read and checked.
+pub(crate) struct Archive {
+    bytes: Vec<u8>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) metadata: Metadata,
+}
+
+/// One of its tensors.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+    /// Where its elements are in the file.
+    place: Range<usize>,
+}
+
+impl Archive {
+    pub(crate) fn open(path: &Path) -> Result<Archive> {
+        let bytes = fs::read(path).map_err(|error| Error::file(path, format!("can't be read: {error}")))?;
+        Archive::parse(bytes).map_err(|message| Error::file(path, message))
+    }
+
+    /// The crate's own `SafeTensors::deserialize` adds up lengths from the header unchecked, so only its header is
+    /// used; its validation says that the tensors lie side by side and have the size of their shape.
+    fn parse(bytes: Vec<u8>) -> Result<Archive, String> {
+        let truncated = || format!("is truncated: it ends after {} bytes, within its header", bytes.len());
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(truncated)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (header, data) = rest.split_at_checked(length).ok_or_else(truncated)?;
+        let header: format::Metadata = serde_json::from_slice(header)
+            .map_err(|error| format!("is not a safetensors file: its header is malformed: {error}"))?;
+        let wanted = header.data_len();
+        if wanted > data.len() {
+            return Err(format!("is truncated: it has {} of {wanted} bytes of tensors", data.len()));
+        }
+        if wanted < data.len() {
+            return Err(format!("has {} bytes after its tensors", data.len() - wanted));
+        }
+        let start = bytes.len() - wanted;
+        let entry = |name: String| {
+            let info = header.info(&name).ok_or_else(|| format!("has no tensor {name}"))?;
+            let dtype = match info.dtype {
+                Dtype::F32 => DType::F32,
+                Dtype::U32 => DType::U32,
+                other => {
+                    return Err(format!("has the tensor {name} of type {other}; only F32 and U32 are read"));
+                }
+            };
+            let shape = Shape::new(&info.shape).map_err(|error| format!("has the tensor {name}: {error}"))?;
+            let place = start + info.data_offsets.0..start + info.data_offsets.1;
+            Ok(Entry { name, dtype, shape, place })
+        };
+        let entries = header.offset_keys().into_iter().map(entry).collect::<Result<_, String>>()?;
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(Archive { bytes, entries, metadata })
+    }
+
+    /// The tensor of an entry of this file.
+    pub(crate) fn tensor(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
+        let words = self.bytes[entry.place.clone()].chunks_exact(4);
+        let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        match entry.dtype {
+            DType::U32 => Tensor::from_ids(&words.collect::<Vec<_>>(), entry.shape, device),
+            DType::F32 => {
+                Tensor::from_slice(&words.map(f32::from_bits).collect::<Vec<_>>(), entry.shape, device)
+            }
+        }
+    }
+}

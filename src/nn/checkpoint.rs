@@ -1,0 +1,93 @@
+//! Parameters in files, and their fingerprint.
+
+use super::module::Module;
+use crate::io::{self, Archive, Metadata};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Writes a module's parameters to a safetensors file, under their paths, as PyTorch's `state_dict` has them. The
+/// file appears whole or not at all: see [`io::save`].
+///
+/// # Errors
+/// As [`io::save`].
+pub fn save_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<()> {
+    save_parameters_with(module, path, &Metadata::new())
+}
+
+/// As [`save_parameters`], with metadata, such as a seed and an epoch.
+///
+/// # Errors
+/// As [`io::save`].
+pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
+    let tensors: Vec<(String, Tensor)> =
+        module.named_parameters().into_iter().map(|(name, parameter)| (name, parameter.tensor())).collect();
+    io::save(path, &tensors, metadata)
+}
+
+/// Reads a module's parameters from a safetensors file, and gives the file's metadata. The file has to hold exactly
+/// the module's parameters, with their shapes. All of it is checked before the first parameter changes.
+///
+/// # Errors
+/// As [`io::load`], or the file does not fit the module: one error lists what is missing, what the module does not
+/// have, and the shapes and types that differ. The module is unchanged then.
+pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Metadata> {
+    let path = path.as_ref();
+    let archive = Archive::open(path)?;
+    let mut entries: HashMap<&str, _> =
+        archive.entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
+    let mut wrong = Vec::new();
+    let mut pairs = Vec::new();
+    for (name, parameter) in module.named_parameters() {
+        let shape = parameter.shape();
+        match entries.remove(name.as_str()) {
+            None => wrong.push(format!("{name} is missing")),
+            Some(entry) if entry.dtype != DType::F32 || entry.shape != shape => {
+                wrong.push(format!("{name} is {:?} {}, should be F32 {shape}", entry.dtype, entry.shape));
+            }
+            Some(entry) => pairs.push((entry, parameter)),
+        }
+    }
+    for entry in &archive.entries {
+        if entries.contains_key(entry.name.as_str()) {
+            wrong.push(format!("{} is not a parameter of the model", entry.name));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::file(path, format!("does not fit the model: {}", wrong.join(", "))));
+    }
+    // A device may run out of room: make all tensors, then change the parameters.
+    let made = pairs.iter().map(|(entry, parameter)| archive.tensor(entry, parameter.tensor().device()));
+    let tensors = made.collect::<Result<Vec<Tensor>>>()?;
+    for ((_, parameter), tensor) in pairs.iter().zip(&tensors) {
+        parameter.set(tensor)?;
+    }
+    Ok(archive.metadata)
+}
+
+/// A fingerprint of a module's parameters: equal for equal names, shapes and bits, and by all odds for nothing else.
+/// To compare runs; it is no protection against forgery.
+///
+/// FNV-1a in its 64-bit form (Fowler, Noll & Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>) over each parameter
+/// in the order of [`Module::named_parameters`]: the name's bytes, 0xff, the rank and the lengths of the axes as
+/// 64-bit numbers, the elements' bits; all little-endian.
+///
+/// # Errors
+/// The device fails.
+pub fn hash_parameters(module: &dyn Module) -> Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut eat = |bytes: &[u8]| {
+        hash = bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    };
+    for (name, parameter) in module.named_parameters() {
+        let tensor = parameter.tensor();
+        let shape = tensor.shape();
+        eat(name.as_bytes());
+        eat(&[0xff]);
+        eat(&(shape.rank() as u64).to_le_bytes());
+        shape.iter().for_each(|&length| eat(&(length as u64).to_le_bytes()));
+        tensor.to_vec()?.iter().for_each(|x| eat(&x.to_bits().to_le_bytes()));
+    }
+    Ok(hash)
+}

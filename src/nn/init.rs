@@ -1,0 +1,88 @@
+//! The values that weights start with.
+
+use crate::Result;
+use crate::device::Device;
+use crate::random;
+use crate::tensor::Tensor;
+
+/// A distribution for a layer's weights, whose variance keeps that of the signal from layer to layer. `fan_in` is
+/// how many inputs an output sums over, `fan_out` how many outputs an input goes to; for a convolution both are
+/// counted over the kernel's window.
+///
+/// He: He, Zhang, Ren & Sun, [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), equation 10, for layers followed
+/// by ReLU. Xavier: Glorot & Bengio, [AISTATS 2010](https://proceedings.mlr.press/v9/glorot10a.html), equation 16,
+/// for tanh and sigmoid. A uniform distribution over `±b` has the variance `b²/3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// Uniform over `±√(6 / fan_in)`.
+    #[default]
+    HeUniform,
+    /// Normal with variance `2 / fan_in`.
+    HeNormal,
+    /// Uniform over `±√(6 / (fan_in + fan_out))`.
+    XavierUniform,
+    /// Normal with variance `2 / (fan_in + fan_out)`.
+    XavierNormal,
+}
+
+/// Makes the weights of a model's layers, one after the other, all from one seed. The same seed, scheme and order of
+/// layers give the same weights on every device.
+#[derive(Debug, Clone)]
+pub struct Init {
+    seed: u64,
+    drawn: u64,
+    scheme: Scheme,
+    device: Device,
+}
+
+impl Init {
+    /// He's uniform distribution, from a seed, for a model on this device.
+    pub fn new(seed: u64, device: &Device) -> Init {
+        Init { seed, drawn: 0, scheme: Scheme::default(), device: device.clone() }
+    }
+
+    /// The scheme of the layers to come.
+    pub fn with_scheme(mut self, scheme: Scheme) -> Init {
+        self.scheme = scheme;
+        self
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A seed that no earlier call gave: for a layer that draws by itself, such as dropout.
+    pub fn seed(&mut self) -> u64 {
+        self.drawn += 1;
+        random::derive(self.seed, self.drawn)
+    }
+
+    /// Weights of this shape by the scheme. A fan of 0 counts as 1: there is nothing to sum then.
+    ///
+    /// # Errors
+    /// A rank over 6, or the device has no room.
+    pub fn weights(&mut self, shape: impl AsRef<[usize]>, fan_in: usize, fan_out: usize) -> Result<Tensor> {
+        let fan = match self.scheme {
+            Scheme::HeUniform | Scheme::HeNormal => fan_in,
+            Scheme::XavierUniform | Scheme::XavierNormal => fan_in.saturating_add(fan_out),
+        };
+        let variance = 2.0 / fan.max(1) as f64;
+        let (seed, std) = (self.seed(), variance.sqrt() as f32);
+        match self.scheme {
+            Scheme::HeNormal | Scheme::XavierNormal => Tensor::randn(shape, 0.0, std, seed, &self.device),
+            Scheme::HeUniform | Scheme::XavierUniform => {
+                let bound = (3.0 * variance).sqrt() as f32;
+                Tensor::uniform(shape, -bound, bound, seed, &self.device)
+            }
+        }
+    }
+
+    /// Zeros, as biases start.
+    ///
+    /// # Errors
+    /// As [`Init::weights`].
+    pub fn zeros(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
+        Tensor::zeros(shape, &self.device)
+    }
+}

@@ -1,0 +1,204 @@
+//! The layers.
+
+use super::init::Init;
+use super::module::Module;
+use super::parameter::Parameter;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Activation, Error, Result};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A dense layer, `activation(x · weightᵀ + bias)`: `[.., in]` to `[.., out]`. Weight `[out, in]`, bias `[out]`.
+pub struct Linear {
+    weight: Parameter,
+    bias: Option<Parameter>,
+    activation: Activation,
+}
+
+impl Linear {
+    /// Weights by the initialiser's scheme, biases 0, no activation.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Result<Linear> {
+        let weight = init.weights([outputs, inputs], inputs, outputs)?;
+        Linear::from_tensors(&weight, Some(&init.zeros([outputs])?))
+    }
+
+    /// With these parameters; without a bias where there is none.
+    ///
+    /// # Errors
+    /// A weight that is not of rank 2, a bias that does not fit it, or tensors of ids.
+    pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>) -> Result<Linear> {
+        let shape = weight.shape();
+        if shape.rank() != 2 {
+            return Err(Error::shape("linear", format!("a weight of shape {shape}, should be [out, in]")));
+        }
+        let bias = biased("linear", shape, bias)?;
+        Ok(Linear { weight: Parameter::new(weight)?, bias, activation: Activation::None })
+    }
+
+    /// With an activation, computed by the same kernel.
+    pub fn with_activation(self, activation: Activation) -> Linear {
+        Linear { activation, ..self }
+    }
+}
+
+/// The parameter of a bias, checked against its weight's outputs.
+pub(super) fn biased(op: &'static str, weight: Shape, bias: Option<&Tensor>) -> Result<Option<Parameter>> {
+    match bias {
+        Some(bias) if bias.shape() != [weight[0]] => {
+            Err(Error::shape(op, format!("a bias of shape {} for a weight of {weight}", bias.shape())))
+        }
+        bias => bias.map(Parameter::new).transpose(),
+    }
+}
+
+/// A layer's parameters by PyTorch's names.
+pub(super) fn named(weight: &Parameter, bias: &Option<Parameter>) -> Vec<(&'static str, Parameter)> {
+    let weight = [("weight", weight.clone())];
+    weight.into_iter().chain(bias.iter().map(|bias| ("bias", bias.clone()))).collect()
+}
+
+/// How a summary shows an activation.
+pub(super) fn suffix(activation: Activation) -> &'static str {
+    match activation {
+        Activation::None => "",
+        Activation::Relu => ", relu",
+        Activation::Sigmoid => ", sigmoid",
+        Activation::Tanh => ", tanh",
+    }
+}
+
+/// The operations of a layer each of whose `outputs` sums `terms` products.
+pub(super) fn sum_flops(outputs: Shape, terms: usize, biased: bool, activation: Activation) -> u64 {
+    let each =
+        (2 * terms as u64).saturating_sub(u64::from(!biased)) + u64::from(activation != Activation::None);
+    outputs.numel() as u64 * each
+}
+
+impl Module for Linear {
+    fn describe(&self) -> String {
+        let shape = self.weight.shape();
+        format!("Linear {} -> {}{}", shape[1], shape[0], suffix(self.activation))
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(Parameter::tensor);
+        input.linear(&self.weight.tensor(), bias.as_ref(), self.activation)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let weight = self.weight.shape();
+        match input.last() {
+            Some(&last) if last == weight[1] => input.with(input.rank() - 1, weight[0]),
+            _ => Err(Error::shape("linear", format!("input {input} for a weight of shape {weight}"))),
+        }
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        let terms = self.weight.shape()[1];
+        Ok(sum_flops(self.output_shape(input)?, terms, self.bias.is_some(), self.activation))
+    }
+
+    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+        named(&self.weight, &self.bias)
+    }
+}
+
+/// Dropout while training, by [`Tensor::dropout`]: each call draws a new mask, from the seed and the number of the
+/// call, so that a run repeats bit by bit. In evaluation it does nothing.
+pub struct Dropout {
+    probability: f32,
+    seed: u64,
+    calls: AtomicU64,
+    training: AtomicBool,
+}
+
+impl Dropout {
+    /// Drops each element with this probability. Layers of one model need different seeds: see [`Init::seed`].
+    ///
+    /// # Errors
+    /// A probability outside `0..=1`.
+    pub fn new(probability: f32, seed: u64) -> Result<Dropout> {
+        if !(0.0..=1.0).contains(&probability) {
+            return Err(Error::argument("dropout", format!("probability {probability} is not in 0..=1")));
+        }
+        Ok(Dropout { probability, seed, calls: AtomicU64::new(0), training: AtomicBool::new(true) })
+    }
+}
+
+impl Module for Dropout {
+    fn describe(&self) -> String {
+        format!("Dropout {}", self.probability)
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        if !self.training.load(Ordering::Relaxed) {
+            return Ok(input.clone());
+        }
+        input.dropout(self.probability, self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        Ok(input)
+    }
+
+    fn set_training(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
+    }
+}
+
+/// All axes but the first joined into one: `[n, c, h, w]` to `[n, c·h·w]`.
+pub struct Flatten;
+
+impl Module for Flatten {
+    fn describe(&self) -> String {
+        "Flatten".to_string()
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        input.flatten(1)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let start = input.axis("flatten", 1)?;
+        Shape::new([input[0], input[start..].iter().product()])
+    }
+}
+
+macro_rules! activations {
+    ($($(#[$doc:meta])* $name:ident => $method:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl Module for $name {
+            fn describe(&self) -> String {
+                stringify!($name).to_string()
+            }
+
+            fn forward(&self, input: &Tensor) -> Result<Tensor> {
+                input.$method()
+            }
+
+            fn output_shape(&self, input: Shape) -> Result<Shape> {
+                Ok(input)
+            }
+
+            fn flops(&self, input: Shape) -> Result<u64> {
+                Ok(input.numel() as u64)
+            }
+        }
+    )*};
+}
+
+activations! {
+    /// [`Tensor::relu`] as a layer. After a dense layer or a convolution, `with_activation` saves a pass over memory.
+    Relu => relu,
+    /// [`Tensor::sigmoid`] as a layer.
+    Sigmoid => sigmoid,
+    /// [`Tensor::tanh`] as a layer.
+    Tanh => tanh,
+    /// [`Tensor::gelu`] as a layer.
+    Gelu => gelu,
+}

@@ -1,0 +1,152 @@
+//! What every layer is.
+
+use super::parameter::Parameter;
+use super::summary::Row;
+use crate::Result;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use std::collections::HashSet;
+
+/// A layer, or layers put together.
+///
+/// A layer says what it computes and which parameters it owns; one made of others lists them as its children, and
+/// gets the rest for it.
+pub trait Module: Send + Sync {
+    /// Its kind and sizes, for summaries: `Linear 784 -> 128, relu`.
+    fn describe(&self) -> String;
+
+    /// The output for an input.
+    ///
+    /// # Errors
+    /// An input of a shape that the module does not take, or the device fails.
+    fn forward(&self, input: &Tensor) -> Result<Tensor>;
+
+    /// The output's shape for an input's.
+    ///
+    /// # Errors
+    /// A shape that the module does not take.
+    fn output_shape(&self, input: Shape) -> Result<Shape>;
+
+    /// The floating-point operations of [`Module::forward`], by the algorithm's definition: a multiplication and an
+    /// addition are two, an activation or a comparison is one.
+    ///
+    /// # Errors
+    /// As [`Module::output_shape`].
+    fn flops(&self, input: Shape) -> Result<u64> {
+        let _ = input;
+        Ok(0)
+    }
+
+    /// The parameters of this module itself, without its children's, by name: `weight`, `bias`.
+    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+        Vec::new()
+    }
+
+    /// The modules it is made of, by name; a parameter's path is made of these.
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        Vec::new()
+    }
+
+    /// Switches between training and evaluation, for what behaves differently there: dropout. New modules train.
+    fn set_training(&self, training: bool) {
+        for (_, child) in self.children() {
+            child.set_training(training);
+        }
+    }
+
+    /// The rows of [`summary`](super::summary), one for this module or one for each of its parts, appended; gives the
+    /// output's shape. `path` is where the module is: empty, or such as `0.2`.
+    ///
+    /// # Errors
+    /// As [`Module::output_shape`].
+    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
+        let output = self.output_shape(input)?;
+        rows.push(Row {
+            path: path.to_string(),
+            layer: self.describe(),
+            output,
+            parameters: self.parameters().iter().map(|parameter| parameter.numel() as u64).sum(),
+            flops: self.flops(input)?,
+        });
+        Ok(output)
+    }
+
+    /// All parameters with their paths, as PyTorch names them: `0.weight`. One that is shared by several layers is
+    /// listed where it is met first.
+    fn named_parameters(&self) -> Vec<(String, Parameter)> {
+        let mut all = Vec::new();
+        collect("", self.own_parameters(), self.children(), &mut all, &mut HashSet::new());
+        all
+    }
+
+    /// All parameters, in the order of [`Module::named_parameters`]: what an optimizer wants.
+    fn parameters(&self) -> Vec<Parameter> {
+        self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
+    }
+
+    /// [`Module::set_training`] to training.
+    fn train(&self) {
+        self.set_training(true);
+    }
+
+    /// [`Module::set_training`] to evaluation.
+    fn eval(&self) {
+        self.set_training(false);
+    }
+}
+
+fn collect(
+    prefix: &str,
+    own: Vec<(&'static str, Parameter)>,
+    children: Vec<(String, &dyn Module)>,
+    all: &mut Vec<(String, Parameter)>,
+    seen: &mut HashSet<usize>,
+) {
+    for (name, parameter) in own {
+        if seen.insert(parameter.id()) {
+            all.push((join(prefix, name), parameter));
+        }
+    }
+    for (name, child) in children {
+        collect(&join(prefix, &name), child.own_parameters(), child.children(), all, seen);
+    }
+}
+
+/// `prefix.name`.
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
+}
+
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        (**self).forward(input)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        (**self).output_shape(input)
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        (**self).flops(input)
+    }
+
+    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+        (**self).own_parameters()
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        (**self).children()
+    }
+
+    fn set_training(&self, training: bool) {
+        (**self).set_training(training);
+    }
+
+    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
+        (**self).summarize(path, input, rows)
+    }
+}

@@ -1,0 +1,393 @@
+//! Max pooling over the last two axes.
+
+use super::copy::Fill;
+use super::{WG, arity, floats, word};
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&MAX_POOL2D, &GATHER, &SCATTER];
+
+static MAX_POOL2D: Kernel = kernel!("max_pool2d.wgsl", "max_pool2d", reads: 1, writes: 2, params: Params,
+    "WINDOW": &[0, 2], "WG": &[WG], "PER": &[1, PER]);
+static GATHER: Kernel = kernel!("max_pool2d_grad.wgsl", "gather", reads: 2, writes: 1, params: GradParams,
+    "WG": &[WG], "PER": &[1, PER]);
+static SCATTER: Kernel = kernel!("max_pool2d_grad.wgsl", "scatter", reads: 2, writes: 1, params: GradParams,
+    "WG": &[WG], "PER": &[1, PER]);
+
+/// Elements an invocation handles where its loops allow it: the next place is found without a division.
+const PER: u32 = 4;
+/// The most rounds of loops in one invocation: lavapipe ends them there.
+const MOST_ROUNDS: usize = 65_535;
+/// The index of a window that lies in the padding as a whole.
+const NOWHERE: u32 = u32::MAX;
+
+/// A stack of planes, as `shared/planes.wgsl` walks it.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Planes {
+    step: [u32; 3],
+    count: u32,
+    size: [u32; 2],
+    pad: [u32; 2],
+}
+
+impl Planes {
+    fn new(op: &'static str, planes: usize, size: [usize; 2]) -> Result<Planes> {
+        let [rows, cols] = [word(op, size[0])?, word(op, size[1])?];
+        let count = word(op, planes * size[0] * size[1])?;
+        Ok(Planes {
+            step: [WG / cols / rows, WG / cols % rows, WG % cols],
+            count,
+            size: [rows, cols],
+            pad: [0; 2],
+        })
+    }
+}
+
+params! {
+    struct Params {
+        out: Planes,
+        size: [u32; 2],
+        kernel: [u32; 2],
+        stride: [u32; 2],
+        padding: [u32; 2],
+        dilation: [u32; 2],
+        x_offset: u32,
+        pad: u32,
+    }
+}
+
+params! {
+    struct GradParams {
+        walk: Planes,
+        other: [u32; 2],
+        stride: [u32; 2],
+        padding: [u32; 2],
+        reach: [u32; 2],
+        dy_offset: u32,
+        pad: [u32; 3],
+    }
+}
+
+/// The windows of a pooling; pairs are (vertical, horizontal).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pool2dOptions {
+    /// The window's size.
+    pub kernel: [usize; 2],
+    /// The distance between neighbouring windows.
+    pub stride: [usize; 2],
+    /// How far windows may start before the first and end after the last element; at most half the kernel.
+    pub padding: [usize; 2],
+    /// The distance between a window's neighbouring elements.
+    pub dilation: [usize; 2],
+    /// Whether a last window that does not fit is kept, if it does not start in the padding at the end.
+    pub ceil_mode: bool,
+}
+
+impl Pool2dOptions {
+    /// Windows of this size side by side, without padding.
+    pub fn new(kernel: [usize; 2]) -> Pool2dOptions {
+        Pool2dOptions { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2], ceil_mode: false }
+    }
+
+    /// The distance between a window's first and last element.
+    fn span(&self, axis: usize) -> usize {
+        (self.kernel[axis] - 1).saturating_mul(self.dilation[axis])
+    }
+
+    /// The number of windows along an axis of length `len`, by PyTorch's rule; `None` if there is no room for one.
+    fn windows(&self, axis: usize, len: usize) -> Option<usize> {
+        let (stride, padding) = (self.stride[axis], self.padding[axis]);
+        let spare = if self.ceil_mode { stride - 1 } else { 0 };
+        let room = (len + 2 * padding + spare).checked_sub(self.span(axis).saturating_add(1))?;
+        let count = room / stride + 1;
+        let starts_outside = self.ceil_mode && (count - 1) * stride >= len + padding;
+        Some(if starts_outside { count - 1 } else { count })
+    }
+
+    /// How many further windows back may hold an element too.
+    fn reach(&self, axis: usize) -> usize {
+        self.span(axis) / self.stride[axis]
+    }
+}
+
+/// The planes that are pooled.
+struct Geometry {
+    planes: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+}
+
+impl Pool2dOptions {
+    /// Checks the options, and that they fit the shape.
+    fn geometry(&self, op: &'static str, x: Shape) -> Result<Geometry> {
+        let &[n, c, h, w] = &*x else {
+            return Err(Error::shape(op, format!("wants [n, c, h, w], got shape {x}")));
+        };
+        let Pool2dOptions { kernel, stride, padding, dilation, .. } = *self;
+        if [kernel, stride, dilation].iter().flatten().any(|&n| n == 0) {
+            return Err(Error::argument(op, format!("a kernel, stride or dilation of 0 in {self:?}")));
+        }
+        if (0..2).any(|k| padding[k] > kernel[k] / 2) {
+            let message = format!("padding {padding:?} is more than half the kernel {kernel:?}");
+            return Err(Error::argument(op, message));
+        }
+        // So that no position in a kernel overflows.
+        let all = [kernel, stride, padding, dilation, [h, w], [self.span(0), self.span(1)]];
+        if let Some(size) = all.iter().flatten().find(|&&size| size > u32::MAX as usize / 8) {
+            return Err(Error::argument(op, format!("a size of {size} in {self:?} for shape {x}")));
+        }
+        let (Some(oh), Some(ow), 1.., 1..) = (self.windows(0, h), self.windows(1, w), h, w) else {
+            return Err(Error::shape(op, format!("no window of {self:?} fits shape {x}")));
+        };
+        let covering = [(self.reach(0) + 1).min(oh), (self.reach(1) + 1).min(ow)];
+        if rounds(kernel).max(rounds(covering)) >= MOST_ROUNDS {
+            let message = format!(
+                "{self:?} is over {MOST_ROUNDS} rounds of a loop: windows of {kernel:?} elements, and windows of \
+                 which {covering:?} overlap; Tensor::max reduces whole axes"
+            );
+            return Err(Error::argument(op, message));
+        }
+        Ok(Geometry { planes: n * c, input: [h, w], output: [oh, ow] })
+    }
+
+    /// The shape of what is pooled from `x`.
+    pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
+        let Geometry { output: [oh, ow], .. } = self.geometry("max_pool2d", x)?;
+        Shape::new([x[0], x[1], oh, ow])
+    }
+
+    /// Whether no window reaches into the padding, or past the end by `ceil_mode`.
+    fn stays_inside(&self, g: &Geometry) -> bool {
+        let inside = |k: usize| (g.output[k] - 1) * self.stride[k] + self.span(k) < g.input[k];
+        self.padding == [0; 2] && inside(0) && inside(1)
+    }
+
+    /// Whether no element is in two windows.
+    fn are_apart(&self, g: &Geometry) -> bool {
+        (0..2).all(|k| self.reach(k) == 0 || g.output[k] == 1)
+    }
+}
+
+/// Rounds of an invocation for each element, with two nested loops over `size`. Every loop counts, and the round in
+/// which it finds its end.
+fn rounds(size: [usize; 2]) -> usize {
+    size[0].saturating_mul(size[1].saturating_add(2)).saturating_add(2)
+}
+
+/// Elements an invocation handles if it loops over `size` for each.
+fn per(size: [usize; 2]) -> u32 {
+    if rounds(size) * (PER as usize) < MOST_ROUNDS { PER } else { 1 }
+}
+
+fn words(op: &'static str, pair: [usize; 2]) -> Result<[u32; 2]> {
+    Ok([word(op, pair[0])?, word(op, pair[1])?])
+}
+
+/// Output 1 is where in its plane each window's largest element is.
+#[derive(Debug, Clone, Copy)]
+struct MaxPool2d(Pool2dOptions);
+
+impl MaxPool2d {
+    /// One row of windows of the plane `x`, from row `start` (less the padding) on.
+    fn row(&self, x: &[f32], g: &Geometry, start: usize, y: &mut [f32], at: &mut [u32]) {
+        let Pool2dOptions { kernel, stride, padding, dilation, .. } = self.0;
+        let [height, width] = g.input;
+        for (j, (y, at)) in y.iter_mut().zip(at).enumerate() {
+            (*y, *at) = (f32::NEG_INFINITY, NOWHERE);
+            for ky in 0..kernel[0] {
+                let row = (start + ky * dilation[0]).wrapping_sub(padding[0]);
+                for kx in 0..kernel[1] {
+                    let col = (j * stride[1] + kx * dilation[1]).wrapping_sub(padding[1]);
+                    if row < height && col < width {
+                        let here = row * width + col;
+                        if x[here] > *y || x[here].is_nan() || *at == NOWHERE {
+                            (*y, *at) = (x[here], here as u32);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// As `row`, for windows of 2 x 2 side by side inside of the plane.
+    fn two_by_two(x: &[f32], g: &Geometry, start: usize, y: &mut [f32], at: &mut [u32]) {
+        let width = g.input[1];
+        let (above, below) = x[start * width..][..2 * width].split_at(width);
+        let pairs = above.chunks_exact(2).zip(below.chunks_exact(2));
+        for (j, ((y, at), (a, b))) in y.iter_mut().zip(at).zip(pairs).enumerate() {
+            let first = (start * width + 2 * j) as u32;
+            let better = |best: (f32, u32), v: f32, at| if v > best.0 || v.is_nan() { (v, at) } else { best };
+            let best = better((a[0], first), a[1], first + 1);
+            let best = better(best, b[0], first + width as u32);
+            (*y, *at) = better(best, b[1], first + width as u32 + 1);
+        }
+    }
+
+    fn is_two_by_two(&self, g: &Geometry) -> bool {
+        self.0.kernel == [2; 2] && self.0.dilation == [1; 2] && self.0.stays_inside(g)
+    }
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x] = arity(self.name(), inputs)?;
+        floats(self.name(), inputs)?;
+        let out = self.0.output_shape(x.shape)?;
+        Ok(vec![Meta::f32(out), Meta::u32(out)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [y, at] = outputs else { return Ok(()) };
+        let x = inputs[0].slice();
+        let g = self.0.geometry(self.name(), inputs[0].shape())?;
+        let [oh, ow] = g.output;
+        let side_by_side = self.is_two_by_two(&g) && self.0.stride == [2; 2];
+        // Tasks of whole rows.
+        let rows = GRAIN.div_ceil(ow * self.0.kernel[0] * self.0.kernel[1]);
+        let tasks = y.data.par_chunks_mut(rows * ow).zip(at.ids().par_chunks_mut(rows * ow));
+        tasks.enumerate().for_each(|(task, (y, at))| {
+            for (line, (y, at)) in y.chunks_mut(ow).zip(at.chunks_mut(ow)).enumerate() {
+                let line = task * rows + line;
+                let plane = &x[line / oh * (g.input[0] * g.input[1])..][..g.input[0] * g.input[1]];
+                let start = line % oh * self.0.stride[0];
+                if side_by_side {
+                    MaxPool2d::two_by_two(plane, &g, start, y, at);
+                } else {
+                    self.row(plane, &g, start, y, at);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (x, y, at) = (inputs[0], outputs[0], outputs[1]);
+        let (name, options) = (self.name(), self.0);
+        let g = options.geometry(name, x.layout.shape)?;
+        let params = Params {
+            out: Planes::new(name, g.planes, g.output)?,
+            size: words(name, g.input)?,
+            kernel: words(name, options.kernel)?,
+            stride: words(name, options.stride)?,
+            padding: words(name, options.padding)?,
+            dilation: words(name, options.dilation)?,
+            x_offset: word(name, x.layout.offset)?,
+            pad: 0,
+        };
+        word(name, x.layout.offset + x.layout.shape.numel())?;
+        let window = if self.is_two_by_two(&g) { 2 } else { 0 };
+        let per = per(options.kernel);
+        let groups = y.shape.numel().div_ceil((WG * per) as usize);
+        rec.dispatch(&MAX_POOL2D, &[window, WG, per], &[x.buffer, y.buffer, at.buffer], &params, groups)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[], outputs: &[1] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let op = MaxPool2dGrad { options: self.0, input: saved.shape(0) };
+        Ok(vec![Some(apply(op, &[saved.output(1)?, grad])?)])
+    }
+}
+
+/// The gradient; inputs: where each window's largest element is, and the output's gradient.
+struct MaxPool2dGrad {
+    options: Pool2dOptions,
+    input: Shape,
+}
+
+impl Op for MaxPool2dGrad {
+    fn name(&self) -> &'static str {
+        "max_pool2d_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        arity::<2>(self.name(), inputs)?;
+        Ok(vec![Meta::f32(self.input)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (at, dy, dx) = (inputs[0].ids(), inputs[1].slice(), &mut outputs[0].data);
+        let g = self.options.geometry(self.name(), self.input)?;
+        let (plane, windows) = (g.input[0] * g.input[1], g.output[0] * g.output[1]);
+        let planes = dx.par_chunks_mut(plane).zip(at.par_chunks(windows)).zip(dy.par_chunks(windows));
+        planes.with_min_len(GRAIN.div_ceil(plane)).for_each(|((dx, at), dy)| {
+            dx.fill(0.0);
+            for (&at, dy) in at.iter().zip(dy) {
+                if at != NOWHERE {
+                    dx[at as usize] += dy;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (at, dy, dx) = (inputs[0], inputs[1], outputs[0]);
+        let (name, options) = (self.name(), &self.options);
+        let g = options.geometry(name, self.input)?;
+        let apart = options.are_apart(&g);
+        let (over, other) = if apart { (g.output, g.input) } else { (g.input, g.output) };
+        let params = GradParams {
+            walk: Planes::new(name, g.planes, over)?,
+            other: words(name, other)?,
+            stride: words(name, options.stride)?,
+            padding: words(name, options.padding)?,
+            reach: words(name, [options.reach(0), options.reach(1)])?,
+            dy_offset: word(name, dy.layout.offset)?,
+            pad: [0; 3],
+        };
+        word(name, dy.layout.offset + g.planes * g.output[0] * g.output[1])?;
+        word(name, self.input.numel())?;
+        let buffers = [at.buffer, dy.buffer, dx.buffer];
+        let groups = |count: usize, per: u32| (g.planes * count).div_ceil((WG * per) as usize);
+        if apart {
+            Fill::dispatch(rec, dx, 0)?;
+            let groups = groups(g.output[0] * g.output[1], PER);
+            return rec.dispatch(&SCATTER, &[WG, PER], &buffers, &params, groups);
+        }
+        let per = per([options.reach(0) + 1, options.reach(1) + 1]);
+        rec.dispatch(&GATHER, &[WG, per], &buffers, &params, groups(g.input[0] * g.input[1], per))
+    }
+}
+
+impl Tensor {
+    /// The largest element of each window of the last two axes of `[n, c, h, w]`, by PyTorch's rules: `[n, c, oh, ow]`
+    /// with `oh = (h + 2 padding - dilation (kernel - 1) - 1) / stride + 1`, rounded down, or up with `ceil_mode`.
+    ///
+    /// Padding never wins. NaN wins over every number. The gradient goes to the largest element, the first of several.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Pool2dOptions, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 2.0, 0.0, 3.0, 4.0, 7.0, 6.0], [1, 1, 2, 4], &Device::cpu())?;
+    /// let y = x.max_pool2d(Pool2dOptions::new([2, 2]))?;
+    /// assert_eq!(y.to_vec()?, [5.0, 7.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Not of rank 4, no window fits, a kernel, stride or dilation of 0, a padding over half the kernel, windows of
+    /// over 65,000 elements or over 65,000 windows on one element, or the device fails.
+    pub fn max_pool2d(&self, options: Pool2dOptions) -> Result<Tensor> {
+        apply(MaxPool2d(options), &[self])
+    }
+}

@@ -1,0 +1,64 @@
+//! Memory stays flat in a long training run. One test, so that nothing else lives in the process.
+
+mod common;
+#[path = "../examples/common/network.rs"]
+mod network;
+
+use common::*;
+use gristmill::nn::Module;
+use gristmill::optim::{Adam, Optimizer};
+use gristmill::{Device, Tensor};
+
+/// Resident bytes of this process, where the system tells.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+#[test]
+fn memory_after_2000_steps_is_that_after_200() {
+    for device in devices() {
+        // SwiftShader takes a tenth of a second for a step of this size.
+        let (early, late) = if device.id().contains("swiftshader") { (30, 90) } else { (200, 2000) };
+        let (at_early, at_late) = run(&device, early, late);
+        assert_eq!(at_early.0, at_late.0, "pool of {} after {early} and {late} steps", device.id());
+        if let (Some(before), Some(after)) = (at_early.1, at_late.1) {
+            let grown = after as f64 / before as f64;
+            assert!(
+                grown < 1.02,
+                "{}: {before} bytes resident after {early} steps, {after} after {late}",
+                device.id()
+            );
+        }
+    }
+}
+
+type Memory = ((u64, u64, u64), Option<u64>);
+
+fn run(device: &Device, early: usize, late: usize) -> (Memory, Memory) {
+    let network = network::mnist_cnn(device, 1, 0.5).unwrap();
+    network.train();
+    let parameters = network.parameters();
+    let mut adam = Adam::new(1e-3);
+    let pixels = Array::random([4, 1, 28, 28], 3, -1.0, 1.0);
+    let measure = || {
+        device.synchronize().unwrap();
+        let memory = device.memory();
+        ((memory.in_use, memory.cached, memory.peak), resident())
+    };
+    let mut at_early = measure();
+    for step in 1..=late {
+        let x = pixels.to_tensor(device);
+        let y = Tensor::from_ids(&[1, 2, 3, 4], [4], device).unwrap();
+        let loss = network.forward(&x).unwrap().cross_entropy(&y).unwrap();
+        adam.step(&parameters, &loss.backward().unwrap()).unwrap();
+        if step % 20 == 0 {
+            assert!(loss.item().unwrap().is_finite());
+        }
+        if step == early {
+            drop((loss, x, y));
+            at_early = measure();
+        }
+    }
+    (at_early, measure())
+}

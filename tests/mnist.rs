@@ -1,0 +1,71 @@
+//! The main job's first steps, on real digits: GPU and CPU agree, the same seed gives the same bits, and a GPU run
+//! leaves the CPU twins alone.
+
+mod common;
+#[path = "../examples/common/mnist_data.rs"]
+mod mnist_data;
+#[path = "../examples/common/network.rs"]
+mod network;
+
+use common::*;
+use gristmill::data::{Batches, Normalisation, RandomShift, gather_images};
+use gristmill::nn::{self, Module};
+use gristmill::optim::{Adam, Optimizer};
+use gristmill::{Device, Tensor};
+
+/// The losses of the first steps, and the parameters' hash after them.
+fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u64) {
+    let (train, _) = mnist_data::load(None).unwrap();
+    let network = network::mnist_cnn(device, seed, dropout).unwrap();
+    network.train();
+    let parameters = network.parameters();
+    let mut adam = Adam::new(1e-3);
+    let shift = RandomShift { max: 1, seed, epoch: 0 };
+    let mut losses = Vec::new();
+    for indices in Batches::shuffled(train.len(), 64, seed, 0).unwrap().take(steps) {
+        let (x, y) = gather_images(&train, &indices, Normalisation::MNIST, Some(shift)).unwrap();
+        let x = Tensor::from_slice(&x, [64, 1, 28, 28], device).unwrap();
+        let y = Tensor::from_ids(&y, [64], device).unwrap();
+        let loss = network.forward(&x).unwrap().cross_entropy(&y).unwrap();
+        adam.step(&parameters, &loss.backward().unwrap()).unwrap();
+        losses.push(loss);
+    }
+    (losses.iter().map(|loss| loss.item().unwrap()).collect(), nn::hash_parameters(&network).unwrap())
+}
+
+/// SwiftShader takes seconds a step.
+fn steps(device: &Device, wanted: usize) -> usize {
+    if device.id().contains("swiftshader") { wanted / 20 } else { wanted }
+}
+
+#[test]
+fn gpu_and_cpu_losses_agree_over_the_first_100_steps() {
+    let device = device();
+    let steps = steps(&device, 100);
+    let (ours, _) = train(&device, steps, 1, 0.5);
+    let (cpu, _) = train(&Device::cpu(), steps, 1, 0.5);
+    for (step, (a, b)) in ours.iter().zip(&cpu).enumerate() {
+        // The bound. Both round each sum differently, by about 1e-6, and training amplifies the difference.
+        assert!((a - b).abs() <= 1e-3 * b.abs(), "step {step}: {a} on {}, {b} on the CPU", device.id());
+    }
+    if steps == 100 {
+        let late = ours[80..].iter().sum::<f32>() / 20.0;
+        assert!(late < 0.6 * ours[0], "no progress: {} at first, {late} after 80 steps", ours[0]);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_twice() {
+    for device in devices() {
+        let steps = steps(&device, 20);
+        let (first, second) = (train(&device, steps, 7, 0.5), train(&device, steps, 7, 0.5));
+        assert_eq!(first.1, second.1, "parameters differ on {}", device.id());
+        assert_eq!(first.0, second.0, "losses differ on {}", device.id());
+        assert_ne!(
+            first.1,
+            train(&device, steps, 8, 0.5).1,
+            "another seed gives the same on {}",
+            device.id()
+        );
+    }
+}

@@ -1,0 +1,655 @@
+//! Layers, initialisation, losses, training and checkpoints.
+#![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
+
+mod common;
+
+use common::*;
+use gristmill::io::{self, Metadata};
+use gristmill::nn::*;
+use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
+use gristmill::{Activation, Device, Pool2dOptions, Result, Shape, Tensor};
+use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
+    Tensor::from_slice(data, shape, device).unwrap()
+}
+
+fn values(parameter: &Parameter) -> Vec<f32> {
+    parameter.tensor().to_vec().unwrap()
+}
+
+/// A directory that goes when it is dropped.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Dir {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("gristmill-nn-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The names of the files in it.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mlp(seed: u64, device: &Device) -> Sequential {
+    let mut init = Init::new(seed, device).with_scheme(Scheme::XavierUniform);
+    Sequential::new()
+        .push(Linear::new(2, 8, &mut init).unwrap().with_activation(Activation::Tanh))
+        .push(Linear::new(8, 1, &mut init).unwrap())
+}
+
+#[test]
+fn a_dense_layer_by_hand() {
+    for device in devices() {
+        let weight = tensor(&[1.0, 2.0, -1.0, 0.5, 0.0, -3.0], &[3, 2], &device);
+        let bias = tensor(&[0.5, 0.0, 1.0], &[3], &device);
+        let layer = Linear::from_tensors(&weight, Some(&bias)).unwrap();
+        let x = tensor(&[1.0, 1.0, 2.0, -1.0], &[2, 2], &device);
+        assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [3.5, -0.5, -2.0, 0.5, -2.5, 4.0]);
+        let layer = layer.with_activation(Activation::Relu);
+        assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [3.5, 0.0, 0.0, 0.5, 0.0, 4.0]);
+        assert_eq!(layer.describe(), "Linear 2 -> 3, relu");
+        // Two products, a sum, the bias and the activation, for each of 2 x 3 outputs.
+        assert_eq!(layer.flops(Shape::new([2, 2]).unwrap()), Ok(6 * 5));
+
+        let plain = Linear::from_tensors(&weight, None).unwrap();
+        assert_eq!(plain.forward(&x).unwrap().to_vec().unwrap(), [3.0, -0.5, -3.0, 0.0, -2.5, 3.0]);
+        assert_eq!(plain.flops(Shape::new([2, 2]).unwrap()), Ok(6 * 3));
+        assert_eq!(plain.named_parameters().len(), 1);
+        // Leading axes are batches.
+        let deep = x.reshape([1, 2, 1, 2]).unwrap();
+        assert_eq!(plain.forward(&deep).unwrap().shape(), [1, 2, 1, 3]);
+        assert_eq!(plain.output_shape(deep.shape()).unwrap(), [1, 2, 1, 3]);
+    }
+}
+
+#[test]
+fn small_layers() {
+    for device in devices() {
+        let x = Array::random([2, 3, 4, 5], 1, -2.0, 2.0).to_tensor(&device);
+        let check = |layer: &dyn Module, want: Tensor, flops: u64| {
+            let y = layer.forward(&x).unwrap();
+            assert_eq!(y.to_vec(), want.to_vec(), "{}", layer.describe());
+            assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
+            assert_eq!(layer.flops(x.shape()), Ok(flops));
+            assert!(layer.parameters().is_empty());
+        };
+        check(&Flatten, x.reshape([2, 60]).unwrap(), 0);
+        check(&Relu, x.relu().unwrap(), 120);
+        check(&Sigmoid, x.sigmoid().unwrap(), 120);
+        check(&Tanh, x.tanh().unwrap(), 120);
+        check(&Gelu, x.gelu().unwrap(), 120);
+        // Three comparisons for each of 2 x 3 x 2 x 2 windows.
+        let pooled = x.max_pool2d(Pool2dOptions::new([2, 2])).unwrap();
+        check(&MaxPool2d::new([2, 2]), pooled, 24 * 3);
+        let options =
+            Pool2dOptions { stride: [1, 2], padding: [1, 0], ceil_mode: true, ..Pool2dOptions::new([3, 2]) };
+        let layer = MaxPool2d::with_options(options);
+        check(&layer, x.max_pool2d(options).unwrap(), 2 * 3 * 4 * 3 * 5);
+        assert_eq!(layer.describe(), "MaxPool2d 3x2, stride 1x2, padding 1x0, ceil");
+        check(&Sequential::new(), x.clone(), 0);
+        check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1).unwrap(), 120);
+        check(&Dropout::new(0.0, 1).unwrap(), x.clone(), 0);
+    }
+}
+
+#[test]
+fn dropout_draws_anew_at_each_call_and_repeats_with_its_seed() {
+    for device in devices() {
+        let x = Tensor::ones([500], &device).unwrap();
+        let run = |layer: &Dropout| layer.forward(&x).unwrap().to_vec().unwrap();
+        let (one, two, other) = (Dropout::new(0.5, 7), Dropout::new(0.5, 7), Dropout::new(0.5, 8));
+        let (one, two, other) = (one.unwrap(), two.unwrap(), other.unwrap());
+        let (first, second) = (run(&one), run(&one));
+        assert_ne!(first, second);
+        assert_eq!((run(&two), run(&two)), (first.clone(), second));
+        assert_ne!(run(&other), first);
+
+        let model = Sequential::new().push(Sequential::new().push(Dropout::new(0.5, 7).unwrap()));
+        assert_eq!(model.forward(&x).unwrap().to_vec().unwrap(), first);
+        model.eval();
+        assert_eq!(model.forward(&x).unwrap().to_vec(), x.to_vec());
+        model.train();
+        assert_ne!(model.forward(&x).unwrap().to_vec(), x.to_vec());
+    }
+    for probability in [-0.1, 1.1, f32::NAN] {
+        let error = Dropout::new(probability, 0).err().unwrap().to_string();
+        assert!(error.contains("dropout: probability"), "{error}");
+    }
+}
+
+/// A module of one's own, that uses one layer twice.
+struct Twice {
+    layer: Linear,
+    scale: Parameter,
+    dropout: Dropout,
+}
+
+impl Module for Twice {
+    fn describe(&self) -> String {
+        "Twice".to_string()
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        let hidden = self.dropout.forward(&self.layer.forward(input)?)?;
+        self.layer.forward(&hidden)?.mul(&self.scale.tensor())
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        self.layer.output_shape(input)
+    }
+
+    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+        vec![("scale", self.scale.clone())]
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        vec![
+            ("first".to_string(), &self.layer),
+            ("second".to_string(), &self.layer),
+            ("dropout".to_string(), &self.dropout),
+        ]
+    }
+}
+
+#[test]
+fn parameters_have_pytorch_s_paths() {
+    let device = device();
+    let mut init = Init::new(1, &device);
+    let twice = Twice {
+        layer: Linear::new(3, 3, &mut init).unwrap(),
+        scale: Parameter::new(&Tensor::full([3], 2.0, &device).unwrap()).unwrap(),
+        dropout: Dropout::new(0.5, init.seed()).unwrap(),
+    };
+    let boxed: Box<dyn Module> = Box::new(Relu);
+    let inner = Sequential::new().push(boxed).push(Linear::new(3, 2, &mut init).unwrap());
+    let model = Sequential::new().push(twice).push(Sequential::new()).push(inner);
+    let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
+    // The layer that is used twice is listed where it is met first.
+    assert_eq!(names, ["0.scale", "0.first.weight", "0.first.bias", "2.1.weight", "2.1.bias"]);
+    assert_eq!(model.parameters().len(), 5);
+
+    // Training and evaluation reach the dropout through the module's children, and its gradient the layer once.
+    model.eval();
+    let x = Tensor::ones([4, 3], &device).unwrap();
+    let run = || model.forward(&x).unwrap().to_vec().unwrap();
+    assert_eq!(run(), run());
+    model.train();
+    assert_ne!(run(), run());
+    let gradients = model.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
+    Sgd::new(0.1).step(&model.parameters(), &gradients).unwrap();
+
+    let table = summary(&model, [4, 3]).unwrap();
+    let row = table.lines().find(|line| line.contains("Twice")).unwrap();
+    assert!(row.starts_with("0  ") && row.contains("[4, 3]") && row.contains(" 15 "), "{table}");
+    assert!(table.contains("\n2.1") && table.contains("Total parameters: 23 (0.00 MiB)"), "{table}");
+}
+
+#[test]
+fn a_bad_input_names_the_layer() {
+    let device = device();
+    let mut init = Init::new(1, &device);
+    let model = Sequential::new()
+        .push(Linear::new(4, 3, &mut init).unwrap())
+        .push(Sequential::new().push(Linear::new(5, 2, &mut init).unwrap()));
+    let x = Tensor::zeros([2, 4], &device).unwrap();
+    let parts = ["linear: ", "[2, 3]", "(layer 0: Linear 5 -> 2)", "(layer 1: Sequential of 1)"];
+    for error in [model.forward(&x).err(), summary(&model, [2, 4]).err()] {
+        let error = error.unwrap().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    assert!(summary(&Flatten, [3]).is_err() && summary(&model, []).is_err());
+    let bias = Tensor::zeros([3], &device).unwrap();
+    let error = Linear::from_tensors(&x, Some(&bias)).err().unwrap().to_string();
+    assert!(error.contains("linear: a bias of shape [3] for a weight of [2, 4]"), "{error}");
+    let error = Linear::from_tensors(&bias, None).err().unwrap().to_string();
+    assert!(error.contains("linear: a weight of shape [3]"), "{error}");
+}
+
+#[test]
+fn initial_weights_have_the_papers_distribution() {
+    let (inputs, outputs) = (300, 100);
+    let count = (inputs * outputs) as f64;
+    let cases = [
+        (Scheme::HeUniform, 2.0 / 300.0),
+        (Scheme::HeNormal, 2.0 / 300.0),
+        (Scheme::XavierUniform, 2.0 / 400.0),
+        (Scheme::XavierNormal, 2.0 / 400.0),
+    ];
+    for device in devices() {
+        for (scheme, variance) in cases {
+            let weights = |seed| {
+                let mut init = Init::new(seed, &device).with_scheme(scheme);
+                let both = [(); 2].map(|()| Linear::new(inputs, outputs, &mut init).unwrap());
+                both.map(|layer| values(&layer.parameters()[0]))
+            };
+            let [first, second] = weights(5);
+            assert_eq!(weights(5), [first.clone(), second.clone()]);
+            assert_ne!(first, second);
+            assert_ne!(weights(6)[0], first);
+            let mean = |f: fn(f64) -> f64| first.iter().map(|&w| f(w.into())).sum::<f64>() / count;
+            // The mean's deviation is √(v / n). That of w² is 2v² for a normal distribution and 4b⁴/45 = 0.8v²
+            // for a uniform one. Five of them.
+            assert!(mean(|w| w).abs() < 5.0 * (variance / count).sqrt());
+            let normal = matches!(scheme, Scheme::HeNormal | Scheme::XavierNormal);
+            let spread = variance * (if normal { 2.0 } else { 0.8 } / count).sqrt();
+            assert!((mean(|w| w * w) - variance).abs() < 5.0 * spread, "{scheme:?}");
+            let largest = first.iter().fold(0.0f64, |m, &w| m.max(f64::from(w).abs()));
+            let bound = (3.0 * variance).sqrt();
+            assert_eq!(largest > bound * 1.000_001, normal, "{scheme:?}: {largest} against {bound}");
+        }
+        let bias = Linear::new(3, 4, &mut Init::new(1, &device)).unwrap().parameters()[1].clone();
+        assert_eq!(values(&bias), [0.0; 4]);
+        // No inputs: nothing to draw, nothing to divide by.
+        let empty = Linear::new(0, 4, &mut Init::new(1, &device)).unwrap();
+        let y = empty.forward(&Tensor::zeros([2, 0], &device).unwrap()).unwrap();
+        assert_eq!(y.to_vec().unwrap(), [0.0; 8]);
+    }
+}
+
+#[test]
+fn mean_squared_error() {
+    for device in devices() {
+        let (x, y) = (
+            tensor(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &device),
+            tensor(&[1.0, 0.0, 4.0, 1.0], &[2, 2], &device),
+        );
+        // (0 + 4 + 1 + 9) / 4
+        assert_eq!(mse_loss(&x, &y).unwrap().item(), Ok(3.5));
+        let error = mse_loss(&x, &y.reshape([4]).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("mse_loss") && error.contains("[2, 2]") && error.contains("[4]"), "{error}");
+        let empty = Tensor::zeros([0], &device).unwrap();
+        assert!(mse_loss(&empty, &empty).unwrap().item().unwrap().is_nan());
+    }
+    let (x, y) = (Array::random([3, 5], 1, -1.0, 1.0), Array::random([3, 5], 2, -1.0, 1.0));
+    let reference = |x: &[Array]| {
+        let sum: f64 = x[0].data.iter().zip(&x[1].data).map(|(a, b)| (a - b) * (a - b)).sum();
+        Array::new([], vec![sum / 15.0])
+    };
+    // A difference, a square's slope, the mean's factor and the product of both: a few roundings of values below 4.
+    check_gradients("mse_loss", &[x, y], |x| mse_loss(&x[0], &x[1]), reference, 4.0 * 4.0 * EPS);
+}
+
+/// Trains on XOR; the last loss and the parameters' hash.
+fn train_xor(seed: u64, device: &Device) -> (f32, u64) {
+    let x = tensor(&[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], &[4, 2], device);
+    let y = tensor(&[0.0, 1.0, 1.0, 0.0], &[4, 1], device);
+    let model = mlp(seed, device);
+    let mut optimizer = Adam::new(0.05);
+    let mut last = f32::NAN;
+    for _ in 0..250 {
+        let loss = mse_loss(&model.forward(&x).unwrap(), &y).unwrap();
+        optimizer.step(&model.parameters(), &loss.backward().unwrap()).unwrap();
+        last = loss.item().unwrap();
+    }
+    (last, hash_parameters(&model).unwrap())
+}
+
+#[test]
+fn xor_is_learnt_and_the_same_seed_gives_the_same_bits() {
+    for device in devices() {
+        let (loss, hash) = train_xor(3, &device);
+        // 0.25 is what a linear model reaches.
+        assert!(loss < 1e-3, "loss {loss} on {device:?}");
+        assert_eq!(train_xor(3, &device).1, hash);
+        assert_ne!(train_xor(4, &device).1, hash);
+    }
+}
+
+#[test]
+fn a_line_is_found() {
+    // y = 2 a - 3 b + 0.5 exactly, so the loss is convex with its minimum there.
+    for device in devices() {
+        let points = Array::random([32, 2], 1, -1.0, 1.0);
+        let line =
+            Array::from_fn([32, 1], |i| 2.0 * points.at(&[i[0], 0]) - 3.0 * points.at(&[i[0], 1]) + 0.5);
+        let (x, y) = (points.to_tensor(&device), line.to_tensor(&device));
+        let optimizers: [Box<dyn Optimizer>; 2] =
+            [Box::new(Sgd::new(0.1).momentum(0.9)), Box::new(AdamW::new(0.1).weight_decay(0.0))];
+        for mut optimizer in optimizers {
+            let model = Linear::new(2, 1, &mut Init::new(1, &device)).unwrap();
+            for _ in 0..300 {
+                let loss = mse_loss(&model.forward(&x).unwrap(), &y).unwrap();
+                optimizer.step(&model.parameters(), &loss.backward().unwrap()).unwrap();
+            }
+            let found = [values(&model.parameters()[0]), values(&model.parameters()[1])].concat();
+            assert!(
+                found.iter().zip([2.0, -3.0, 0.5]).all(|(got, want)| (got - want).abs() < 1e-2),
+                "{found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn hashes_see_names_shapes_and_bits() {
+    let device = device();
+    let linear =
+        |data: &[f32], shape: &[usize]| Linear::from_tensors(&tensor(data, shape, &device), None).unwrap();
+    let hash = |module: &dyn Module| hash_parameters(module).unwrap();
+    let one = hash(&linear(&[1.0, 0.0], &[1, 2]));
+    assert_eq!(one, hash(&linear(&[1.0, 0.0], &[1, 2])));
+    assert_ne!(one, hash(&linear(&[1.0, 0.0], &[2, 1])));
+    assert_ne!(one, hash(&linear(&[1.0, -0.0], &[1, 2])));
+    assert_ne!(one, hash(&Sequential::new().push(linear(&[1.0, 0.0], &[1, 2]))));
+    // FNV-1a of nothing is its offset basis.
+    assert_eq!(hash(&Relu), 0xcbf2_9ce4_8422_2325);
+}
+
+/// Values that a careless reader or writer changes.
+const SPECIAL: [f32; 8] =
+    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, 0.1];
+
+#[test]
+fn files_keep_every_bit() {
+    let dir = Dir::new();
+    for device in devices() {
+        let path = dir.file("a.safetensors");
+        let wide = tensor(&SPECIAL, &[2, 4], &device);
+        let tensors = [
+            ("z".to_string(), wide.clone()),
+            ("a \"quoted\" ü\n".to_string(), wide.t().unwrap()),
+            ("sliced".to_string(), wide.slice(1, 1..3).unwrap()),
+            ("scalar".to_string(), Tensor::scalar(2.5, &device).unwrap()),
+            ("empty".to_string(), Tensor::zeros([3, 0], &device).unwrap()),
+            ("ids".to_string(), Tensor::from_ids(&[0, 7, u32::MAX], [3], &device).unwrap()),
+        ];
+        let metadata = Metadata::from(
+            [("seed", "42"), ("ü\\", "\"\n\u{1}"), ("", "")].map(|(k, v)| (k.into(), v.into())),
+        );
+        io::save(&path, &tensors, &metadata).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        io::save(&path, &tensors, &metadata).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "the same content gives the same bytes");
+        assert_eq!(dir.names(), ["a.safetensors"]);
+
+        for target in devices() {
+            let (loaded, read) = io::load(&path, &target).unwrap();
+            assert_eq!(read, metadata);
+            assert_eq!(loaded.len(), tensors.len());
+            for ((name, got), (wanted, tensor)) in loaded.iter().zip(&tensors) {
+                assert_eq!((name, got.shape(), got.dtype()), (wanted, tensor.shape(), tensor.dtype()));
+                assert!(got.device().same(&target));
+                if name == "ids" {
+                    assert_eq!(got.to_ids(), tensor.to_ids());
+                } else {
+                    let bits =
+                        |t: &Tensor| t.to_vec().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(got), bits(tensor), "{name}");
+                }
+            }
+        }
+
+        // The format's own crate reads it.
+        let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let view = theirs.tensor("sliced").unwrap();
+        assert_eq!((view.dtype(), view.shape()), (safetensors::Dtype::F32, &[2, 2][..]));
+        let wanted: Vec<u8> = [1usize, 2, 5, 6].iter().flat_map(|&at| SPECIAL[at].to_le_bytes()).collect();
+        assert_eq!(view.data(), wanted);
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap()["seed"], "42");
+    }
+}
+
+#[test]
+fn the_format_s_own_crate_writes_what_is_read() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let dir = Dir::new();
+    let path = dir.file("theirs.safetensors");
+    let data: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let write = |dtype: Dtype, shape: Vec<usize>, data: &[u8]| {
+        let view = TensorView::new(dtype, shape, data).unwrap();
+        safetensors::serialize_to_file([("w", view)], None, &path).unwrap();
+        io::load(&path, &Device::cpu())
+    };
+    let (tensors, metadata) = write(Dtype::F32, vec![2, 1], &data).unwrap();
+    assert!(metadata.is_empty());
+    assert_eq!(
+        (tensors[0].0.as_str(), tensors[0].1.shape(), tensors[0].1.to_vec().unwrap()),
+        ("w", Shape::new([2, 1]).unwrap(), vec![1.5, -2.0])
+    );
+    let error = write(Dtype::F16, vec![4], &data).unwrap_err().to_string();
+    assert!(error.contains("the tensor w of type F16; only F32 and U32"), "{error}");
+    let error = write(Dtype::F32, vec![1, 1, 1, 1, 1, 1, 2], &data).unwrap_err().to_string();
+    assert!(error.contains("the tensor w: shape: rank 7"), "{error}");
+}
+
+#[test]
+fn parameters_go_through_a_file() {
+    let dir = Dir::new();
+    for device in devices() {
+        for target in devices() {
+            let path = dir.file("model.safetensors");
+            let (model, other) = (mlp(1, &device), mlp(2, &target));
+            let wanted = hash_parameters(&model).unwrap();
+            assert_ne!(hash_parameters(&other).unwrap(), wanted);
+            let metadata = Metadata::from([("epoch".to_string(), "3".to_string())]);
+            save_parameters_with(&model, &path, &metadata).unwrap();
+            let leaves: Vec<Tensor> = other.parameters().iter().map(Parameter::tensor).collect();
+            let before: Vec<Vec<f32>> = leaves.iter().map(|leaf| leaf.to_vec().unwrap()).collect();
+            assert_eq!(load_parameters(&other, &path), Ok(metadata));
+            assert_eq!(hash_parameters(&other).unwrap(), wanted);
+            // Who held the old values still does.
+            assert!(leaves.iter().zip(&before).all(|(leaf, old)| leaf.to_vec().unwrap() == *old));
+            assert!(
+                other.parameters().iter().all(|p| p.tensor().device().same(&target) && p.tensor().is_leaf())
+            );
+            save_parameters(&other, &path).unwrap();
+            assert_eq!(load_parameters(&model, &path), Ok(Metadata::new()));
+        }
+    }
+}
+
+/// Loads a broken file into a model: one error that names the file and holds `parts`, and no change.
+fn refused(path: &Path, model: &Sequential, parts: &[&str]) {
+    let before = hash_parameters(model).unwrap();
+    let message = load_parameters(model, path).expect_err("should be refused").to_string();
+    assert!(message.starts_with(&path.display().to_string()), "{message}");
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}, should have {parts:?}");
+    assert_eq!(hash_parameters(model).unwrap(), before);
+}
+
+#[test]
+fn a_truncated_file_is_one_error_and_no_change() {
+    let dir = Dir::new();
+    let path = dir.file("model.safetensors");
+    for device in devices() {
+        let model = mlp(1, &device);
+        save_parameters(&model, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() > 256);
+        for length in (0..bytes.len()).step_by(64).chain([7, 8, 9, bytes.len() - 1]) {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            refused(&path, &model, &["truncated"]);
+        }
+        std::fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
+        refused(&path, &model, &["has 1 bytes after its tensors"]);
+    }
+}
+
+#[test]
+fn malformed_headers_are_refused() {
+    let dir = Dir::new();
+    let path = dir.file("model.safetensors");
+    let model = mlp(1, &Device::cpu());
+    let file = |length: u64, header: &str, data: usize| {
+        let bytes = [&length.to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let try_header = |header: &str, data: usize, parts: &[&str]| {
+        file(header.len() as u64, header, data);
+        refused(&path, &model, parts);
+    };
+    try_header("", 0, &["malformed"]);
+    try_header("[]", 0, &["malformed"]);
+    try_header("{", 0, &["malformed"]);
+    try_header(&"[".repeat(100_000), 0, &["malformed"]);
+    try_header(r#"{"w":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#, 4, &["malformed"]);
+    try_header(r#"{"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 4, &["malformed"]);
+    // Sizes that do not agree, overlap, leave a gap, run backwards, or overflow.
+    try_header(r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, 4, &["malformed"]);
+    try_header(r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, 8, &["malformed"]);
+    try_header(r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, 4, &["malformed"]);
+    let pair = r#"{"v":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    try_header(pair, 4, &["malformed"]);
+    let huge = u64::MAX;
+    try_header(&format!(r#"{{"w":{{"dtype":"U8","shape":[{huge}],"data_offsets":[0,{huge}]}}}}"#), 4, &["w"]);
+    try_header(
+        &format!(r#"{{"w":{{"dtype":"F32","shape":[{huge},{huge}],"data_offsets":[0,4]}}}}"#),
+        4,
+        &["malformed"],
+    );
+    let most = u64::MAX / 8;
+    try_header(
+        &format!(r#"{{"w":{{"dtype":"U8","shape":[{most}],"data_offsets":[0,{most}]}}}}"#),
+        4,
+        &["truncated: it has 4 of"],
+    );
+    // A length field that claims more than there is.
+    for length in [3, 1 << 20, u64::MAX] {
+        file(length, "{}", 0);
+        refused(&path, &model, &["truncated"]);
+    }
+    refused(&dir.file("none.safetensors"), &model, &["can't be read"]);
+    refused(&dir.0, &model, &["can't be read"]);
+}
+
+#[test]
+fn what_does_not_fit_the_model_is_listed_and_changes_nothing() {
+    let dir = Dir::new();
+    let path = dir.file("model.safetensors");
+    for device in devices() {
+        let model = mlp(1, &device);
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &device).unwrap();
+        // A first parameter that fits, so that a careless reader would have changed it.
+        let tensors = [
+            ("0.weight".to_string(), zeros(&[8, 2])),
+            ("0.bias".to_string(), zeros(&[2, 4])),
+            ("1.weight".to_string(), Tensor::from_ids(&[0; 8], [1, 8], &device).unwrap()),
+            ("2.weight".to_string(), zeros(&[3])),
+        ];
+        io::save(&path, &tensors, &Metadata::new()).unwrap();
+        let parts = [
+            "does not fit the model: ",
+            "0.bias is F32 [2, 4], should be F32 [8]",
+            "1.weight is U32 [1, 8], should be F32 [1, 8]",
+            "1.bias is missing",
+            "2.weight is not a parameter of the model",
+        ];
+        refused(&path, &model, &parts);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..cases() })]
+
+    /// Whatever the bytes, there is an answer.
+    #[test]
+    fn no_file_makes_the_reader_panic(at in 0usize..600, byte: u8, noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        let dir = Dir::new();
+        let path = dir.file("model.safetensors");
+        let model = mlp(1, &Device::cpu());
+        save_parameters_with(&model, &path, &Metadata::from([("a".into(), "b".into())])).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        std::fs::write(&path, &bytes).unwrap();
+        let before = hash_parameters(&model).unwrap();
+        if load_parameters(&model, &path).is_err() {
+            prop_assert_eq!(hash_parameters(&model).unwrap(), before);
+        }
+        std::fs::write(&path, &noise).unwrap();
+        prop_assert!(load_parameters(&model, &path).is_err());
+    }
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file() {
+    let dir = Dir::new();
+    let path = dir.file("model.safetensors");
+    let model = mlp(1, &Device::cpu());
+    save_parameters(&model, &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let fails = |path: &Path, tensors: &[(String, Tensor)], part: &str| {
+        let error = io::save(path, tensors, &Metadata::new()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+        assert_eq!(std::fs::read(dir.file("model.safetensors")).unwrap(), bytes);
+        assert_eq!(dir.names(), ["model.safetensors"]);
+    };
+    let one = Tensor::ones([3], &Device::cpu()).unwrap();
+    let named = |name: &str| (name.to_string(), one.clone());
+    fails(&path, &[named("w"), named("w")], "two tensors can't both be named w");
+    fails(&path, &[named("__metadata__")], "__metadata__");
+    fails(&dir.file("no/such/directory"), &[named("w")], "can't be written");
+    fails(Path::new("/"), &[named("w")], "names no file");
+
+    // The device fails between two tensors.
+    if let Device::Gpu(_) = device() {
+        let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+        let lost = Device::open_with(&name, &Default::default()).unwrap();
+        let tensors = [named("w"), ("v".to_string(), Tensor::ones([3], &lost).unwrap())];
+        if let Device::Gpu(gpu) = &lost {
+            gpu.destroy();
+        }
+        fails(&path, &tensors, "was lost");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_model_and_optimizer_resumes_with_the_same_bits() {
+    let dir = Dir::new();
+    let path = dir.file("checkpoint.safetensors");
+    for device in devices() {
+        let x = Array::random([16, 2], 1, -1.0, 1.0).to_tensor(&device);
+        let y = Array::random([16, 1], 2, -1.0, 1.0).to_tensor(&device);
+        let train = |model: &Sequential, optimizer: &mut Adam, steps: usize| {
+            for _ in 0..steps {
+                let loss = mse_loss(&model.forward(&x).unwrap(), &y).unwrap();
+                optimizer.step(&model.parameters(), &loss.backward().unwrap()).unwrap();
+            }
+        };
+        let (model, mut optimizer) = (mlp(1, &device), Adam::new(0.01));
+        train(&model, &mut optimizer, 5);
+        let parameters =
+            model.named_parameters().into_iter().map(|(name, p)| (format!("model.{name}"), p.tensor()));
+        let state = optimizer.state().unwrap().into_iter().map(|(name, t)| (format!("optimizer.{name}"), t));
+        io::save(&path, &parameters.chain(state).collect::<Vec<_>>(), &Metadata::new()).unwrap();
+        train(&model, &mut optimizer, 5);
+
+        let (resumed, mut optimizer) = (mlp(9, &device), Adam::new(0.01));
+        let (tensors, _) = io::load(&path, &device).unwrap();
+        let of = |prefix: &str| -> Vec<(String, Tensor)> {
+            let own = tensors
+                .iter()
+                .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())));
+            own.collect()
+        };
+        for ((_, parameter), (_, tensor)) in resumed.named_parameters().iter().zip(of("model.")) {
+            parameter.set(&tensor).unwrap();
+        }
+        optimizer.load_state(&resumed.parameters(), &of("optimizer.")).unwrap();
+        train(&resumed, &mut optimizer, 5);
+        assert_eq!(hash_parameters(&resumed), hash_parameters(&model));
+    }
+}
