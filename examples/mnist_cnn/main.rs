@@ -108,7 +108,7 @@ fn run(options: &Options) -> Result<()> {
         return predict(&model, &device, path);
     }
     println!("device: {device}");
-    print!("{}", nn::summary(&model, &[1, 1, 28, 28])?);
+    print!("{}", nn::summary(&model, [1, 1, 28, 28])?);
     let (train, test) = mnist_data::load(options.data.as_deref())?;
     let normalisation = match options.data {
         None => Normalisation::MNIST,
