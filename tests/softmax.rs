@@ -339,8 +339,8 @@ fn an_empty_tensor_and_an_axis_of_one_are_ordinary() {
 
 #[test]
 fn errors_name_the_op_and_the_shape() {
-    let ops: [(&str, fn(&Tensor, isize) -> Result<Tensor>); 2] =
-        [("softmax", Tensor::softmax), ("log_softmax", Tensor::log_softmax)];
+    type Along = fn(&Tensor, isize) -> Result<Tensor>;
+    let ops: [(&str, Along); 2] = [("softmax", Tensor::softmax), ("log_softmax", Tensor::log_softmax)];
     for device in devices() {
         for (name, op) in ops {
             for axis in [2, -3] {

@@ -47,7 +47,7 @@ struct Options {
     /// How the learning rate goes on: constant, or down to 0 by half a cosine over all epochs
     #[arg(long, value_enum, default_value_t = Decay::Cosine)]
     schedule: Decay,
-    /// Probability of dropping an activation before the last layer; half of it before the layer above
+    /// Probability of dropping an activation before the last layer
     #[arg(long, default_value_t = 0.5)]
     dropout: f32,
     /// The most pixels by which a training image is shifted at random
