@@ -87,4 +87,13 @@ fn main() {
         time("log_softmax 8 64 4096 axis 1", &device, || x.log_softmax(1).unwrap());
         time("log_softmax 8 64 4096 axis 2", &device, || x.log_softmax(2).unwrap());
     }
+    if "cross".contains(&filter) {
+        for dims in [[64usize, 10], [4096, 1024], [16, 50_000]] {
+            let x = rand(&dims).requires_grad().unwrap();
+            let ids: Vec<u32> = (0..dims[0]).map(|i| (i * 7 % dims[1]) as u32).collect();
+            let t = Tensor::from_ids(&ids, [dims[0]], &device).unwrap();
+            time(&format!("cross_entropy {dims:?}"), &device, || x.cross_entropy(&t).unwrap());
+            time(&format!("both ways {dims:?}"), &device, || x.cross_entropy(&t).unwrap().backward().unwrap().get(&x).unwrap().clone());
+        }
+    }
 }

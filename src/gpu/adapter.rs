@@ -38,6 +38,8 @@ pub struct GpuOptions {
     pub webgpu_limits: bool,
     /// The most workgroups a dispatch may have along one axis, below the adapter's own limit.
     pub max_workgroups: Option<u32>,
+    /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
+    pub tune_for: Option<AdapterKind>,
 }
 
 /// An adapter that can be opened.

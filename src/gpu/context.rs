@@ -13,6 +13,8 @@ pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
+    /// The kind of adapter that kernels are chosen for.
+    pub(super) tuned_for: AdapterKind,
     pub(super) health: Arc<Health>,
     pool: Pool<Raw>,
     state: Mutex<State>,
@@ -78,7 +80,9 @@ impl GpuDevice {
             None => default_budget(report.kind)?,
         };
         let state = Mutex::new(State::new(&device, &limits));
-        Ok(Arc::new(GpuDevice { report, device, queue, limits, health, pool: Pool::new(budget), state }))
+        let tuned_for = options.tune_for.unwrap_or(report.kind);
+        let pool = Pool::new(budget);
+        Ok(Arc::new(GpuDevice { report, device, queue, limits, tuned_for, health, pool, state }))
     }
 
     /// The adapter.
