@@ -16,6 +16,8 @@ pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
+    /// The kind of adapter that kernels are chosen for.
+    pub(super) tuned_for: AdapterKind,
     pub(super) pool: Pool<Raw>,
     health: Arc<Health>,
     state: Mutex<State>,
@@ -136,8 +138,20 @@ impl GpuDevice {
             None => default_budget(report.kind)?,
         };
         let state = Mutex::new(State::new(&device, &limits, options.guarded));
+        let tuned_for = options.tune_for.unwrap_or(report.kind);
         let pool = Pool::new(budget);
-        Ok(Arc::new(GpuDevice { report, device, queue, limits, pool, health, state, is_gl, last_turn: None }))
+        Ok(Arc::new(GpuDevice {
+            report,
+            device,
+            queue,
+            limits,
+            tuned_for,
+            pool,
+            health,
+            state,
+            is_gl,
+            last_turn: None,
+        }))
     }
 
     /// The adapter.

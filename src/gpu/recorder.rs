@@ -267,7 +267,7 @@ impl<'d> Recorder<'d> {
 
     /// Whether the adapter is a software rasteriser, on which registers pay and workgroup memory does not.
     pub fn is_software(&self) -> bool {
-        self.gpu.report.kind == super::AdapterKind::Software
+        self.gpu.tuned_for == super::AdapterKind::Software
     }
 
     /// The number of invocations in every subgroup; `None` where it varies, or there are no subgroups.

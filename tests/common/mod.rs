@@ -2,7 +2,7 @@
 //! device against the reference within a derived bound, gradients against central differences, guard words.
 #![allow(dead_code)] // each suite uses its part
 
-use gristmill::gpu::GpuOptions;
+use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::{Device, Result, Tensor};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -37,6 +37,17 @@ pub fn fresh(device: &Device) -> Device {
         Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),
         Device::Gpu(gpu) => Device::open_with(&gpu.adapter().id, &Default::default()).unwrap(),
     }
+}
+
+/// As [`devices`], and the device under test once more with the kernels that are chosen on hardware.
+pub fn devices_and_hardware() -> Vec<Device> {
+    static HARDWARE: OnceLock<Option<Device>> = OnceLock::new();
+    let hardware = HARDWARE.get_or_init(|| {
+        let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+        let options = GpuOptions { tune_for: Some(AdapterKind::Hardware), ..GpuOptions::default() };
+        (name != "cpu").then(|| Device::open_with(&name, &options).unwrap_or_else(|error| panic!("{error}")))
+    });
+    devices().into_iter().chain(hardware.clone()).collect()
 }
 
 /// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).
