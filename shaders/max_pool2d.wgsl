@@ -8,7 +8,7 @@
 //
 //   x [planes, height, width] f32, contiguous from x_offset on
 //   y [planes, rows, cols] f32, contiguous     at, likewise, u32
-//   WINDOW: 2 for windows of 2 x 2 side by side, all inside of the plane; 0 for any
+//   KERNEL: the height and width of the window; 0 for those in the params
 //   WG: invocations a workgroup    PER: outputs an invocation (prepended by ops/pool2d.rs)
 
 #import shared/grid.wgsl
@@ -30,50 +30,35 @@ const NOWHERE: u32 = 0xffffffffu;
 /// The largest number so far.
 struct Best { value: f32, at: u32 }
 
-fn better(best: Best, value: f32, at: u32) -> Best {
-    let take = value > best.value || is_nan(value);
-    return Best(select(best.value, value, take), select(best.at, at, take));
-}
-
-fn two_by_two(first: u32, start: vec2u) -> Best {
-    let above = start.x * p.size.y + start.y;
-    let below = above + p.size.y;
-    var best = Best(x[first + above], above);
-    best = better(best, x[first + above + 1u], above + 1u);
-    best = better(best, x[first + below], below);
-    return better(best, x[first + below + 1u], below + 1u);
-}
-
-/// `start` is the window's first place. To the left of the plane it is negative, which a u32 shows as very large: so one
-/// comparison tells what is outside on either side.
-fn any_window(first: u32, start: vec2u) -> Best {
-    var best = Best(-inf(), NOWHERE);
-    for (var ky = 0u; ky < p.kernel.x; ky++) {
-        let row = start.x + ky * p.dilation.x;
-        if (row >= p.size.x) { continue; }
-        for (var kx = 0u; kx < p.kernel.y; kx++) {
-            let col = start.y + kx * p.dilation.y;
-            if (col >= p.size.y) { continue; }
-            let here = row * p.size.y + col;
-            let value = x[first + here];
-            if (best.at == NOWHERE) { best = Best(value, here); }
-            best = better(best, value, here);
-        }
-    }
-    return best;
+/// Takes the element at `place` into account. To the left of the plane a place is negative, which a u32 shows as very
+/// large: so one comparison tells what is outside on either side.
+fn better(best: Best, first: u32, place: vec2u) -> Best {
+    let inside = all(place < p.size);
+    let here = select(0u, place.x * p.size.y + place.y, inside);
+    let value = x[first + here];
+    // A driver may take it that no NaN is compared.
+    let larger = (value > best.value && !is_nan(best.value)) || is_nan(value);
+    let take = inside && (larger || best.at == NOWHERE);
+    return Best(select(best.value, value, take), select(best.at, here, take));
 }
 
 @compute @workgroup_size(WG)
 fn max_pool2d(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
               @builtin(local_invocation_index) lane: u32) {
+    // Loops of a length that is known here are unrolled.
+    let kernel = select(p.kernel, vec2u(KERNEL), KERNEL > 0u);
     var i = folded(group, groups) * WG * PER + lane;
     var place = place_of(i, p.out);
     for (var j = 0u; j < PER; j++) {
         if (i >= p.out.count) { return; }
         let first = p.x_offset + place.x * (p.size.x * p.size.y);
         let start = place.yz * p.stride - p.padding;
-        var best: Best;
-        if (WINDOW == 2u) { best = two_by_two(first, start); } else { best = any_window(first, start); }
+        var best = Best(-inf(), NOWHERE);
+        for (var ky = 0u; ky < kernel.x; ky++) {
+            for (var kx = 0u; kx < kernel.y; kx++) {
+                best = better(best, first, start + vec2u(ky, kx) * p.dilation);
+            }
+        }
         y[i] = best.value;
         at[i] = best.at;
         i += WG;

@@ -15,8 +15,8 @@
 #import shared/planes.wgsl
 
 /// Pairs are (vertical, horizontal). `walk` is over the inputs in `gather`, over the outputs in `scatter`; `other` is
-/// the size of a plane of the other. `reach` windows further back may still cover an input.
-struct Params { walk: Planes, other: vec2u, stride: vec2u, padding: vec2u, reach: vec2u, dy_offset: u32 }
+/// the size of a plane of the other. Along each axis at most `cover` windows hold the same input.
+struct Params { walk: Planes, other: vec2u, stride: vec2u, padding: vec2u, cover: vec2u, dy_offset: u32 }
 
 @group(0) @binding(0) var<storage, read> at: array<u32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -32,15 +32,16 @@ fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         if (i >= p.walk.count) { return; }
         let first = place.x * (p.other.x * p.other.y);
         let here = place.y * p.walk.cols + place.z;
-        // The last window that starts at or before this input, were there windows without end.
-        let last = (place.yz + p.padding) / p.stride;
-        let begin = last - min(last, p.reach);
-        let end = min(last + 1u, p.other);
+        // The last window that starts at or before this input.
+        let last = min((place.yz + p.padding) / p.stride, p.other - 1u);
         var sum = 0.0;
-        for (var row = begin.x; row < end.x; row++) {
-            for (var col = begin.y; col < end.y; col++) {
-                let window = first + row * p.other.y + col;
-                if (at[window] == here) { sum += dy[p.dy_offset + window]; }
+        for (var back = p.cover.x; back > 0u; back--) {
+            for (var aside = p.cover.y; aside > 0u; aside--) {
+                // Before the first window the number wraps around and is very large.
+                let window = last + 1u - vec2u(back, aside);
+                let exists = all(window < p.other);
+                let o = first + select(0u, window.x * p.other.y + window.y, exists);
+                sum += select(0.0, dy[p.dy_offset + o], exists && at[o] == here);
             }
         }
         dx[i] = sum;

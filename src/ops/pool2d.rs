@@ -13,7 +13,7 @@ use rayon::prelude::*;
 pub(crate) const KERNELS: &[&Kernel] = &[&MAX_POOL2D, &GATHER, &SCATTER];
 
 static MAX_POOL2D: Kernel = kernel!("max_pool2d.wgsl", "max_pool2d", reads: 1, writes: 2, params: Params,
-    "WINDOW": &[0, 2], "WG": &[WG], "PER": &[1, PER]);
+    "KERNEL": &[0, 2, 3], "WG": &[WG], "PER": &[1, PER]);
 static GATHER: Kernel = kernel!("max_pool2d_grad.wgsl", "gather", reads: 2, writes: 1, params: GradParams,
     "WG": &[WG], "PER": &[1, PER]);
 static SCATTER: Kernel = kernel!("max_pool2d_grad.wgsl", "scatter", reads: 2, writes: 1, params: GradParams,
@@ -68,7 +68,7 @@ params! {
         other: [u32; 2],
         stride: [u32; 2],
         padding: [u32; 2],
-        reach: [u32; 2],
+        cover: [u32; 2],
         dy_offset: u32,
         pad: [u32; 3],
     }
@@ -109,11 +109,6 @@ impl Pool2dOptions {
         let starts_outside = self.ceil_mode && (count - 1) * stride >= len + padding;
         Some(if starts_outside { count - 1 } else { count })
     }
-
-    /// How many further windows back may hold an element too.
-    fn reach(&self, axis: usize) -> usize {
-        self.span(axis) / self.stride[axis]
-    }
 }
 
 /// The planes that are pooled.
@@ -121,6 +116,8 @@ struct Geometry {
     planes: usize,
     input: [usize; 2],
     output: [usize; 2],
+    /// The most windows along each axis that hold the same element.
+    cover: [usize; 2],
 }
 
 impl Pool2dOptions {
@@ -137,7 +134,8 @@ impl Pool2dOptions {
             let message = format!("padding {padding:?} is more than half the kernel {kernel:?}");
             return Err(Error::argument(op, message));
         }
-        // So that no position in a kernel overflows.
+        // So that no position overflows.
+        word(op, h * w)?;
         let all = [kernel, stride, padding, dilation, [h, w], [self.span(0), self.span(1)]];
         if let Some(size) = all.iter().flatten().find(|&&size| size > u32::MAX as usize / 8) {
             return Err(Error::argument(op, format!("a size of {size} in {self:?} for shape {x}")));
@@ -145,32 +143,21 @@ impl Pool2dOptions {
         let (Some(oh), Some(ow), 1.., 1..) = (self.windows(0, h), self.windows(1, w), h, w) else {
             return Err(Error::shape(op, format!("no window of {self:?} fits shape {x}")));
         };
-        let covering = [(self.reach(0) + 1).min(oh), (self.reach(1) + 1).min(ow)];
-        if rounds(kernel).max(rounds(covering)) >= MOST_ROUNDS {
+        let cover = [(self.span(0) / stride[0] + 1).min(oh), (self.span(1) / stride[1] + 1).min(ow)];
+        if rounds(kernel).max(rounds(cover)) >= MOST_ROUNDS {
             let message = format!(
                 "{self:?} is over {MOST_ROUNDS} rounds of a loop: windows of {kernel:?} elements, and windows of \
-                 which {covering:?} overlap; Tensor::max reduces whole axes"
+                 which {cover:?} overlap; Tensor::max reduces whole axes"
             );
             return Err(Error::argument(op, message));
         }
-        Ok(Geometry { planes: n * c, input: [h, w], output: [oh, ow] })
+        Ok(Geometry { planes: n * c, input: [h, w], output: [oh, ow], cover })
     }
 
     /// The shape of what is pooled from `x`.
     pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
         let Geometry { output: [oh, ow], .. } = self.geometry("max_pool2d", x)?;
         Shape::new([x[0], x[1], oh, ow])
-    }
-
-    /// Whether no window reaches into the padding, or past the end by `ceil_mode`.
-    fn stays_inside(&self, g: &Geometry) -> bool {
-        let inside = |k: usize| (g.output[k] - 1) * self.stride[k] + self.span(k) < g.input[k];
-        self.padding == [0; 2] && inside(0) && inside(1)
-    }
-
-    /// Whether no element is in two windows.
-    fn are_apart(&self, g: &Geometry) -> bool {
-        (0..2).all(|k| self.reach(k) == 0 || g.output[k] == 1)
     }
 }
 
@@ -193,44 +180,70 @@ fn words(op: &'static str, pair: [usize; 2]) -> Result<[u32; 2]> {
 #[derive(Debug, Clone, Copy)]
 struct MaxPool2d(Pool2dOptions);
 
-impl MaxPool2d {
-    /// One row of windows of the plane `x`, from row `start` (less the padding) on.
-    fn row(&self, x: &[f32], g: &Geometry, start: usize, y: &mut [f32], at: &mut [u32]) {
-        let Pool2dOptions { kernel, stride, padding, dilation, .. } = self.0;
-        let [height, width] = g.input;
-        for (j, (y, at)) in y.iter_mut().zip(at).enumerate() {
-            (*y, *at) = (f32::NEG_INFINITY, NOWHERE);
-            for ky in 0..kernel[0] {
-                let row = (start + ky * dilation[0]).wrapping_sub(padding[0]);
-                for kx in 0..kernel[1] {
-                    let col = (j * stride[1] + kx * dilation[1]).wrapping_sub(padding[1]);
-                    if row < height && col < width {
-                        let here = row * width + col;
-                        if x[here] > *y || x[here].is_nan() || *at == NOWHERE {
-                            (*y, *at) = (x[here], here as u32);
-                        }
-                    }
-                }
+/// The part of a window along one axis that lies inside of the plane: `taps` elements from `first` on.
+#[derive(Clone, Copy)]
+struct Part {
+    first: usize,
+    taps: usize,
+}
+
+impl Pool2dOptions {
+    /// The parts of all windows along an axis of length `len`.
+    fn parts(&self, axis: usize, len: usize, windows: usize) -> Vec<Part> {
+        let (step, padding) = (self.dilation[axis], self.padding[axis]);
+        let starts = (0..windows).map(|window| window * self.stride[axis]);
+        let part = |start: usize| {
+            let skipped = padding.saturating_sub(start).div_ceil(step);
+            let end = self.kernel[axis].min((len + padding).saturating_sub(start).div_ceil(step));
+            Part { first: (start + skipped * step).wrapping_sub(padding), taps: end.saturating_sub(skipped) }
+        };
+        starts.map(part).collect()
+    }
+}
+
+/// The largest element of one window of a plane of rows of `width`, and where it is.
+fn largest(x: &[f32], width: usize, [rows, cols]: [Part; 2], step: [usize; 2]) -> (f32, u32) {
+    if rows.taps == 0 || cols.taps == 0 {
+        return (f32::NEG_INFINITY, NOWHERE);
+    }
+    let mut at = rows.first * width + cols.first;
+    for row in (0..rows.taps).map(|k| rows.first + k * step[0]) {
+        for col in (0..cols.taps).map(|k| cols.first + k * step[1]) {
+            let here = row * width + col;
+            if x[here] > x[at] || x[here].is_nan() {
+                at = here;
             }
         }
     }
+    (x[at], at as u32)
+}
 
-    /// As `row`, for windows of 2 x 2 side by side inside of the plane.
-    fn two_by_two(x: &[f32], g: &Geometry, start: usize, y: &mut [f32], at: &mut [u32]) {
-        let width = g.input[1];
-        let (above, below) = x[start * width..][..2 * width].split_at(width);
-        let pairs = above.chunks_exact(2).zip(below.chunks_exact(2));
-        for (j, ((y, at), (a, b))) in y.iter_mut().zip(at).zip(pairs).enumerate() {
-            let first = (start * width + 2 * j) as u32;
-            let better = |best: (f32, u32), v: f32, at| if v > best.0 || v.is_nan() { (v, at) } else { best };
-            let best = better((a[0], first), a[1], first + 1);
-            let best = better(best, b[0], first + width as u32);
-            (*y, *at) = better(best, b[1], first + width as u32 + 1);
+/// A function that finds the largest elements of a row of windows, the first of which starts at `first`, all inside.
+type Windows = fn(x: &[f32], width: usize, first: usize, y: &mut [f32], at: &mut [u32]);
+
+/// The usual windows: sizes known to the compiler, and masks for branches, which would often be mispredicted, let it
+/// vectorise this; it takes a tenth of the time.
+fn windows<const K: usize, const STRIDE: usize>(
+    x: &[f32],
+    width: usize,
+    first: usize,
+    y: &mut [f32],
+    at: &mut [u32],
+) {
+    let blend = |a: u32, b: u32, take: bool| a ^ ((a ^ b) & u32::from(take).wrapping_neg());
+    let length = (y.len() - 1) * STRIDE + K;
+    let lines: [&[f32]; K] = std::array::from_fn(|row| &x[first + row * width..][..length]);
+    for (j, (y, at)) in y.iter_mut().zip(at).enumerate() {
+        let (mut bits, mut best) = (lines[0][j * STRIDE].to_bits(), (first + j * STRIDE) as u32);
+        for (row, line) in lines.iter().enumerate() {
+            for col in 0..K {
+                let value = line[j * STRIDE + col];
+                let take = (value > f32::from_bits(bits)) | value.is_nan();
+                bits = blend(bits, value.to_bits(), take);
+                best = blend(best, (first + row * width + j * STRIDE + col) as u32, take);
+            }
         }
-    }
-
-    fn is_two_by_two(&self, g: &Geometry) -> bool {
-        self.0.kernel == [2; 2] && self.0.dilation == [1; 2] && self.0.stays_inside(g)
+        (*y, *at) = (f32::from_bits(bits), best);
     }
 }
 
@@ -251,23 +264,40 @@ impl Op for MaxPool2d {
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let [y, at] = outputs else { return Ok(()) };
-        let x = inputs[0].slice();
+        let (y, at) = outputs.split_at_mut(1);
+        let (x, y, at) = (inputs[0].slice(), &mut y[0].data, at[0].ids());
         let g = self.0.geometry(self.name(), inputs[0].shape())?;
         let [oh, ow] = g.output;
-        let side_by_side = self.is_two_by_two(&g) && self.0.stride == [2; 2];
+        let Pool2dOptions { kernel, stride, dilation, .. } = self.0;
+        let [rows, cols] = [0, 1].map(|k| self.0.parts(k, g.input[k], g.output[k]));
+        let usual: Option<Windows> = match (kernel, stride[1], dilation) {
+            ([2, 2], 1, [1, 1]) => Some(windows::<2, 1>),
+            ([2, 2], 2, [1, 1]) => Some(windows::<2, 2>),
+            ([3, 3], 1, [1, 1]) => Some(windows::<3, 1>),
+            ([3, 3], 2, [1, 1]) => Some(windows::<3, 2>),
+            _ => None,
+        };
+        // The windows of a row that have all their columns.
+        let begin = cols.iter().take_while(|col| col.taps < kernel[1]).count();
+        let whole = begin..begin + cols[begin..].iter().take_while(|col| col.taps == kernel[1]).count();
+
+        let (plane, width) = (g.input[0] * g.input[1], g.input[1]);
         // Tasks of whole rows.
-        let rows = GRAIN.div_ceil(ow * self.0.kernel[0] * self.0.kernel[1]);
-        let tasks = y.data.par_chunks_mut(rows * ow).zip(at.ids().par_chunks_mut(rows * ow));
+        let lines = GRAIN.div_ceil(ow * kernel[0] * kernel[1]);
+        let tasks = y.par_chunks_mut(lines * ow).zip(at.par_chunks_mut(lines * ow));
         tasks.enumerate().for_each(|(task, (y, at))| {
             for (line, (y, at)) in y.chunks_mut(ow).zip(at.chunks_mut(ow)).enumerate() {
-                let line = task * rows + line;
-                let plane = &x[line / oh * (g.input[0] * g.input[1])..][..g.input[0] * g.input[1]];
-                let start = line % oh * self.0.stride[0];
-                if side_by_side {
-                    MaxPool2d::two_by_two(plane, &g, start, y, at);
-                } else {
-                    self.row(plane, &g, start, y, at);
+                let line = task * lines + line;
+                let (x, row) = (&x[line / oh * plane..][..plane], rows[line % oh]);
+                let whole = if row.taps == kernel[0] && usual.is_some() { whole.clone() } else { 0..0 };
+                if let Some(windows) = usual
+                    && !whole.is_empty()
+                {
+                    let first = row.first * width + cols[whole.start].first;
+                    windows(x, width, first, &mut y[whole.clone()], &mut at[whole.clone()]);
+                }
+                for j in (0..whole.start).chain(whole.end..ow) {
+                    (y[j], at[j]) = largest(x, width, [row, cols[j]], dilation);
                 }
             }
         });
@@ -289,10 +319,14 @@ impl Op for MaxPool2d {
             pad: 0,
         };
         word(name, x.layout.offset + x.layout.shape.numel())?;
-        let window = if self.is_two_by_two(&g) { 2 } else { 0 };
+        let kernel = match options.kernel {
+            [2, 2] => 2,
+            [3, 3] => 3,
+            _ => 0,
+        };
         let per = per(options.kernel);
         let groups = y.shape.numel().div_ceil((WG * per) as usize);
-        rec.dispatch(&MAX_POOL2D, &[window, WG, per], &[x.buffer, y.buffer, at.buffer], &params, groups)
+        rec.dispatch(&MAX_POOL2D, &[kernel, WG, per], &[x.buffer, y.buffer, at.buffer], &params, groups)
     }
 
     fn saves(&self) -> Saves {
@@ -345,14 +379,14 @@ impl Op for MaxPool2dGrad {
         let (at, dy, dx) = (inputs[0], inputs[1], outputs[0]);
         let (name, options) = (self.name(), &self.options);
         let g = options.geometry(name, self.input)?;
-        let apart = options.are_apart(&g);
+        let apart = g.cover == [1, 1];
         let (over, other) = if apart { (g.output, g.input) } else { (g.input, g.output) };
         let params = GradParams {
             walk: Planes::new(name, g.planes, over)?,
             other: words(name, other)?,
             stride: words(name, options.stride)?,
             padding: words(name, options.padding)?,
-            reach: words(name, [options.reach(0), options.reach(1)])?,
+            cover: words(name, g.cover)?,
             dy_offset: word(name, dy.layout.offset)?,
             pad: [0; 3],
         };
@@ -365,7 +399,7 @@ impl Op for MaxPool2dGrad {
             let groups = groups(g.output[0] * g.output[1], PER);
             return rec.dispatch(&SCATTER, &[WG, PER], &buffers, &params, groups);
         }
-        let per = per([options.reach(0) + 1, options.reach(1) + 1]);
+        let per = per(g.cover);
         rec.dispatch(&GATHER, &[WG, per], &buffers, &params, groups(g.input[0] * g.input[1], per))
     }
 }
@@ -385,8 +419,9 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Not of rank 4, no window fits, a kernel, stride or dilation of 0, a padding over half the kernel, windows of
-    /// over 65,000 elements or over 65,000 windows on one element, or the device fails.
+    /// Not of rank 4, no window fits, a kernel, stride or dilation of 0, a padding over half the kernel, more
+    /// elements in a window or more windows on an element than one invocation may visit (some 254 by 254), or the
+    /// device fails.
     pub fn max_pool2d(&self, options: Pool2dOptions) -> Result<Tensor> {
         apply(MaxPool2d(options), &[self])
     }
