@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// No user input may panic; tests may.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod autograd;
 mod cpu;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use gristmill::gpu::GpuOptions;
+use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::{Device, Error, Result, Tensor};
 use proptest::prelude::*;
 
@@ -68,7 +68,7 @@ proptest! {
         let (share, log) = reference(&x, axis);
         let cols = x.shape[axis];
         let signed = axis as isize - if back { x.shape.len() as isize } else { 0 };
-        for device in devices() {
+        for device in devices_and_hardware() {
             let x = laid_out(&x, way, &device);
             assert_within("softmax", &x.softmax(signed).unwrap(), &share, |at| relative(cols, range) * share.data[at] + TINY);
             assert_within("log_softmax", &x.log_softmax(signed).unwrap(), &log, |_| absolute(cols, range));
@@ -94,7 +94,7 @@ proptest! {
         let log = reference(&x, 1).1;
         let losses: Vec<f64> = ids.iter().enumerate().map(|(row, &id)| -log.at(&[row, id as usize])).collect();
         let mean = losses.iter().sum::<f64>() / n as f64;
-        for device in devices() {
+        for device in devices_and_hardware() {
             let targets = Tensor::from_ids(&ids, [n], &device).unwrap();
             let got = laid_out(&x, way, &device).cross_entropy(&targets).unwrap();
             // Each loss errs as log_softmax does; then the mean's n additions and its division.
@@ -162,7 +162,7 @@ fn softmax_has_pytorchs_values() {
             ],
         ),
     ];
-    for device in devices() {
+    for device in devices_and_hardware() {
         let x = x.to_tensor(&device);
         for (axis, want) in &want {
             // PyTorch's own f32 error is below this bound's.
@@ -183,7 +183,7 @@ fn softmax_has_pytorchs_values() {
 fn gradients_have_pytorchs_values() {
     let want = Array::new([1, 4], vec![0.042607091, -0.096554443, -0.164098218, 0.218045637]);
     let log = Array::new([1, 4], vec![0.603888273, -2.088384390, -1.275249720, 2.759746075]);
-    for device in devices() {
+    for device in devices_and_hardware() {
         let x = Tensor::from_slice(&[0.5, -1.0, 2.0, 0.0], [1, 4], &device).unwrap().requires_grad().unwrap();
         let w = Tensor::from_slice(&[1.0, -2.0, 0.5, 3.0], [1, 4], &device).unwrap();
         // Weights of at most 3, four of them.
@@ -227,7 +227,7 @@ fn special_values_are_pytorchs() {
     let long = |x: &Array, rest: f64| {
         Array::from_fn([8, 1000], |i| if i[1] % 499 == 0 { x.at(&[i[0], i[1] / 499]) } else { rest })
     };
-    for device in devices() {
+    for device in devices_and_hardware() {
         check(&x.to_tensor(&device), -1, &share, &log);
         check(&turn(&x).to_tensor(&device), 0, &turn(&share), &turn(&log));
         // Of a broken row each element is NaN, the rest too.
@@ -277,7 +277,7 @@ fn long_masked_rows_lose_nothing() {
         let x = pick(0.0, f64::NEG_INFINITY);
         let share = pick(1.0 / zeros, 0.0);
         let log = pick(-zeros.ln(), f64::NEG_INFINITY);
-        for device in devices() {
+        for device in devices_and_hardware() {
             let what = format!("softmax of {dims:?}");
             let x = x.to_tensor(&device).requires_grad().unwrap();
             let y = x.softmax(*axis as isize).unwrap();
@@ -304,6 +304,25 @@ fn long_masked_rows_lose_nothing() {
     }
 }
 
+/// So many and so long rows that one invocation would handle each alone and loop 67,000 times, which lavapipe ends
+/// early without a word.
+#[test]
+fn loops_are_kept_short() {
+    let [n, cols] = [250, 134_000];
+    for device in devices_and_hardware() {
+        let x = Tensor::zeros([1, 1], &device).unwrap().expand([n, cols]).unwrap().requires_grad().unwrap();
+        let y = x.softmax(1).unwrap();
+        // Each share errs by a division's 2.5 ULP; then at most a sixteenth of them are added one after the other.
+        let ones = Array::new([n], vec![1.0; n]);
+        let bound = (5 + cols / 16) as f64 * EPS;
+        assert_within("softmax", &y.sum(&[1], false).unwrap(), &ones, |_| bound);
+        let dy = Tensor::ones([1, 1], &device).unwrap().expand([n, cols]).unwrap();
+        let grads = y.backward_from(&dy).unwrap();
+        let largest = grads.get(&x).unwrap().abs().unwrap().max_all().unwrap().item().unwrap();
+        assert!(f64::from(largest) <= 2.0 * bound / cols as f64, "{largest} on {}", device.id());
+    }
+}
+
 /// A row whose maximum grows from part to part: each sum so far has to be scaled down.
 #[test]
 fn growing_rows_are_scaled_down() {
@@ -311,7 +330,7 @@ fn growing_rows_are_scaled_down() {
         let cols = dims[axis];
         let x = Array::from_fn(dims, |i| (i[axis] * 8 / cols) as f64 * 0.75);
         let (share, _) = reference(&x, axis);
-        for device in devices() {
+        for device in devices_and_hardware() {
             let got = x.to_tensor(&device).softmax(axis as isize).unwrap();
             // At most 1 in 16 elements pass one after the other, and the maximum grows 8 times; no merge is missing,
             // which would change every share by far more.
@@ -323,7 +342,7 @@ fn growing_rows_are_scaled_down() {
 
 #[test]
 fn an_empty_tensor_and_an_axis_of_one_are_ordinary() {
-    for device in devices() {
+    for device in devices_and_hardware() {
         for dims in [[0, 3], [3, 0]] {
             let x = Tensor::zeros(dims, &device).unwrap();
             for axis in [0, 1] {
@@ -339,9 +358,9 @@ fn an_empty_tensor_and_an_axis_of_one_are_ordinary() {
 
 #[test]
 fn errors_name_the_op_and_the_shape() {
-    let ops: [(&str, fn(&Tensor, isize) -> Result<Tensor>); 2] =
-        [("softmax", Tensor::softmax), ("log_softmax", Tensor::log_softmax)];
-    for device in devices() {
+    type Along = fn(&Tensor, isize) -> Result<Tensor>;
+    let ops: [(&str, Along); 2] = [("softmax", Tensor::softmax), ("log_softmax", Tensor::log_softmax)];
+    for device in devices_and_hardware() {
         for (name, op) in ops {
             for axis in [2, -3] {
                 let error = op(&Tensor::zeros([2, 3], &device).unwrap(), axis).unwrap_err();
@@ -363,7 +382,7 @@ fn cross_entropy_has_pytorchs_values() {
     let want = Array::new([3, 3], vec![
         0.030010191, 0.081576157, -0.111586348, -0.296180843, 0.166505910, 0.129674933, 1.0 / 3.0, -1.0 / 3.0, 0.0,
     ]);
-    for device in devices() {
+    for device in devices_and_hardware() {
         let x =
             Tensor::from_slice(&[1.0, 2.0, 3.0, -1.0, 0.5, 0.25, 1e4, 0.0, -1e4], [3, 3], &device).unwrap();
         let x = x.requires_grad().unwrap();
@@ -389,7 +408,7 @@ fn cross_entropy_has_pytorchs_special_values() {
         ([0.0, -inf, -3e38], 0.0),
         ([3e38, -3e38, 0.0], 0.0),
     ];
-    for device in devices() {
+    for device in devices_and_hardware() {
         let target = Tensor::from_ids(&[0], [1], &device).unwrap();
         for (row, want) in rows {
             let x = Tensor::from_slice(&row, [1, 3], &device).unwrap().requires_grad().unwrap();
@@ -414,7 +433,7 @@ fn long_and_many_rows_are_all_counted() {
         let grad = Array::from_fn([n, classes], |i| {
             (1.0 / classes as f64 - f64::from(i[1] == ids[i[0]] as usize)) / n as f64
         });
-        for device in devices() {
+        for device in devices_and_hardware() {
             let what = format!("cross_entropy of {:?}", [n, classes]);
             let x = Tensor::full([n, classes], 2.5, &device).unwrap().requires_grad().unwrap();
             let loss = x.cross_entropy(&Tensor::from_ids(&ids, [n], &device).unwrap()).unwrap();
@@ -439,7 +458,7 @@ fn cross_entropy_reads_views_in_their_place() {
         Array::new([], vec![sum / rows.len() as f64])
     };
     let ids = [9, 4, 0, 3, 9, 1];
-    for device in devices() {
+    for device in devices_and_hardware() {
         let targets = Tensor::from_ids(&ids, [6], &device).unwrap();
         let x = x.to_tensor(&device).requires_grad().unwrap();
         let loss = x.slice(0, 2..5).unwrap().cross_entropy(&targets.slice(0, 1..4).unwrap()).unwrap();
@@ -461,7 +480,7 @@ fn cross_entropy_reads_views_in_their_place() {
 
 #[test]
 fn cross_entropy_refuses_what_does_not_fit() {
-    for device in devices() {
+    for device in devices_and_hardware() {
         let logits = |dims: &[usize]| Tensor::zeros(dims, &device).unwrap();
         let targets = |ids: &[u32]| Tensor::from_ids(ids, [ids.len()], &device).unwrap();
         let refused = |x: Tensor, t: Tensor, about: &[&str]| {
@@ -488,9 +507,9 @@ fn cross_entropy_refuses_what_does_not_fit() {
 fn a_stray_class_id_on_the_device_is_an_error_of_the_read_back() {
     // Devices of their own: a report goes to whoever reads next.
     let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-    let own =
-        if name == "cpu" { None } else { Some(Device::open_with(&name, &GpuOptions::default()).unwrap()) };
-    for device in own.into_iter().chain([Device::cpu()]) {
+    let own = |tune_for| Device::open_with(&name, &GpuOptions { tune_for, ..GpuOptions::default() }).unwrap();
+    let gpus = if name == "cpu" { vec![] } else { vec![own(None), own(Some(AdapterKind::Hardware))] };
+    for device in gpus.into_iter().chain([Device::cpu()]) {
         for [n, classes] in [[2, 3], [40, 3], [40, 300], [2, 70_001]] {
             let mut ids = vec![0; n + 1];
             let computed = |ids: &[u32]| {

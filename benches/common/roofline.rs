@@ -83,6 +83,7 @@ static FMA: Kernel = Kernel {
     reads: 0,
     writes: 1,
     params: size_of::<FmaParams>(),
+    fields: &[],
 };
 
 #[repr(C)]
@@ -128,6 +129,7 @@ static COPY: Kernel = Kernel {
     reads: 1,
     writes: 1,
     params: size_of::<[u32; 4]>(),
+    fields: &[],
 };
 
 /// A contiguous copy of a number of elements that four divides.

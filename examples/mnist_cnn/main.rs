@@ -16,7 +16,7 @@ use clap::Parser;
 use gristmill::data::{Batches, Normalisation, RandomShift, Split, gather_images, mean_std};
 use gristmill::metrics::{ConfusionMatrix, accuracy};
 use gristmill::nn::{self, Module, Sequential};
-use gristmill::optim::{Adam, Optimizer};
+use gristmill::optim::{Adam, Optimizer, Schedule};
 use gristmill::{Device, Error, Result, Tensor, no_grad};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -41,10 +41,13 @@ struct Options {
     /// Seeds the weights, the order of the images, the shifts and the dropout
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Adam's learning rate
+    /// Adam's learning rate at the start
     #[arg(long, default_value_t = 1e-3)]
     learning_rate: f32,
-    /// Probability of dropping an activation before the last layer; half of it before the layer above
+    /// How the learning rate goes on: constant, or down to 0 by half a cosine over all epochs
+    #[arg(long, value_enum, default_value_t = Decay::Cosine)]
+    schedule: Decay,
+    /// Probability of dropping an activation before the last layer
     #[arg(long, default_value_t = 0.5)]
     dropout: f32,
     /// The most pixels by which a training image is shifted at random
@@ -65,6 +68,12 @@ struct Options {
     /// Read the digit in this picture with the parameters of --load, and leave
     #[arg(long, value_name = "IMAGE", requires = "load")]
     predict: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Decay {
+    Constant,
+    Cosine,
 }
 
 /// Steps between two looks at the device: their losses and logits wait there until then.
@@ -99,7 +108,7 @@ fn run(options: &Options) -> Result<()> {
         return predict(&model, &device, path);
     }
     println!("device: {device}");
-    print!("{}", nn::summary(&model, &[1, 1, 28, 28])?);
+    print!("{}", nn::summary(&model, [1, 1, 28, 28])?);
     let (train, test) = mnist_data::load(options.data.as_deref())?;
     let normalisation = match options.data {
         None => Normalisation::MNIST,
@@ -171,6 +180,11 @@ impl Run<'_> {
         let parameters = self.model.parameters();
         let shift = RandomShift { max: self.options.shift, seed: self.options.seed, epoch };
         let batches = Batches::shuffled(train.len(), self.options.batch_size, self.options.seed, epoch)?;
+        let (steps, rate) = (batches.len() as u64, self.options.learning_rate);
+        let schedule = match self.options.schedule {
+            Decay::Constant => Schedule::constant(rate),
+            Decay::Cosine => Schedule::cosine(rate, 0.0, steps * self.options.epochs),
+        };
         let bar = progress_bar(batches.len(), epoch + 1, self.options.epochs);
         let began = Instant::now();
         let mut figures = Figures::default();
@@ -180,6 +194,7 @@ impl Run<'_> {
             let logits = self.model.forward(&x)?;
             let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
             let gradients = loss.backward()?;
+            optimizer.set_learning_rate(schedule.lr_at(epoch * steps + step as u64));
             optimizer.step(&parameters, &gradients)?;
             waiting.push((loss.detach(), logits.detach(), y));
             let stop = self.is_stopped();
