@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
+#[path = "../examples/common/network.rs"]
+mod network;
 
 use common::*;
 use gristmill::io::{self, Metadata};
 use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
-use gristmill::{Activation, Device, Pool2dOptions, Result, Shape, Tensor};
+use gristmill::{Activation, Conv2dOptions, Device, Pool2dOptions, Result, Shape, Tensor};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,6 +114,81 @@ fn small_layers() {
         check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1).unwrap(), 120);
         check(&Dropout::new(0.0, 1).unwrap(), x.clone(), 0);
     }
+}
+
+#[test]
+fn a_convolution_by_hand() {
+    for device in devices() {
+        // Two groups of one channel: the sum of each 2x2 window, and its first element less its last.
+        let weight = tensor(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, -1.0], &[2, 1, 2, 2], &device);
+        let bias = tensor(&[-14.0, 5.0], &[2], &device);
+        let x = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0], &[1, 2, 2, 3], &device);
+        let options = Conv2dOptions { groups: 2, ..Conv2dOptions::default() };
+        let layer = Conv2d::from_tensors(&weight, Some(&bias), options).unwrap();
+        assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [-2.0, 2.0, 5.0, 3.0]);
+        let layer = layer.with_activation(Activation::Relu);
+        let y = layer.forward(&x).unwrap();
+        assert_eq!(
+            (y.shape(), y.to_vec().unwrap()),
+            (Shape::new([1, 2, 1, 2]).unwrap(), vec![0.0, 2.0, 5.0, 3.0])
+        );
+        assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
+        // Four products, three sums, the bias and the activation, for each of 4 outputs.
+        assert_eq!(layer.flops(x.shape()), Ok(4 * 9));
+        assert_eq!(layer.describe(), "Conv2d 2 -> 2, 2x2, groups 2, relu");
+        let names: Vec<String> = layer.named_parameters().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["weight", "bias"]);
+
+        let options =
+            Conv2dOptions { stride: [2, 1], padding: [0, 1], dilation: [1, 2], groups: 3, ..options };
+        let layer = Conv2d::with_options(6, 9, [3, 2], options, &mut Init::new(1, &device)).unwrap();
+        let x = Array::random([2, 6, 7, 8], 1, -1.0, 1.0).to_tensor(&device);
+        assert_eq!(layer.forward(&x).unwrap().shape(), layer.output_shape(x.shape()).unwrap());
+        assert_eq!(layer.describe(), "Conv2d 6 -> 9, 3x2, stride 2x1, padding 0x1, dilation 1x2, groups 3");
+        let weight = &layer.parameters()[0];
+        assert_eq!(weight.shape(), [9, 2, 3, 2]);
+        // He's bound for the 2 x 3 x 2 terms of each sum.
+        let bound = (6.0f32 / 12.0).sqrt();
+        assert!(
+            values(weight).iter().all(|w| w.abs() <= bound)
+                && values(weight).iter().any(|w| w.abs() > 0.8 * bound)
+        );
+    }
+    let device = device();
+    let mut init = Init::new(1, &device);
+    let options = |groups| Conv2dOptions { groups, ..Conv2dOptions::default() };
+    for groups in [0, 2] {
+        let error = Conv2d::with_options(3, 4, [1, 1], options(groups), &mut init).err().unwrap().to_string();
+        assert!(error.contains("conv2d") && error.contains(&format!("{groups} groups")), "{error}");
+    }
+    assert!(Conv2d::new(1, 1, [usize::MAX, 2], &mut init).is_err());
+    let flat = Tensor::zeros([3, 4], &device).unwrap();
+    let error = Conv2d::from_tensors(&flat, None, options(1)).err().unwrap().to_string();
+    assert!(error.contains("conv2d: a weight of shape [3, 4]"), "{error}");
+}
+
+#[test]
+fn the_summary_of_the_mnist_network() {
+    let network = network::mnist_cnn(&Device::cpu(), 1, 0.0).unwrap();
+    // conv: 32·26·26 outputs of 9 products, 9 sums (the bias's included) and a relu. pool: 32·13·13 outputs of 3
+    // comparisons. dense: 128 outputs of 5408 products, 5408 sums and a relu; 10 of 128 and 128.
+    let expected = [
+        "   Layer                      Output shape     Parameters      FLOPs",
+        "====================================================================",
+        "0  Conv2d 1 -> 32, 3x3, relu  [1, 32, 26, 26]         320    411,008",
+        "1  MaxPool2d 2x2              [1, 32, 13, 13]           0     16,224",
+        "2  Flatten                    [1, 5408]                 0          0",
+        "3  Linear 5408 -> 128, relu   [1, 128]            692,352  1,384,576",
+        "4  Linear 128 -> 10           [1, 10]               1,290      2,560",
+        "====================================================================",
+        "Total parameters: 693,962 (2.65 MiB)",
+        "Total FLOPs: 1,814,368 for an input of [1, 1, 28, 28]",
+    ];
+    assert_eq!(summary(&network, [1, 1, 28, 28]).unwrap().lines().collect::<Vec<_>>(), expected);
+    // Whatever the size, a number and no overflow.
+    assert!(summary(&Linear::new(1, 1, &mut Init::new(1, &Device::cpu())).unwrap(), [1 << 60, 1]).is_ok());
+    let error = summary(&network, [1, 3, 28, 28]).unwrap_err().to_string();
+    assert!(error.contains("conv2d") && error.contains("(layer 0: Conv2d 1 -> 32"), "{error}");
 }
 
 #[test]

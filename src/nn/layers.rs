@@ -74,7 +74,7 @@ pub(super) fn suffix(activation: Activation) -> &'static str {
 pub(super) fn sum_flops(outputs: Shape, terms: usize, biased: bool, activation: Activation) -> u64 {
     let each =
         (2 * terms as u64).saturating_sub(u64::from(!biased)) + u64::from(activation != Activation::None);
-    outputs.numel() as u64 * each
+    (outputs.numel() as u64).saturating_mul(each)
 }
 
 impl Module for Linear {

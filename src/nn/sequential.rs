@@ -66,7 +66,7 @@ impl Module for Sequential {
     fn flops(&self, input: Shape) -> Result<u64> {
         let mut rows = Vec::new();
         self.summarize("", input, &mut rows)?;
-        Ok(rows.iter().map(|row| row.flops).sum())
+        Ok(rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum)))
     }
 
     fn children(&self) -> Vec<(String, &dyn Module)> {

@@ -30,7 +30,7 @@ pub fn summary(module: &dyn Module, input: impl AsRef<[usize]>) -> Result<String
     module.summarize("", input, &mut rows)?;
     // A parameter that layers share counts once here.
     let parameters: u64 = module.parameters().iter().map(|parameter| parameter.numel() as u64).sum();
-    let flops: u64 = rows.iter().map(|row| row.flops).sum();
+    let flops: u64 = rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum));
 
     let mut table = vec![["", "Layer", "Output shape", "Parameters", "FLOPs"].map(String::from)];
     table.extend(rows.into_iter().map(|row| {

@@ -52,8 +52,8 @@ impl Conv2d {
                 format!("{groups} groups do not divide {inputs} input and {outputs} output channels");
             return Err(Error::argument("conv2d", message));
         }
-        let taps = kernel[0] * kernel[1];
-        let (fan_in, fan_out) = (inputs / groups * taps, outputs / groups * taps);
+        let taps = kernel[0].saturating_mul(kernel[1]);
+        let [fan_in, fan_out] = [inputs, outputs].map(|channels| (channels / groups).saturating_mul(taps));
         let weight = init.weights([outputs, inputs / groups, kernel[0], kernel[1]], fan_in, fan_out)?;
         Conv2d::from_tensors(&weight, Some(&init.zeros([outputs])?), options)
     }
@@ -151,6 +151,6 @@ impl Module for MaxPool2d {
 
     fn flops(&self, input: Shape) -> Result<u64> {
         let outputs = self.output_shape(input)?.numel() as u64;
-        Ok(outputs * (self.0.kernel[0] * self.0.kernel[1] - 1) as u64)
+        Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1] - 1) as u64))
     }
 }
