@@ -10,6 +10,7 @@
 //   ACTIVATION: what is applied to c    SUBGROUP: invocations a subgroup (prepended by ops/matmul.rs)
 
 #import shared/matmul.wgsl
+#import shared/subgroup.wgsl
 
 @compute @workgroup_size(64)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -76,13 +77,3 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     store16(w.matrix, w.row + 12u, col + 4u, c31);
 }
 
-/// The first four lanes' values.
-fn low(v: f32) -> vec4f {
-    return vec4f(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
-}
-
-/// The last four lanes' values.
-fn high(v: f32) -> vec4f {
-    return vec4f(subgroupBroadcast(v, SUBGROUP - 4u), subgroupBroadcast(v, SUBGROUP - 3u),
-                 subgroupBroadcast(v, SUBGROUP - 2u), subgroupBroadcast(v, SUBGROUP - 1u));
-}

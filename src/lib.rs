@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// No user input may panic; tests may.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod autograd;
 mod cpu;
@@ -21,6 +23,7 @@ pub use autograd::{Gradients, no_grad};
 pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
+pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
 pub use ops::matmul::MatMulKernel;
 pub use ops::pool2d::Pool2dOptions;
 pub use ops::unary::Activation;

@@ -95,8 +95,13 @@ pub trait Op: Send + Sync + 'static {
     /// As the tensor ops it is made of.
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let _ = (saved, grad, needs);
-        Err(Error::Autograd { message: format!("{} has no gradient", self.name()) })
+        Err(no_gradient(self.name()))
     }
+}
+
+/// The error of asking an op that is itself a part of a gradient for one.
+pub(crate) fn no_gradient(op: &str) -> Error {
+    Error::Autograd { message: format!("{op} has no gradient") }
 }
 
 /// An input as a CPU twin sees it.

@@ -31,8 +31,9 @@ struct State<B> {
 pub(crate) enum Taken<B> {
     /// A buffer whose content is stale.
     Reused(B),
-    /// None free: create one of this many bytes, or call [`Pool::forget`]. The bytes are counted already.
-    Create(u64),
+    /// None free: create one, or call [`Pool::forget`]; the bytes are counted already. `trimmed`: the free buffers were
+    /// given up to make room.
+    Create { trimmed: bool },
 }
 
 impl<B> Pool<B> {
@@ -63,12 +64,13 @@ impl<B> Pool<B> {
             let device = device.to_string();
             return Err(Error::OutOfMemory { device, requested: class, in_use, budget: self.budget });
         }
-        if in_use + state.memory.cached + class > self.budget {
+        let trimmed = in_use + state.memory.cached + class > self.budget;
+        if trimmed {
             state.free.clear();
             state.memory.cached = 0;
         }
         state.memory.hold(class);
-        Ok(Taken::Create(class))
+        Ok(Taken::Create { trimmed })
     }
 
     /// Takes a buffer back for reuse.
@@ -128,17 +130,17 @@ mod tests {
     #[test]
     fn the_budget_answers_before_anything_is_created() {
         let pool = Pool::<()>::new(1024);
-        assert!(matches!(pool.take(512, "t"), Ok(Taken::Create(512))));
+        assert!(matches!(pool.take(512, "t"), Ok(Taken::Create { trimmed: false })));
         assert!(matches!(pool.take(1024, "t"), Err(Error::OutOfMemory { in_use: 512, .. })));
         pool.give(512, ());
-        assert!(matches!(pool.take(1024, "t"), Ok(Taken::Create(1024))));
+        assert!(matches!(pool.take(1024, "t"), Ok(Taken::Create { trimmed: true })));
         assert_eq!(pool.memory(), MemoryUse { in_use: 1024, cached: 0, peak: 1024 });
     }
 
     #[test]
     fn a_returned_buffer_is_reused() {
         let pool = Pool::new(1 << 20);
-        assert!(matches!(pool.take(256, "t"), Ok(Taken::Create(256))));
+        assert!(matches!(pool.take(256, "t"), Ok(Taken::Create { trimmed: false })));
         pool.give(256, 7);
         assert!(matches!(pool.take(256, "t"), Ok(Taken::Reused(7))));
     }

@@ -82,7 +82,7 @@ impl Shape {
         let rank = self.rank().max(other.rank());
         let mut dims = [1; MAX_RANK];
         for back in 1..=rank {
-            let (a, b) = (self.from_end(back), other.from_end(back));
+            let (a, b) = (self.len_from_end(back), other.len_from_end(back));
             dims[rank - back] = match (a, b) {
                 (a, b) if a == b => a,
                 (1, b) => b,
@@ -100,7 +100,7 @@ impl Shape {
         Shape::new(&dims[..self.rank()])
     }
 
-    fn from_end(&self, back: usize) -> usize {
+    fn len_from_end(&self, back: usize) -> usize {
         if back > self.rank() { 1 } else { self.dims[self.rank() - back] }
     }
 }

@@ -1,6 +1,7 @@
 //! The CPU device: its memory, and what the CPU twins share.
 
 mod gemm;
+pub(crate) mod simd;
 pub(crate) mod walk;
 
 pub(crate) use gemm::{Matrix, gemm};
@@ -58,7 +59,7 @@ impl CpuDevice {
         let class = Pool::<Vec<f32>>::class(bytes);
         let words = match self.pool.take(class, "cpu")? {
             Taken::Reused(words) => words,
-            Taken::Create(class) => {
+            Taken::Create { .. } => {
                 let len = (class / 4) as usize;
                 let mut fresh = Vec::new();
                 if fresh.try_reserve_exact(len).is_err() {

@@ -38,6 +38,9 @@ pub struct GpuOptions {
     pub webgpu_limits: bool,
     /// The most workgroups a dispatch may have along one axis, below the adapter's own limit.
     pub max_workgroups: Option<u32>,
+    /// For testing kernels: every tensor gets a new buffer filled with NaN, with words behind it that no kernel may
+    /// change. A read-back fails if one did.
+    pub guarded: bool,
 }
 
 /// An adapter that can be opened.

@@ -1,11 +1,14 @@
 //! A GPU device: its buffers, its health, reading back.
 
 use super::adapter::{AdapterKind, AdapterReport, Found, GpuOptions};
+use super::guard::Guard;
 use super::recorder::{RecordCounts, Recorder, State};
 use crate::pool::{MemoryUse, Pool, Taken};
 use crate::{Error, Result};
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// An open device of one adapter.
 pub struct GpuDevice {
@@ -13,9 +16,56 @@ pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
-    pub(super) health: Arc<Health>,
-    pool: Pool<Raw>,
+    pub(super) pool: Pool<Raw>,
+    health: Arc<Health>,
     state: Mutex<State>,
+    is_gl: bool,
+    /// Taken when the device is dropped. It stands last: all else is gone when it is given back.
+    last_turn: Option<Turn>,
+}
+
+/// The right to use wgpu's GL devices, which one thread has at a time. They share one EGL context, behind a lock
+/// that a busy device holds for as long as its kernels run, and that wgpu panics on after six seconds.
+struct Turn(());
+
+static TURN_TAKEN: Mutex<bool> = Mutex::new(false);
+static TURN_GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Turn {
+        let mut taken = TURN_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            taken = TURN_GIVEN_BACK.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken = true;
+        Turn(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURN_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        TURN_GIVEN_BACK.notify_one();
+    }
+}
+
+/// A device's state, locked; whoever holds it may use wgpu.
+pub(super) struct Locked<'d> {
+    state: MutexGuard<'d, State>,
+    _turn: Option<Turn>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
 }
 
 /// A wgpu buffer with a number that bind groups are cached by.
@@ -29,15 +79,19 @@ pub(super) struct Raw {
 pub struct GpuBuffer {
     // Always `Some` until drop.
     raw: Option<Raw>,
-    class: u64,
-    device: Arc<GpuDevice>,
+    /// Its size in bytes.
+    size: u64,
+    /// Weak, because the device's own state holds such buffers.
+    device: Weak<GpuDevice>,
+    /// On a guarded device, what tells the guard that the buffer is still in use.
+    watched: Option<Arc<()>>,
 }
 
 /// What wgpu's callbacks have reported.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+struct Health {
     lost: OnceLock<String>,
-    error: Mutex<Option<Error>>,
+    error: Mutex<Option<wgpu::Error>>,
 }
 
 impl GpuDevice {
@@ -58,6 +112,8 @@ impl GpuDevice {
             required_limits: limits.clone(),
             ..Default::default()
         };
+        let is_gl = adapter.get_info().backend == wgpu::Backend::Gl;
+        let _turn = is_gl.then(Turn::take);
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Adapter { message: format!("{} can not be opened: {e}", report.id) })?;
         if let Some(most) = options.max_workgroups {
@@ -67,7 +123,9 @@ impl GpuDevice {
 
         let health = Arc::new(Health::default());
         let seen = health.clone();
-        device.on_uncaptured_error(Arc::new(move |error| seen.report(&error)));
+        device.on_uncaptured_error(Arc::new(move |error| {
+            seen.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }));
         let seen = health.clone();
         device.set_device_lost_callback(move |reason, message| {
             let _ = seen.lost.set(format!("{reason:?} {message}").trim().to_string());
@@ -77,8 +135,9 @@ impl GpuDevice {
             Some(bytes) => bytes,
             None => default_budget(report.kind)?,
         };
-        let state = Mutex::new(State::new(&device, &limits));
-        Ok(Arc::new(GpuDevice { report, device, queue, limits, health, pool: Pool::new(budget), state }))
+        let state = Mutex::new(State::new(&device, &limits, options.guarded));
+        let pool = Pool::new(budget);
+        Ok(Arc::new(GpuDevice { report, device, queue, limits, pool, health, state, is_gl, last_turn: None }))
     }
 
     /// The adapter.
@@ -108,8 +167,9 @@ impl GpuDevice {
 
     /// Frees the buffers kept for reuse.
     pub fn trim(&self) {
+        let mut state = self.lock();
         self.pool.trim();
-        self.lock().forget_bind_groups();
+        state.forget_bind_groups();
     }
 
     /// Starts recording; other threads wait until the recorder is dropped.
@@ -117,21 +177,62 @@ impl GpuDevice {
     /// # Errors
     /// The device is lost, or an earlier batch failed (reported once).
     pub(crate) fn record(self: &Arc<GpuDevice>) -> Result<Recorder<'_>> {
+        let state = self.lock();
         self.check()?;
-        Ok(Recorder::new(self, self.lock()))
+        Ok(Recorder::new(self, state))
+    }
+
+    /// Every use of wgpu is under this lock: on GL it is the process's, elsewhere the device's.
+    pub(super) fn lock(&self) -> Locked<'_> {
+        // A panic inside wgpu leaves at worst a batch that its next submit refuses with an error.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, _turn: self.is_gl.then(Turn::take) }
     }
 
     /// An error that a callback has reported since the last call; [`Error::DeviceLost`] for ever after a loss.
     pub(super) fn check(&self) -> Result<()> {
         let error = self.health.error.lock().unwrap_or_else(PoisonError::into_inner).take();
         if error.is_some() {
-            // A lost device reports validation errors first, and its loss only at a poll.
-            let _ = self.device.poll(wgpu::PollType::Poll);
+            self.notice_loss();
         }
         if let Some(reason) = self.health.lost.get() {
             return Err(Error::DeviceLost { device: self.report.id.clone(), reason: reason.clone() });
         }
-        error.map_or(Ok(()), Err)
+        error.map_or(Ok(()), |error| Err(self.translate(&error, 0)))
+    }
+
+    /// A lost device reports validation errors first, and its loss when it is waited for.
+    fn notice_loss(&self) {
+        let _ = self.poll(None);
+    }
+
+    /// Waits for a submission, or for all.
+    ///
+    /// # Errors
+    /// The device is lost, or an earlier command failed.
+    pub(super) fn wait(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+        let polled = self.poll(submission);
+        self.check()?;
+        polled
+    }
+
+    fn poll(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = || wgpu::PollType::Wait { submission_index: submission.cloned(), timeout: None };
+        loop {
+            // wgpu panics when the driver answers with an error, such as a reset, once its own locks are free again.
+            match catch_unwind(AssertUnwindSafe(|| self.device.poll(wait()))) {
+                Ok(Ok(_)) => return Ok(()),
+                // GL gives up after two seconds, whatever it is told.
+                Ok(Err(wgpu::PollError::Timeout)) => {}
+                Ok(Err(error)) => {
+                    return Err(Error::Gpu { message: format!("waiting for the device: {error}") });
+                }
+                Err(_) => {
+                    let _ = self.health.lost.set("the driver failed while it was waited for".to_string());
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Memory for `words` 4-byte words, with stale content.
@@ -139,6 +240,11 @@ impl GpuDevice {
     /// # Errors
     /// Over the adapter's largest binding, over the budget, or the device is out of memory or lost.
     pub(crate) fn allocate(self: &Arc<GpuDevice>, words: usize) -> Result<GpuBuffer> {
+        self.allocate_in(&mut self.lock(), words)
+    }
+
+    /// As [`GpuDevice::allocate`], for who has the lock.
+    pub(super) fn allocate_in(self: &Arc<GpuDevice>, state: &mut State, words: usize) -> Result<GpuBuffer> {
         self.check()?;
         let bytes = words as u64 * 4;
         // Whole vectors of four words, as kernels that read such want every buffer to be.
@@ -147,39 +253,47 @@ impl GpuDevice {
             let device = self.report.id.clone();
             return Err(Error::Limit { device, what: "a buffer's size in bytes", requested: bytes, limit });
         }
-        let class = Pool::<Raw>::class(bytes).min(limit);
-        let raw = match self.pool.take(class, &self.report.id)? {
+        let guarded = state.guard.is_some();
+        let size = if guarded { Guard::size(bytes) } else { Pool::<Raw>::class(bytes) }.min(limit);
+        let raw = match self.pool.take(size, &self.report.id)? {
             Taken::Reused(raw) => raw,
-            Taken::Create(class) => self.create(class).inspect_err(|_| self.pool.forget(class))?,
+            Taken::Create { trimmed } => {
+                if trimmed {
+                    state.forget_bind_groups();
+                }
+                let made = match self.create(size) {
+                    // What is kept for reuse, or waits in the batch to be freed, may make room.
+                    Err(Error::OutOfMemory { .. }) => {
+                        self.pool.trim();
+                        state.forget_bind_groups();
+                        state.finish(self).and_then(|()| self.create(size))
+                    }
+                    made => made,
+                };
+                made.inspect_err(|_| self.pool.forget(size))?
+            }
         };
-        Ok(GpuBuffer { raw: Some(raw), class, device: self.clone() })
+        let watched =
+            Guard::watch(self, state, &raw.buffer, words).inspect_err(|_| self.pool.forget(size))?;
+        Ok(GpuBuffer { raw: Some(raw), size, device: Arc::downgrade(self), watched })
     }
 
     fn create(&self, bytes: u64) -> Result<Raw> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.caught(|| {
+        let buffer = self.caught(bytes, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size: bytes,
                 usage,
                 mapped_at_creation: false,
             })
-        });
-        let buffer = buffer.map_err(|error| match error {
-            Error::OutOfMemory { .. } => Error::OutOfMemory {
-                device: self.report.id.clone(),
-                requested: bytes,
-                in_use: self.pool.memory().in_use - bytes,
-                budget: self.pool.budget(),
-            },
-            other => other,
         })?;
         Ok(Raw { buffer, id: NEXT.fetch_add(1, Ordering::Relaxed) })
     }
 
-    /// Runs `create` and returns what wgpu has to say against it as an error of ours.
-    pub(super) fn caught<T>(&self, create: impl FnOnce() -> T) -> Result<T> {
+    /// Runs `create`, which takes so many bytes, and returns what wgpu has to say against it as an error of ours.
+    pub(super) fn caught<T>(&self, bytes: u64, create: impl FnOnce() -> T) -> Result<T> {
         let scopes =
             [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
                 .map(|filter| self.device.push_error_scope(filter));
@@ -189,10 +303,22 @@ impl GpuDevice {
         match errors.into_iter().flatten().next() {
             None => Ok(made),
             Some(error) => {
-                let _ = self.device.poll(wgpu::PollType::Poll);
+                self.notice_loss();
                 self.check()?;
-                Err(translate(&error))
+                Err(self.translate(&error, bytes))
             }
+        }
+    }
+
+    fn translate(&self, error: &wgpu::Error, requested: u64) -> Error {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory {
+                device: self.report.id.clone(),
+                requested,
+                in_use: self.pool.memory().in_use,
+                budget: self.pool.budget(),
+            },
+            other => Error::Gpu { message: other.to_string() },
         }
     }
 
@@ -236,10 +362,11 @@ impl GpuDevice {
         self.device.destroy();
         let _ = self.health.lost.set("destroyed by the program".to_string());
     }
+}
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic inside wgpu leaves at worst a batch that its next submit refuses with an error.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for GpuDevice {
+    fn drop(&mut self) {
+        self.last_turn = self.is_gl.then(Turn::take);
     }
 }
 
@@ -258,38 +385,24 @@ impl GpuBuffer {
 
     /// Its size in bytes, at least what was asked for.
     pub fn bytes(&self) -> u64 {
-        self.class
+        self.size
     }
 }
 
 impl std::fmt::Debug for GpuBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GpuBuffer({} bytes on {})", self.class, self.device.report.id)
+        write!(f, "GpuBuffer({} bytes)", self.size)
     }
 }
 
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
-        // Commands run in the order they were recorded, so a later user of the memory can't overtake this one.
-        if let Some(raw) = self.raw.take() {
-            self.device.pool.give(self.class, raw);
+        let (Some(raw), Some(device)) = (self.raw.take(), self.device.upgrade()) else { return };
+        match self.watched {
+            // Commands run in the order they were recorded, so a later user of the memory can't overtake this one.
+            None => device.pool.give(self.size, raw),
+            Some(_) => device.pool.forget(self.size),
         }
-    }
-}
-
-impl Health {
-    fn report(&self, error: &wgpu::Error) {
-        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert_with(|| translate(error));
-    }
-}
-
-fn translate(error: &wgpu::Error) -> Error {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => {
-            Error::OutOfMemory { device: "the adapter".to_string(), requested: 0, in_use: 0, budget: 0 }
-        }
-        other => Error::Gpu { message: other.to_string() },
     }
 }
 

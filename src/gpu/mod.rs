@@ -3,6 +3,7 @@
 
 mod adapter;
 mod context;
+mod guard;
 mod kernel;
 mod pipeline;
 mod profiler;

@@ -35,7 +35,7 @@ impl Cache {
         let source = kernel.wgsl(constants)?;
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
-        let pipeline = gpu.caught(|| {
+        let pipeline = gpu.caught(0, || {
             let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -87,7 +87,7 @@ impl Cache {
             }),
         });
         let (layout, _) = self.layout(gpu, signature);
-        let group = gpu.caught(|| {
+        let group = gpu.caught(0, || {
             gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: None,
                 layout,

@@ -53,7 +53,9 @@ impl GpuDevice {
     /// What `work` returns, or a device that fails.
     pub fn profile<T>(self: &Arc<GpuDevice>, work: impl FnOnce() -> Result<T>) -> Result<(T, Profile)> {
         self.synchronize()?;
-        self.lock().profiler = Some(Profiler::new(self));
+        let mut state = self.lock();
+        state.profiler = Some(Profiler::new(self));
+        drop(state);
         let result = work();
         let synced = self.synchronize();
         let profiler = self.state_profiler();
@@ -132,7 +134,7 @@ impl Profiler {
         if let Some(queries) = self.queries.as_ref().filter(|_| !batch.is_empty()) {
             let slice = queries.staging.slice(..batch.len() as u64 * 16);
             slice.map_async(wgpu::MapMode::Read, |_| ());
-            let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+            gpu.wait(None)?;
             if let Ok(view) = slice.get_mapped_range() {
                 let word = |b: &[u8]| b.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
                 ticks = view.chunks_exact(16).map(|b| (word(&b[..8]), word(&b[8..]))).collect();

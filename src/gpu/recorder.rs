@@ -1,12 +1,13 @@
 //! Many dispatches in one pass and one submit.
 
-use super::context::{GpuBuffer, GpuDevice};
+use super::context::{GpuBuffer, GpuDevice, Locked};
+use super::guard::Guard;
 use super::kernel::Kernel;
 use super::pipeline::Cache;
 use super::profiler::Profiler;
 use crate::{Error, Result};
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// A batch is submitted when it holds this many dispatches, so that the device starts while the host records on.
 const MOST_DISPATCHES: usize = 256;
@@ -41,6 +42,8 @@ pub(super) struct State {
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     pub(super) profiler: Option<Profiler>,
     pub(super) counts: RecordCounts,
+    /// On a guarded device, the buffers that are watched.
+    pub(super) guard: Option<Guard>,
     /// One word that kernels set when they meet an invalid id; see [`Recorder::status`].
     status: Option<Arc<GpuBuffer>>,
     /// The ops that may set the status word; the word is an op's place here, plus one.
@@ -48,7 +51,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(device: &wgpu::Device, limits: &wgpu::Limits) -> State {
+    pub(super) fn new(device: &wgpu::Device, limits: &wgpu::Limits, guarded: bool) -> State {
         let arena = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
             size: ARENA,
@@ -67,6 +70,7 @@ impl State {
             in_flight: VecDeque::new(),
             profiler: None,
             counts: RecordCounts::default(),
+            guard: guarded.then(Guard::default),
             status: None,
             status_ops: Vec::new(),
         }
@@ -75,16 +79,117 @@ impl State {
     pub(super) fn forget_bind_groups(&mut self) {
         self.cache.forget_bind_groups();
     }
+
+    /// A buffer to read `bytes` bytes back through.
+    pub(super) fn staging(&self, gpu: &GpuDevice, bytes: u64) -> Result<wgpu::Buffer> {
+        gpu.caught(bytes, || {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: bytes,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        })
+    }
+
+    /// The words of a staging buffer whose copy has run.
+    pub(super) fn map(&self, gpu: &GpuDevice, staging: &wgpu::Buffer) -> Result<Vec<u32>> {
+        staging.slice(..).map_async(wgpu::MapMode::Read, |_| ());
+        gpu.wait(None)?;
+        let view = staging
+            .get_mapped_range(..)
+            .map_err(|error| Error::Gpu { message: format!("read-back: {error}") })?;
+        let words = view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        drop(view);
+        staging.unmap();
+        Ok(words)
+    }
+
+    /// Records a copy of `data` to the start of `buffer`.
+    pub(super) fn upload(&mut self, gpu: &GpuDevice, buffer: &wgpu::Buffer, data: &[u32]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let size = bytes.len() as u64;
+        let staging = gpu.caught(size, || {
+            let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("upload"),
+                size,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
+                mapped_at_creation: true,
+            });
+            let written = staging.get_mapped_range_mut(..).map(|mut view| view.copy_from_slice(bytes));
+            staging.unmap();
+            written.map(|()| staging)
+        })?;
+        let staging = staging.or_else(|error| {
+            gpu.wait(None)?; // a lost device says so here
+            Err(Error::Gpu { message: format!("upload: {error}") })
+        })?;
+        self.copy(gpu, (&staging, 0), (buffer, 0), size);
+        self.staged += size;
+        if self.staged > MOST_STAGED {
+            self.submit(gpu)?;
+        }
+        Ok(())
+    }
+
+    /// Records a copy between two places, each a buffer and an offset in bytes.
+    pub(super) fn copy(
+        &mut self,
+        gpu: &GpuDevice,
+        from: (&wgpu::Buffer, u64),
+        to: (&wgpu::Buffer, u64),
+        bytes: u64,
+    ) {
+        self.pass = None;
+        let encoder =
+            self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+        encoder.copy_buffer_to_buffer(from.0, from.1, to.0, to.1, bytes);
+    }
+
+    /// Submits the batch, and waits for an older one where too many are under way.
+    fn submit(&mut self, gpu: &GpuDevice) -> Result<()> {
+        self.pass = None;
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        if let Some(profiler) = &mut self.profiler {
+            profiler.resolve(&mut encoder);
+        }
+        if !self.arena_bytes.is_empty() {
+            gpu.queue.write_buffer(&self.arena, 0, &self.arena_bytes);
+        }
+        self.in_flight.push_back(gpu.queue.submit([encoder.finish()]));
+        self.arena_bytes.clear();
+        self.dispatches = 0;
+        self.staged = 0;
+        self.counts.submissions += 1;
+        if let Some(profiler) = &mut self.profiler {
+            profiler.collect(gpu)?;
+        }
+        if self.in_flight.len() > MOST_IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            gpu.wait(oldest.as_ref())?;
+        }
+        gpu.check()
+    }
+
+    /// Submits the batch and waits until the device is idle.
+    pub(super) fn finish(&mut self, gpu: &GpuDevice) -> Result<()> {
+        self.submit(gpu)?;
+        self.in_flight.clear();
+        gpu.wait(None)
+    }
 }
 
 /// Records commands on a device. They run in the order of recording; wgpu puts the barriers between them.
 pub struct Recorder<'d> {
     gpu: &'d Arc<GpuDevice>,
-    state: MutexGuard<'d, State>,
+    state: Locked<'d>,
 }
 
 impl<'d> Recorder<'d> {
-    pub(super) fn new(gpu: &'d Arc<GpuDevice>, state: MutexGuard<'d, State>) -> Recorder<'d> {
+    pub(super) fn new(gpu: &'d Arc<GpuDevice>, state: Locked<'d>) -> Recorder<'d> {
         Recorder { gpu, state }
     }
 
@@ -115,7 +220,7 @@ impl<'d> Recorder<'d> {
         let needs = size_of::<P>().next_multiple_of(self.state.slot);
         let profile_full = self.state.profiler.as_ref().is_some_and(Profiler::is_full);
         if self.state.arena_bytes.len() + needs > ARENA as usize || profile_full {
-            self.submit()?;
+            self.state.submit(self.gpu)?;
         }
         let state = &mut *self.state;
         let pipeline = state.cache.pipeline(self.gpu, kernel, constants)?;
@@ -150,7 +255,7 @@ impl<'d> Recorder<'d> {
         state.dispatches += 1;
         state.counts.dispatches += 1;
         if state.dispatches >= MOST_DISPATCHES {
-            self.submit()?;
+            state.submit(self.gpu)?;
         }
         Ok(())
     }
@@ -176,7 +281,7 @@ impl<'d> Recorder<'d> {
     /// # Errors
     /// Over a limit, over the budget, or out of memory.
     pub fn scratch(&mut self, words: usize) -> Result<GpuBuffer> {
-        self.gpu.allocate(words)
+        self.gpu.allocate_in(&mut self.state, words)
     }
 
     /// The status buffer and the code by which `op` reports an invalid id in it: the kernel stores the code, and
@@ -188,7 +293,7 @@ impl<'d> Recorder<'d> {
         let buffer = match self.state.status.clone() {
             Some(buffer) => buffer,
             None => {
-                let buffer = Arc::new(self.gpu.allocate(1)?);
+                let buffer = Arc::new(self.scratch(1)?);
                 self.upload(&buffer, &[0])?;
                 self.state.status.insert(buffer).clone()
             }
@@ -223,65 +328,30 @@ impl<'d> Recorder<'d> {
 
     /// Records a copy of `data` to the start of `buffer`.
     pub(super) fn upload(&mut self, buffer: &GpuBuffer, data: &[u32]) -> Result<()> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let staging = self.gpu.caught(|| {
-            let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("upload"),
-                size: bytes.len() as u64,
-                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
-                mapped_at_creation: true,
-            });
-            if let Ok(mut view) = staging.get_mapped_range_mut(..) {
-                view.copy_from_slice(bytes);
-            }
-            staging.unmap();
-            staging
-        })?;
-        self.copy(&staging, 0, &buffer.raw()?.buffer, bytes.len() as u64);
-        self.state.staged += bytes.len() as u64;
-        if self.state.staged > MOST_STAGED {
-            self.submit()?;
-        }
-        Ok(())
+        self.state.upload(self.gpu, &buffer.raw()?.buffer, data)
     }
 
     /// Reads `words` words of a buffer from word `offset` on, after all that is recorded has run.
     pub(super) fn read(mut self, buffer: &GpuBuffer, offset: usize, words: usize) -> Result<Vec<u32>> {
+        let (gpu, state) = (self.gpu, &mut *self.state);
+        Guard::check(gpu, state)?;
         let bytes = words as u64 * 4;
-        let staging = self.gpu.caught(|| {
-            self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: bytes,
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
-        })?;
-        self.copy(&buffer.raw()?.buffer, offset as u64 * 4, &staging, bytes);
-        let status = self.state.status.clone();
-        let status_staging = match &status {
-            Some(status) if buffer.raw()?.id != status.raw()?.id => Some(self.stage_status(status)?),
-            _ => None,
+        let staging = state.staging(gpu, bytes)?;
+        state.copy(gpu, (&buffer.raw()?.buffer, offset as u64 * 4), (&staging, 0), bytes);
+        let status = match state.status.clone() {
+            None => None,
+            Some(status) => {
+                let staging = state.staging(gpu, 4)?;
+                state.copy(gpu, (&status.raw()?.buffer, 0), (&staging, 0), 4);
+                Some(staging)
+            }
         };
-        self.finish()?;
-        if let Some(staging) = &status_staging {
-            let code = self.map(staging)?.first().copied().unwrap_or(0);
+        state.finish(gpu)?;
+        if let Some(staging) = &status {
+            let code = state.map(gpu, staging)?.first().copied().unwrap_or(0);
             self.raise(code)?;
         }
-        self.map(&staging)
-    }
-
-    fn stage_status(&mut self, status: &GpuBuffer) -> Result<wgpu::Buffer> {
-        let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("status"),
-            size: 4,
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        });
-        self.copy(&status.raw()?.buffer, 0, &staging, 4);
-        Ok(staging)
+        self.state.map(gpu, &staging)
     }
 
     /// The error that a non-zero status word stands for; clears the word.
@@ -297,68 +367,8 @@ impl<'d> Recorder<'d> {
         Err(Error::argument(op, "a class id or index computed on the device was past the end"))
     }
 
-    fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u32>> {
-        staging.slice(..).map_async(wgpu::MapMode::Read, |_| ());
-        self.wait(None)?;
-        let view = staging.get_mapped_range(..).map_err(|error| {
-            self.gpu.check().err().unwrap_or_else(|| Error::Gpu { message: format!("read-back: {error}") })
-        })?;
-        let words = view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        drop(view);
-        staging.unmap();
-        Ok(words)
-    }
-
-    fn copy(&mut self, from: &wgpu::Buffer, offset: u64, to: &wgpu::Buffer, bytes: u64) {
-        self.state.pass = None;
-        let encoder = self
-            .state
-            .encoder
-            .get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()));
-        encoder.copy_buffer_to_buffer(from, offset, to, 0, bytes);
-    }
-
-    /// Submits the batch, and waits for an older one where too many are under way.
-    pub(super) fn submit(&mut self) -> Result<()> {
-        let state = &mut *self.state;
-        state.pass = None;
-        let Some(mut encoder) = state.encoder.take() else { return Ok(()) };
-        if let Some(profiler) = &mut state.profiler {
-            profiler.resolve(&mut encoder);
-        }
-        if !state.arena_bytes.is_empty() {
-            self.gpu.queue.write_buffer(&state.arena, 0, &state.arena_bytes);
-        }
-        state.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
-        state.arena_bytes.clear();
-        state.dispatches = 0;
-        state.staged = 0;
-        state.counts.submissions += 1;
-        if let Some(profiler) = &mut state.profiler {
-            profiler.collect(self.gpu)?;
-        }
-        if self.state.in_flight.len() > MOST_IN_FLIGHT {
-            let oldest = self.state.in_flight.pop_front();
-            self.wait(oldest)?;
-        }
-        self.gpu.check()
-    }
-
     /// Submits the batch and waits until the device is idle.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.submit()?;
-        self.state.in_flight.clear();
-        self.wait(None)?;
-        self.gpu.check()
-    }
-
-    fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        match self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.gpu.check()?;
-                Err(Error::Gpu { message: format!("waiting for the device: {error}") })
-            }
-        }
+        self.state.finish(self.gpu)
     }
 }

@@ -4,14 +4,18 @@ use crate::{Error, Result};
 
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
+    ("shared/conv2d_tile.wgsl", include_str!("../../shaders/shared/conv2d_tile.wgsl")),
     ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
+    ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
+    ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];

@@ -41,4 +41,4 @@ pub use module::Module;
 pub use parameter::Parameter;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
-pub use vision::MaxPool2d;
+pub use vision::{Conv2d, MaxPool2d};

@@ -3,7 +3,7 @@
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
 
@@ -111,38 +111,29 @@ impl Op for Binary {
     }
 
     fn backward(&self, saved: &Saved, g: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let operands = || Ok::<_, crate::Error>((saved.input(0)?, saved.input(1)?));
-        let (da, db): (Box<dyn Fn() -> Result<Tensor>>, Box<dyn Fn() -> Result<Tensor>>) = match self {
-            Binary::Add => (Box::new(|| Ok(g.clone())), Box::new(|| Ok(g.clone()))),
-            Binary::Sub => (Box::new(|| Ok(g.clone())), Box::new(|| g.neg())),
-            Binary::Mul => (Box::new(|| g.mul(operands()?.1)), Box::new(|| g.mul(operands()?.0))),
-            Binary::Div => (
-                Box::new(|| g.div(operands()?.1)),
-                Box::new(|| {
-                    let (a, b) = operands()?;
-                    g.mul(a)?.div(&b.square()?)?.neg()
-                }),
-            ),
-            // The share of a minimum is that of the maximum with the sides exchanged.
-            Binary::Maximum | Binary::Minimum => {
-                let share = move |of_a: bool| {
-                    let (a, b) = operands()?;
-                    let (x, y) = if of_a == (*self == Binary::Maximum) { (a, b) } else { (b, a) };
-                    g.mul(&apply(Binary::MaxShare, &[x, y])?)
-                };
-                (Box::new(move || share(true)), Box::new(move || share(false)))
-            }
-            Binary::Pow => (
-                Box::new(|| {
-                    let (a, b) = operands()?;
-                    g.mul(&b.mul(&a.pow(&b.add_scalar(-1.0)?)?)?)
-                }),
-                Box::new(|| {
-                    let (a, b) = operands()?;
-                    g.mul(&apply(Binary::PowLog, &[a, b])?)
-                }),
-            ),
-            Binary::MaxShare | Binary::PowLog | Binary::Equal => return Ok(vec![None, None]),
+        let a = || saved.input(0);
+        let b = || saved.input(1);
+        // The share of a minimum is that of the maximum with the sides exchanged.
+        let share = |of: &Tensor, against: &Tensor| match self {
+            Binary::Minimum => g.mul(&apply(Binary::MaxShare, &[against, of])?),
+            _ => g.mul(&apply(Binary::MaxShare, &[of, against])?),
+        };
+        let da = || match self {
+            Binary::Add | Binary::Sub => Ok(g.clone()),
+            Binary::Mul => g.mul(b()?),
+            Binary::Div => g.div(b()?),
+            Binary::Maximum | Binary::Minimum => share(a()?, b()?),
+            Binary::Pow => g.mul(&b()?.mul(&a()?.pow(&b()?.add_scalar(-1.0)?)?)?),
+            Binary::MaxShare | Binary::PowLog | Binary::Equal => Err(no_gradient(self.name())),
+        };
+        let db = || match self {
+            Binary::Add => Ok(g.clone()),
+            Binary::Sub => g.neg(),
+            Binary::Mul => g.mul(a()?),
+            Binary::Div => g.mul(a()?)?.div(&b()?.square()?)?.neg(),
+            Binary::Maximum | Binary::Minimum => share(b()?, a()?),
+            Binary::Pow => g.mul(&apply(Binary::PowLog, &[a()?, b()?])?),
+            Binary::MaxShare | Binary::PowLog | Binary::Equal => Err(no_gradient(self.name())),
         };
         Ok(vec![needs[0].then(da).transpose()?, needs[1].then(db).transpose()?])
     }

@@ -1,11 +1,14 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
 pub mod binary;
+pub mod conv2d;
 pub mod copy;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod matmul;
 pub mod pool2d;
 pub mod reduce;
+pub mod softmax;
 pub mod unary;
 mod view;
 
@@ -19,12 +22,15 @@ use crate::{Error, Result, params};
 pub fn kernels() -> Vec<&'static Kernel> {
     [
         binary::KERNELS,
+        conv2d::KERNELS,
         copy::KERNELS,
+        cross_entropy::KERNELS,
         dropout::KERNELS,
         matmul::KERNELS,
         optim::KERNELS,
         pool2d::KERNELS,
         reduce::KERNELS,
+        softmax::KERNELS,
         unary::KERNELS,
     ]
     .concat()

@@ -1,6 +1,7 @@
 //! Reductions over any axes: sum, mean, max, min.
 
 use super::{Walk, arity, floats, word};
+use crate::cpu::simd::fold_run;
 use crate::cpu::walk;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
@@ -224,6 +225,13 @@ impl Reduce {
     }
 }
 
+/// The mean of the first `count` elements of `x` into `y`.
+pub(crate) fn mean_of(rec: &mut Recorder, x: &GpuBuffer, count: usize, y: &GpuBuffer) -> Result<()> {
+    let all = Layout::contiguous(Shape::new([count])?);
+    let one = Layout::contiguous(Shape::SCALAR);
+    Reduce { fold: Fold::Mean, axes: [false; MAX_RANK] }.dispatch(rec, x, one, all, y, count as f32)
+}
+
 /// Elements that lie evenly apart.
 struct Run {
     start: usize,
@@ -302,28 +310,13 @@ fn fold_slice(
             for run in runs {
                 let x = &x[start + j * step + run.start..];
                 let part = match run.step {
-                    1 => fold_run(identity, merge, &x[..run.len]),
+                    1 => fold_run(identity, merge, |x| x, &x[..run.len]),
                     step => (0..run.len).fold(identity, |y, i| merge(y, x[i * step])),
                 };
                 *y = merge(*y, part);
             }
         }
     });
-}
-
-/// Folds a run in sixteen strands, which fit vector registers and err less than one.
-fn fold_run(identity: f32, merge: impl Fn(f32, f32) -> f32 + Copy, run: &[f32]) -> f32 {
-    let mut strands = [identity; 16];
-    let (blocks, rest) = run.as_chunks::<16>();
-    for block in blocks {
-        for (strand, &x) in strands.iter_mut().zip(block) {
-            *strand = merge(*strand, x);
-        }
-    }
-    for (strand, &x) in strands.iter_mut().zip(rest) {
-        *strand = merge(*strand, x);
-    }
-    strands.into_iter().fold(identity, merge)
 }
 
 impl Tensor {

@@ -2,17 +2,27 @@
 //! device against the reference within a derived bound, gradients against central differences, guard words.
 #![allow(dead_code)] // each suite uses its part
 
+use gristmill::gpu::GpuOptions;
 use gristmill::{Device, Result, Tensor};
 use proptest::prelude::*;
+use std::sync::OnceLock;
 
 /// Half a unit in the last place of 1.0f32: the relative error of one rounded operation.
 pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 
 /// The device under test: what `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the
-/// install hint; it is never skipped.
+/// install hint; it is never skipped. A GPU is guarded: an element that a kernel leaves unwritten is NaN, and a
+/// read-back fails if a kernel wrote past the end of a buffer.
 pub fn device() -> Device {
-    let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-    Device::open(&wanted).unwrap_or_else(|error| panic!("{error}"))
+    static TESTED: OnceLock<Device> = OnceLock::new();
+    let open = || {
+        let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+        match &*wanted {
+            "cpu" => Ok(Device::cpu()),
+            id => Device::open_with(id, &GpuOptions { guarded: true, ..GpuOptions::default() }),
+        }
+    };
+    TESTED.get_or_init(|| open().unwrap_or_else(|error| panic!("{error}"))).clone()
 }
 
 /// The device under test and the CPU: every property holds on both.
@@ -21,7 +31,7 @@ pub fn devices() -> Vec<Device> {
     if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
 }
 
-/// A device of the same kind that nobody else uses: for what counts, or what breaks a device.
+/// A device of the same kind that nobody else uses, not guarded: for what counts, or what breaks a device.
 pub fn fresh(device: &Device) -> Device {
     match device {
         Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),

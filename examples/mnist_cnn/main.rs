@@ -1,0 +1,311 @@
+//! The main job: a convolutional network learns to read handwritten digits, on the WGSL kernels or their CPU twins.
+//!
+//!     cargo run --release --example mnist_cnn
+//!
+//! MNIST is embedded; `--help` lists the options. The last line is the accuracy on the 10,000 test images.
+
+mod chart;
+#[path = "../common/mnist_data.rs"]
+mod mnist_data;
+#[path = "../common/network.rs"]
+mod network;
+mod picture;
+
+use chart::{Epoch, MOST_MISSES, Miss};
+use clap::Parser;
+use gristmill::data::{Batches, Normalisation, RandomShift, Split, gather_images, mean_std};
+use gristmill::metrics::{ConfusionMatrix, accuracy};
+use gristmill::nn::{self, Module, Sequential};
+use gristmill::optim::{Adam, Optimizer, Schedule};
+use gristmill::{Device, Error, Result, Tensor, no_grad};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Trains a convolutional network on MNIST and reports its accuracy on the test images.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// cpu, gpu, or an adapter's id such as vulkan:llvmpipe [default: the best there is]
+    #[arg(long)]
+    device: Option<String>,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 10)]
+    epochs: u64,
+    /// Images a step
+    #[arg(long, default_value_t = 64)]
+    batch_size: usize,
+    /// Seeds the weights, the order of the images, the shifts and the dropout
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Adam's learning rate at the start
+    #[arg(long, default_value_t = 1e-3)]
+    learning_rate: f32,
+    /// How the learning rate goes on: constant, or down to 0 by half a cosine over all epochs
+    #[arg(long, value_enum, default_value_t = Decay::Cosine)]
+    schedule: Decay,
+    /// Probability of dropping an activation before the last layer
+    #[arg(long, default_value_t = 0.5)]
+    dropout: f32,
+    /// The most pixels by which a training image is shifted at random
+    #[arg(long, default_value_t = 1)]
+    shift: u32,
+    /// Directory with the four IDX files of another data set of the same sizes, such as Fashion-MNIST
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the trained parameters are written, as safetensors
+    #[arg(long, value_name = "FILE", default_value = "mnist_cnn.safetensors")]
+    save: PathBuf,
+    /// Where the picture with the curves and the misread digits is written
+    #[arg(long, value_name = "FILE", default_value = "mnist_cnn.svg")]
+    chart: PathBuf,
+    /// Start from these parameters; with --epochs 0, only test them
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
+    /// Read the digit in this picture with the parameters of --load, and leave
+    #[arg(long, value_name = "IMAGE", requires = "load")]
+    predict: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Decay {
+    Constant,
+    Cosine,
+}
+
+/// Steps between two looks at the device: their losses and logits wait there until then.
+const LOOK_EVERY: usize = 20;
+/// Images a step of a test pass.
+const TEST_BATCH: usize = 500;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let device = match &options.device {
+        Some(name) => Device::open(name)?,
+        None => Device::best()?,
+    };
+    if !(0.0..1.0).contains(&options.dropout) {
+        let message = format!("--dropout {} is not a probability below 1", options.dropout);
+        return Err(Error::Argument { op: "mnist_cnn", message });
+    }
+    let model = network::mnist_cnn(&device, options.seed, options.dropout)?;
+    if let Some(path) = &options.load {
+        nn::load_parameters(&model, path)?;
+    }
+    if let Some(path) = &options.predict {
+        return predict(&model, &device, path);
+    }
+    println!("device: {device}");
+    print!("{}", nn::summary(&model, [1, 1, 28, 28])?);
+    let (train, test) = mnist_data::load(options.data.as_deref())?;
+    let normalisation = match options.data {
+        None => Normalisation::MNIST,
+        Some(_) => mean_std(&train.images)?,
+    };
+
+    let stopped = Arc::new(AtomicBool::new(false));
+    let flag = stopped.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).map_err(|e| Error::Argument {
+        op: "mnist_cnn",
+        message: format!("Ctrl-C can not be caught: {e}"),
+    })?;
+
+    let mut run = Run { options, device: &device, model, normalisation, stopped };
+    let mut optimizer = Adam::new(options.learning_rate);
+    let mut epochs = Vec::new();
+    for epoch in 0..options.epochs {
+        let (train_loss, train_accuracy) = run.train_epoch(&train, epoch, &mut optimizer)?;
+        let tested = run.test(&test)?;
+        println!(" - val_loss: {:.4} - val_accuracy: {:.4}", tested.loss, tested.accuracy);
+        epochs.push(Epoch {
+            train_loss,
+            train_accuracy,
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
+        });
+        if run.is_stopped() {
+            println!("stopped by Ctrl-C in epoch {}", epoch + 1);
+            break;
+        }
+    }
+
+    let tested = run.test(&test)?;
+    if options.epochs > 0 {
+        nn::save_parameters(&run.model, &options.save)?;
+        println!("parameters saved to {}", options.save.display());
+        chart::draw(&options.chart, "mnist_cnn", &epochs, &tested.misses, test.cols)
+            .map_err(|e| Error::File { path: options.chart.clone(), message: e.to_string() })?;
+        println!("curves and misread digits drawn to {}", options.chart.display());
+    }
+    println!("\n{:.4}", tested.confusion);
+    let counts = device.counts();
+    println!("kernels dispatched: {}, CPU twins run: {}", counts.kernels, Device::cpu().counts().cpu_twins);
+    println!("seed {}, parameters' hash {:016x}", options.seed, nn::hash_parameters(&run.model)?);
+    println!("test accuracy: {:.4}", tested.accuracy);
+    Ok(())
+}
+
+/// What a pass over the test images found.
+struct Tested {
+    loss: f64,
+    accuracy: f64,
+    confusion: ConfusionMatrix,
+    misses: Vec<Miss>,
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    device: &'a Device,
+    model: Sequential,
+    normalisation: Normalisation,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Run<'_> {
+    /// One pass over the training images; the mean loss and the accuracy, both as the network was at each step.
+    fn train_epoch(&mut self, train: &Split, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
+        self.model.train();
+        let parameters = self.model.parameters();
+        let shift = RandomShift { max: self.options.shift, seed: self.options.seed, epoch };
+        let batches = Batches::shuffled(train.len(), self.options.batch_size, self.options.seed, epoch)?;
+        let (steps, rate) = (batches.len() as u64, self.options.learning_rate);
+        let schedule = match self.options.schedule {
+            Decay::Constant => Schedule::constant(rate),
+            Decay::Cosine => Schedule::cosine(rate, 0.0, steps * self.options.epochs),
+        };
+        let bar = progress_bar(batches.len(), epoch + 1, self.options.epochs);
+        let began = Instant::now();
+        let mut figures = Figures::default();
+        let mut waiting: Vec<(Tensor, Tensor, Vec<u32>)> = Vec::new();
+        for (step, indices) in batches.enumerate() {
+            let (x, y) = self.batch(train, &indices, Some(shift))?;
+            let logits = self.model.forward(&x)?;
+            let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
+            let gradients = loss.backward()?;
+            optimizer.set_learning_rate(schedule.lr_at(epoch * steps + step as u64));
+            optimizer.step(&parameters, &gradients)?;
+            waiting.push((loss.detach(), logits.detach(), y));
+            let stop = self.is_stopped();
+            if waiting.len() == LOOK_EVERY || stop || bar.length() == Some(step as u64 + 1) {
+                for (loss, logits, y) in waiting.drain(..) {
+                    figures.add(f64::from(loss.item()?), &best_class(&logits.to_vec()?, y.len()), &y)?;
+                }
+                let per_step = began.elapsed().as_secs_f64() * 1e3 / (step + 1) as f64;
+                let (loss, accuracy) = figures.mean();
+                bar.set_message(format!("{per_step:.1} ms/step - loss: {loss:.4} - accuracy: {accuracy:.4}"));
+                bar.set_position(step as u64 + 1);
+            }
+            if stop {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        print!("epoch {}/{} - {}", epoch + 1, self.options.epochs, bar.message());
+        Ok(figures.mean())
+    }
+
+    /// The network's loss, accuracy and misses on the test images.
+    fn test(&mut self, test: &Split) -> Result<Tested> {
+        self.model.eval();
+        let mut figures = Figures::default();
+        let mut confusion = ConfusionMatrix::new(test.classes)?;
+        let mut misses = Vec::new();
+        for indices in Batches::in_order(test.len(), TEST_BATCH)? {
+            let (x, y) = self.batch(test, &indices, None)?;
+            let (loss, logits) = no_grad(|| -> Result<_> {
+                let logits = self.model.forward(&x)?;
+                let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
+                Ok((loss.item()?, logits.to_vec()?))
+            })?;
+            let predicted = best_class(&logits, y.len());
+            figures.add(f64::from(loss), &predicted, &y)?;
+            confusion.add(&predicted, &y)?;
+            let size = test.rows * test.cols;
+            for ((&at, &predicted), &label) in indices.iter().zip(&predicted).zip(&y) {
+                if predicted != label && misses.len() < MOST_MISSES {
+                    misses.push(Miss { pixels: test.images[at * size..][..size].to_vec(), predicted, label });
+                }
+            }
+        }
+        let (loss, accuracy) = figures.mean();
+        Ok(Tested { loss, accuracy, confusion, misses })
+    }
+
+    fn batch(
+        &self,
+        split: &Split,
+        indices: &[usize],
+        shift: Option<RandomShift>,
+    ) -> Result<(Tensor, Vec<u32>)> {
+        let (pixels, labels) = gather_images(split, indices, self.normalisation, shift)?;
+        let x = Tensor::from_slice(&pixels, [indices.len(), 1, split.rows, split.cols], self.device)?;
+        Ok((x, labels))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// Sums over the images seen so far.
+#[derive(Default)]
+struct Figures {
+    loss: f64,
+    right: f64,
+    images: f64,
+}
+
+impl Figures {
+    fn add(&mut self, mean_loss: f64, predicted: &[u32], labels: &[u32]) -> Result<()> {
+        let count = labels.len() as f64;
+        self.loss += mean_loss * count;
+        self.right += accuracy(predicted, labels)? * count;
+        self.images += count;
+        Ok(())
+    }
+
+    fn mean(&self) -> (f64, f64) {
+        (self.loss / self.images, self.right / self.images)
+    }
+}
+
+/// The class with the largest logit, for each of `rows` rows.
+fn best_class(logits: &[f32], rows: usize) -> Vec<u32> {
+    let classes = logits.len() / rows.max(1);
+    let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0) as u32;
+    logits.chunks(classes.max(1)).map(best).collect()
+}
+
+/// The line of Keras: epoch, step, bar, time, figures.
+fn progress_bar(steps: usize, epoch: u64, epochs: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {pos}/{len} {bar:30} {elapsed} - {msg}");
+    let bar = ProgressBar::new(steps as u64).with_prefix(format!("epoch {epoch}/{epochs}"));
+    match style {
+        Ok(style) => bar.with_style(style.progress_chars("=>.")),
+        Err(_) => bar,
+    }
+}
+
+fn predict(model: &Sequential, device: &Device, path: &std::path::Path) -> Result<()> {
+    model.eval();
+    let pixels = picture::read(path, 28, 28)?;
+    let digit = Split { images: pixels, labels: vec![0], rows: 28, cols: 28, classes: 10 };
+    let (pixels, _) = gather_images(&digit, &[0], Normalisation::MNIST, None)?;
+    let x = Tensor::from_slice(&pixels, [1, 1, 28, 28], device)?;
+    let probabilities = no_grad(|| model.forward(&x)?.softmax(-1)?.to_vec())?;
+    let best = best_class(&probabilities, 1)[0];
+    println!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * probabilities[best as usize]);
+    Ok(())
+}

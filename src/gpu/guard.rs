@@ -1,0 +1,95 @@
+//! Guarded buffers, for testing kernels. wgpu keeps a kernel inside the buffers it is given, but those are a size class
+//! large. On a guarded device each is new, holds NaN, and ends in words that nobody may write: so an element that a
+//! kernel leaves out shows, and so does one that it writes past its end.
+
+use super::context::GpuDevice;
+use super::recorder::State;
+use crate::{Error, Result};
+use std::sync::{Arc, Weak};
+
+/// The words behind each buffer.
+const WORDS: u64 = 64;
+/// What a buffer holds before it is written: the bits of a NaN that no kernel computes.
+const UNWRITTEN: u32 = 0x7fd5_aa55;
+/// Buffers and bytes watched between two checks at most, so that a long run without read-backs does not fill memory.
+const MOST: (usize, u64) = (1024, 256 << 20);
+
+#[derive(Default)]
+pub(super) struct Guard {
+    watched: Vec<Watched>,
+    /// Watched since the last check.
+    fresh: (usize, u64),
+}
+
+struct Watched {
+    buffer: wgpu::Buffer,
+    /// Where the guard words start, in bytes.
+    end: u64,
+    alive: Weak<()>,
+}
+
+impl Guard {
+    /// The size of a buffer that is to hold `bytes`.
+    pub(super) fn size(bytes: u64) -> u64 {
+        (bytes + WORDS * 4).next_multiple_of(16)
+    }
+
+    /// Fills a new buffer for `words` words, and watches it as long as the token lives. `None` where nothing is guarded.
+    ///
+    /// # Errors
+    /// Out of memory, or a check that is due finds a changed word.
+    pub(super) fn watch(
+        gpu: &GpuDevice,
+        state: &mut State,
+        buffer: &wgpu::Buffer,
+        words: usize,
+    ) -> Result<Option<Arc<()>>> {
+        let Some(guard) = &mut state.guard else { return Ok(None) };
+        let (count, bytes) = guard.fresh;
+        guard.fresh = (count + 1, bytes + buffer.size());
+        if count >= MOST.0 || bytes >= MOST.1 {
+            Guard::check(gpu, state)?;
+        }
+        state.upload(gpu, buffer, &vec![UNWRITTEN; buffer.size() as usize / 4])?;
+        let token = Arc::new(());
+        if let Some(guard) = &mut state.guard {
+            let alive = Arc::downgrade(&token);
+            guard.watched.push(Watched { buffer: buffer.clone(), end: words as u64 * 4, alive });
+        }
+        Ok(Some(token))
+    }
+
+    /// Runs all that is recorded and looks at the guard words of every buffer that was alive since the last check.
+    ///
+    /// # Errors
+    /// One has changed.
+    pub(super) fn check(gpu: &GpuDevice, state: &mut State) -> Result<()> {
+        let Some(guard) = &mut state.guard else { return Ok(()) };
+        guard.fresh = (0, 0);
+        let watched = std::mem::take(&mut guard.watched);
+        let bytes: u64 = watched.iter().map(|one| one.buffer.size() - one.end).sum();
+        if bytes == 0 {
+            return Ok(());
+        }
+        let staging = state.staging(gpu, bytes)?;
+        let mut at = 0;
+        for Watched { buffer, end, .. } in &watched {
+            state.copy(gpu, (buffer, *end), (&staging, at), buffer.size() - end);
+            at += buffer.size() - end;
+        }
+        state.finish(gpu)?;
+        let found = state.map(gpu, &staging)?;
+        let mut found = found.iter();
+        for Watched { buffer, end, .. } in &watched {
+            let words = (buffer.size() - end) as usize / 4;
+            if let Some(at) = found.by_ref().take(words).position(|&word| word != UNWRITTEN) {
+                let message = format!("a kernel wrote {at} words past the end of {} words", end / 4);
+                return Err(Error::Gpu { message });
+            }
+        }
+        if let Some(guard) = &mut state.guard {
+            guard.watched = watched.into_iter().filter(|one| one.alive.strong_count() > 0).collect();
+        }
+        Ok(())
+    }
+}

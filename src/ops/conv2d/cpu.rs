@@ -1,0 +1,369 @@
+//! The CPU twins: a matrix product over columns of pixels (im2col), and loops over rows where a group has one channel.
+//!
+//! Images are shared out among the threads; where there are few, each image's matrix product is. The columns of an
+//! image are made in bands of pixels, so that they stay in the cache and memory stays bounded.
+
+use super::Geometry;
+use crate::cpu::{Matrix, gemm};
+use crate::ops::unary::Activation;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Words of columns in a band, unless a few pixels have more.
+const BAND: usize = 128 << 10;
+/// From this many images on, a thread works on an image alone.
+const MANY_IMAGES: usize = 8;
+
+/// Memory that one thread uses again and again.
+#[derive(Default)]
+struct Scratch {
+    columns: Vec<f32>,
+    product: Vec<f32>,
+}
+
+/// `words` words with any content.
+fn room(scratch: &mut Vec<f32>, words: usize) -> &mut [f32] {
+    if scratch.len() < words {
+        scratch.resize(words, 0.0);
+    }
+    &mut scratch[..words]
+}
+
+impl Geometry {
+    /// Whether the columns are the input as it lies.
+    fn is_pointwise(&self) -> bool {
+        (self.kernel, self.stride, self.padding) == ([1, 1], [1, 1], [0, 0])
+    }
+
+    /// Whether a group has one channel only, which makes for thin matrices.
+    fn is_depthwise(&self) -> bool {
+        self.depth == 1 && self.groups > 1
+    }
+
+    fn bands(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let plane = self.output_plane();
+        let pixels = if self.is_pointwise() { plane } else { (BAND / self.columns().max(1)).max(16) };
+        (0..plane).step_by(pixels).map(move |first| first..plane.min(first + pixels))
+    }
+
+    /// The output pixels along one axis that tap `tap` reads the input for, and not the padding.
+    fn span(&self, axis: usize, tap: usize) -> Range<usize> {
+        let (at, padding, stride) = (tap * self.dilation[axis], self.padding[axis], self.stride[axis]);
+        let end = (self.input[axis] + padding).saturating_sub(at).div_ceil(stride).min(self.output[axis]);
+        padding.saturating_sub(at).div_ceil(stride).min(end)..end
+    }
+
+    /// The channel and tap of a column.
+    fn column(&self, index: usize) -> (usize, [usize; 2]) {
+        let (channel, tap) = (index / self.taps(), index % self.taps());
+        (channel, [tap / self.kernel[1], tap % self.kernel[1]])
+    }
+
+    /// Calls `run(out, input, pixels)` for every run of output pixels in one row, `out..out + pixels`, whose words for
+    /// `tap` lie in the input from `input` on, `stride` apart.
+    fn runs(&self, tap: [usize; 2], mut run: impl FnMut(usize, usize, usize)) {
+        let across = self.span(1, tap[1]);
+        if across.is_empty() {
+            return;
+        }
+        let left = across.start * self.stride[1] + tap[1] * self.dilation[1] - self.padding[1];
+        for out in self.span(0, tap[0]) {
+            let row = out * self.stride[0] + tap[0] * self.dilation[0] - self.padding[0];
+            run(out * self.output[1] + across.start, row * self.input[1] + left, across.len());
+        }
+    }
+}
+
+/// The words that `tap` reads for the output pixels `band` of one channel.
+fn gather(g: &Geometry, x: &[f32], tap: [usize; 2], band: &Range<usize>, line: &mut [f32]) {
+    let across = g.span(1, tap[1]);
+    let width = g.output[1];
+    let mut at = band.start;
+    while at < band.end {
+        let (row, first) = (at / width, at % width);
+        let last = width.min(first + band.end - at);
+        let line = &mut line[at - band.start..][..last - first];
+        at += last - first;
+        let Some(row) = g.reached(0, row, tap[0]) else {
+            line.fill(0.0);
+            continue;
+        };
+        let start = across.start.clamp(first, last);
+        let end = across.end.clamp(start, last);
+        line[..start - first].fill(0.0);
+        line[end - first..].fill(0.0);
+        if start == end {
+            continue;
+        }
+        let from = &x[row * g.input[1] + start * g.stride[1] + tap[1] * g.dilation[1] - g.padding[1]..];
+        let line = &mut line[start - first..end - first];
+        match g.stride[1] {
+            1 => line.copy_from_slice(&from[..end - start]),
+            step => line.iter_mut().zip(from.iter().step_by(step)).for_each(|(line, &x)| *line = x),
+        }
+    }
+}
+
+/// Adds `line` to the words from which [`gather`] would have made it.
+fn scatter(g: &Geometry, line: &[f32], tap: [usize; 2], band: &Range<usize>, x: &mut [f32]) {
+    g.runs(tap, |out, input, pixels| {
+        let start = out.max(band.start);
+        let end = (out + pixels).min(band.end);
+        if start < end {
+            let to = &mut x[input + (start - out) * g.stride[1]..];
+            let from = &line[start - band.start..end - band.start];
+            add_scaled(to, g.stride[1], from, 1, 1.0);
+        }
+    });
+}
+
+/// The columns of `band`, one line a channel and tap.
+fn columns(g: &Geometry, x: &[f32], band: &Range<usize>, out: &mut [f32], parallel: bool) {
+    let line = |(index, line): (usize, &mut [f32])| {
+        let (channel, tap) = g.column(index);
+        gather(g, &x[channel * g.input_plane()..], tap, band, line);
+    };
+    match parallel {
+        true => out.par_chunks_mut(band.len()).enumerate().for_each(line),
+        false => out.chunks_mut(band.len()).enumerate().for_each(line),
+    }
+}
+
+/// `y[j] += factor * x[j]`, the elements `to` and `from` apart, as many as the shorter has.
+fn add_scaled(y: &mut [f32], to: usize, x: &[f32], from: usize, factor: f32) {
+    match (to, from) {
+        (1, 1) => y.iter_mut().zip(x).for_each(|(y, &x)| *y += factor * x),
+        _ => y.iter_mut().step_by(to).zip(x.iter().step_by(from)).for_each(|(y, &x)| *y += factor * x),
+    }
+}
+
+/// `Σ a[j] * b[j]`, b's elements `step` apart, in eight strands that the compiler can keep in one register.
+fn dot(a: &[f32], b: &[f32], step: usize) -> f32 {
+    let mut strands = [0.0; 8];
+    if step == 1 {
+        let (a, b) = (a.chunks_exact(8), b[..a.len()].chunks_exact(8));
+        for (s, (&a, &b)) in strands.iter_mut().zip(a.remainder().iter().zip(b.remainder())) {
+            *s += a * b;
+        }
+        for (a, b) in a.zip(b) {
+            strands.iter_mut().zip(a.iter().zip(b)).for_each(|(s, (a, b))| *s += a * b);
+        }
+    } else {
+        for (j, (&a, &b)) in a.iter().zip(b.iter().step_by(step)).enumerate() {
+            strands[j % 8] += a * b;
+        }
+    }
+    strands.into_iter().sum()
+}
+
+pub(super) fn forward(
+    g: &Geometry,
+    activation: Activation,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let channels = g.groups * g.rows;
+    let finish = |channel: usize, y: &mut [f32]| {
+        let bias = bias.map_or(0.0, |bias| bias[channel]);
+        match activation {
+            Activation::None if bias == 0.0 => {}
+            Activation::None => y.iter_mut().for_each(|y| *y += bias),
+            activation => y.iter_mut().for_each(|y| *y = activation.apply(*y + bias)),
+        }
+    };
+    if g.is_depthwise() {
+        return y.par_chunks_mut(g.output_plane()).enumerate().for_each(|(plane, y)| {
+            let (image, channel) = (plane / channels, plane % channels);
+            let x = &x[(image * g.groups + channel / g.rows) * g.input_plane()..][..g.input_plane()];
+            y.fill(0.0);
+            for tap in 0..g.taps() {
+                let factor = weight[channel * g.taps() + tap];
+                g.runs(g.column(tap).1, |out, input, pixels| {
+                    add_scaled(&mut y[out..out + pixels], 1, &x[input..], g.stride[1], factor);
+                });
+            }
+            finish(channel, y);
+        });
+    }
+    each_image(g, y, channels * g.output_plane(), |scratch, image, y, parallel| {
+        for (group, y) in y.chunks_mut(g.rows * g.output_plane()).enumerate() {
+            let x = &x[(image * g.groups + group) * g.depth * g.input_plane()..][..g.depth * g.input_plane()];
+            let weight = &weight[group * g.rows * g.columns()..][..g.rows * g.columns()];
+            product(g, scratch, x, weight, y, parallel);
+            for (row, y) in y.chunks_mut(g.output_plane()).enumerate() {
+                finish(group * g.rows + row, y);
+            }
+        }
+    });
+}
+
+/// One group of one image: y `[rows, plane]` = weight `[rows, columns]` · columns `[columns, plane]`.
+fn product(g: &Geometry, scratch: &mut Scratch, x: &[f32], weight: &[f32], y: &mut [f32], parallel: bool) {
+    let (rows, depth, plane) = (g.rows, g.columns(), g.output_plane());
+    if depth == 0 {
+        return y.fill(0.0);
+    }
+    let weight = Matrix { data: weight, rows: depth, cols: 1 };
+    if g.is_pointwise() {
+        let x = Matrix { data: x, rows: plane, cols: 1 };
+        return gemm(y, (rows, plane, depth), weight, x, false, parallel);
+    }
+    for band in g.bands() {
+        let made = room(&mut scratch.columns, depth * band.len());
+        columns(g, x, &band, made, parallel);
+        let made = Matrix { data: made, rows: band.len(), cols: 1 };
+        let size = (rows, band.len(), depth);
+        if band.len() == plane {
+            return gemm(y, size, weight, made, false, parallel);
+        }
+        let part = room(&mut scratch.product, rows * band.len());
+        gemm(part, size, weight, made, false, parallel);
+        for (y, part) in y.chunks_mut(plane).zip(part.chunks(band.len())) {
+            y[band.clone()].copy_from_slice(part);
+        }
+    }
+}
+
+/// Calls `work` for each image with its `size` words of `out`, in parallel where there are many; else `work` is told to be
+/// parallel itself.
+fn each_image(
+    g: &Geometry,
+    out: &mut [f32],
+    size: usize,
+    work: impl Fn(&mut Scratch, usize, &mut [f32], bool) + Sync,
+) {
+    if g.images < MANY_IMAGES {
+        let mut scratch = Scratch::default();
+        return out
+            .chunks_mut(size)
+            .enumerate()
+            .for_each(|(image, out)| work(&mut scratch, image, out, true));
+    }
+    out.par_chunks_mut(size)
+        .enumerate()
+        .for_each_init(Scratch::default, |scratch, (image, out)| work(scratch, image, out, false));
+}
+
+pub(super) fn input_grad(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    let (plane, columns) = (g.output_plane(), g.columns());
+    if g.is_depthwise() {
+        return dx.par_chunks_mut(g.input_plane()).enumerate().for_each(|(at, dx)| {
+            dx.fill(0.0);
+            for row in 0..g.rows {
+                let dy = &dy[(at * g.rows + row) * plane..][..plane];
+                for tap in 0..g.taps() {
+                    let factor = weight[(at % g.groups * g.rows + row) * g.taps() + tap];
+                    g.runs(g.column(tap).1, |out, input, pixels| {
+                        add_scaled(&mut dx[input..], g.stride[1], &dy[out..out + pixels], 1, factor);
+                    });
+                }
+            }
+        });
+    }
+    let size = g.depth * g.input_plane();
+    each_image(g, dx, g.groups * size, |scratch, image, dx, parallel| {
+        for (group, dx) in dx.chunks_mut(size).enumerate() {
+            let dy = &dy[(image * g.groups + group) * g.rows * plane..][..g.rows * plane];
+            if g.rows == 0 {
+                dx.fill(0.0);
+                continue;
+            }
+            let weight = &weight[group * g.rows * columns..][..g.rows * columns];
+            let weight = Matrix { data: weight, rows: 1, cols: columns };
+            if g.is_pointwise() {
+                let dy = Matrix { data: dy, rows: plane, cols: 1 };
+                gemm(dx, (columns, plane, g.rows), weight, dy, false, parallel);
+                continue;
+            }
+            dx.fill(0.0);
+            for band in g.bands() {
+                let made = room(&mut scratch.columns, columns * band.len());
+                let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
+                gemm(made, (columns, band.len(), g.rows), weight, dy, false, parallel);
+                let channel = |(dx, lines): (&mut [f32], &[f32])| {
+                    for (tap, line) in lines.chunks(band.len()).enumerate() {
+                        scatter(g, line, g.column(tap).1, &band, dx);
+                    }
+                };
+                let lines = g.taps() * band.len();
+                match parallel {
+                    true => dx.par_chunks_mut(g.input_plane()).zip(made.par_chunks(lines)).for_each(channel),
+                    false => dx.chunks_mut(g.input_plane()).zip(made.chunks(lines)).for_each(channel),
+                }
+            }
+        }
+    });
+}
+
+/// Into how many slices of images the gradient with regard to the weight is cut. It depends on the sizes alone and not on the
+/// number of threads, so that the sum's order does not either.
+pub(super) fn slices(g: &Geometry) -> usize {
+    const MOST: usize = 16;
+    const MOST_WORDS: usize = 4 << 20;
+    let weights = g.groups * g.rows * g.columns();
+    let most = (MOST_WORDS / weights.max(1)).clamp(1, MOST);
+    // No slice without an image.
+    g.images.div_ceil(g.images.div_ceil(most).max(1)).max(1)
+}
+
+pub(super) fn weight_grad(g: &Geometry, slices: usize, dy: &[f32], x: &[f32], partial: &mut [f32]) {
+    let (plane, columns) = (g.output_plane(), g.columns());
+    let each = g.images.div_ceil(slices);
+    partial.par_chunks_mut(g.groups * g.rows * columns).enumerate().for_each_init(
+        Scratch::default,
+        |scratch, (slice, dw)| {
+            dw.fill(0.0);
+            for image in slice * each..g.images.min((slice + 1) * each) {
+                for (group, dw) in dw.chunks_mut(g.rows * columns).enumerate() {
+                    let at = image * g.groups + group;
+                    let dy = &dy[at * g.rows * plane..][..g.rows * plane];
+                    let x = &x[at * g.depth * g.input_plane()..][..g.depth * g.input_plane()];
+                    weight_product(g, scratch, dy, x, dw, slices == 1);
+                }
+            }
+        },
+    );
+}
+
+/// One group of one image: dw `[rows, columns]` += dy `[rows, plane]` · columnsᵀ `[plane, columns]`.
+fn weight_product(
+    g: &Geometry,
+    scratch: &mut Scratch,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    parallel: bool,
+) {
+    let (plane, depth) = (g.output_plane(), g.columns());
+    if g.is_depthwise() {
+        for (row, dw) in dw.chunks_mut(depth).enumerate() {
+            let dy = &dy[row * plane..][..plane];
+            for (tap, dw) in dw.iter_mut().enumerate() {
+                g.runs(g.column(tap).1, |out, input, pixels| {
+                    *dw += dot(&dy[out..out + pixels], &x[input..], g.stride[1]);
+                });
+            }
+        }
+        return;
+    }
+    if g.is_pointwise() {
+        let dy = Matrix { data: dy, rows: plane, cols: 1 };
+        return gemm(
+            dw,
+            (g.rows, depth, plane),
+            dy,
+            Matrix { data: x, rows: 1, cols: plane },
+            true,
+            parallel,
+        );
+    }
+    for band in g.bands() {
+        let made = room(&mut scratch.columns, depth * band.len());
+        columns(g, x, &band, made, parallel);
+        let made = Matrix { data: made, rows: 1, cols: band.len() };
+        let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
+        gemm(dw, (g.rows, depth, band.len()), dy, made, true, parallel);
+    }
+}

@@ -1,0 +1,307 @@
+//! The dispatches of the convolution kernels.
+
+use super::{Conv2dKernel, Geometry};
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{GpuOut, GpuView};
+use crate::ops::unary::Activation;
+use crate::ops::word;
+use crate::{Error, Result, kernel, params};
+use std::ops::Range;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &WEIGHT_NAIVE, &WEIGHT_REGISTERS];
+
+/// The values of TRANSPOSED.
+const WAYS: &[u32] = &[0, 1, 2];
+
+static NAIVE: Kernel = kernel!("conv2d.wgsl", "naive", reads: 3, writes: 1, params: Params,
+    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
+static REGISTERS: Kernel = kernel!("conv2d.wgsl", "registers", reads: 3, writes: 1, params: Params,
+    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
+static SUBGROUP: Kernel = kernel!("conv2d_subgroup.wgsl", "subgroup", reads: 3, writes: 1, params: Params,
+    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
+static WEIGHT_NAIVE: Kernel =
+    kernel!("conv2d_weight.wgsl", "naive", reads: 2, writes: 1, params: WeightParams);
+static WEIGHT_REGISTERS: Kernel =
+    kernel!("conv2d_weight.wgsl", "registers", reads: 2, writes: 1, params: WeightParams);
+
+/// The most iterations of an invocation's loops: lavapipe ends them past that.
+const MOST_STEPS: usize = 65_535;
+
+params! {
+    struct Params {
+        source: [u32; 2],
+        result: [u32; 2],
+        kernel: [u32; 2],
+        stride: [u32; 2],
+        padding: [u32; 2],
+        dilation: [u32; 2],
+        images: u32,
+        pixels: u32,
+        groups: u32,
+        rows: u32,
+        depth: u32,
+        weight_group: u32,
+        weight_row: u32,
+        weight_depth: u32,
+        has_bias: u32,
+        x_offset: u32,
+        w_offset: u32,
+        b_offset: u32,
+        first_tap: u32,
+        end_tap: u32,
+        first_depth: u32,
+        end_depth: u32,
+    }
+}
+
+params! {
+    struct WeightParams {
+        source: [u32; 2],
+        result: [u32; 2],
+        kernel: [u32; 2],
+        stride: [u32; 2],
+        padding: [u32; 2],
+        dilation: [u32; 2],
+        step: [u32; 3],
+        pixels: u32,
+        groups: u32,
+        rows: u32,
+        depth: u32,
+        slices: u32,
+        weights: u32,
+        x_offset: u32,
+        dy_offset: u32,
+        pad: u32,
+    }
+}
+
+pub(super) struct Operands<'a> {
+    pub(super) x: GpuView<'a>,
+    pub(super) weight: GpuView<'a>,
+    pub(super) bias: Option<GpuView<'a>>,
+}
+
+pub(super) fn forward(
+    rec: &mut Recorder,
+    kernel: Conv2dKernel,
+    geometry: &Geometry,
+    activation: Activation,
+    operands: Operands,
+    y: GpuOut,
+) -> Result<()> {
+    let g = geometry;
+    let sides = Sides {
+        name: "conv2d",
+        transposed: 0,
+        source: g.input,
+        result: g.output,
+        rows: g.rows,
+        depth: g.depth,
+        weight_row: g.columns(),
+        weight_depth: g.taps(),
+    };
+    convolve(rec, kernel, g, sides, activation, operands, y)
+}
+
+pub(super) fn input_grad(
+    rec: &mut Recorder,
+    kernel: Conv2dKernel,
+    geometry: &Geometry,
+    dy: GpuView,
+    weight: GpuView,
+    dx: GpuOut,
+) -> Result<()> {
+    let g = geometry;
+    let sides = Sides {
+        name: "conv2d_input_grad",
+        transposed: if g.stride == [1, 1] { 1 } else { 2 },
+        source: g.output,
+        result: g.input,
+        rows: g.depth,
+        depth: g.rows,
+        weight_row: g.taps(),
+        weight_depth: g.columns(),
+    };
+    convolve(rec, kernel, g, sides, Activation::None, Operands { x: dy, weight, bias: None }, dx)
+}
+
+/// What differs between the forward convolution and its mirror image.
+struct Sides {
+    name: &'static str,
+    transposed: u32,
+    source: [usize; 2],
+    result: [usize; 2],
+    rows: usize,
+    depth: usize,
+    weight_row: usize,
+    weight_depth: usize,
+}
+
+fn convolve(
+    rec: &mut Recorder,
+    kernel: Conv2dKernel,
+    g: &Geometry,
+    sides: Sides,
+    activation: Activation,
+    operands: Operands,
+    y: GpuOut,
+) -> Result<()> {
+    let name = sides.name;
+    let w = |n: usize| word(name, n);
+    let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
+    let Operands { x, weight, bias } = operands;
+    // Every place that the kernels compute lies below these.
+    for view in [Some(x), Some(weight), bias].into_iter().flatten() {
+        w(view.layout.offset + view.layout.shape.numel())?;
+    }
+    w(y.shape.numel())?;
+
+    let subgroup = rec.subgroup_size().filter(|size| [4, 8].contains(size));
+    let choice = match kernel {
+        Conv2dKernel::Auto if rec.is_software() && subgroup.is_some() => Conv2dKernel::Subgroup,
+        Conv2dKernel::Auto => Conv2dKernel::Registers,
+        chosen => chosen,
+    };
+    // The kernel, the channels and pixels of a piece of work, and how many pieces a workgroup does.
+    let (kernel, channels, pixels, pieces) = match (choice, subgroup) {
+        (Conv2dKernel::Naive, _) => (&NAIVE, 1, 1, 64),
+        (Conv2dKernel::Subgroup, Some(size)) => (&SUBGROUP, 16, 8 * size as usize, 64 / size as usize),
+        (Conv2dKernel::Subgroup, None) => {
+            let message =
+                "this adapter's subgroups are not all of 4 or 8 invocations; use Conv2dKernel::Auto";
+            return Err(Error::argument(name, message));
+        }
+        (Conv2dKernel::Registers | Conv2dKernel::Auto, _) => (&REGISTERS, 8, 8, 64),
+    };
+    let all_pixels = g.images * sides.result[0] * sides.result[1];
+    let work = sides.rows.div_ceil(channels) * g.groups * all_pixels.div_ceil(pixels);
+    // A piece past the end is numbered too, and so is its last pixel.
+    w(work + 64)?;
+    w(all_pixels + 64)?;
+
+    let passes = passes(name, g.kernel, sides.depth)?;
+    // Without a bias some buffer must still be bound; the kernel does not read it.
+    let bound_bias = bias.unwrap_or(weight);
+    for (at, (taps, channels)) in passes.iter().enumerate() {
+        let last = at + 1 == passes.len();
+        let activation = if last { activation } else { Activation::None };
+        let mut constants = vec![sides.transposed, u32::from(at > 0), activation as u32];
+        constants.extend(subgroup.filter(|_| choice == Conv2dKernel::Subgroup));
+        let params = Params {
+            source: pair(sides.source)?,
+            result: pair(sides.result)?,
+            kernel: pair(g.kernel)?,
+            stride: pair(g.stride)?,
+            padding: pair(g.padding)?,
+            dilation: pair(g.dilation)?,
+            images: w(g.images)?,
+            pixels: w(all_pixels)?,
+            groups: w(g.groups)?,
+            rows: w(sides.rows)?,
+            depth: w(sides.depth)?,
+            weight_group: w(g.rows * g.columns())?,
+            weight_row: w(sides.weight_row)?,
+            weight_depth: w(sides.weight_depth)?,
+            has_bias: u32::from(bias.is_some() && last),
+            x_offset: w(x.layout.offset)?,
+            w_offset: w(weight.layout.offset)?,
+            b_offset: w(bound_bias.layout.offset)?,
+            first_tap: w(taps.start)?,
+            end_tap: w(taps.end)?,
+            first_depth: w(channels.start)?,
+            end_depth: w(channels.end)?,
+        };
+        let buffers = [x.buffer, weight.buffer, bound_bias.buffer, y.buffer];
+        rec.dispatch(kernel, &constants, &buffers, &params, work.div_ceil(pieces))?;
+    }
+    Ok(())
+}
+
+/// The ranges of the kernel's rows and of the channels that one dispatch each sums, so that its loops are short enough.
+fn passes(
+    name: &'static str,
+    [kh, kw]: [usize; 2],
+    depth: usize,
+) -> Result<Vec<(Range<usize>, Range<usize>)>> {
+    // All three loops are counted together, each with the turn that ends it: for r rows of the kernel and d channels
+    // 1 + r (2 + kw (2 + d)).
+    let most = (MOST_STEPS - 1) / kh;
+    let channels = (most.saturating_sub(2) / kw).saturating_sub(2).clamp(1, depth.max(1));
+    let rows = kh.min((MOST_STEPS - 1) / (2 + kw * (2 + channels)));
+    if rows == 0 {
+        let message =
+            format!("a kernel of {kw} columns is over the {} that the kernels take", MOST_STEPS / 3 - 1);
+        return Err(Error::shape(name, message));
+    }
+    let cut = |len: usize, part: usize| {
+        (0..len.max(1)).step_by(part).map(move |first| first..len.min(first + part))
+    };
+    Ok(cut(kh, rows).flat_map(|rows| cut(depth, channels).map(move |d| (rows.clone(), d))).collect())
+}
+
+/// Rows and columns of the weight that one invocation of the kernel `registers` sums.
+const TILE: [usize; 2] = [8, 12];
+
+/// Into how many slices the gradient with regard to the weight is cut: enough invocations to fill a device, and no more
+/// steps each than the adapter allows.
+pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
+    const ENOUGH: usize = 4096;
+    const FEWEST_STEPS: usize = 64; // a shorter slice costs more in the fold than it gains
+    const MOST: usize = MOST_STEPS / 2;
+    let pixels = g.images * g.output_plane();
+    let invocations = match kernel {
+        Conv2dKernel::Naive => g.groups * g.rows * g.columns(),
+        _ => g.groups * g.rows.div_ceil(TILE[0]) * g.columns().div_ceil(TILE[1]),
+    };
+    let wanted = (ENOUGH / invocations.max(1)).min(pixels / FEWEST_STEPS);
+    pixels.div_ceil(MOST).max(wanted).max(1)
+}
+
+pub(super) fn weight_grad(
+    rec: &mut Recorder,
+    kernel: Conv2dKernel,
+    g: &Geometry,
+    slices: usize,
+    dy: GpuView,
+    x: GpuView,
+    partial: GpuOut,
+) -> Result<()> {
+    let name = "conv2d_weight_grad";
+    let w = |n: usize| word(name, n);
+    let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
+    for view in [x, dy] {
+        w(view.layout.offset + view.layout.shape.numel())?;
+    }
+    let pixels = g.images * g.output_plane();
+    w(pixels + slices)?; // the kernels count one slice past the end
+    w(partial.shape.numel())?;
+    let (kernel, invocations) = match kernel {
+        Conv2dKernel::Naive => (&WEIGHT_NAIVE, g.groups * g.rows * g.columns()),
+        _ => {
+            let tiles = g.rows.div_ceil(TILE[0]) * g.columns().div_ceil(TILE[1]);
+            (&WEIGHT_REGISTERS, g.groups * tiles)
+        }
+    };
+    w(invocations * slices + 64)?;
+    let [height, width] = g.output;
+    let params = WeightParams {
+        source: pair(g.input)?,
+        result: pair(g.output)?,
+        kernel: pair(g.kernel)?,
+        stride: pair(g.stride)?,
+        padding: pair(g.padding)?,
+        dilation: pair(g.dilation)?,
+        step: [w(slices / width / height)?, w(slices / width % height)?, w(slices % width)?],
+        pixels: w(pixels)?,
+        groups: w(g.groups)?,
+        rows: w(g.rows)?,
+        depth: w(g.depth)?,
+        slices: w(slices)?,
+        weights: w(g.groups * g.rows * g.columns())?,
+        x_offset: w(x.layout.offset)?,
+        dy_offset: w(dy.layout.offset)?,
+        pad: 0,
+    };
+    let groups = (invocations * slices).div_ceil(64);
+    rec.dispatch(kernel, &[], &[x.buffer, dy.buffer, partial.buffer], &params, groups)
+}

@@ -1,0 +1,428 @@
+//! Softmax and its logarithm over any axis.
+
+use super::{Walk, arity, floats, word};
+use crate::cpu::simd::{exp_below, fold_run, wide};
+use crate::cpu::walk::{GRAIN, rows_by};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
+use crate::shape::Layout;
+use crate::tensor::Tensor;
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
+
+/// The stages of a kernel: whole rows in one dispatch, or slices of rows in two.
+const WHOLE: u32 = 0;
+const FOLD: u32 = 1;
+const WRITE: u32 = 2;
+
+static SOFTMAX: Kernel = kernel!("softmax.wgsl", "softmax", reads: 1, writes: 2, params: Params,
+    "LOG": &[0, 1], "STAGE": &[WHOLE, FOLD, WRITE], "WG": &[Teams::WG], "LANES": Teams::LANES);
+static SOFTMAX_GRAD: Kernel = kernel!("softmax_grad.wgsl", "softmax_grad", reads: 2, writes: 2, params: Params,
+    "LOG": &[0, 1], "STAGE": &[WHOLE, FOLD, WRITE], "WG": &[Teams::WG], "LANES": Teams::LANES);
+
+params! {
+    struct Params {
+        walk: Walk,
+        rows: u32,
+        cols: u32,
+        steps: [u32; 2],
+        slices: u32,
+        size: u32,
+        pad: [u32; 2],
+    }
+}
+
+/// How the invocations of kernels that fold rows share them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Teams {
+    /// Invocations a row or slice.
+    pub(crate) lanes: u32,
+    /// Slices a row.
+    pub(crate) slices: usize,
+}
+
+impl Teams {
+    /// Invocations a workgroup.
+    pub(crate) const WG: u32 = 64;
+    pub(crate) const LANES: &[u32] = &[1, 16, Teams::WG];
+    /// The most elements of a row that one invocation visits. It does so twice, four a turn.
+    const MOST: usize = 100_000;
+    /// The fewest that are worth another slice.
+    const FEWEST: usize = 128;
+
+    /// For `rows` rows of `cols`; `side` where they lie side by side, element by element.
+    pub(crate) fn new(rec: &Recorder, rows: usize, cols: usize, side: bool) -> Teams {
+        // On a rasteriser gathers cost the same wherever they go, and barriers much.
+        let software = rec.is_software();
+        let lanes = match cols {
+            _ if side || cols <= 16 || (software && rows >= 16) => 1,
+            _ if software || cols <= 256 => 16,
+            _ => Teams::WG,
+        };
+        // A few rows are cut up until there are as many invocations as fill a device.
+        let enough = if software { 256 } else { 1 << 14 };
+        let each = cols / lanes as usize;
+        let slices = (enough / (rows * lanes as usize).max(1)).min(each / Teams::FEWEST);
+        Teams { lanes, slices: slices.max(each.div_ceil(Teams::MOST)).max(1) }
+    }
+
+    /// As [`Teams::new`] for rows side by side in no sense, and not cut up.
+    ///
+    /// # Errors
+    /// Longer rows than a workgroup can visit.
+    pub(crate) fn of_whole_rows(rec: &Recorder, op: &'static str, rows: usize, cols: usize) -> Result<Teams> {
+        let lanes = Teams::new(rec, rows, cols, false).lanes;
+        let lanes = if cols / lanes as usize > Teams::MOST { Teams::WG } else { lanes };
+        // Visited once, so twice as many.
+        let most = 2 * Teams::MOST * lanes as usize;
+        if cols > most {
+            return Err(Error::shape(
+                op,
+                format!("{cols} elements in a row are more than the kernel's {most}"),
+            ));
+        }
+        Ok(Teams { lanes, slices: 1 })
+    }
+
+    /// The workgroups for `rows` rows.
+    pub(crate) fn groups(self, rows: usize) -> usize {
+        (rows * self.slices).div_ceil((Teams::WG / self.lanes) as usize)
+    }
+}
+
+/// The layout's rows along `axis`: where they begin, and the stride along them.
+fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
+    let mut order: Vec<usize> = (0..layout.shape.rank()).collect();
+    order.remove(axis);
+    Ok((layout.permute(&order)?, layout.strides[axis]))
+}
+
+/// Dispatches a kernel over the rows along `axis`, whole or in slices. `operands` are those of its walk; the first two
+/// have steps of their own. `parts` words a slice hold what the slices of a row tell each other.
+fn dispatch<const N: usize>(
+    rec: &mut Recorder,
+    name: &'static str,
+    (kernel, log): (&'static Kernel, bool),
+    axis: usize,
+    operands: [Layout; N],
+    buffers: &[&GpuBuffer],
+    parts: usize,
+) -> Result<()> {
+    let mut walked = operands;
+    for layout in &mut walked {
+        *layout = rows_along(layout, axis)?.0;
+    }
+    let (rows, cols) = (walked[0].shape.numel(), operands[0].shape[axis]);
+    let [x_step, y_step] = [operands[0].strides[axis], operands[1].strides[axis]];
+    let nearest = walked[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| walked[0].strides[last]);
+    let teams = Teams::new(rec, rows, cols, nearest < x_step);
+    let params = Params {
+        walk: Walk::new(name, walked)?,
+        rows: word(name, rows)?,
+        cols: word(name, cols)?,
+        steps: [word(name, x_step)?, word(name, y_step)?],
+        slices: word(name, teams.slices)?,
+        size: word(name, cols.div_ceil(teams.slices))?,
+        pad: [0; 2],
+    };
+    // The kernel counts up to these.
+    word(name, cols + 4 * Teams::WG as usize)?;
+    word(name, rows * teams.slices * parts)?;
+    let parts = rec.scratch(if teams.slices > 1 { rows * teams.slices * parts } else { 1 })?;
+    let buffers = [buffers, &[&parts]].concat();
+    for &stage in if teams.slices > 1 { &[FOLD, WRITE][..] } else { &[WHOLE] } {
+        let constants = [u32::from(log), stage, Teams::WG, teams.lanes];
+        rec.dispatch(kernel, &constants, &buffers, &params, teams.groups(rows))?;
+    }
+    Ok(())
+}
+
+/// `exp(x - m) / s` along `axis`, where m is the largest x and s the sum of `exp(x - m)`; or its logarithm
+/// `x - m - ln s`.
+struct Softmax {
+    axis: usize,
+    log: bool,
+}
+
+impl Op for Softmax {
+    fn name(&self) -> &'static str {
+        if self.log { "log_softmax" } else { "softmax" }
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        floats(self.name(), inputs)?;
+        arity::<1>(self.name(), inputs).map(Vec::from)
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0], &mut outputs[0]);
+        let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product());
+        rows_by(whole_rows(cols), y.data, [x.layout], |y, [start], [step]| {
+            if inner > 1 {
+                return copy(y, &x.data[start..], step);
+            }
+            wide(
+                #[inline(always)]
+                || {
+                    for (r, row) in y.chunks_exact_mut(cols).enumerate() {
+                        copy(row, &x.data[start + r * cols * step..], step);
+                        self.row(row);
+                    }
+                },
+            );
+        });
+        if inner > 1 {
+            y.data.par_chunks_mut(cols * inner).for_each(|block| self.columns(block, inner));
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0], outputs[0]);
+        let operands = [x.layout, Layout::contiguous(y.shape)];
+        dispatch(rec, self.name(), (&SOFTMAX, self.log), self.axis, operands, &[x.buffer, y.buffer], 2)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[], outputs: &[0] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let dx = apply(SoftmaxGrad { axis: self.axis, log: self.log }, &[saved.output(0)?, grad])?;
+        Ok(vec![Some(dx)])
+    }
+}
+
+impl Softmax {
+    /// In place. NaN needs no care here: `exp(NaN - m)` brings it into the sum, and so do the infinities.
+    #[inline(always)]
+    fn row(&self, y: &mut [f32]) {
+        let max = fold_run(f32::NEG_INFINITY, larger, |x| x, y);
+        if self.log {
+            let sum = fold_run(0.0, |a, b| a + b, |x| exp_below(x - max), y);
+            let log_sum = sum.ln();
+            y.iter_mut().for_each(|y| *y = *y - max - log_sum);
+        } else {
+            y.iter_mut().for_each(|y| *y = exp_below(*y - max));
+            let sum = fold_run(0.0, |a, b| a + b, |y| y, y);
+            let scale = 1.0 / sum;
+            y.iter_mut().for_each(|y| *y *= scale);
+        }
+    }
+
+    /// As `row` for `inner` rows side by side.
+    fn columns(&self, block: &mut [f32], inner: usize) {
+        let max = fold_rows(
+            block,
+            inner,
+            f32::NEG_INFINITY,
+            larger,
+            #[inline(always)]
+            |_, row, max| {
+                max.iter_mut().zip(row).for_each(|(max, &mut x)| *max = larger(*max, x));
+            },
+        );
+        let sum = fold_rows(
+            block,
+            inner,
+            0.0,
+            |a, b| a + b,
+            #[inline(always)]
+            |_, row, sum| {
+                for ((y, &max), sum) in row.iter_mut().zip(&max).zip(sum) {
+                    let e = exp_below(*y - max);
+                    *y = if self.log { *y - max } else { e };
+                    *sum += e;
+                }
+            },
+        );
+        let last: Vec<f32> = sum.iter().map(|sum| if self.log { sum.ln() } else { 1.0 / sum }).collect();
+        block.par_chunks_mut(inner).with_min_len(GRAIN.div_ceil(inner)).for_each(|row| {
+            for (y, &last) in row.iter_mut().zip(&last) {
+                *y = if self.log { *y - last } else { *y * last };
+            }
+        });
+    }
+}
+
+/// The larger; NaN may be lost.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// As many elements as a task should have, but whole rows.
+fn whole_rows(cols: usize) -> usize {
+    (GRAIN / cols).max(1) * cols
+}
+
+fn copy(y: &mut [f32], x: &[f32], step: usize) {
+    match step {
+        1 => y.copy_from_slice(&x[..y.len()]),
+        step => y.iter_mut().enumerate().for_each(|(j, y)| *y = x[j * step]),
+    }
+}
+
+/// Folds the rows of a block into one of `inner` elements: `fold` gets the number of a row, the row, and the result so
+/// far of its part of the block; `merge` joins the parts.
+fn fold_rows(
+    block: &mut [f32],
+    inner: usize,
+    identity: f32,
+    merge: impl Fn(f32, f32) -> f32,
+    fold: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) -> Vec<f32> {
+    // Of many rows, or joining the parts would cost as much as folding them.
+    let part = inner * (GRAIN / inner).max(16);
+    let parts: Vec<Vec<f32>> = block
+        .par_chunks_mut(part)
+        .enumerate()
+        .map(|(at, rows)| {
+            let mut result = vec![identity; inner];
+            wide(
+                #[inline(always)]
+                || {
+                    for (row, number) in rows.chunks_exact_mut(inner).zip(at * part / inner..) {
+                        fold(number, row, &mut result);
+                    }
+                },
+            );
+            result
+        })
+        .collect();
+    let mut whole = vec![identity; inner];
+    for part in parts {
+        whole.iter_mut().zip(part).for_each(|(whole, part)| *whole = merge(*whole, part));
+    }
+    whole
+}
+
+/// The gradient of [`Softmax`]; inputs: its output y, and the gradient dy of that.
+struct SoftmaxGrad {
+    axis: usize,
+    log: bool,
+}
+
+impl Op for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        if self.log { "log_softmax_grad" } else { "softmax_grad" }
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [y, _] = arity(self.name(), inputs)?;
+        Ok(vec![y])
+    }
+
+    fn layout(&self, input: usize) -> Layouts {
+        if input == 0 { Layouts::Contiguous } else { Layouts::Any }
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (y, dy, dx) = (inputs[0], inputs[1], &mut outputs[0]);
+        let (cols, inner) = (dx.shape[self.axis], dx.shape[self.axis + 1..].iter().product());
+        rows_by(whole_rows(cols), dx.data, [dy.layout, y.layout], |dx, [d0, y0], [step, _]| {
+            if inner > 1 {
+                return copy(dx, &dy.data[d0..], step);
+            }
+            wide(
+                #[inline(always)]
+                || {
+                    let rows = dx.chunks_exact_mut(cols).zip(y.data[y0..].chunks_exact(cols));
+                    for (r, (dx, y)) in rows.enumerate() {
+                        copy(dx, &dy.data[d0 + r * cols * step..], step);
+                        self.row(dx, y);
+                    }
+                },
+            );
+        });
+        if inner > 1 {
+            let blocks = dx.data.par_chunks_mut(cols * inner).zip(y.slice().par_chunks(cols * inner));
+            blocks.for_each(|(dx, y)| self.columns(dx, y, inner));
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (y, dy, dx) = (inputs[0], inputs[1], outputs[0]);
+        let operands = [y.layout, dy.layout, Layout::contiguous(dx.shape)];
+        let buffers = [y.buffer, dy.buffer, dx.buffer];
+        dispatch(rec, self.name(), (&SOFTMAX_GRAD, self.log), self.axis, operands, &buffers, 1)
+    }
+}
+
+impl SoftmaxGrad {
+    /// From dy in place: `y dy - y sum(y dy)`, of the logarithm `dy - exp(y) sum(dy)`.
+    #[inline(always)]
+    fn row(&self, dx: &mut [f32], y: &[f32]) {
+        if !self.log {
+            dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx *= y);
+        }
+        let sum = fold_run(0.0, |a, b| a + b, |dx| dx, dx);
+        dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx -= self.share(y) * sum);
+    }
+
+    /// As `row` for `inner` rows side by side.
+    fn columns(&self, block: &mut [f32], y: &[f32], inner: usize) {
+        let sums = fold_rows(
+            block,
+            inner,
+            0.0,
+            |a, b| a + b,
+            #[inline(always)]
+            |r, row, sums| {
+                for ((dx, &y), sum) in row.iter_mut().zip(&y[r * inner..]).zip(sums) {
+                    *dx *= if self.log { 1.0 } else { y };
+                    *sum += *dx;
+                }
+            },
+        );
+        fold_rows(
+            block,
+            inner,
+            0.0,
+            |a, _| a,
+            #[inline(always)]
+            |r, row, _| {
+                for ((dx, &y), &sum) in row.iter_mut().zip(&y[r * inner..]).zip(&sums) {
+                    *dx -= self.share(y) * sum;
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn share(&self, y: f32) -> f32 {
+        if self.log { exp_below(y) } else { y }
+    }
+}
+
+impl Tensor {
+    /// `exp(x) / sum(exp(x))` along `axis`, computed relative to the largest element so that nothing overflows, with
+    /// the online normaliser of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). A row with a NaN or +inf, and
+    /// one of nothing but -inf, is NaN, as in PyTorch. Negative axes count from the end; any strides are read in place.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 1.0, 1.0, 1.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.softmax(-1)?.to_vec()?, [0.5, 0.5, 0.5, 0.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, a tensor of ids, or the device fails.
+    pub fn softmax(&self, axis: isize) -> Result<Tensor> {
+        let axis = self.shape().axis("softmax", axis)?;
+        apply(Softmax { axis, log: false }, &[self])
+    }
+
+    /// The logarithm of [`Tensor::softmax`], exact also where that rounds to 0.
+    ///
+    /// # Errors
+    /// As [`Tensor::softmax`].
+    pub fn log_softmax(&self, axis: isize) -> Result<Tensor> {
+        let axis = self.shape().axis("log_softmax", axis)?;
+        apply(Softmax { axis, log: true }, &[self])
+    }
+}
