@@ -3,24 +3,22 @@
 mod common;
 
 use common::{Bench, Case, Work, dot, random, sampled};
-use gristmill::gpu::AdapterKind;
-use gristmill::{Activation, Device, MatMulKernel, Result};
+use gristmill::{Activation, MatMulKernel, Result};
 
 fn main() -> Result<()> {
     common::run("matmul", cases)
 }
 
 /// The kernels that the device has for products of this size; the CPU has one.
-fn ladder(device: &Device, n: usize) -> Vec<(&'static str, MatMulKernel)> {
-    let Device::Gpu(gpu) = device else { return vec![("gemm", MatMulKernel::Auto)] };
-    let (least, most) = gpu.adapter().subgroup_size;
-    let small_subgroups = least == most && [4, 8].contains(&least);
-    // A rasteriser takes seconds for the largest product on the rungs that are not meant for it.
-    let quick = n < 1024 || gpu.adapter().kind == AdapterKind::Hardware;
+fn ladder(bench: &Bench, n: usize) -> Vec<(&'static str, MatMulKernel)> {
+    if !bench.device.is_gpu() {
+        return vec![("gemm", MatMulKernel::Auto)];
+    }
+    let quick = n < 1024 || !bench.is_software();
     [
         ("naive", MatMulKernel::Naive, quick),
         ("registers", MatMulKernel::Registers, true),
-        ("subgroup", MatMulKernel::Subgroup, small_subgroups),
+        ("subgroup", MatMulKernel::Subgroup, bench.has_small_subgroups()),
         ("tiled", MatMulKernel::Tiled, quick),
     ]
     .into_iter()
@@ -30,7 +28,7 @@ fn ladder(device: &Device, n: usize) -> Vec<(&'static str, MatMulKernel)> {
 
 fn cases(bench: &mut Bench) -> Result<()> {
     for n in [256, 512, 1024] {
-        for (name, kernel) in ladder(&bench.device, n) {
+        for (name, kernel) in ladder(bench, n) {
             bench.case(&format!("{n} {name}"), Work::Flops(2 * n * n * n), |device| {
                 let ((a, a_values), (b, b_values)) =
                     (random(&[n, n], 1, device)?, random(&[n, n], 2, device)?);

@@ -6,6 +6,7 @@ mod roofline;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use gristmill::gpu::AdapterKind;
 use gristmill::{Device, Result, Tensor};
 use roofline::Roofline;
 use std::cell::OnceCell;
@@ -153,6 +154,17 @@ pub fn run(family: &str, cases: impl Fn(&mut Bench) -> Result<()>) -> Result<()>
 }
 
 impl Bench<'_> {
+    /// Whether the device is a software rasteriser: the rungs of a ladder that are not meant for one take seconds
+    /// there for the large cases, which leave them out.
+    pub fn is_software(&self) -> bool {
+        matches!(&self.device, Device::Gpu(gpu) if gpu.adapter().kind == AdapterKind::Software)
+    }
+
+    /// Whether the kernels that broadcast within a subgroup run on the device.
+    pub fn has_small_subgroups(&self) -> bool {
+        matches!(&self.device, Device::Gpu(gpu) if [(4, 4), (8, 8)].contains(&gpu.adapter().subgroup_size))
+    }
+
     /// Runs one case, unless the command line leaves it out; `setup` makes its inputs on the device.
     pub fn case(&mut self, name: &str, work: Work, setup: impl Fn(&Device) -> Result<Case>) {
         let (device, roofline) = (&self.device, &self.roofline);

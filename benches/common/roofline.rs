@@ -4,9 +4,9 @@
 //! crate. On the CPU a large matrix product and a copy.
 
 use super::Case;
-use gristmill::gpu::{Kernel, Recorder};
+use gristmill::gpu::{Kernel, Params, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
-use gristmill::{Device, Result, Shape, Tensor};
+use gristmill::{Device, Result, Shape, Tensor, params};
 use rayon::prelude::*;
 
 const WG: u32 = 64;
@@ -83,16 +83,16 @@ static FMA: Kernel = Kernel {
     reads: 0,
     writes: 1,
     params: size_of::<FmaParams>(),
-    fields: &[],
+    fields: FmaParams::FIELDS,
 };
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct FmaParams {
-    factor: f32,
-    term: f32,
-    turns: u32,
-    count: u32,
+params! {
+    struct FmaParams {
+        factor: f32,
+        term: f32,
+        turns: u32,
+        count: u32,
+    }
 }
 
 /// `count` invocations of `shaders/fma.wgsl`.
@@ -128,9 +128,16 @@ static COPY: Kernel = Kernel {
     constants: &[("WG", &[WG])],
     reads: 1,
     writes: 1,
-    params: size_of::<[u32; 4]>(),
-    fields: &[],
+    params: size_of::<CopyParams>(),
+    fields: CopyParams::FIELDS,
 };
+
+params! {
+    struct CopyParams {
+        count: u32,
+        pad: [u32; 3],
+    }
+}
 
 /// A contiguous copy of a number of elements that four divides.
 struct Copy;
@@ -157,7 +164,7 @@ impl Op for Copy {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let count = outputs[0].shape.numel() / 4;
-        let params = [count as u32, 0, 0, 0];
+        let params = CopyParams { count: count as u32, pad: [0; 3] };
         let buffers = [inputs[0].buffer, outputs[0].buffer];
         rec.dispatch(&COPY, &[WG], &buffers, &params, count.div_ceil(WG as usize))
     }

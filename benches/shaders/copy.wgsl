@@ -5,7 +5,7 @@
 
 #import shared/grid.wgsl
 
-struct Params { count: u32, pad_a: u32, pad_b: u32, pad_c: u32 }
+struct Params { count: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
