@@ -48,7 +48,7 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Decay::Cosine)]
     schedule: Decay,
     /// Probability of dropping an activation before the last layer
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.0)]
     dropout: f32,
     /// The most pixels by which a training image is shifted at random
     #[arg(long, default_value_t = 1)]
