@@ -4,7 +4,7 @@ use crate::op::{Meta, Saved};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,7 +106,8 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
 /// The gradients of one or more backward passes, by the leaf they belong to.
 #[derive(Default, Clone)]
 pub struct Gradients {
-    by_leaf: HashMap<u64, Tensor>,
+    // Ordered, so that buffers go back to the pool in the same order every time and meet in the same bind groups.
+    by_leaf: BTreeMap<u64, Tensor>,
 }
 
 impl Gradients {
@@ -133,9 +134,7 @@ impl Gradients {
 
     /// All gradients, in the order in which their leaves were made.
     pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
-        let mut ids: Vec<_> = self.by_leaf.keys().collect();
-        ids.sort();
-        ids.into_iter().filter_map(|id| self.by_leaf.get(id))
+        self.by_leaf.values()
     }
 
     /// Replaces every gradient by `change` of it.
@@ -149,7 +148,7 @@ impl Gradients {
     }
 }
 
-fn add_to(sums: &mut HashMap<u64, Tensor>, id: u64, grad: Tensor) -> Result<()> {
+fn add_to(sums: &mut BTreeMap<u64, Tensor>, id: u64, grad: Tensor) -> Result<()> {
     let sum = match sums.remove(&id) {
         None => grad,
         Some(sum) => sum.add(&grad)?,
@@ -198,7 +197,7 @@ impl Tensor {
 /// Visits nodes from the newest to the oldest, which is a topological order.
 fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
     let mut gradients = Gradients::default();
-    let mut sums = HashMap::from([(root.id, grad)]);
+    let mut sums = BTreeMap::from([(root.id, grad)]);
     let mut open = BTreeMap::from([(root.id, root.node.clone())]);
     while let Some((id, node)) = open.pop_last() {
         let Some(grad) = sums.remove(&id) else { continue };

@@ -37,11 +37,12 @@ enum Clock {
 }
 
 type Timed = Box<dyn FnOnce() -> Result<Tensor>>;
+type Check = Box<dyn Fn(&[f32])>;
 
 /// Something to time, and the test of its result.
 pub struct Case {
     prepare: Box<dyn FnMut() -> Result<Timed>>,
-    check: Box<dyn Fn(&[f32])>,
+    check: Check,
     clock: Clock,
 }
 

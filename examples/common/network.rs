@@ -4,14 +4,14 @@ use gristmill::nn::{Conv2d, Dropout, Flatten, Init, Linear, MaxPool2d, Sequentia
 use gristmill::{Activation, Device, Result};
 
 /// conv 32 of 3x3, relu - max-pool 2x2 - flatten - dense 128, relu - dense 10, on `[n, 1, 28, 28]`; with dropout before the
-/// last layer where `dropout` is not 0.
+/// last layer, so that the layers have the same names whether it is 0 or not.
 pub fn mnist_cnn(device: &Device, seed: u64, dropout: f32) -> Result<Sequential> {
     let mut init = Init::new(seed, device);
-    let network = Sequential::new()
+    Ok(Sequential::new()
         .push(Conv2d::new(1, 32, [3, 3], &mut init)?.with_activation(Activation::Relu))
         .push(MaxPool2d::new([2, 2]))
         .push(Flatten)
-        .push(Linear::new(32 * 13 * 13, 128, &mut init)?.with_activation(Activation::Relu));
-    let network = if dropout > 0.0 { network.push(Dropout::new(dropout, init.seed())?) } else { network };
-    Ok(network.push(Linear::new(128, 10, &mut init)?))
+        .push(Linear::new(32 * 13 * 13, 128, &mut init)?.with_activation(Activation::Relu))
+        .push(Dropout::new(dropout, init.seed())?)
+        .push(Linear::new(128, 10, &mut init)?))
 }

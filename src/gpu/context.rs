@@ -427,3 +427,54 @@ fn default_budget(kind: AdapterKind) -> Result<u64> {
         AdapterKind::Software => crate::device::host_budget(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{find, find_best};
+
+    /// A device of its own; `None` where the CPU twins are tested.
+    fn device() -> Option<Arc<GpuDevice>> {
+        let found = match std::env::var("GRISTMILL_DEVICE") {
+            Err(_) => find_best(),
+            Ok(name) if name == "cpu" => return None,
+            Ok(name) if name == "gpu" => find_best(),
+            Ok(name) => find(&name),
+        };
+        Some(GpuDevice::open(found.unwrap(), &GpuOptions::default()).unwrap())
+    }
+
+    type Use = fn(&Arc<GpuDevice>, &GpuBuffer) -> Result<()>;
+
+    #[test]
+    fn a_loss_that_nobody_announced_is_noticed_by_what_waits() {
+        let uses: [Use; 3] = [
+            |device, buffer| device.read(buffer, 0, 2).map(drop),
+            |device, _| device.upload(&[3]).map(drop),
+            |device, _| device.synchronize(),
+        ];
+        for first in uses {
+            let Some(device) = device() else { return };
+            let buffer = device.upload(&[1, 2]).unwrap();
+            // As a driver that is reset: wgpu alone knows, and does not say.
+            device.device.destroy();
+            assert!(!device.is_lost());
+            for again in [first].into_iter().chain(uses) {
+                assert!(matches!(again(&device, &buffer), Err(Error::DeviceLost { .. })));
+            }
+            assert!(device.is_lost() && device.allocate(1).is_err());
+        }
+    }
+
+    #[test]
+    fn an_error_of_wgpu_is_reported_once_by_the_next_use() {
+        let Some(device) = device() else { return };
+        let buffer = device.upload(&[1, 2]).unwrap();
+        let raw = &buffer.raw().unwrap().buffer;
+        // Past the end: the encoder refuses the copy, and with it the batch.
+        device.lock().copy(&device, (raw, 0), (raw, 1 << 20), 8);
+        assert!(matches!(device.synchronize(), Err(Error::Gpu { .. })));
+        assert!(device.synchronize().is_ok() && !device.is_lost());
+        assert_eq!(device.upload(&[7, 8]).and_then(|fresh| device.read(&fresh, 0, 2)).unwrap(), [7, 8]);
+    }
+}

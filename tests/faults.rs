@@ -1,0 +1,711 @@
+//! What can go wrong: each fault is one clear error, after which the device works on, unless it is lost.
+
+mod common;
+
+use common::*;
+use gristmill::gpu::{GpuDevice, GpuOptions, Kernel, Recorder};
+use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
+use gristmill::ops::pool2d::Pool2dOptions;
+use gristmill::{DType, Device, Error, Result, Shape, Tensor};
+use proptest::prelude::*;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The device under test, if it is a GPU, opened anew with options.
+fn opened(options: &GpuOptions) -> Option<Device> {
+    match device() {
+        Device::Cpu(_) => None,
+        Device::Gpu(gpu) => Some(Device::open_with(&gpu.adapter().id, options).unwrap()),
+    }
+}
+
+fn gpu(device: &Device) -> &Arc<GpuDevice> {
+    match device {
+        Device::Gpu(gpu) => gpu,
+        Device::Cpu(_) => panic!("the CPU is no GPU"),
+    }
+}
+
+/// Whole numbers, on which sums and products are exact in any order.
+fn whole(dims: &[usize], seed: usize) -> Vec<f32> {
+    let count = dims.iter().product();
+    (0..count).map(|i: usize| ((i * 7 + seed * 13 + i / 11) % 9) as f32 - 4.0).collect()
+}
+
+fn tensor(dims: &[usize], seed: usize, device: &Device) -> Tensor {
+    Tensor::from_slice(&whole(dims, seed), dims, device).unwrap()
+}
+
+/// Results of many ops and of their gradients, all exact: the same on every device.
+fn workload(device: &Device, seed: usize) -> Result<Vec<Vec<f32>>> {
+    let x = tensor(&[37, 61], seed, device).requires_grad()?;
+    let w = tensor(&[61, 19], seed + 1, device).requires_grad()?;
+    let bias = tensor(&[19], seed + 2, device).requires_grad()?;
+    let y = x.matmul(&w)?.add(&bias)?.relu()?;
+    let rows = y.t()?.sum(&[0], false)?;
+    let most = y.max(&[1], true)?;
+    let loss = rows.add(&most.reshape([37])?)?.sum_all()?;
+    // Ties share the gradient of a maximum by fractions: take the gradients of what has none.
+    let grads = y.square()?.sum_all()?.backward()?;
+    let gradient = |leaf: &Tensor| grads.get(leaf).map_or(Ok(Vec::new()), Tensor::to_vec);
+    Ok(vec![
+        y.to_vec()?,
+        rows.to_vec()?,
+        most.to_vec()?,
+        loss.to_vec()?,
+        gradient(&x)?,
+        gradient(&w)?,
+        gradient(&bias)?,
+    ])
+}
+
+/// Asserts that a device computes as the CPU does.
+fn assert_works(device: &Device, seed: usize) {
+    let want = workload(&Device::cpu(), seed).unwrap();
+    assert_eq!(workload(device, seed).unwrap(), want, "on {device}");
+}
+
+/// An op whose kernel is a test's own.
+struct Custom {
+    kernel: &'static Kernel,
+    constants: &'static [u32],
+    workgroups: usize,
+    out: usize,
+    /// Whether the kernel writes the status word too.
+    status: bool,
+}
+
+impl Custom {
+    fn of(kernel: &'static Kernel, out: usize) -> Custom {
+        Custom { kernel, constants: &[], workgroups: 1, out, status: false }
+    }
+}
+
+impl Op for Custom {
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(Shape::new([self.out])?)])
+    }
+
+    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+        unreachable!("these ops run on GPUs")
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let mut buffers = vec![inputs[0].buffer, outputs[0].buffer];
+        let (status, code) = rec.status("custom")?;
+        if self.status {
+            buffers.push(&status);
+        }
+        let params = [self.out as u32, code, 0, 0];
+        rec.dispatch(self.kernel, self.constants, &buffers, &params, self.workgroups)
+    }
+}
+
+/// A kernel of this WGSL, with `reads` 1.
+const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
+    Kernel { file: "test.wgsl", source, entry, constants: &[], reads: 1, writes, params: 16, fields: &[] }
+}
+
+#[test]
+fn more_than_the_budget_is_refused_and_the_rest_works_on() {
+    const BUDGET: u64 = 1 << 20;
+    let limited = GpuOptions { memory_budget: Some(BUDGET), ..GpuOptions::default() };
+    for device in opened(&limited).into_iter().chain([Device::cpu_with_budget(BUDGET)]) {
+        let x = tensor(&[1 << 16], 1, &device);
+        let before = device.memory().in_use;
+        match Tensor::zeros([1 << 19], &device) {
+            Err(Error::OutOfMemory { device: id, requested, in_use, budget }) => {
+                assert_eq!((&*id, requested, in_use, budget), (device.id(), 2 << 20, before, BUDGET));
+            }
+            other => panic!("{other:?} on {device}"),
+        }
+        let error = Tensor::from_slice(&vec![0.0; 1 << 19], [1 << 19], &device).unwrap_err().to_string();
+        assert!(error.contains(device.id()) && error.contains("1048576"), "{error}");
+        assert_eq!(device.memory().in_use, before, "what failed holds nothing");
+        assert_eq!(x.neg().unwrap().neg().unwrap().to_vec().unwrap(), whole(&[1 << 16], 1));
+
+        // A graph that holds more and more.
+        let leaf = x.requires_grad().unwrap();
+        let mut y = leaf.clone();
+        let error = loop {
+            match y.tanh() {
+                Ok(next) => y = next,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        // Full to the brim, its backward needs room that there is not.
+        assert!(matches!(y.sum_all().and_then(|y| y.backward()).map(|_| ()), Err(Error::OutOfMemory { .. })));
+        drop((y, leaf));
+        assert_eq!(device.memory().in_use, before, "the graph is freed on {device}");
+
+        // Buffers kept for reuse give way to others: sizes of which no two fit beside each other.
+        for size in (100..170).step_by(10) {
+            assert_eq!(
+                Tensor::ones([size << 10], &device).unwrap().sum_all().unwrap().item().unwrap(),
+                (size << 10) as f32
+            );
+            let memory = device.memory();
+            assert!(memory.in_use + memory.cached <= BUDGET, "{memory:?} on {device}");
+        }
+        drop(x);
+        device.trim();
+        assert_eq!(device.memory().cached, 0);
+        assert_works(&device, 3);
+    }
+}
+
+#[test]
+fn what_no_buffer_can_hold_is_refused() {
+    let Some(device) = opened(&GpuOptions { webgpu_limits: true, ..GpuOptions::default() }) else { return };
+    const MOST: u64 = 128 << 20;
+    let before = device.memory();
+    for elements in [(MOST / 4) as usize + 1, 1 << 40] {
+        match Tensor::zeros([elements], &device) {
+            Err(Error::Limit { device: id, requested, limit, .. }) => {
+                assert_eq!((&*id, requested, limit), (device.id(), elements as u64 * 4, MOST));
+            }
+            other => panic!("{other:?} instead of an error of limits on {device}"),
+        }
+    }
+    // An expanded view holds nothing; its copy would.
+    let wide = Tensor::scalar(1.0, &device).unwrap().expand([1 << 26]).unwrap();
+    assert!(matches!(wide.copy(), Err(Error::Limit { .. })));
+    drop(wide);
+    assert_eq!(device.memory().in_use, before.in_use);
+    assert_works(&device, 4);
+}
+
+#[test]
+fn grids_fold_where_an_axis_is_short() {
+    // Thirteen workgroups an axis: all but the smallest dispatches fold.
+    let Some(device) = opened(&GpuOptions { max_workgroups: Some(13), ..GpuOptions::default() }) else {
+        return;
+    };
+    for seed in 0..4 {
+        assert_works(&device, seed);
+    }
+    let all = |device: &Device| -> Vec<Vec<f32>> {
+        let (x, y) = (tensor(&[181, 211], 5, device), tensor(&[181, 1], 6, device));
+        let image = tensor(&[2, 3, 20, 22], 7, device);
+        [
+            x.add(&y),
+            x.mul(&y).and_then(|z| z.maximum(&x)),
+            x.t().and_then(|t| t.copy()),
+            x.sum(&[0], false),
+            x.sum(&[1], false),
+            x.max(&[0, 1], false),
+            x.slice_step(1, 3..200, 3).and_then(|part| part.neg()),
+            image.max_pool2d(Pool2dOptions::new([2, 3])),
+        ]
+        .into_iter()
+        .map(|result| result.unwrap().to_vec().unwrap())
+        .collect()
+    };
+    assert_eq!(all(&device), all(&Device::cpu()));
+
+    // More than 169 workgroups have no grid.
+    match Tensor::zeros([1 << 20], &device) {
+        Err(Error::Limit { device: id, what, limit, .. }) => {
+            assert_eq!((&*id, what, limit), (device.id(), "a number of workgroups", 169));
+        }
+        other => panic!("{other:?} instead of an error of limits"),
+    }
+    assert_works(&device, 8);
+}
+
+/// Asserts that every way into a device answers that it is lost.
+fn assert_lost(device: &Device, x: &Tensor) {
+    let answers: [(&str, Result<()>); 10] = [
+        ("add", x.add(x).map(drop)),
+        ("transposed copy", x.t().and_then(|t| t.copy()).map(drop)),
+        ("sum", x.sum_all().map(drop)),
+        ("to_vec", x.to_vec().map(drop)),
+        ("to", x.to(&Device::cpu()).map(drop)),
+        ("zeros", Tensor::zeros([3], device).map(drop)),
+        ("from_slice", Tensor::from_slice(&[1.0], [1], device).map(drop)),
+        ("nothing", Tensor::zeros([0], device).map(drop)),
+        ("synchronize", device.synchronize()),
+        (
+            "backward",
+            x.requires_grad()
+                .unwrap()
+                .backward_from(x)
+                .and_then(|g| g.get(x).map_or(x.add(x), Tensor::copy))
+                .map(drop),
+        ),
+    ];
+    for (what, answer) in answers {
+        match answer {
+            Err(Error::DeviceLost { device: id, reason }) => {
+                assert_eq!(id, device.id(), "{what}");
+                assert!(!reason.is_empty(), "{what}");
+            }
+            other => panic!("{what}: {other:?} instead of the loss of {device}"),
+        }
+    }
+    // What needs no device still answers.
+    assert_eq!(x.reshape([x.numel()]).unwrap().numel(), x.numel());
+    let _ = (device.memory(), device.counts());
+    device.trim();
+}
+
+#[test]
+fn a_lost_device_says_so_for_ever_and_others_live() {
+    let Some(first) = opened(&GpuOptions::default()) else { return };
+    let other = fresh(&first);
+    // In the midst of a loop, with a batch recorded and not submitted.
+    let x = tensor(&[40, 50], 1, &first);
+    let mut y = x.clone();
+    let error = (0..1000)
+        .find_map(|step| {
+            if step == 5 {
+                gpu(&first).destroy();
+            }
+            y.add(&x).map(|next| y = next).err()
+        })
+        .unwrap();
+    assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+    for _ in 0..2 {
+        assert_lost(&first, &x);
+    }
+    assert_works(&other, 1);
+    assert_works(&device(), 2);
+    drop((x, y, first));
+    assert_works(&other, 3);
+
+    // The shared device of an adapter is opened anew once it was lost.
+    let shared = Device::open(other.id()).unwrap();
+    assert!(shared.same(&Device::open(other.id()).unwrap()));
+    gpu(&shared).destroy();
+    let again = Device::open(other.id()).unwrap();
+    assert!(!again.same(&shared) && gpu(&shared).is_lost() && !gpu(&again).is_lost());
+    assert_works(&again, 4);
+}
+
+#[test]
+fn a_device_lost_under_a_working_thread_ends_its_loop() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let started = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let x = tensor(&[100, 100], 1, &device);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < deadline {
+                if let Err(error) = x.square().and_then(|y| y.sum_all()).and_then(|y| y.item()) {
+                    return error;
+                }
+                started.store(true, Ordering::Release);
+            }
+            panic!("the loss was not noticed");
+        });
+        while !started.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        gpu(&device).destroy();
+        let error = worker.join().unwrap();
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+    });
+}
+
+fn adapter_error(result: Result<Device>) -> String {
+    match result {
+        Err(Error::Adapter { message }) => message,
+        other => panic!("{other:?} instead of an error of adapters"),
+    }
+}
+
+#[test]
+fn unknown_and_ambiguous_names_list_the_choices() {
+    let ids: Vec<String> = gristmill::gpu::adapters().into_iter().map(|report| report.id).collect();
+    for name in ["nonsense", "vulkan:no-such-card"] {
+        let message = adapter_error(Device::open(name));
+        assert!(message.contains(name), "{message}");
+        assert!(ids.iter().all(|id| message.contains(id)), "`{message}` lists not all of {ids:?}");
+        assert_eq!(adapter_error(Device::open_with(name, &GpuOptions::default())), message);
+    }
+    for name in ["llvmpipe", "vulkan", ":"] {
+        let hits = ids.iter().filter(|id| id.contains(name)).count();
+        match hits {
+            0 => assert!(adapter_error(Device::open(name)).contains(name)),
+            1 => assert!(Device::open(name).unwrap().id().contains(name)),
+            _ => {
+                let message = adapter_error(Device::open(name));
+                assert!(
+                    message.contains("ambiguous") && ids.iter().all(|id| message.contains(id)),
+                    "{message}"
+                );
+            }
+        }
+    }
+    // A whole id is never ambiguous, in any case of letters; the two fixed names are no parts of ids.
+    for id in &ids {
+        assert_eq!(Device::open(&id.to_uppercase()).unwrap().id(), id);
+    }
+    assert!(ids.iter().all(|id| ids.iter().filter(|other| *other == id).count() == 1), "{ids:?}");
+    assert_eq!(Device::open("cpu").unwrap().id(), "cpu");
+    assert!(ids.is_empty() || Device::open("gpu").unwrap().is_gpu());
+}
+
+/// Set for a child process of the next test, which then says what the environment makes of `Device::best`.
+const CHILD: &str = "GRISTMILL_TEST_CHILD";
+
+#[test]
+fn the_environment_chooses_the_device_and_its_budget() {
+    if std::env::var_os(CHILD).is_some() {
+        match Device::best() {
+            Ok(device) => println!(
+                "got {device:?} of {} bytes",
+                match &device {
+                    Device::Gpu(gpu) => gpu.memory_budget(),
+                    Device::Cpu(_) => 0,
+                }
+            ),
+            Err(error) => println!("refused: {error}"),
+        }
+        return;
+    }
+    let best = |variables: &[(&str, &str)]| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_environment_chooses_the_device_and_its_budget", "--nocapture"]);
+        let output = child.env(CHILD, "1").envs(variables.iter().copied()).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = best(&[("GRISTMILL_DEVICE", "nonsense")]);
+    assert!(
+        text.contains("refused: device: no device `nonsense`; there are cpu, gpu")
+            || text.contains("no adapter"),
+        "{text}"
+    );
+    assert!(best(&[("GRISTMILL_DEVICE", "cpu")]).contains("got cpu"));
+    if let Device::Gpu(gpu) = device() {
+        let id = &gpu.adapter().id;
+        let text = best(&[("GRISTMILL_DEVICE", id), ("GRISTMILL_MEMORY_BUDGET", "12345678")]);
+        assert!(text.contains(&format!("got {id} of 12345678 bytes")), "{text}");
+        let text = best(&[("GRISTMILL_DEVICE", id), ("GRISTMILL_MEMORY_BUDGET", "much")]);
+        assert!(text.contains("refused: device: GRISTMILL_MEMORY_BUDGET=much"), "{text}");
+    }
+}
+
+#[test]
+fn eight_threads_share_one_device_and_two() {
+    for devices in
+        [vec![fresh(&device())], vec![fresh(&device()), fresh(&device())], vec![device(), Device::cpu()]]
+    {
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let device = &devices[thread % devices.len()];
+                scope.spawn(move || (0..3).for_each(|round| assert_works(device, 10 * thread + round)));
+            }
+        });
+    }
+}
+
+#[test]
+fn tensors_and_gradients_cross_threads() {
+    for device in devices() {
+        let x = tensor(&[50], 1, &device).requires_grad().unwrap();
+        // Recorded by one thread, read by another, dropped by a third; the graph is walked where it was not built.
+        let y = std::thread::scope(|scope| scope.spawn(|| x.square().unwrap()).join().unwrap());
+        let (values, y) = std::thread::spawn(move || (y.to_vec().unwrap(), y)).join().unwrap();
+        let loss = y.sum_all().unwrap();
+        let grads = std::thread::spawn(move || loss.backward().unwrap()).join().unwrap();
+        std::thread::spawn(move || drop(y)).join().unwrap();
+        assert_eq!(values, whole(&[50], 1).iter().map(|x| x * x).collect::<Vec<_>>());
+        let twice: Vec<f32> = whole(&[50], 1).iter().map(|x| 2.0 * x).collect();
+        assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), twice);
+    }
+}
+
+/// Runs a program of random ops on four registers, whose old tensors are dropped while the batch that uses them is
+/// still being recorded. All numbers stay whole and small.
+fn program(device: &Device, steps: &[(u8, u8, u8)]) -> Vec<Vec<f32>> {
+    // Sizes of the same class and of others, so that buffers wander between them.
+    let shapes = [[8, 8], [7, 9], [40, 30], [1, 1200]];
+    let mut registers: Vec<Tensor> = (0..4).map(|i| tensor(&shapes[i], i, device)).collect();
+    for &(op, a, b) in steps {
+        let (a, b) = (usize::from(a) % 4, usize::from(b) % 4);
+        let (x, y) = (&registers[a], &registers[b]);
+        let next = match op % 7 {
+            0 => x.add(x).unwrap().neg().unwrap(),
+            1 => x.t().unwrap().copy().unwrap().reshape(x.shape()).unwrap(),
+            2 => x.add(&y.max(&[0, 1], true).unwrap()).unwrap(),
+            3 => x.sum(&[1], true).unwrap().expand(x.shape()).unwrap().copy().unwrap(),
+            4 => tensor(&shapes[b], a + b, device),
+            5 => x
+                .slice_step(1, 0..x.shape()[1], 2)
+                .unwrap()
+                .sum(&[0], true)
+                .unwrap()
+                .max(&[1], true)
+                .unwrap()
+                .add(x)
+                .unwrap(),
+            _ => Tensor::full(y.shape(), f32::from(op % 5), device).unwrap().mul(y).unwrap(),
+        };
+        let bound = Tensor::scalar(99.0, device).unwrap();
+        registers[if op % 7 == 6 || op % 7 == 4 { b } else { a }] =
+            next.minimum(&bound).unwrap().maximum(&bound.neg().unwrap()).unwrap();
+    }
+    registers.iter().map(|x| x.to_vec().unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn recycled_buffers_hold_what_they_should(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 1..120)) {
+        // Not guarded: there no buffer is used twice.
+        let device = Device::open(device().id()).unwrap();
+        prop_assert_eq!(program(&device, &steps), program(&Device::cpu(), &steps));
+    }
+}
+
+#[test]
+fn the_pool_is_flat_over_a_long_loop() {
+    for device in devices().iter().map(fresh) {
+        let w = tensor(&[64, 32], 1, &device).requires_grad().unwrap();
+        let step = |seed| {
+            let x = tensor(&[16, 64], seed, &device);
+            let loss = x.matmul(&w).unwrap().relu().unwrap().sum_all().unwrap();
+            drop(loss.backward().unwrap());
+            loss.item().unwrap()
+        };
+        (0..50).for_each(|seed| drop(step(seed)));
+        let early = device.memory();
+        (0..200).for_each(|seed| drop(step(seed)));
+        assert_eq!(device.memory(), early, "on {device}");
+        assert!(early.in_use <= 64 * 32 * 4 + 256, "only w and a status word live: {early:?}");
+    }
+}
+
+#[test]
+fn a_device_is_freed_with_its_last_handle() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let weak = Arc::downgrade(gpu(&device));
+    let x = tensor(&[8], 1, &device);
+    let y = apply(Custom { status: true, ..Custom::of(&FLAG, 8) }, &[&x]).unwrap();
+    drop((device, y));
+    assert!(weak.upgrade().is_some(), "a tensor keeps its device");
+    drop(x);
+    assert!(weak.upgrade().is_none(), "its own status word and bind groups do not");
+}
+
+static FLAG: Kernel = kernel(
+    "flag",
+    "
+struct Params { count: u32, code: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> status: array<u32>;
+@group(0) @binding(3) var<uniform> p: Params;
+@compute @workgroup_size(64)
+fn flag(@builtin(local_invocation_index) i: u32) {
+    if (i < p.count) { y[i] = x[i]; }
+    if (i == 0u && x[0] < 0.0) { status[0] = p.code; }
+}
+",
+    2,
+);
+
+#[test]
+fn a_status_word_is_one_error_that_names_the_op() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let flag = |first: f32| {
+        let x = Tensor::from_slice(&[first, 2.0], [2], &device).unwrap();
+        apply(Custom { status: true, ..Custom::of(&FLAG, 2) }, &[&x])
+    };
+    assert_eq!(flag(1.0).unwrap().to_vec().unwrap(), [1.0, 2.0]);
+    let bad = flag(-1.0).unwrap();
+    // Not the tensor that is read tells, but the next read-back.
+    match Tensor::ones([1], &device).unwrap().to_vec() {
+        Err(Error::Argument { op: "custom", message }) => {
+            assert!(message.contains("past the end"), "{message}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bad.to_vec().unwrap(), [-1.0, 2.0], "once");
+    assert_works(&device, 1);
+}
+
+static NO_WGSL: Kernel = kernel("none", "fn none( { }", 1);
+static NO_ENTRY: Kernel = kernel("other", "@compute @workgroup_size(1) fn one() { }", 1);
+static NO_TYPE: Kernel = kernel("typo", "@compute @workgroup_size(1) fn typo() { let x: u32 = 1.5; }", 1);
+static NO_IMPORT: Kernel = kernel("import", "#import shared/nowhere.wgsl\n", 1);
+
+#[test]
+fn a_kernel_that_does_not_compile_is_an_error_that_names_it() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let x = tensor(&[8], 1, &device);
+    let y = x.neg().unwrap(); // already recorded
+    let cases: [(&'static Kernel, &'static [u32], usize); 6] = [
+        (&NO_WGSL, &[], 1),
+        (&NO_ENTRY, &[], 1),
+        (&NO_TYPE, &[], 1),
+        (&NO_IMPORT, &[], 1),
+        (&COUNT, &[99], 1), // no constant of that value
+        (&FLAG, &[], 1),    // a buffer short
+    ];
+    for _ in 0..2 {
+        for (kernel, constants, workgroups) in cases {
+            let op = Custom { constants, workgroups, ..Custom::of(kernel, 8) };
+            match apply(op, &[&x]) {
+                Err(Error::Kernel { kernel: name, message }) => {
+                    assert_eq!(name, kernel.name());
+                    assert!(!message.is_empty());
+                }
+                other => panic!("{}: {other:?}", kernel.name()),
+            }
+        }
+    }
+    assert_eq!(y.to_vec().unwrap(), whole(&[8], 1).iter().map(|x| -x).collect::<Vec<_>>());
+    assert_works(&device, 1);
+}
+
+static COUNT: Kernel = kernel(
+    "count",
+    "
+#import shared/grid.wgsl
+struct Params { count: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+@compute @workgroup_size(1)
+fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = folded(group, groups);
+    if (i < p.count) { y[i] = x[0] + f32(i); }
+}
+",
+    1,
+);
+
+#[test]
+fn every_workgroup_of_a_folded_grid_runs_once() {
+    let Some(device) = opened(&GpuOptions { max_workgroups: Some(9), ..GpuOptions::default() }) else {
+        return;
+    };
+    let x = Tensor::zeros([1], &device).unwrap();
+    for workgroups in [1, 8, 9, 10, 17, 18, 19, 73, 80, 81] {
+        let y = apply(Custom { workgroups, ..Custom::of(&COUNT, workgroups) }, &[&x]).unwrap();
+        let want: Vec<f32> = (0..workgroups).map(|i| i as f32).collect();
+        assert_eq!(y.to_vec().unwrap(), want, "{workgroups} workgroups");
+    }
+    let over = apply(Custom { workgroups: 82, ..Custom::of(&COUNT, 82) }, &[&x]);
+    assert!(matches!(over, Err(Error::Limit { requested: 82, limit: 81, .. })), "{over:?}");
+}
+
+static STRAY: Kernel = kernel(
+    "stray",
+    "
+struct Params { count: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+@compute @workgroup_size(1)
+fn stray() {
+    // One element too far, and none at the start.
+    for (var i = 1u; i <= p.count; i++) { y[i] = x[0]; }
+}
+",
+    1,
+);
+
+#[test]
+fn guards_show_a_stray_write_and_a_missing_one() {
+    let Some(device) = opened(&GpuOptions { guarded: true, ..GpuOptions::default() }) else { return };
+    let x = Tensor::ones([1], &device).unwrap();
+    for count in [1, 5, 64, 1000, 1024] {
+        let y = apply(Custom::of(&STRAY, count), &[&x]).unwrap();
+        match x.to_vec() {
+            Err(Error::Gpu { message }) => {
+                assert!(
+                    message.contains("past the end") && message.contains(&count.to_string()),
+                    "{message}"
+                );
+            }
+            other => panic!("{count}: {other:?}"),
+        }
+        // Said once; and the element that was left out is NaN, not a leftover.
+        let values = y.to_vec().unwrap();
+        assert!(values[0].is_nan() && values[1..].iter().all(|&value| value == 1.0), "{values:?}");
+    }
+    // Enough buffers that the guards are looked at before any read-back.
+    let mut y = Tensor::zeros([10], &device).unwrap();
+    for _ in 0..1200 {
+        y = y.add(&x).unwrap();
+    }
+    assert_eq!(y.to_vec().unwrap(), [1200.0; 10]);
+    assert_works(&device, 1);
+}
+
+static BUSY: Kernel = kernel(
+    "busy",
+    "
+struct Params { count: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+@compute @workgroup_size(64)
+fn busy(@builtin(global_invocation_id) id: vec3u) {
+    var sum = 0u;
+    for (var i = 0u; i < 20000u; i++) { sum = sum * 1664525u + i + id.x; }
+    if (id.x < p.count) { y[id.x] = select(x[0], -1.0, sum == 12345u && p.count == 0u); }
+}
+",
+    1,
+);
+
+#[test]
+fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    // wgpu gives up waiting on GL after two seconds, and on its lock after six.
+    let seconds = if device.id().starts_with("gl:") { 8.0 } else { 3.0 };
+    let x = Tensor::ones([1], &device).unwrap();
+    let batch = |dispatches: usize| {
+        let results: Vec<Tensor> = (0..dispatches)
+            .map(|_| apply(Custom { workgroups: 4, ..Custom::of(&BUSY, 256) }, &[&x]).unwrap())
+            .collect();
+        let started = Instant::now();
+        assert_eq!(results.last().unwrap().to_vec().unwrap(), [1.0; 256]);
+        started.elapsed().as_secs_f64()
+    };
+    batch(1);
+    let mut each = batch(2) / 2.0;
+    // A batch holds 256 dispatches at most. On fast hardware that is less than seconds, which is fine there.
+    let dispatches = ((seconds / each) as usize).clamp(1, 250);
+    let done = AtomicBool::new(false);
+    let other = fresh(&device);
+    std::thread::scope(|scope| {
+        let (done, other) = (&done, &other);
+        let neighbour = scope.spawn(move || {
+            while !done.load(Ordering::Acquire) {
+                assert_works(other, 1);
+            }
+        });
+        each = batch(dispatches) / dispatches as f64;
+        done.store(true, Ordering::Release);
+        neighbour.join().unwrap();
+    });
+    assert!(each > 0.0);
+    assert_works(&device, 2);
+}
+
+#[test]
+fn tensors_too_large_to_address_are_errors_of_shapes() {
+    for device in devices() {
+        for dims in [[usize::MAX, 2], [1 << 40, 1 << 40]] {
+            assert!(matches!(Tensor::zeros(dims, &device), Err(Error::Shape { op: "shape", .. })));
+        }
+        // Addressable, but no machine has it.
+        let most = isize::MAX as usize / 8;
+        let refused = Tensor::zeros([most], &device).map(|x| x.dtype() == DType::F32);
+        assert!(matches!(refused, Err(Error::Limit { .. } | Error::OutOfMemory { .. })), "{refused:?}");
+    }
+}
