@@ -478,9 +478,13 @@ fn the_pool_is_flat_over_a_long_loop() {
             drop(loss.backward().unwrap());
             loss.item().unwrap()
         };
-        (0..50).for_each(|seed| drop(step(seed)));
+        for seed in 0..50 {
+            step(seed);
+        }
         let early = device.memory();
-        (0..200).for_each(|seed| drop(step(seed)));
+        for seed in 0..200 {
+            step(seed);
+        }
         assert_eq!(device.memory(), early, "on {device}");
         assert!(early.in_use <= 64 * 32 * 4 + 256, "only w and a status word live: {early:?}");
     }

@@ -78,7 +78,7 @@ impl Step {
                 Step::Reshape(dims)
             }
             6 if rank > 0 => Step::Flatten(n[0] % rank),
-            7 if rank < MAX_RANK && n[2] % 2 == 0 => Step::Unsqueeze(n[0] % (rank + 1)),
+            7 if rank < MAX_RANK && n[2].is_multiple_of(2) => Step::Unsqueeze(n[0] % (rank + 1)),
             7 if !ones.is_empty() => Step::Squeeze(ones[n[0] % ones.len()]),
             8 => {
                 let mut dims = shape.to_vec();
@@ -90,7 +90,7 @@ impl Step {
                 }
                 Step::Expand(dims)
             }
-            _ if n[0] % 2 == 0 => Step::Copy,
+            _ if n[0].is_multiple_of(2) => Step::Copy,
             _ => Step::Contiguous,
         }
     }
