@@ -33,8 +33,9 @@ impl Python {
     fn start(variable: &str, default: &str, script: &str) -> Result<Box<dyn Engine>> {
         let interpreter = std::env::var(variable).unwrap_or(default.into());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-        let spawned =
-            Command::new(&interpreter).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        // -B: no __pycache__ beside the scripts.
+        let mut command = Command::new(&interpreter);
+        let spawned = command.arg("-B").arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| format!("{variable}={interpreter}: {error}"))?;
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut peer = Peer { child, to, from };
