@@ -10,9 +10,9 @@ use proptest::prelude::*;
 // Auto is the subgroup kernel on the software adapters that have subgroups.
 const KERNELS: [Conv2dKernel; 3] = [Conv2dKernel::Auto, Conv2dKernel::Naive, Conv2dKernel::Registers];
 
-/// The kernels for the tests that SwiftShader takes minutes for: there the one that Auto picks.
+/// The kernels for the tests that SwiftShader takes minutes for: there the small one. The others meet it in the properties.
 fn ladder(device: &Device) -> &'static [Conv2dKernel] {
-    if device.id().contains("swiftshader") { &KERNELS[..1] } else { &KERNELS }
+    if device.id().contains("swiftshader") { &KERNELS[1..2] } else { &KERNELS }
 }
 
 /// A convolution's shapes and options.

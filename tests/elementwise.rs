@@ -10,10 +10,12 @@ type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
 type Unary = fn(&Tensor) -> Result<Tensor>;
 type Of1 = fn(f64) -> f64;
 type Of2 = fn(f64, f64) -> f64;
+type UnaryRow = (&'static str, Unary, Of1, (f64, f64), Of2);
+type BinaryRow = (&'static str, Binary, Of2, Of3);
 type Of3 = fn(f64, f64, f64) -> f64;
 
 /// Name, op, reference, rounding error as a function of the operands and the result, and whether it is smooth.
-const BINARY: &[(&str, Binary, Of2, Of3)] = &[
+const BINARY: &[BinaryRow] = &[
     // WGSL: addition, subtraction and multiplication are correctly rounded, up to flushed subnormals.
     ("add", Tensor::add, |a, b| a + b, |_, _, y| EPS * y.abs() + TINY),
     ("sub", Tensor::sub, |a, b| a - b, |_, _, y| EPS * y.abs() + TINY),
@@ -114,7 +116,7 @@ fn erf(x: f64) -> f64 {
 }
 
 /// Name, op, reference, the domain, and the absolute error by WGSL's accuracy table.
-const UNARY: &[(&str, Unary, Of1, (f64, f64), Of2)] = &[
+const UNARY: &[UnaryRow] = &[
     ("neg", Tensor::neg, |x| -x, (-9.0, 9.0), |_, _| 0.0),
     // 3 + 2|x| ULP.
     ("exp", Tensor::exp, f64::exp, (-20.0, 20.0), |x, y| (3.0 + 2.0 * x.abs()) * 2.0 * EPS * y),
