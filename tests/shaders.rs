@@ -216,7 +216,7 @@ fn spirv_val_accepts_what_naga_writes_for_vulkan() {
 
 #[test]
 fn glslang_accepts_what_naga_writes_for_gl() {
-    for (name, version) in [("es", glsl::Version::new_gles(310)), ("desktop", glsl::Version::Desktop(430))] {
+    for (name, version) in [("es", glsl::Version::new_gles(310)), ("desktop", glsl::Version::Desktop(450))] {
         let scratch = Scratch::new(&format!("glsl-{name}"));
         every_variant(|built| scratch.keep(built.glsl(version).as_bytes(), "comp"));
         if !has("glslangValidator") {
