@@ -4,6 +4,7 @@ mod burn_engine;
 mod candle_engine;
 mod cases;
 mod engine;
+mod gristmill_engine;
 mod measure;
 mod options;
 mod python;
@@ -21,6 +22,8 @@ type Open = fn() -> Result<Box<dyn Engine>>;
 /// Every engine, by the name that `--engine` takes. One whose name begins with `gristmill` gets a column
 /// of ratios.
 const ENGINES: &[(&str, Open)] = &[
+    ("gristmill-gpu", gristmill_engine::gpu),
+    ("gristmill-cpu", gristmill_engine::cpu),
     ("burn-wgpu", burn_engine::wgpu),
     ("burn-flex", burn_engine::flex),
     ("burn-ndarray", burn_engine::ndarray),
