@@ -15,6 +15,7 @@ pub mod op;
 pub mod ops;
 pub mod optim;
 mod pool;
+pub mod proof;
 mod random;
 mod shape;
 mod tensor;

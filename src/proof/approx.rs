@@ -1,0 +1,298 @@
+//! A number as a device may have computed it: running error analysis.
+//!
+//! Every reference of the table is written over [`Approx`], a value in f64 with a bound on how far the f32 that a
+//! conforming device computes may lie from it. Each operation adds its own error to that of its operands (N. J. Higham,
+//! *Accuracy and Stability of Numerical Algorithms*, 2nd ed., section 3.3); its own error is what the WGSL specification
+//! promises ("Accuracy of concrete floating point expressions"), which the CPU twins keep too. So a bound follows from
+//! the formula, and nobody has to choose one.
+//!
+//! A reference must have the shape of its kernel's arithmetic, not only its value: `sum_by` wants the depth of the
+//! kernel's own tree.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// The relative error of one correctly rounded operation. WGSL sets no rounding mode, so the result may be either
+/// neighbour of the exact one: a whole unit in the last place.
+pub const ULP: f64 = f32::EPSILON as f64;
+
+/// The smallest normal f32: anything below may be flushed to 0, at every operation.
+pub const TINY: f64 = f32::MIN_POSITIVE as f64;
+
+/// A value, and a bound on the error of the f32 that stands for it on a device.
+///
+/// Of a value that is not finite the class alone is compared, so its error is 0. An error of infinity says that nothing
+/// is known: the device may answer anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Approx {
+    value: f64,
+    error: f64,
+}
+
+impl Approx {
+    /// Zero, exactly.
+    pub const ZERO: Approx = Approx { value: 0.0, error: 0.0 };
+    /// One, exactly.
+    pub const ONE: Approx = Approx { value: 1.0, error: 0.0 };
+
+    /// A value with this error, rounded to f32's range: what overflows is infinite.
+    pub fn new(value: f64, error: f64) -> Approx {
+        let most = f64::from(f32::MAX);
+        // Rounded up, so that a sum of f64 on either side does not decide.
+        let reach = (value.abs() + error) * (1.0 + ULP);
+        if value.is_nan() || (value.abs() > most && value.abs() - error > most) {
+            return Approx {
+                value: if value.is_nan() { value } else { value.signum() * f64::INFINITY },
+                error: 0.0,
+            };
+        }
+        let error = if error.is_nan() || reach > most { f64::INFINITY } else { error };
+        Approx { value, error }
+    }
+
+    /// A number that the device has without error: an input, or a constant that f32 holds.
+    pub fn exact(value: f64) -> Approx {
+        // A subnormal may be flushed when it is read.
+        Approx::new(value, if value.abs() < TINY { value.abs() } else { 0.0 })
+    }
+
+    /// A number that is not an f32, rounded once on its way to the device: a constant such as 1/√2.
+    pub fn rounded(value: f64) -> Approx {
+        Approx::new(value, 0.0).plus(0.0, 1.0)
+    }
+
+    /// The value in f64.
+    pub fn value(self) -> f64 {
+        self.value
+    }
+
+    /// The bound on the error of the device's f32.
+    pub fn error(self) -> f64 {
+        self.error
+    }
+
+    /// With an error of the last operation on top: `absolute`, and `ulps` units in the last place of the result.
+    /// A result below the normal numbers may be flushed.
+    pub fn plus(self, absolute: f64, ulps: f64) -> Approx {
+        let flushed = if self.value == 0.0 && self.error == 0.0 { 0.0 } else { TINY };
+        Approx::new(
+            self.value,
+            self.error + absolute + ulps * ULP * (self.value.abs() + self.error) + flushed,
+        )
+    }
+
+    /// `f` of this number where `f` rises or falls throughout the interval that the number may lie in: the error of the
+    /// argument, carried through `f` exactly. `f`'s own error is still to be added.
+    pub fn through(self, f: impl Fn(f64) -> f64) -> Approx {
+        let y = f(self.value);
+        if self.error == 0.0 || !y.is_finite() {
+            return Approx::new(y, 0.0);
+        }
+        let away = |x: f64| (f(x) - y).abs();
+        // A side that is not a number is outside the domain: nothing is known.
+        let error = [away(self.value - self.error), away(self.value + self.error)];
+        Approx::new(
+            y,
+            if error[0].is_nan() || error[1].is_nan() { f64::INFINITY } else { error[0].max(error[1]) },
+        )
+    }
+
+    /// A smooth `f` whose slope is at most `slope` in magnitude wherever this number may lie.
+    pub fn with_slope(self, f: impl Fn(f64) -> f64, slope: f64) -> Approx {
+        let error = if self.error == 0.0 { 0.0 } else { slope * self.error };
+        Approx::new(f(self.value), error)
+    }
+
+    /// e^x: 3 + 2·|x| units, by WGSL's table. The kernels give 0 where the result is subnormal.
+    pub fn exp(self) -> Approx {
+        let reach = if self.value.is_finite() { (self.value.abs() + self.error).min(104.0) } else { 0.0 };
+        self.through(f64::exp).plus(0.0, 3.0 + 2.0 * reach)
+    }
+
+    /// The natural logarithm: 3 units, or 2^-21 absolutely in [0.5, 2], by WGSL's table.
+    pub fn ln(self) -> Approx {
+        let near_one = self.value + self.error >= 0.5 && self.value - self.error <= 2.0;
+        self.through(f64::ln).plus(if near_one { 2f64.powi(-21) } else { 0.0 }, 3.0)
+    }
+
+    /// The square root, inherited from `1.0 / inverseSqrt(x)`: 2 units, then 2.5 of the division.
+    pub fn sqrt(self) -> Approx {
+        // A number that may be a little below 0 is one that a kernel has to clamp.
+        let low = f64::sqrt;
+        if self.value >= 0.0 && self.value < self.error {
+            let y = self.value.sqrt();
+            return Approx::new(y, y.max((self.value + self.error).sqrt() - y)).plus(0.0, 4.5);
+        }
+        self.through(low).plus(0.0, 4.5)
+    }
+
+    /// `1 / sqrt(x)` by `inverseSqrt`: 2 units.
+    pub fn rsqrt(self) -> Approx {
+        self.through(|x| 1.0 / x.sqrt()).plus(0.0, 2.0)
+    }
+
+    /// The magnitude, exactly.
+    pub fn abs(self) -> Approx {
+        Approx { value: self.value.abs(), ..self }
+    }
+
+    /// The larger, exactly; NaN if either is NaN.
+    pub fn max(self, other: Approx) -> Approx {
+        let value = if self.value > other.value || self.value.is_nan() { self.value } else { other.value };
+        Approx::new(value, self.error.max(other.error))
+    }
+
+    /// The smaller, exactly; NaN if either is NaN.
+    pub fn min(self, other: Approx) -> Approx {
+        -(-self).max(-other)
+    }
+
+    /// Its square.
+    pub fn square(self) -> Approx {
+        self * self
+    }
+
+    /// The sum in any order: as many roundings as additions.
+    pub fn sum(terms: impl IntoIterator<Item = Approx>) -> Approx {
+        Approx::sum_by(usize::MAX, terms)
+    }
+
+    /// The sum by a tree in which no term passes through more than `depth` additions: each addition errs by a unit of
+    /// its result, which is at most Σ|terms| (Higham, section 4.2). NaN and infinities as IEEE 754 has them, in
+    /// whatever order.
+    pub fn sum_by(depth: usize, terms: impl IntoIterator<Item = Approx>) -> Approx {
+        let (mut value, mut error, mut magnitude, mut count) = (0.0, 0.0, 0.0, 0usize);
+        for term in terms {
+            value += term.value;
+            error += term.error;
+            magnitude += term.value.abs() + term.error;
+            count += usize::from(term.value != 0.0 || term.error != 0.0);
+        }
+        let roundings = depth.min(count.saturating_sub(1)) as f64;
+        // (1 + u)^n - 1 <= n·u / (1 - n·u), Higham's γ.
+        let gamma = roundings * ULP / (1.0 - roundings * ULP);
+        Approx::new(value, error + gamma * magnitude + TINY * roundings)
+    }
+
+    /// Whether a device's f32 may be this number.
+    pub fn admits(self, got: f32) -> bool {
+        let got = f64::from(got);
+        if self.value.is_finite() {
+            // NaN is within no distance, but nothing is known where the error is infinite.
+            (got - self.value).abs() <= self.error || self.error == f64::INFINITY
+        } else {
+            got == self.value || (got.is_nan() && self.value.is_nan())
+        }
+    }
+
+    /// How much of the bound a device's f32 uses: 0 where it is the value, 1 at the bound.
+    pub fn share(self, got: f32) -> f64 {
+        let distance = (f64::from(got) - self.value).abs();
+        match self.admits(got) {
+            true if distance == 0.0 || !distance.is_finite() || self.error == f64::INFINITY => 0.0,
+            true => distance / self.error,
+            false => f64::INFINITY,
+        }
+    }
+}
+
+impl From<f64> for Approx {
+    /// [`Approx::exact`].
+    fn from(value: f64) -> Approx {
+        Approx::exact(value)
+    }
+}
+
+impl Neg for Approx {
+    type Output = Approx;
+    fn neg(self) -> Approx {
+        Approx { value: -self.value, ..self }
+    }
+}
+
+impl<T: Into<Approx>> Add<T> for Approx {
+    type Output = Approx;
+    fn add(self, other: T) -> Approx {
+        let other = other.into();
+        let sum = Approx::new(self.value + other.value, self.error + other.error);
+        // Adding 0 is exact.
+        let exact = (self.value == 0.0 && self.error == 0.0) || (other.value == 0.0 && other.error == 0.0);
+        if exact { sum } else { sum.plus(0.0, 1.0) }
+    }
+}
+
+impl<T: Into<Approx>> Sub<T> for Approx {
+    type Output = Approx;
+    fn sub(self, other: T) -> Approx {
+        self + -other.into()
+    }
+}
+
+impl<T: Into<Approx>> Mul<T> for Approx {
+    type Output = Approx;
+    fn mul(self, other: T) -> Approx {
+        let (a, b) = (self, other.into());
+        // 0 · ∞ is no error bound.
+        let term = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
+        let error = term(a.value.abs(), b.error) + term(b.value.abs(), a.error) + term(a.error, b.error);
+        Approx::new(a.value * b.value, error).plus(0.0, 1.0)
+    }
+}
+
+impl<T: Into<Approx>> Div<T> for Approx {
+    type Output = Approx;
+    /// 2.5 units, by WGSL's table; for divisors up to 2^126 in magnitude.
+    fn div(self, other: T) -> Approx {
+        let (a, b) = (self, other.into());
+        let y = a.value / b.value;
+        if b.value.is_infinite() || (a.error == 0.0 && b.error == 0.0) {
+            return Approx::new(y, 0.0).plus(0.0, 2.5);
+        }
+        let least = b.value.abs() - b.error;
+        let error = if least > 0.0 { (a.error + y.abs() * b.error) / least } else { f64::INFINITY };
+        Approx::new(y, error).plus(0.0, 2.5)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_add_up() {
+        let third = Approx::ONE / 3.0;
+        assert!((third.error() - 2.5 * ULP / 3.0).abs() < 1e-12);
+        let two = third + third;
+        assert!(
+            (two.error() - (2.0 * third.error() + ULP * (2.0 / 3.0 + 2.0 * third.error()))).abs() < 1e-15
+        );
+        // A sum that cancels keeps its terms' errors.
+        assert!((two - two).error() >= 2.0 * two.error());
+    }
+
+    #[test]
+    fn classes_carry_no_error() {
+        let inf = Approx::exact(f64::INFINITY);
+        for odd in [inf, -inf, inf - inf, inf * 0.0, Approx::exact(1e30) * 1e30, Approx::ONE / 0.0] {
+            assert_eq!(odd.error(), 0.0, "{odd:?}");
+        }
+        assert!((inf - inf).admits(f32::NAN) && !(inf - inf).admits(0.0));
+        assert!((Approx::exact(1e30) * 1e30).admits(f32::INFINITY));
+        assert!((-inf).exp().admits(0.0));
+        assert!(!Approx::ONE.admits(f32::NAN));
+    }
+
+    #[test]
+    fn what_may_be_flushed_is_not_known_as_a_divisor() {
+        let small = Approx::exact(1e-40);
+        assert!(small.admits(0.0) && small.admits(1e-40));
+        assert!((Approx::ONE / small).admits(f32::INFINITY));
+    }
+
+    #[test]
+    fn a_sum_errs_by_its_depth() {
+        let ones = || (0..1024).map(|_| Approx::ONE);
+        let (line, tree) = (Approx::sum(ones()), Approx::sum_by(10, ones()));
+        assert!((line.error() / (1023.0 * ULP * 1024.0) - 1.0).abs() < 1e-3);
+        assert!((tree.error() / (10.0 * ULP * 1024.0) - 1.0).abs() < 1e-3);
+    }
+}

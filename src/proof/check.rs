@@ -1,0 +1,266 @@
+//! The judges: a device against a case, a case's gradient against differences, a case's bound against being too loose.
+
+use super::approx::Approx;
+use super::array::{Array, unravel};
+use super::case::{Case, Input, Kind};
+use super::r#gen::{Gen, Values};
+use crate::Result;
+use crate::device::Device;
+use crate::tensor::{DType, Tensor};
+
+/// How a device did in a case.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outcome {
+    /// The largest share of the bound that an element of the output used.
+    pub forward: f64,
+    /// The same of the gradients; 0 where there are none.
+    pub backward: f64,
+    /// The elements compared.
+    pub elements: usize,
+    /// Those of which the bound says nothing.
+    pub unknown: usize,
+}
+
+impl Outcome {
+    /// Of both.
+    pub fn and(self, other: Outcome) -> Outcome {
+        Outcome {
+            forward: self.forward.max(other.forward),
+            backward: self.backward.max(other.backward),
+            elements: self.elements + other.elements,
+            unknown: self.unknown + other.unknown,
+        }
+    }
+}
+
+/// Why a case failed.
+pub type Failure = String;
+
+/// Runs a case on a device, and its gradient where it has one. `seed` chooses the inputs' layouts, the output's gradient
+/// and which inputs want theirs.
+///
+/// # Errors
+/// A result outside its bound, another shape, or an error of the device.
+pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure> {
+    let mut ways = Gen::new(seed ^ 0x77, 0, Values::Ordinary);
+    let tensors = case
+        .inputs
+        .iter()
+        .map(|input| laid_out(input, &mut ways, device))
+        .collect::<Result<Vec<_>>>()
+        .map_err(|error| error.to_string())?;
+    let want = (case.reference)(&case.arrays());
+    let y = (case.run)(&tensors).map_err(|error| error.to_string())?;
+    let forward = compare("output", &y, &want)?;
+    let mut outcome =
+        Outcome { forward: forward.0, elements: want.numel(), unknown: forward.1, ..Outcome::default() };
+    if let Some(gradient) = &case.gradient {
+        let dy = dy(&mut ways, &want.shape);
+        let wants: Vec<bool> =
+            case.inputs.iter().map(|input| input.kind == Kind::Variable && !ways.one_in(4)).collect();
+        let given = (case.arrays(), &dy.array);
+        let grads =
+            backward(case, &tensors, &wants, &laid_out(&dy, &mut ways, device).map_err(|e| e.to_string())?)
+                .map_err(|error| format!("gradient: {error}"))?;
+        let references = gradient(&given.0, given.1);
+        for (at, (grad, reference)) in grads.iter().zip(&references).enumerate() {
+            let (Some(grad), Some(reference)) = (grad, reference) else { continue };
+            let (share, unknown) = compare(&format!("gradient {at}"), grad, reference)?;
+            outcome.backward = outcome.backward.max(share);
+            outcome.elements += reference.numel();
+            outcome.unknown += unknown;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The gradient of a case's output.
+fn dy(ways: &mut Gen, shape: &[usize]) -> Input {
+    ways.values(shape, -1.0, 1.0)
+}
+
+/// The gradients of the inputs that want one; of one that takes no part, zeros.
+fn backward(case: &Case, tensors: &[Tensor], wants: &[bool], dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    if !wants.contains(&true) {
+        return Ok(vec![None; tensors.len()]);
+    }
+    let leaves = tensors
+        .iter()
+        .zip(wants)
+        .map(|(tensor, &wanted)| if wanted { tensor.requires_grad() } else { Ok(tensor.clone()) })
+        .collect::<Result<Vec<_>>>()?;
+    let grads = (case.run)(&leaves)?.backward_from(dy)?;
+    let grad = |(leaf, &wanted): (&Tensor, &bool)| match grads.get(leaf) {
+        _ if !wanted => Ok(None),
+        Some(grad) => Ok(Some(grad.clone())),
+        None => Tensor::zeros(leaf.shape(), leaf.device()).map(Some),
+    };
+    leaves.iter().zip(wants).map(grad).collect()
+}
+
+/// The largest share of the bound that an element uses, and how many elements have none.
+fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failure> {
+    if got.shape()[..] != want.shape[..] {
+        return Err(format!("{what} has shape {}, should have {:?}", got.shape(), want.shape));
+    }
+    let values = match got.dtype() {
+        DType::F32 => got.to_vec(),
+        // Ids of the table are below 2^24.
+        DType::U32 => got.to_ids().map(|ids| ids.into_iter().map(|id| id as f32).collect()),
+    };
+    let values = values.map_err(|error| format!("{what}: {error}"))?;
+    let (mut worst, shape) = (0f64, &want.shape);
+    for (at, (&got, &want)) in values.iter().zip(&want.data).enumerate() {
+        if !want.admits(got) {
+            let (index, value, error) = (unravel(at, shape), want.value(), want.error());
+            return Err(format!(
+                "{what}: element {index:?} of {shape:?} is {got:e}, should be {value:e} within {error:e}"
+            ));
+        }
+        worst = worst.max(want.share(got));
+    }
+    Ok((worst, want.data.iter().filter(|x| x.error() == f64::INFINITY).count()))
+}
+
+/// An input as a tensor laid out in one of several ways that show the same elements: contiguous, transposed, or a part
+/// of something larger, with NaN (or an id past every bound) around.
+fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = input.array.data.iter().map(|x| x.value() as f32).collect();
+    let shape = &input.array.shape;
+    let rank = shape.len();
+    let upload = |values: &[f32], shape: &[usize]| match input.kind {
+        Kind::Ids => Tensor::from_ids(&values.iter().map(|&x| x as u32).collect::<Vec<_>>(), shape, device),
+        _ => Tensor::from_slice(values, shape, device),
+    };
+    // Ids around are checked at the upload, so they have to be valid.
+    let around = if input.kind == Kind::Ids { 0.0 } else { f32::NAN };
+    match ways.below(5) {
+        1 if rank >= 2 => {
+            let order: Vec<usize> = (0..rank).rev().collect();
+            upload(&values, shape)?.permute(&order)?.copy()?.permute(&order)
+        }
+        // Every second element, from the second on, of an axis twice as long and one longer.
+        2 if rank >= 1 => {
+            let last = shape[rank - 1];
+            let mut wide = Vec::with_capacity(2 * values.len() + 8);
+            for row in values.chunks(last.max(1)) {
+                wide.push(around);
+                row.iter().for_each(|&x| wide.extend([x, around]));
+            }
+            let mut larger = shape.clone();
+            larger[rank - 1] = 2 * last + 1;
+            if values.is_empty() {
+                wide = vec![around; larger.iter().product()];
+            }
+            upload(&wide, &larger)?.slice_step(-1, 1..2 * last + 1, 2)
+        }
+        // A stretch of a longer buffer, on a boundary of four or off it.
+        3 | 4 => {
+            let before = ways.choose(&[1, 2, 3, 4, 8, 64]);
+            let long = [vec![around; before], values.clone(), vec![around; 3]].concat();
+            upload(&long, &[long.len()])?.slice(0, before..before + values.len())?.reshape(shape)
+        }
+        _ => upload(&values, shape),
+    }
+}
+
+/// Holds a case's gradient reference to central differences of its reference, both in f64 and contracted with the same
+/// random weights. Gives the elements compared, and how many more were left out because the reference has a corner there.
+///
+/// # Errors
+/// A gradient that is not the slope.
+pub fn check_differences(case: &Case, seed: u64) -> Result<(usize, usize), Failure> {
+    // The truncation error of a central difference is h²/6 times the third derivative, its rounding error eps/h: both
+    // are near 1e-10 for values and derivatives near 1.
+    const H: f64 = 1e-5;
+    let Some(gradient) = &case.gradient else { return Ok((0, 0)) };
+    let inputs = case.arrays();
+    let out = (case.reference)(&inputs);
+    let weights = dy(&mut Gen::new(seed, 0, Values::Ordinary), &out.shape).array;
+    let dot = |inputs: &[Array]| -> f64 {
+        (case.reference)(inputs).data.iter().zip(&weights.data).map(|(y, w)| y.value() * w.value()).sum()
+    };
+    let grads = gradient(&inputs, &weights);
+    if grads.len() != inputs.len() {
+        return Err(format!("{} gradients for {} inputs", grads.len(), inputs.len()));
+    }
+    let middle = dot(&inputs);
+    let mut shifted = inputs.clone();
+    let (mut compared, mut corners) = (0, 0);
+    for (which, (input, grad)) in case.inputs.iter().zip(&grads).enumerate() {
+        let Some(grad) = grad.as_ref().filter(|_| input.kind == Kind::Variable) else { continue };
+        if grad.shape != input.array.shape {
+            return Err(format!("gradient {which} has shape {:?} for {:?}", grad.shape, input.array.shape));
+        }
+        let scale = grad.data.iter().fold(1.0f64, |most, g| most.max(g.value().abs()));
+        for at in 0..input.array.numel() {
+            let x = inputs[which].data[at];
+            let mut side = |h: f64| {
+                shifted[which].data[at] = Approx::new(x.value() + h, 0.0);
+                (dot(&shifted) - middle) / h
+            };
+            let (left, right) = (side(-H), side(H));
+            shifted[which].data[at] = x;
+            if (left - right).abs() > 1e-2 * scale {
+                corners += 1;
+                continue;
+            }
+            compared += 1;
+            let (slope, got) = (0.5 * (left + right), grad.data[at].value());
+            let allowed = 1e-6 * scale + 1e-4 * (left - right).abs();
+            if (got - slope).abs() > allowed || got.is_nan() {
+                return Err(format!("gradient {which}: element {at} is {got:e}, differences say {slope:e}"));
+            }
+        }
+    }
+    Ok((compared, corners))
+}
+
+/// Tries to slip wrong results past a case's bound: the reference with one element of an input dropped, and the reference
+/// off by one place.
+///
+/// # Errors
+/// One that the bound lets through; or a bound that says nothing.
+pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
+    const TRIES: usize = 8;
+    let inputs = case.arrays();
+    let right = (case.reference)(&inputs);
+    let unknown = right.data.iter().filter(|y| y.error() == f64::INFINITY).count();
+    if unknown > 0 {
+        return Err(format!("{unknown} of {} elements have no bound", right.numel()));
+    }
+    let seen =
+        |wrong: &[f64]| right.data.iter().zip(wrong).any(|(right, &wrong)| !right.admits(wrong as f32));
+    let values = right.values();
+    let mut moved = values.clone();
+    if !moved.is_empty() {
+        moved.rotate_left(1);
+    }
+    if values.len() >= 8 && moved != values && !seen(&moved) {
+        return Err("a result off by one place passes".to_string());
+    }
+    let mut pick = Gen::new(seed, 0, Values::Ordinary);
+    let mut tried = 0;
+    for _ in 0..TRIES {
+        let which = pick.below(inputs.len());
+        if case.inputs[which].kind == Kind::Ids || inputs[which].numel() == 0 {
+            continue;
+        }
+        let mut fewer = inputs.clone();
+        fewer[which].data[pick.below(inputs[which].numel())] = Approx::ZERO;
+        let dropped = (case.reference)(&fewer).values();
+        if dropped == values {
+            continue;
+        }
+        if seen(&dropped) {
+            return Ok(());
+        }
+        tried += 1;
+    }
+    if tried > 0 { Err(format!("none of {tried} dropped elements shows")) } else { Ok(()) }
+}
+
+/// A failure with what draws its case again.
+pub fn located(row: &str, case: &Case, device: &str, seed: u64, size: usize, failure: &Failure) -> String {
+    format!("{row} on {device} (seed {seed}, size {size}; {}): {failure}", case.label)
+}

@@ -1,0 +1,12 @@
+//! The rows, one file a family.
+
+use super::case::Row;
+
+mod pointwise;
+mod reduce;
+mod softmax;
+
+/// Every row of the table.
+pub fn rows() -> Vec<Row> {
+    [pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
+}

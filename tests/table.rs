@@ -1,0 +1,120 @@
+//! The table of cases (`gristmill::proof`), row by row: each op on every device against its reference in f64 within the
+//! derived bound, forward and backward; special values by class; the same under small limits; and the table's own
+//! proof, that its gradients are slopes and its bounds are tight.
+//!
+//! One test a row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the cases of each.
+
+mod common;
+
+use common::{cases, devices, devices_and_hardware};
+use gristmill::Device;
+use gristmill::proof::{
+    Failure, Outcome, Row, Values, check, check_differences, check_tightness, located, rows,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+/// What the rows used of their bounds, by row and device.
+static SHARES: Mutex<BTreeMap<(String, String), Outcome>> = Mutex::new(BTreeMap::new());
+
+/// The largest case, in elements or multiplications.
+const LARGEST: usize = 3000;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = rows().into_iter().flat_map(|row| {
+        let trial = |property: &str, test: fn(Row) -> Result<(), Failed>| {
+            Trial::test(format!("{}::{property}", row.name), move || test(row))
+        };
+        [
+            trial("agrees_with_f64", agrees_with_f64),
+            trial("keeps_special_values", keeps_special_values),
+            trial("gradients_are_slopes", gradients_are_slopes),
+            trial("bounds_are_tight", bounds_are_tight),
+        ]
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !shares.is_empty() {
+        println!("{:<28} {:<28} {:>9} {:>9} {:>10}", "row", "device", "forward", "backward", "elements");
+        for ((row, device), share) in shares.iter() {
+            let (forward, backward) = (share.forward, share.backward);
+            println!("{row:<28} {device:<28} {forward:>9.3} {backward:>9.3} {:>10}", share.elements);
+        }
+        println!("(forward, backward: the largest share of its bound that an element used)");
+    }
+    conclusion.exit_code()
+}
+
+/// Runs `property` on random seeds and sizes; a failure is tried again with smaller sizes.
+fn property(
+    cases: u32,
+    largest: usize,
+    property: impl Fn(u64, usize) -> Result<(), Failure>,
+) -> Result<(), Failed> {
+    let mut runner = TestRunner::new(ProptestConfig { cases, ..common::cases() });
+    let sizes = prop_oneof![1usize..=24, 24usize..=largest.max(25)];
+    runner
+        .run(&(any::<u64>().no_shrink(), sizes), |(seed, size)| {
+            property(seed, size).map_err(TestCaseError::fail)
+        })
+        .map_err(|error| error.to_string().into())
+}
+
+/// Draws a case and checks it on a device.
+fn checked(row: &Row, device: &Device, seed: u64, size: usize, values: Values) -> Result<Outcome, Failure> {
+    let case = row.case(seed, size, values);
+    check(&case, device, seed).map_err(|failure| located(row.name, &case, device.id(), seed, size, &failure))
+}
+
+fn agrees_with_f64(row: Row) -> Result<(), Failed> {
+    property(cases().cases, LARGEST, |seed, size| {
+        for device in devices_and_hardware() {
+            let outcome = checked(&row, &device, seed, size, Values::Ordinary)?;
+            let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
+            let share = shares.entry((row.name.to_string(), device.id().to_string())).or_default();
+            *share = share.and(outcome);
+        }
+        Ok(())
+    })
+}
+
+fn keeps_special_values(row: Row) -> Result<(), Failed> {
+    property(cases().cases.div_ceil(4), LARGEST, |seed, size| {
+        for device in devices() {
+            checked(&row, &device, seed, size, Values::Special)?;
+        }
+        Ok(())
+    })
+}
+
+fn gradients_are_slopes(row: Row) -> Result<(), Failed> {
+    let totals = Mutex::new((0, 0));
+    property(32, 24, |seed, size| {
+        let case = row.case(seed, size, Values::Ordinary);
+        let (compared, corners) = check_differences(&case, seed)
+            .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))?;
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *totals = (totals.0 + compared, totals.1 + corners);
+        Ok(())
+    })?;
+    let (compared, corners) = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match 10 * corners <= compared + corners {
+        true => Ok(()),
+        false => {
+            Err(format!("{corners} corners beside {compared} slopes: the draw is to keep off them").into())
+        }
+    }
+}
+
+fn bounds_are_tight(row: Row) -> Result<(), Failed> {
+    property(64, LARGEST, |seed, size| {
+        let case = row.case(seed, size, Values::Ordinary);
+        check_tightness(&case, seed)
+            .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))
+    })
+}
