@@ -48,7 +48,7 @@ impl Kernel {
         }
         let named: Vec<_> =
             self.constants.iter().zip(values).map(|((name, _), &value)| (*name, value)).collect();
-        wgsl::assemble(&self.name(), self.source, &named)
+        wgsl::assemble(&self.name(), self.file, self.source, &named)
     }
 
     /// Every combination of the constants' values.

@@ -1,6 +1,9 @@
 //! Two things plain WGSL lacks: `#import shared/NAME.wgsl` (each fragment once) and constants from Rust.
 
 use crate::{Error, Result};
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
@@ -20,18 +23,36 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];
 
-/// The WGSL that the driver sees: `constants` as `const NAME: u32`, the imported fragments, then `source`.
+/// The WGSL that the driver sees: `constants` as `const NAME: u32`, the imported fragments, then `source`, which is the
+/// text of `shaders/FILE`.
 ///
 /// # Errors
 /// An import of a fragment that does not exist.
-pub(super) fn assemble(kernel: &str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
+pub(super) fn assemble(
+    kernel: &str,
+    file: &str,
+    source: &'static str,
+    constants: &[(&str, u32)],
+) -> Result<String> {
     let mut out = String::new();
     for (name, value) in constants {
         out.push_str(&format!("const {name}: u32 = {value}u;\n"));
     }
     let mut included = Vec::new();
-    include(kernel, source, &mut included, &mut out)?;
+    include(kernel, &current(file, source), &mut included, &mut out)?;
     Ok(out)
+}
+
+/// The text of a shader file. In a debug build, a file of that name in the directory `GRISTMILL_SHADERS` stands in for
+/// the one in the crate: to try a changed kernel without compiling, and for `cargo xtask mutate`.
+fn current(file: &str, source: &'static str) -> Cow<'static, str> {
+    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    if !cfg!(debug_assertions) {
+        return source.into();
+    }
+    let place = PLACE.get_or_init(|| std::env::var_os("GRISTMILL_SHADERS").map(PathBuf::from));
+    let text = place.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(file)).ok());
+    text.map_or(source.into(), Cow::Owned)
 }
 
 fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut String) -> Result<()> {
@@ -52,7 +73,7 @@ fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut Str
                 message: format!("imports {path}, which is not a file of shaders/shared"),
             });
         };
-        include(kernel, fragment, included, out)?;
+        include(kernel, &current(path, fragment), included, out)?;
     }
     Ok(())
 }
@@ -64,7 +85,7 @@ mod tests {
     #[test]
     fn a_fragment_is_included_once() {
         let source = "#import shared/grid.wgsl // why\n#import shared/grid.wgsl\nfn f() {}\n";
-        let out = assemble("k", source, &[("WG", 64)]).unwrap();
+        let out = assemble("k", "k.wgsl", source, &[("WG", 64)]).unwrap();
         assert!(out.starts_with("const WG: u32 = 64u;\n"));
         assert_eq!(out.matches("fn folded").count(), 1);
         assert!(!out.contains("#import"));
@@ -72,6 +93,9 @@ mod tests {
 
     #[test]
     fn an_unknown_fragment_is_an_error() {
-        assert!(matches!(assemble("k", "#import shared/none.wgsl", &[]), Err(Error::Kernel { .. })));
+        assert!(matches!(
+            assemble("k", "k.wgsl", "#import shared/none.wgsl", &[]),
+            Err(Error::Kernel { .. })
+        ));
     }
 }

@@ -5,6 +5,9 @@ use super::r#gen::{Gen, Values};
 use crate::Result;
 use crate::tensor::Tensor;
 
+/// Draws the case that is timed.
+pub type Bench = fn(&mut Gen) -> (Work, Case);
+
 /// One op, or one way to use it.
 #[derive(Clone, Copy)]
 pub struct Row {
@@ -15,7 +18,7 @@ pub struct Row {
     /// Draws a case.
     pub draw: fn(&mut Gen) -> Case,
     /// The case to time, with the work that the algorithm must do at least.
-    pub bench: Option<fn(&mut Gen) -> (Work, Case)>,
+    pub bench: Option<Bench>,
 }
 
 impl Row {

@@ -41,7 +41,7 @@ impl Gen {
 
     /// A number in `0..n`; 0 where that is empty.
     pub fn below(&mut self, n: usize) -> usize {
-        (u128::from(self.bits()) * n as u128 >> 64) as usize
+        ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
     /// A number of the range.

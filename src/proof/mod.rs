@@ -22,7 +22,7 @@ mod rows;
 
 pub use approx::{Approx, TINY, ULP};
 pub use array::{Array, broadcast, ravel, unravel};
-pub use case::{Case, Input, Kind, Row, Work};
+pub use case::{Bench, Case, Input, Kind, Row, Work};
 pub use check::{Failure, Outcome, check, check_differences, check_tightness, located};
 pub use r#gen::{Gen, Values};
 pub use rows::rows;

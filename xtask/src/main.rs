@@ -1,4 +1,6 @@
-//! `cargo xtask test`: the whole suite, on every adapter of this machine.
+//! `cargo xtask test`: the whole suite, on every adapter of this machine. `cargo xtask mutate`: whether it would notice.
+
+mod mutate;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,9 +23,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match parse(&arguments) {
-        Some(options) => test(&options),
-        None => Err(USAGE.to_string()),
+    let result = match (arguments.split_first(), parse(&arguments)) {
+        (Some((first, rest)), _) if first == "mutate" => mutate::mutate(rest),
+        (_, Some(options)) => test(&options),
+        _ => Err(format!("{USAGE}\n\n{}", mutate::USAGE)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
