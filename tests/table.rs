@@ -14,7 +14,8 @@ use gristmill::proof::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,7 +41,11 @@ fn main() -> ExitCode {
             trial("bounds_are_tight", bounds_are_tight),
         ]
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let whole = [
+        Trial::test("every_public_op_has_a_row", every_public_op_has_a_row),
+        Trial::test("rows_have_different_names", rows_have_different_names),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(whole).collect());
     let shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
     if !shares.is_empty() {
         println!("{:<28} {:<28} {:>9} {:>9} {:>10}", "row", "device", "forward", "backward", "elements");
@@ -120,4 +125,93 @@ fn bounds_are_tight(row: Row) -> Result<(), Failed> {
         check_tightness(&case, seed)
             .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))
     })
+}
+
+/// What a tensor offers that computes nothing: looking at it, moving it, autograd.
+const NO_OPS: &[&str] = &[
+    "from_slice",
+    "from_ids",
+    "scalar",
+    "full",
+    "zeros",
+    "ones",
+    "randn",
+    "uniform", // constructors
+    "to_vec",
+    "to_ids",
+    "item",
+    "to",
+    "shape",
+    "rank",
+    "numel",
+    "dtype",
+    "device",
+    "layout", // looking at it
+    "requires_grad",
+    "is_differentiable",
+    "is_leaf",
+    "detach",
+    "backward",
+    "backward_from", // autograd
+];
+
+/// The methods of `Tensor` and the functions of `nn` that the sources declare.
+fn public_ops() -> BTreeSet<String> {
+    fn sources(dir: &Path, all: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => sources(&path, all),
+                path if path.extension().is_some_and(|e| e == "rs") => {
+                    all.push(std::fs::read_to_string(path).unwrap());
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+    let name = |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_string);
+    let mut names = BTreeSet::new();
+    for text in &texts {
+        // Blocks begin and end in the first column.
+        let mut block = "";
+        for line in text.lines() {
+            if !line.starts_with([' ', '}', '/', '#']) && !line.is_empty() {
+                block = line;
+            }
+            let method = line.strip_prefix("    pub fn ").filter(|_| block.starts_with("impl Tensor"));
+            let listed = line.strip_prefix("    ").filter(|rest| {
+                block.starts_with("methods!") && rest.contains(" => ") && !rest.starts_with([' ', '/'])
+            });
+            let function = line
+                .strip_prefix("pub fn ")
+                .filter(|rest| rest.split('(').next().unwrap_or_default().ends_with("_loss"));
+            names.extend(method.or(listed).or(function).and_then(name));
+        }
+    }
+    names.retain(|name| !NO_OPS.contains(&name.as_str()) && name != "$name");
+    names
+}
+
+fn every_public_op_has_a_row() -> Result<(), Failed> {
+    let covered: BTreeSet<String> =
+        rows().iter().flat_map(|row| row.covers).map(|name| name.to_string()).collect();
+    let declared = public_ops();
+    let missing: Vec<_> = declared.difference(&covered).collect();
+    let stray: Vec<_> = covered.difference(&declared).collect();
+    match declared.len() > 40 && missing.is_empty() && stray.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(format!("{} ops; without a row: {missing:?}; rows of no op: {stray:?}", declared.len())
+                .into())
+        }
+    }
+}
+
+fn rows_have_different_names() -> Result<(), Failed> {
+    let mut names = BTreeSet::new();
+    match rows().iter().find(|row| !names.insert(row.name)) {
+        None => Ok(()),
+        Some(row) => Err(format!("two rows are named {}", row.name).into()),
+    }
 }

@@ -3,6 +3,7 @@
 use super::array::Array;
 use super::r#gen::{Gen, Values};
 use crate::Result;
+use crate::device::Device;
 use crate::tensor::Tensor;
 
 /// Draws the case that is timed.
@@ -55,6 +56,22 @@ pub struct Input {
     pub array: Array,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Input {
+    /// The input as a contiguous tensor.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        let values = self.array.data.iter().map(|x| x.value());
+        match self.kind {
+            Kind::Ids => {
+                Tensor::from_ids(&values.map(|x| x as u32).collect::<Vec<_>>(), &self.array.shape, device)
+            }
+            _ => Tensor::from_slice(&values.map(|x| x as f32).collect::<Vec<_>>(), &self.array.shape, device),
+        }
+    }
 }
 
 type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;

@@ -160,7 +160,7 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
             let long = [vec![around; before], values.clone(), vec![around; 3]].concat();
             upload(&long, &[long.len()])?.slice(0, before..before + values.len())?.reshape(shape)
         }
-        _ => upload(&values, shape),
+        _ => input.to_tensor(device),
     }
 }
 

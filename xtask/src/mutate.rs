@@ -2,7 +2,8 @@
 //!
 //! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
 //! nothing is compiled but the kernels. It meets first the rows of the table that reach its file, then, if it lives,
-//! all of their cases and the other suites. A survivor needs its reason in `tests/survivors.txt`.
+//! more of their cases and the tests of the other suites that reach it. Which those are shows when the file is broken.
+//! A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::cargo;
 use std::collections::BTreeMap;
@@ -147,7 +148,9 @@ struct Bench {
     /// The other suites that run kernels.
     suites: Vec<PathBuf>,
     /// The rows of the table that reach a file.
-    reach: BTreeMap<String, Vec<String>>,
+    rows: BTreeMap<String, Vec<String>>,
+    /// The tests of the other suites that reach a file.
+    tests: BTreeMap<String, Vec<(PathBuf, Vec<String>)>>,
     /// By the mutant's key and text.
     found: BTreeMap<String, Fate>,
 }
@@ -165,7 +168,16 @@ impl Bench {
         let suites = suites.map(|(_, path)| path.clone()).collect();
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
-        Ok(Bench { root: root.to_path_buf(), place, shaders, table, suites, reach: BTreeMap::new(), found })
+        Ok(Bench {
+            root: root.to_path_buf(),
+            place,
+            shaders,
+            table,
+            suites,
+            rows: BTreeMap::new(),
+            tests: BTreeMap::new(),
+            found,
+        })
     }
 
     /// What became of a mutant; looked up, or found out and kept.
@@ -188,48 +200,77 @@ impl Bench {
 
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
         let rows = self.rows(&mutant.file)?;
-        self.write(&mutant.file, &mutant.text)?;
         let few = &rows[..rows.len().min(FEW)];
-        let tries = [(few, CASES[0]), (&rows[..], CASES[0]), (&rows[..], CASES[1])];
+        self.write(&mutant.file, &mutant.text)?;
         let mut fate = Fate::Survived;
-        for (rows, cases) in tries {
+        for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (&rows[..], CASES[1])] {
             if fate == Fate::Survived && !rows.is_empty() {
-                fate = self.run(&self.table.clone(), rows, cases)?;
+                fate = self.run(self.command(&self.table, rows, cases))?;
             }
         }
-        for suite in self.suites.clone() {
-            if fate == Fate::Survived {
-                fate = self.run(&suite, &[], "16")?;
+        if fate == Fate::Survived {
+            let suites = self.tests(&mutant.file)?;
+            self.write(&mutant.file, &mutant.text)?;
+            for (suite, tests) in suites {
+                if fate == Fate::Survived {
+                    let mut command = self.command(&suite, &[], CASES[0]);
+                    command.arg("--exact").args(tests);
+                    fate = self.run(command)?;
+                }
             }
         }
-        let original = self.shaders[&mutant.file].clone();
-        self.write(&mutant.file, &original)?;
+        self.write(&mutant.file, &self.shaders[&mutant.file])?;
         Ok(fate)
     }
 
-    /// The rows that reach a file: those that fail where it is no WGSL.
+    /// The rows that reach a file.
     fn rows(&mut self, file: &str) -> Result<Vec<String>, String> {
-        if let Some(rows) = self.reach.get(file) {
+        if let Some(rows) = self.rows.get(file) {
             return Ok(rows.clone());
         }
+        let tests = self.broken_by(&self.table, file)?;
+        let mut rows: Vec<String> =
+            tests.iter().filter_map(|test| test.split("::").next().map(str::to_string)).collect();
+        rows.sort();
+        rows.dedup();
+        println!("{file}: {} rows reach it", rows.len());
+        self.rows.insert(file.to_string(), rows.clone());
+        Ok(rows)
+    }
+
+    /// The tests of the other suites that reach a file.
+    fn tests(&mut self, file: &str) -> Result<Vec<(PathBuf, Vec<String>)>, String> {
+        if let Some(tests) = self.tests.get(file) {
+            return Ok(tests.clone());
+        }
+        let mut all = Vec::new();
+        for suite in &self.suites {
+            let tests = self.broken_by(suite, file)?;
+            if !tests.is_empty() {
+                all.push((suite.clone(), tests));
+            }
+        }
+        self.tests.insert(file.to_string(), all.clone());
+        Ok(all)
+    }
+
+    /// The tests of a binary that fail where a file is no WGSL.
+    fn broken_by(&self, binary: &Path, file: &str) -> Result<Vec<String>, String> {
         for (file, text) in &self.shaders {
             self.write(file, text)?;
         }
         self.write(file, &format!("{}\nfn (", self.shaders[file]))?;
-        let output =
-            self.command(&self.table, &[], "8").output().map_err(|error| format!("table: {error}"))?;
-        let mut rows: Vec<String> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|line| line.starts_with("test ") && line.ends_with("FAILED"))
-            .filter_map(|line| line.strip_prefix("test ")?.split("::").next().map(str::to_string))
-            .collect();
-        rows.sort();
-        rows.dedup();
-        let original = self.shaders[file].clone();
-        self.write(file, &original)?;
-        println!("{file}: {} rows reach it", rows.len());
-        self.reach.insert(file.to_string(), rows.clone());
-        Ok(rows)
+        let output = self
+            .command(binary, &[], "4")
+            .output()
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).to_string();
+        let failed = |line: &str| {
+            let name = line.strip_prefix("test ")?.strip_suffix("FAILED")?;
+            Some(name.trim_end_matches([' ', '.']).to_string())
+        };
+        self.write(file, &self.shaders[file])?;
+        Ok(text.lines().filter_map(failed).collect())
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
@@ -260,14 +301,10 @@ impl Bench {
         command
     }
 
-    fn run(&self, binary: &Path, rows: &[String], cases: &str) -> Result<Fate, String> {
+    fn run(&self, mut command: Command) -> Result<Fate, String> {
         let log = self.place.join("log.txt");
         let file = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-        let mut child = self
-            .command(binary, rows, cases)
-            .stdout(file)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let mut child = command.stdout(file).spawn().map_err(|error| format!("a test: {error}"))?;
         let began = Instant::now();
         let status = loop {
             match child.try_wait().map_err(|error| error.to_string())? {
