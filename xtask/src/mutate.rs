@@ -11,6 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub const USAGE: &str = "\
@@ -80,25 +81,42 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     if flag("--fresh") && place.exists() {
         fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     }
-    let mut bench = Bench::new(root, place, shaders)?;
-    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-    let mut survivors = Vec::new();
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let binaries = test_binaries()?;
+    // One job takes a file whole, since it has to find out which tests reach it; the largest first.
+    let mut by_file: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
+    mutants.iter().for_each(|mutant| by_file.entry(&mutant.file).or_default().push(mutant));
+    let mut queue: Vec<Vec<&Mutant>> = by_file.into_values().collect();
+    queue.sort_by_key(Vec::len);
+    let (queue, met) = (Mutex::new(queue), Mutex::new(Vec::new()));
     let total = mutants.len();
-    for (at, mutant) in mutants.iter().enumerate() {
-        let fate = bench.fate(mutant)?;
-        counts.entry(mutant.file.clone()).or_default()[fate as usize] += 1;
-        if fate == Fate::Survived {
-            survivors.push(mutant);
-            println!(
-                "[{}/{total}] lives: {}:{}: {}  =>  {}",
-                at + 1,
-                mutant.file,
-                mutant.line,
-                mutant.was,
-                mutant.is
-            );
+    let job = &|number: usize| -> Result<(), String> {
+        let mut bench = Bench::new(root, &place, number, &shaders, &binaries)?;
+        while let Some(mutants) = locked(&queue).pop() {
+            for mutant in mutants {
+                let fate = bench.fate(mutant)?;
+                let mut met = locked(&met);
+                met.push((mutant, fate));
+                if fate == Fate::Survived {
+                    let Mutant { file, line, was, is, .. } = mutant;
+                    println!("[{}/{}] lives: {file}:{line}: {was}  =>  {is}", met.len(), total);
+                }
+            }
         }
+        Ok(())
+    };
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..jobs).map(|number| scope.spawn(move || job(number))).collect();
+        jobs.into_iter().try_for_each(|job| job.join().map_err(|_| "a job ended badly".to_string())?)
+    })?;
+    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    let met = met.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (mutant, fate) in &met {
+        counts.entry(mutant.file.clone()).or_default()[*fate as usize] += 1;
     }
+    let survivors: Vec<&Mutant> =
+        met.iter().filter(|(_, fate)| *fate == Fate::Survived).map(|(mutant, _)| *mutant).collect();
     report(&counts, &survivors, &root.join("tests/survivors.txt"))
 }
 
@@ -139,11 +157,18 @@ fn report(counts: &BTreeMap<String, [usize; 3]>, survivors: &[&Mutant], known: &
     Ok(())
 }
 
-/// Where mutants meet the tests.
-struct Bench {
-    root: PathBuf,
-    place: PathBuf,
-    shaders: BTreeMap<String, String>,
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where one job's mutants meet the tests.
+struct Bench<'a> {
+    root: &'a Path,
+    /// Where all jobs keep what was found.
+    place: &'a Path,
+    /// The job's own shaders, which stand in for the crate's.
+    own: PathBuf,
+    shaders: &'a BTreeMap<String, String>,
     table: PathBuf,
     /// The other suites that run kernels.
     suites: Vec<PathBuf>,
@@ -155,29 +180,26 @@ struct Bench {
     found: BTreeMap<String, Fate>,
 }
 
-impl Bench {
-    fn new(root: &Path, place: PathBuf, shaders: BTreeMap<String, String>) -> Result<Bench, String> {
-        fs::create_dir_all(place.join("shaders/shared"))
-            .map_err(|error| format!("{}: {error}", place.display()))?;
-        let binaries = test_binaries()?;
+impl<'a> Bench<'a> {
+    fn new(
+        root: &'a Path,
+        place: &'a Path,
+        job: usize,
+        shaders: &'a BTreeMap<String, String>,
+        binaries: &BTreeMap<String, PathBuf>,
+    ) -> Result<Bench<'a>, String> {
+        let own = place.join(format!("job{job}"));
+        fs::create_dir_all(own.join("shared")).map_err(|error| format!("{}: {error}", own.display()))?;
         let table = binaries.get("table").ok_or("there is no test binary `table`")?.clone();
         // The suites that dispatch kernels; `faults` breaks devices on purpose and takes its time.
         let others =
-            ["table", "shaders", "faults", "memory", "mnist", "fuzz", "doctor", "gristmill", "xtask"];
+            ["table", "shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits"];
         let suites = binaries.iter().filter(|(name, _)| !others.contains(&name.as_str()));
         let suites = suites.map(|(_, path)| path.clone()).collect();
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
-        Ok(Bench {
-            root: root.to_path_buf(),
-            place,
-            shaders,
-            table,
-            suites,
-            rows: BTreeMap::new(),
-            tests: BTreeMap::new(),
-            found,
-        })
+        let (rows, tests) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Bench { root, place, own, shaders, table, suites, rows, tests, found })
     }
 
     /// What became of a mutant; looked up, or found out and kept.
@@ -256,7 +278,7 @@ impl Bench {
 
     /// The tests of a binary that fail where a file is no WGSL.
     fn broken_by(&self, binary: &Path, file: &str) -> Result<Vec<String>, String> {
-        for (file, text) in &self.shaders {
+        for (file, text) in self.shaders {
             self.write(file, text)?;
         }
         self.write(file, &format!("{}\nfn (", self.shaders[file]))?;
@@ -274,7 +296,7 @@ impl Bench {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
-        let path = self.place.join("shaders").join(file);
+        let path = self.own.join(file);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -282,8 +304,8 @@ impl Bench {
     fn command(&self, binary: &Path, rows: &[String], cases: &str) -> Command {
         let mut command = Command::new(binary);
         command
-            .current_dir(&self.root)
-            .env("GRISTMILL_SHADERS", self.place.join("shaders"))
+            .current_dir(self.root)
+            .env("GRISTMILL_SHADERS", &self.own)
             .env("PROPTEST_CASES", cases)
             .env("PROPTEST_MAX_SHRINK_ITERS", "0")
             .env("GRISTMILL_ROWS", rows.join(","))
@@ -302,7 +324,7 @@ impl Bench {
     }
 
     fn run(&self, mut command: Command) -> Result<Fate, String> {
-        let log = self.place.join("log.txt");
+        let log = self.own.join("log.txt");
         let file = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut child = command.stdout(file).spawn().map_err(|error| format!("a test: {error}"))?;
         let began = Instant::now();
