@@ -25,13 +25,33 @@ fn f(a: f32, b: f32) -> f32 {
         case 4u: { return max_nan(a, b); }
         case 5u: { return min_nan(a, b); }
         case 6u: { return pow_nan(a, b); }
-        // The share of a maximum's gradient that goes to a: ties are split evenly.
-        case 7u: { return select(select(0.0, 1.0, a > b), 0.5, a == b); }
-        // The derivative of a^b with regard to b, 0 at a = 0 as the limit for b > 0.
-        case 8u: { return select(pow_nan(a, b) * log_nan(a), 0.0, a == 0.0 && b >= 0.0); }
-        // Equality, NaN being equal to NaN.
-        default: { return select(0.0, 1.0, a == b || (is_nan(a) && is_nan(b))); }
+        // Comparisons: no NaN is equal to, less or greater than anything.
+        case 7u: { return truth(!unordered(a, b) && order(a) == order(b)); }
+        case 8u: { return truth(unordered(a, b) || order(a) != order(b)); }
+        case 9u: { return truth(!unordered(a, b) && order(a) < order(b)); }
+        case 10u: { return truth(!unordered(a, b) && order(a) <= order(b)); }
+        case 11u: { return truth(!unordered(a, b) && order(a) > order(b)); }
+        case 12u: { return truth(!unordered(a, b) && order(a) >= order(b)); }
+        // Logic: what is not 0 is true, NaN too.
+        case 13u: { return truth(order(a) != 0 && order(b) != 0); }
+        case 14u: { return truth(order(a) != 0 || order(b) != 0); }
+        case 15u: { return truth((order(a) != 0) != (order(b) != 0)); }
+        // The share of a maximum's gradient that goes to a: ties are split evenly, of NaN both sides get all.
+        case 16u: { return select(select(truth(order(a) > order(b)), 0.5, order(a) == order(b)), 1.0, unordered(a, b)); }
+        // The derivative of a^b with regard to a, and to b: 0 at a = 0 as the limit for b > 0.
+        case 17u: { return select(b * pow_nan(a, b - 1.0), 0.0, b == 0.0); }
+        case 18u: { return select(pow_nan(a, b) * log_nan(a), 0.0, a == 0.0 && b >= 0.0); }
+        // The same number, NaN being the same as NaN.
+        default: { return truth(order(a) == order(b) || (is_nan(a) && is_nan(b))); }
     }
+}
+
+fn truth(holds: bool) -> f32 {
+    return select(0.0, 1.0, holds);
+}
+
+fn unordered(a: f32, b: f32) -> bool {
+    return is_nan(a) || is_nan(b);
 }
 
 @compute @workgroup_size(WG)
@@ -43,26 +63,14 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     y[i] = f(a[at.x], b[at.y]);
 }
 
-fn load_a(i: u32) -> vec4f {
-    let at = p.walk.offsets.x;
-    if ((p.scalars & 1u) != 0u) { return vec4f(a4[at / 4u][at % 4u]); }
-    return a4[at / 4u + i];
-}
-
-fn load_b(i: u32) -> vec4f {
-    let at = p.walk.offsets.y;
-    if ((p.scalars & 2u) != 0u) { return vec4f(b4[at / 4u][at % 4u]); }
-    return b4[at / 4u + i];
-}
-
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
     let i = place(group, groups, lane);
     let first = i * 4u;
     if (first >= p.count) { return; }
-    let u = load_a(i);
-    let v = load_b(i);
+    let u = spread(0u, a4[quad_at(0u, i)]);
+    let v = spread(1u, b4[quad_at(1u, i)]);
     let w = vec4f(f(u.x, v.x), f(u.y, v.y), f(u.z, v.z), f(u.w, v.w));
     if (first + 4u <= p.count) { y4[i] = w; return; }
     for (var c = 0u; c < p.count - first; c++) { y4[i][c] = w[c]; }

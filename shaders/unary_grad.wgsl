@@ -7,7 +7,8 @@
 //   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
 
 #import shared/elementwise.wgsl
-#import shared/functions.wgsl
+#import shared/smooth.wgsl
+#import shared/trig.wgsl
 
 @group(0) @binding(0) var<storage, read> s: array<f32>;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
@@ -18,18 +19,31 @@
 @group(0) @binding(3) var<uniform> p: Params;
 
 fn gradient(s: f32, dy: f32) -> f32 {
+    let a = p.attributes;
     switch OP {
         case 0u: { return -dy; }
         case 1u: { return dy * s; }                          // exp: s = y
         case 2u: { return dy / s; }                          // log: s = x
         case 3u: { return dy / (2.0 * s); }                  // sqrt: s = y
         case 4u: { return -dy * s * s; }                     // recip: s = y
-        case 5u: { return select(select(dy, -dy, s < 0.0), 0.0, s == 0.0); } // abs: s = x
+        case 5u: { return dy * sign_nan(s); }                // abs: s = x
         case 6u: { return select(0.0, dy, s > 0.0 || is_nan(s)); } // relu: s = y
         case 7u: { return dy * s * (1.0 - s); }              // sigmoid: s = y
         case 8u: { return dy * (1.0 - s) * (1.0 + s); }      // tanh: s = y
         case 9u: { return dy * gelu_slope(s); }              // gelu: s = x
-        default: { return dy * 2.0 * s; }                    // square: s = x
+        case 10u: { return dy * 2.0 * s; }                   // square: s = x
+        // From here on s = x, but for rsqrt.
+        case 11u: { return select(dy * a.x, dy, s > 0.0); }  // leaky_relu
+        case 12u: { return select(dy * (a.x * exp_nan(s)), dy, s > 0.0); } // elu
+        case 13u: { return dy * silu_slope(s); }
+        // hardswish
+        case 14u: { return select(select(dy * (s / 3.0 + 0.5), dy, s >= 3.0), 0.0, s <= -3.0); }
+        case 15u: { return dy * sigmoid(s); }                // softplus
+        case 16u: { return dy * (1.1283792 * exp_nan(-s * s)); } // erf: 2 / sqrt(π) e^-x²
+        case 17u: { return dy * -0.5 * (s * s * s); }        // rsqrt: s = y
+        case 18u: { return dy * sin_from(s, 1u); }
+        case 19u: { return -dy * sin_from(s, 0u); }          // cos
+        default: { return select(0.0, dy, s >= a.x && s <= a.y && !is_nan(s)); } // clamp
     }
 }
 
@@ -42,20 +56,14 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     dx[i] = gradient(s[at.x], dy[at.y]);
 }
 
-fn load_dy(i: u32) -> vec4f {
-    let at = p.walk.offsets.y;
-    if ((p.scalars & 2u) != 0u) { return vec4f(dy4[at / 4u][at % 4u]); }
-    return dy4[at / 4u + i];
-}
-
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
     let i = place(group, groups, lane);
     let first = i * 4u;
     if (first >= p.count) { return; }
-    let u = s4[p.walk.offsets.x / 4u + i];
-    let v = load_dy(i);
+    let u = spread(0u, s4[quad_at(0u, i)]);
+    let v = spread(1u, dy4[quad_at(1u, i)]);
     let w = vec4f(gradient(u.x, v.x), gradient(u.y, v.y), gradient(u.z, v.z), gradient(u.w, v.w));
     if (first + 4u <= p.count) { dx4[i] = w; return; }
     for (var c = 0u; c < p.count - first; c++) { dx4[i][c] = w[c]; }

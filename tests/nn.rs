@@ -102,6 +102,12 @@ fn small_layers() {
         check(&Sigmoid, x.sigmoid().unwrap(), 120);
         check(&Tanh, x.tanh().unwrap(), 120);
         check(&Gelu, x.gelu().unwrap(), 120);
+        check(&Silu, x.silu().unwrap(), 120);
+        check(&Hardswish, x.hardswish().unwrap(), 120);
+        check(&Softplus, x.softplus().unwrap(), 120);
+        check(&LeakyRelu(0.01), x.leaky_relu(0.01).unwrap(), 120);
+        check(&Elu(1.5), x.elu(1.5).unwrap(), 120);
+        assert_eq!([Silu.describe(), Elu(1.5).describe()], ["Silu", "Elu 1.5"]);
         // Three comparisons for each of 2 x 3 x 2 x 2 windows.
         let pooled = x.max_pool2d(Pool2dOptions::new([2, 2])).unwrap();
         check(&MaxPool2d::new([2, 2]), pooled, 24 * 3);

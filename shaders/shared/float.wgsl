@@ -24,6 +24,18 @@ fn nan() -> f32 {
     return bitcast<f32>(bits);
 }
 
+/// The place of x among all floats, both zeros at 0 and NaN past the infinities. Compared by it, subnormals are not
+/// flushed and infinities do not mislead.
+fn order(x: f32) -> i32 {
+    let size = bitcast<i32>(x) & 0x7fffffff;
+    return select(size, -size, bitcast<i32>(x) < 0);
+}
+
+/// 1 above 0, -1 below, 0 at 0; NaN of NaN.
+fn sign_nan(x: f32) -> f32 {
+    return select(f32(sign(order(x))), x, is_nan(x));
+}
+
 /// The larger; NaN if either is NaN.
 fn max_nan(a: f32, b: f32) -> f32 {
     return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
@@ -56,9 +68,12 @@ fn sqrt_nan(x: f32) -> f32 {
     return sqrt(x);
 }
 
-/// tanh; clamped where it is 1 to the last bit.
-fn tanh_nan(x: f32) -> f32 {
-    return select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x));
+/// 1 / sqrt(x); inf at 0, NaN below.
+fn rsqrt_nan(x: f32) -> f32 {
+    if (is_nan(x) || x < 0.0) { return nan(); }
+    if (x == 0.0) { return inf(); }
+    if (is_inf(x)) { return 0.0; }
+    return inverseSqrt(x);
 }
 
 /// a^b as IEEE 754 `pow`: 1 for b = 0, a negative base has whole exponents only.
@@ -79,5 +94,5 @@ fn pow_nan(a: f32, b: f32) -> f32 {
         let e = b * log2(size);
         y = select(select(exp2(clamp(e, -160.0, 140.0)), 0.0, e < -150.0), inf(), e >= 128.0);
     }
-    return select(y, -y, a < 0.0 && odd);
+    return select(y, -y, bitcast<i32>(a) < 0 && odd); // -0 too
 }

@@ -1,4 +1,5 @@
-// Functions that WGSL lacks.
+// Functions that WGSL lacks or promises little of: those that the other kernels may apply too. Twin: src/cpu/functions.rs,
+// which has their errors.
 
 #import shared/float.wgsl
 
@@ -12,21 +13,12 @@ fn sigmoid(x: f32) -> f32 {
     return select(1.0, e, x < 0.0) / (1.0 + e);
 }
 
-/// The error function, Abramowitz & Stegun 7.1.26: off by at most 1.5e-7.
-fn erf(x: f32) -> f32 {
-    let t = 1.0 / (1.0 + 0.3275911 * abs(x));
-    let s = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-    let y = 1.0 - s * exp_nan(-x * x);
-    return select(y, -y, x < 0.0);
-}
-
-/// x times the normal distribution function, exact form: Hendrycks & Gimpel (arXiv:1606.08415).
-fn gelu(x: f32) -> f32 {
-    // -inf has the limit 0, which 0 * -inf would miss.
-    return select(0.5 * x * (1.0 + erf(x * 0.70710678)), 0.0, x < -14.0);
-}
-
-fn gelu_slope(x: f32) -> f32 {
-    let density = 0.39894228 * exp_nan(-0.5 * x * x);
-    return select(0.5 * (1.0 + erf(x * 0.70710678)) + x * density, select(1.0, 0.0, x < 0.0), abs(x) > 14.0);
+/// tanh. WGSL's own may be off by 1e-5, and NaN for 200: so a polynomial where 1 - 2 / (e^2x + 1) would cancel, and past
+/// 15 what it is there to the last bit.
+fn tanh_nan(x: f32) -> f32 {
+    let z = x * x;
+    let p = (((-0.0056922967 * z + 0.020628167) * z - 0.053736515) * z + 0.13331406) * z - 0.33333281;
+    let small = x + x * z * p;
+    let large = 1.0 - 2.0 / (exp(2.0 * min(abs(x), 15.0)) + 1.0);
+    return select(select(select(large, -large, x < 0.0), small, abs(x) < 0.625), x, is_nan(x));
 }

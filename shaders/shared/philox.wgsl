@@ -1,17 +1,7 @@
 // Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as
 // 1, 2, 3" (SC 2011): four random words from a counter and a key, the same on every device. Twin: src/random.rs.
 
-/// The high and the low word of a * b; WGSL has no 64-bit integers.
-fn mul_wide(a: u32, b: u32) -> vec2u {
-    let a_lo = a & 0xffffu;
-    let a_hi = a >> 16u;
-    let b_lo = b & 0xffffu;
-    let b_hi = b >> 16u;
-    let low = a_lo * b_lo;
-    let mid = a_hi * b_lo + (low >> 16u); // at most (2^16-1)^2 + 2^16-1, which fits
-    let mid2 = a_lo * b_hi + (mid & 0xffffu);
-    return vec2u(a_hi * b_hi + (mid >> 16u) + (mid2 >> 16u), a * b);
-}
+#import shared/wide.wgsl
 
 fn philox(counter: vec4u, key: vec2u) -> vec4u {
     var c = counter;

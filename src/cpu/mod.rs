@@ -1,5 +1,6 @@
 //! The CPU device: its memory, and what the CPU twins share.
 
+pub(crate) mod functions;
 mod gemm;
 pub(crate) mod simd;
 pub(crate) mod walk;

@@ -18,8 +18,11 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
+    ("shared/smooth.wgsl", include_str!("../../shaders/shared/smooth.wgsl")),
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
+    ("shared/trig.wgsl", include_str!("../../shaders/shared/trig.wgsl")),
+    ("shared/wide.wgsl", include_str!("../../shaders/shared/wide.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];
 

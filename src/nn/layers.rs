@@ -168,17 +168,22 @@ impl Module for Flatten {
 }
 
 macro_rules! activations {
-    ($($(#[$doc:meta])* $name:ident => $method:ident),* $(,)?) => {$(
+    ($($(#[$doc:meta])* $name:ident $(($attribute:ident))? => $method:ident),* $(,)?) => {$(
         $(#[$doc])*
-        pub struct $name;
+        pub struct $name $((
+            #[doc = concat!("Its ", stringify!($attribute), ".")]
+            pub f32
+        ))?;
 
         impl Module for $name {
             fn describe(&self) -> String {
-                stringify!($name).to_string()
+                $(let $name($attribute) = self;)?
+                [stringify!($name).to_string() $(, $attribute.to_string())?].join(" ")
             }
 
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
-                input.$method()
+                $(let $name($attribute) = self;)?
+                input.$method($(*$attribute)?)
             }
 
             fn output_shape(&self, input: Shape) -> Result<Shape> {
@@ -201,4 +206,14 @@ activations! {
     Tanh => tanh,
     /// [`Tensor::gelu`] as a layer.
     Gelu => gelu,
+    /// [`Tensor::silu`] as a layer.
+    Silu => silu,
+    /// [`Tensor::hardswish`] as a layer.
+    Hardswish => hardswish,
+    /// [`Tensor::softplus`] as a layer.
+    Softplus => softplus,
+    /// [`Tensor::leaky_relu`] as a layer; PyTorch's default is a slope of 0.01.
+    LeakyRelu(slope) => leaky_relu,
+    /// [`Tensor::elu`] as a layer; PyTorch's default is an alpha of 1.
+    Elu(alpha) => elu,
 }

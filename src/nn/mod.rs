@@ -35,7 +35,9 @@ mod vision;
 
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
-pub use layers::{Dropout, Flatten, Gelu, Linear, Relu, Sigmoid, Tanh};
+pub use layers::{
+    Dropout, Elu, Flatten, Gelu, Hardswish, LeakyRelu, Linear, Relu, Sigmoid, Silu, Softplus, Tanh,
+};
 pub use loss::mse_loss;
 pub use module::Module;
 pub use parameter::Parameter;

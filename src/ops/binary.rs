@@ -9,49 +9,68 @@ use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
-const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 static STRIDED: Kernel =
     kernel!("binary.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 static VECTOR: Kernel =
     kernel!("binary.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
-/// The functions, with their numbers in `binary.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Binary {
-    Add = 0,
-    Sub = 1,
-    Mul = 2,
-    Div = 3,
-    Maximum = 4,
-    Minimum = 5,
-    Pow = 6,
-    /// The share of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal.
-    MaxShare = 7,
-    /// The derivative of `a^b` with regard to b.
-    PowLog = 8,
-    /// 1 where they are equal (NaN equals NaN), else 0.
-    Equal = 9,
+/// Declares the functions: name and number in `binary.wgsl`, and the function.
+macro_rules! functions {
+    ($($(#[$doc:meta])* $function:ident $name:literal = $number:literal: $f:expr;)*) => {
+        const OPS: &[u32] = &[$($number),*];
+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        enum Binary { $($(#[$doc])* $function = $number),* }
+
+        impl Binary {
+            fn as_str(self) -> &'static str {
+                match self { $(Binary::$function => $name),* }
+            }
+
+            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            fn each(self, y: &mut [f32], a: CpuView, b: CpuView) {
+                match self { $(Binary::$function => each(y, a, b, $f)),* }
+            }
+        }
+    };
+}
+
+functions! {
+    Add "add" = 0: |a, b| a + b;
+    Sub "sub" = 1: |a, b| a - b;
+    Mul "mul" = 2: |a, b| a * b;
+    Div "div" = 3: |a, b| a / b;
+    Maximum "maximum" = 4: max_nan;
+    Minimum "minimum" = 5: |a, b| -max_nan(-a, -b);
+    Pow "pow" = 6: f32::powf;
+
+    Eq "eq" = 7: |a, b| f32::from(a == b);
+    Ne "ne" = 8: |a, b| f32::from(a != b);
+    Lt "lt" = 9: |a, b| f32::from(a < b);
+    Le "le" = 10: |a, b| f32::from(a <= b);
+    Gt "gt" = 11: |a, b| f32::from(a > b);
+    Ge "ge" = 12: |a, b| f32::from(a >= b);
+    And "logical_and" = 13: |a, b| f32::from(a != 0.0 && b != 0.0);
+    Or "logical_or" = 14: |a, b| f32::from(a != 0.0 || b != 0.0);
+    Xor "logical_xor" = 15: |a, b| f32::from((a != 0.0) != (b != 0.0));
+
+    /// The share of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal; 1 to both where one
+    /// is NaN.
+    MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(!(a < b)) };
+    /// The derivative of `a^b` with regard to a.
+    PowBase "pow_base" = 17: |a, b| if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) };
+    /// The derivative of `a^b` with regard to b, 0 at a = 0 as the limit for b > 0.
+    PowExponent "pow_exponent" = 18: |a, b| if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() };
+    /// 1 where they are the same number or both NaN, else 0.
+    Same "same" = 19: |a, b| f32::from(a == b || (a.is_nan() && b.is_nan()));
 }
 
 impl Binary {
-    /// Element-wise over the operands; one monomorphic loop a function, so that the compiler can vectorise it.
-    fn each(self, y: &mut [f32], a: CpuView, b: CpuView) {
-        match self {
-            Binary::Add => each(y, a, b, |a, b| a + b),
-            Binary::Sub => each(y, a, b, |a, b| a - b),
-            Binary::Mul => each(y, a, b, |a, b| a * b),
-            Binary::Div => each(y, a, b, |a, b| a / b),
-            Binary::Maximum => each(y, a, b, max_nan),
-            Binary::Minimum => each(y, a, b, |a, b| -max_nan(-a, -b)),
-            Binary::Pow => each(y, a, b, f32::powf),
-            Binary::MaxShare => each(y, a, b, |a, b| if a == b { 0.5 } else { f32::from(a > b) }),
-            Binary::PowLog => {
-                each(y, a, b, |a, b| if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() })
-            }
-            Binary::Equal => each(y, a, b, |a, b| f32::from(a == b || (a.is_nan() && b.is_nan()))),
-        }
+    /// The others are comparisons, or parts of gradients.
+    fn has_gradient(self) -> bool {
+        (self as u32) < Binary::Eq as u32
     }
 }
 
@@ -72,18 +91,7 @@ fn each(y: &mut [f32], a: CpuView, b: CpuView, f: impl Fn(f32, f32) -> f32 + Syn
 
 impl Op for Binary {
     fn name(&self) -> &'static str {
-        match self {
-            Binary::Add => "add",
-            Binary::Sub => "sub",
-            Binary::Mul => "mul",
-            Binary::Div => "div",
-            Binary::Maximum => "maximum",
-            Binary::Minimum => "minimum",
-            Binary::Pow => "pow",
-            Binary::MaxShare => "max_share",
-            Binary::PowLog => "pow_log",
-            Binary::Equal => "equal",
-        }
+        self.as_str()
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
@@ -100,13 +108,15 @@ impl Op for Binary {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        BINARY.dispatch(rec, self.name(), *self as u32, [inputs[0], inputs[1]], outputs[0])
+        BINARY.dispatch(rec, self.name(), &[*self as u32, WG], [0.0; 2], [inputs[0], inputs[1]], outputs[0])
     }
 
     fn saves(&self) -> Saves {
         match self {
-            Binary::Add | Binary::Sub | Binary::Equal => Saves::default(),
-            _ => Saves { inputs: &[0, 1], outputs: &[] },
+            Binary::Mul | Binary::Div | Binary::Maximum | Binary::Minimum | Binary::Pow => {
+                Saves { inputs: &[0, 1], outputs: &[] }
+            }
+            _ => Saves::default(),
         }
     }
 
@@ -123,17 +133,18 @@ impl Op for Binary {
             Binary::Mul => g.mul(b()?),
             Binary::Div => g.div(b()?),
             Binary::Maximum | Binary::Minimum => share(a()?, b()?),
-            Binary::Pow => g.mul(&b()?.mul(&a()?.pow(&b()?.add_scalar(-1.0)?)?)?),
-            Binary::MaxShare | Binary::PowLog | Binary::Equal => Err(no_gradient(self.name())),
+            Binary::Pow => g.mul(&apply(Binary::PowBase, &[a()?, b()?])?),
+            _ => Err(no_gradient(self.name())),
         };
         let db = || match self {
             Binary::Add => Ok(g.clone()),
             Binary::Sub => g.neg(),
             Binary::Mul => g.mul(a()?),
-            Binary::Div => g.mul(a()?)?.div(&b()?.square()?)?.neg(),
+            // In this order, since b² leaves the range of f32 sooner than the gradient.
+            Binary::Div => g.mul(&a()?.div(b()?)?.div(b()?)?)?.neg(),
             Binary::Maximum | Binary::Minimum => share(b()?, a()?),
-            Binary::Pow => g.mul(&apply(Binary::PowLog, &[a()?, b()?])?),
-            Binary::MaxShare | Binary::PowLog | Binary::Equal => Err(no_gradient(self.name())),
+            Binary::Pow => g.mul(&apply(Binary::PowExponent, &[a()?, b()?])?),
+            _ => Err(no_gradient(self.name())),
         };
         Ok(vec![needs[0].then(da).transpose()?, needs[1].then(db).transpose()?])
     }
@@ -147,7 +158,9 @@ macro_rules! methods {
             /// # Errors
             /// The shapes do not broadcast, the devices differ, or the device fails.
             pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
-                apply($op, &[self, other])
+                // What has no gradient has no place in the graph.
+                let through = |x: &Tensor| if $op.has_gradient() { x.clone() } else { x.detach() };
+                apply($op, &[&through(self), &through(other)])
             }
         )*}
     };
@@ -168,12 +181,30 @@ methods! {
     minimum => Binary::Minimum,
     /// `self ^ other` as IEEE 754 `pow`: 1 where the exponent is 0, NaN for a negative base and a fraction.
     pow => Binary::Pow,
+    /// 1 where `self == other`, else 0; NaN equals nothing. Not differentiable, as all comparisons.
+    eq => Binary::Eq,
+    /// 1 where `self != other`, else 0; NaN differs from everything.
+    ne => Binary::Ne,
+    /// 1 where `self < other`, else 0; 0 for NaN.
+    lt => Binary::Lt,
+    /// 1 where `self <= other`, else 0; 0 for NaN.
+    le => Binary::Le,
+    /// 1 where `self > other`, else 0; 0 for NaN.
+    gt => Binary::Gt,
+    /// 1 where `self >= other`, else 0; 0 for NaN.
+    ge => Binary::Ge,
+    /// 1 where both are true, else 0: what is not 0 is true, NaN too. Not differentiable.
+    logical_and => Binary::And,
+    /// 1 where one is true or both are, else 0, as [`Tensor::logical_and`].
+    logical_or => Binary::Or,
+    /// 1 where one alone is true, else 0, as [`Tensor::logical_and`].
+    logical_xor => Binary::Xor,
 }
 
 impl Tensor {
-    /// 1 where the elements are equal (NaN equals NaN), else 0. Not differentiable.
-    pub(crate) fn equal(&self, other: &Tensor) -> Result<Tensor> {
-        apply(Binary::Equal, &[self, other])
+    /// 1 where the elements are the same number or both NaN, else 0. For gradients.
+    pub(crate) fn same(&self, other: &Tensor) -> Result<Tensor> {
+        apply(Binary::Same, &[self, other])
     }
 
     /// `self + value`.

@@ -11,6 +11,7 @@ pub mod reduce;
 pub mod softmax;
 pub mod unary;
 mod view;
+pub mod where_cond;
 
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
@@ -32,6 +33,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         reduce::KERNELS,
         softmax::KERNELS,
         unary::KERNELS,
+        where_cond::KERNELS,
     ]
     .concat()
 }
@@ -74,7 +76,8 @@ params! {
         count: u32,
         /// Bit i: operand i is one element throughout.
         scalars: u32,
-        pad: [u32; 2],
+        /// What a function has beside its operands, such as a slope.
+        attributes: [f32; 2],
     }
 }
 
@@ -86,7 +89,8 @@ impl Elementwise {
         operands: [Layout; N],
         count: usize,
     ) -> Result<Elementwise> {
-        Ok(Elementwise { walk: Walk::new(op, operands)?, count: word(op, count)?, scalars: 0, pad: [0; 2] })
+        let walk = Walk::new(op, operands)?;
+        Ok(Elementwise { walk, count: word(op, count)?, scalars: 0, attributes: [0.0; 2] })
     }
 }
 
@@ -98,12 +102,13 @@ pub(crate) struct ElementwiseKernels {
 
 impl ElementwiseKernels {
     /// Computes every element of `y` from operands that `y`'s shape was broadcast from, by four at a time where
-    /// their layouts allow it. `op` is the kernel's constant OP.
+    /// their layouts allow it.
     pub(crate) fn dispatch<const N: usize>(
         &self,
         rec: &mut Recorder,
         name: &'static str,
-        op: u32,
+        constants: &[u32],
+        attributes: [f32; 2],
         operands: [GpuView; N],
         y: GpuOut,
     ) -> Result<()> {
@@ -119,14 +124,12 @@ impl ElementwiseKernels {
         let run = |layout: &Layout| {
             layout.shape.rank() == 1 && layout.strides[0] == 1 && layout.offset.is_multiple_of(4)
         };
-        // The first operand sets the pace; only the others may stand still.
-        let fits = run(&collapsed[0]) && collapsed[1..].iter().all(|layout| run(layout) || scalar(layout))
-            || (N > 1 && scalar(&collapsed[0]) && collapsed[1..].iter().all(run));
+        let fits = collapsed.iter().all(|layout| run(layout) || scalar(layout)) && collapsed.iter().any(run);
         let scalars = (0..).zip(&collapsed).map(|(at, layout)| u32::from(scalar(layout)) << at).sum();
         let count = y.shape.numel();
-        let params = Elementwise { scalars, ..Elementwise::new(name, layouts, count)? };
+        let params = Elementwise { scalars, attributes, ..Elementwise::new(name, layouts, count)? };
         let (kernel, handled) = if fits { (self.vector, 4 * WG) } else { (self.strided, WG) };
-        rec.dispatch(kernel, &[op, WG], &buffers, &params, count.div_ceil(handled as usize))
+        rec.dispatch(kernel, constants, &buffers, &params, count.div_ceil(handled as usize))
     }
 }
 

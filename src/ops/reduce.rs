@@ -161,7 +161,7 @@ impl Op for Reduce {
             }
             // Evenly to all that equal the extreme, as PyTorch's amax.
             Fold::Max | Fold::Min => {
-                let ties = saved.input(0)?.equal(saved.output(0)?)?;
+                let ties = saved.input(0)?.same(saved.output(0)?)?;
                 let count = apply(Reduce { fold: Fold::Sum, ..self.clone() }, &[&ties])?;
                 ties.mul(&grad.div(&count)?)?
             }

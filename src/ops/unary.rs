@@ -1,41 +1,104 @@
 //! Element-wise functions of one tensor.
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
+use crate::cpu::functions::{
+    erf, exp_m1, gelu, gelu_slope, relu, sigmoid, silu, silu_slope, sin_from, softplus, tanh,
+};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
+use crate::{Error, Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
-const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 static STRIDED: Kernel =
     kernel!("unary.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 static VECTOR: Kernel =
     kernel!("unary.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
-static GRAD_STRIDED: Kernel =
-    kernel!("unary_grad.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static GRAD_STRIDED: Kernel = kernel!("unary_grad.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
 static GRAD_VECTOR: Kernel =
-    kernel!("unary_grad.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+    kernel!("unary_grad.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
-/// The functions, with their numbers in `unary.wgsl` and `unary_grad.wgsl`.
+/// The functions with a slope come first: the kernels of the gradient know no others.
+const SLOPES: &[u32] = OPS.split_at(Function::Floor as usize).0;
+
+/// What a gradient is computed from, beside that of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Unary {
-    Neg = 0,
-    Exp = 1,
-    Log = 2,
-    Sqrt = 3,
-    Recip = 4,
-    Abs = 5,
-    Relu = 6,
-    Sigmoid = 7,
-    Tanh = 8,
-    Gelu = 9,
-    Square = 10,
+enum Of {
+    Input,
+    Output,
+    Nothing,
+}
+
+/// Declares the functions: name and number in `unary.wgsl` and `unary_grad.wgsl`; the function of x and its attributes;
+/// what its gradient is computed from, and the gradient of that, dy and the attributes.
+macro_rules! functions {
+    ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident, $gradient:expr;)*) => {
+        const OPS: &[u32] = &[$($number),*];
+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        enum Function { $($function = $number),* }
+
+        impl Function {
+            fn name(self) -> &'static str {
+                match self { $(Function::$function => $name),* }
+            }
+
+            fn gradient_of(self) -> Of {
+                match self { $(Function::$function => Of::$of),* }
+            }
+
+            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            fn each(self, y: &mut [f32], x: CpuView, a: [f32; 2]) {
+                match self { $(Function::$function => each(y, x, a, $f)),* }
+            }
+
+            fn each_gradient(self, dx: &mut [f32], s: CpuView, dy: CpuView, a: [f32; 2]) {
+                match self { $(Function::$function => each_gradient(dx, s, dy, a, $gradient)),* }
+            }
+        }
+    };
+}
+
+functions! {
+    Neg "neg" = 0: |x, _| -x; Nothing, |_, dy, _| -dy;
+    Exp "exp" = 1: |x, _| x.exp(); Output, |y, dy, _| dy * y;
+    Log "log" = 2: |x, _| x.ln(); Input, |x, dy, _| dy / x;
+    Sqrt "sqrt" = 3: |x, _| x.sqrt(); Output, |y, dy, _| dy / (2.0 * y);
+    Recip "recip" = 4: |x, _| x.recip(); Output, |y, dy, _| -dy * y * y;
+    Abs "abs" = 5: |x, _| x.abs(); Input, |x, dy, _| if x == 0.0 { 0.0 } else { dy * x.signum() };
+    Relu "relu" = 6: |x, _| relu(x); Output, |y, dy, _| if y > 0.0 || y.is_nan() { dy } else { 0.0 };
+    Sigmoid "sigmoid" = 7: |x, _| sigmoid(x); Output, |y, dy, _| dy * y * (1.0 - y);
+    Tanh "tanh" = 8: |x, _| tanh(x); Output, |y, dy, _| dy * (1.0 - y) * (1.0 + y);
+    Gelu "gelu" = 9: |x, _| gelu(x); Input, |x, dy, _| dy * gelu_slope(x);
+    Square "square" = 10: |x, _| x * x; Input, |x, dy, _| dy * 2.0 * x;
+    LeakyRelu "leaky_relu" = 11: |x, [slope, _]| if x > 0.0 { x } else { slope * x };
+        Input, |x, dy, [slope, _]| if x > 0.0 { dy } else { dy * slope };
+    Elu "elu" = 12: |x, [alpha, _]| if x > 0.0 { x } else { alpha * exp_m1(x) };
+        Input, |x, dy, [alpha, _]| if x > 0.0 { dy } else { dy * (alpha * x.exp()) };
+    Silu "silu" = 13: |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
+    Hardswish "hardswish" = 14:
+        // -inf has the limit 0, which -inf * 0 would miss.
+        |x, _| (if x < -3.0 { -3.0 } else { x }) * (x + 3.0).clamp(0.0, 6.0) / 6.0;
+        Input, |x, dy, _| if x >= 3.0 { dy } else if x <= -3.0 { 0.0 } else { dy * (x / 3.0 + 0.5) };
+    Softplus "softplus" = 15: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
+    Erf "erf" = 16: |x, _| erf(x); Input, |x, dy, _| dy * (1.128_379_2 * (-x * x).exp());
+    Rsqrt "rsqrt" = 17: |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
+        Output, |y, dy, _| dy * -0.5 * (y * y * y);
+    Sin "sin" = 18: |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
+    Cos "cos" = 19: |x, _| sin_from(x, 1); Input, |x, dy, _| -dy * sin_from(x, 0);
+    Clamp "clamp" = 20: |x, [low, high]| if x < low { low } else if x > high { high } else { x };
+        Input, |x, dy, [low, high]| if low <= x && x <= high { dy } else { 0.0 };
+    Floor "floor" = 21: |x, _| x.floor(); Nothing, |_, _, _| 0.0;
+    Ceil "ceil" = 22: |x, _| x.ceil(); Nothing, |_, _, _| 0.0;
+    Round "round" = 23: |x, _| x.round_ties_even(); Nothing, |_, _, _| 0.0;
+    Sign "sign" = 24: |x, _| if x == 0.0 || x.is_nan() { x } else { x.signum() }; Nothing, |_, _, _| 0.0;
+    LogicalNot "logical_not" = 25: |x, _| f32::from(x == 0.0); Nothing, |_, _, _| 0.0;
 }
 
 /// What a matrix product or a convolution may apply to its result before it writes it. Only functions whose
@@ -58,12 +121,12 @@ impl Activation {
     /// The numbers in `shared/activation.wgsl`.
     pub(crate) const ALL: &[u32] = &[0, 1, 2, 3];
 
-    fn op(self) -> Option<Unary> {
+    fn function(self) -> Option<Function> {
         match self {
             Activation::None => None,
-            Activation::Relu => Some(Unary::Relu),
-            Activation::Sigmoid => Some(Unary::Sigmoid),
-            Activation::Tanh => Some(Unary::Tanh),
+            Activation::Relu => Some(Function::Relu),
+            Activation::Sigmoid => Some(Function::Sigmoid),
+            Activation::Tanh => Some(Function::Tanh),
         }
     }
 
@@ -73,118 +136,59 @@ impl Activation {
             Activation::None => x,
             Activation::Relu => relu(x),
             Activation::Sigmoid => sigmoid(x),
-            Activation::Tanh => x.tanh(),
+            Activation::Tanh => tanh(x),
         }
     }
 
     /// The gradient with regard to the function's input, from its output `y` and the output's gradient.
     pub(crate) fn backward(self, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        self.op().map_or_else(|| Ok(grad.clone()), |op| apply(UnaryGrad(op), &[y, grad]))
+        self.function().map_or_else(|| Ok(grad.clone()), |f| apply(UnaryGrad(f.into()), &[y, grad]))
     }
 }
 
-fn relu(x: f32) -> f32 {
-    // In this order NaN stays NaN.
-    if x < 0.0 { 0.0 } else { x }
-}
-
-fn sigmoid(x: f32) -> f32 {
-    let e = (-x.abs()).exp();
-    (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
-}
-
-/// The error function, Abramowitz & Stegun 7.1.26: off by at most 1.5e-7.
-fn erf(x: f32) -> f32 {
-    let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());
-    let s = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t + 0.254_829_6) * t;
-    (1.0 - s * (-x * x).exp()).copysign(x)
-}
-
-fn gelu(x: f32) -> f32 {
-    if x < -14.0 { 0.0 } else { 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) }
-}
-
-fn gelu_slope(x: f32) -> f32 {
-    if x.abs() > 14.0 {
-        return f32::from(x > 0.0);
-    }
-    let density = 0.398_942_3 * (-0.5 * x * x).exp();
-    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * density
-}
-
-impl Unary {
-    /// One monomorphic loop a function, so that the compiler can vectorise it.
-    fn each(self, y: &mut [f32], x: CpuView) {
-        match self {
-            Unary::Neg => each(y, x, |x| -x),
-            Unary::Exp => each(y, x, f32::exp),
-            Unary::Log => each(y, x, f32::ln),
-            Unary::Sqrt => each(y, x, f32::sqrt),
-            Unary::Recip => each(y, x, f32::recip),
-            Unary::Abs => each(y, x, f32::abs),
-            Unary::Relu => each(y, x, relu),
-            Unary::Sigmoid => each(y, x, sigmoid),
-            Unary::Tanh => each(y, x, f32::tanh),
-            Unary::Gelu => each(y, x, gelu),
-            Unary::Square => each(y, x, |x| x * x),
-        }
-    }
-
-    /// The gradient, from the output or the input as [`Op::saves`] says.
-    fn each_grad(self, dx: &mut [f32], s: CpuView, dy: CpuView) {
-        match self {
-            Unary::Neg => each_grad(dx, s, dy, |_, dy| -dy),
-            Unary::Exp => each_grad(dx, s, dy, |y, dy| dy * y),
-            Unary::Log => each_grad(dx, s, dy, |x, dy| dy / x),
-            Unary::Sqrt => each_grad(dx, s, dy, |y, dy| dy / (2.0 * y)),
-            Unary::Recip => each_grad(dx, s, dy, |y, dy| -dy * y * y),
-            Unary::Abs => each_grad(dx, s, dy, |x, dy| if x == 0.0 { 0.0 } else { dy * x.signum() }),
-            Unary::Relu => each_grad(dx, s, dy, |y, dy| if y > 0.0 || y.is_nan() { dy } else { 0.0 }),
-            Unary::Sigmoid => each_grad(dx, s, dy, |y, dy| dy * y * (1.0 - y)),
-            Unary::Tanh => each_grad(dx, s, dy, |y, dy| dy * (1.0 - y) * (1.0 + y)),
-            Unary::Gelu => each_grad(dx, s, dy, |x, dy| dy * gelu_slope(x)),
-            Unary::Square => each_grad(dx, s, dy, |x, dy| dy * 2.0 * x),
-        }
-    }
-
-    fn of_input(self) -> bool {
-        matches!(self, Unary::Log | Unary::Abs | Unary::Gelu | Unary::Square)
-    }
-}
-
-fn each(y: &mut [f32], x: CpuView, f: impl Fn(f32) -> f32 + Sync) {
+fn each(y: &mut [f32], x: CpuView, a: [f32; 2], f: impl Fn(f32, [f32; 2]) -> f32 + Sync) {
     rows(y, [x.layout], |y, [start], [step]| match step {
-        1 => y.iter_mut().zip(&x.data[start..]).for_each(|(y, &x)| *y = f(x)),
-        step => y.iter_mut().enumerate().for_each(|(j, y)| *y = f(x.data[start + j * step])),
+        1 => y.iter_mut().zip(&x.data[start..]).for_each(|(y, &x)| *y = f(x, a)),
+        step => y.iter_mut().enumerate().for_each(|(j, y)| *y = f(x.data[start + j * step], a)),
     });
 }
 
-fn each_grad(dx: &mut [f32], s: CpuView, dy: CpuView, f: impl Fn(f32, f32) -> f32 + Sync) {
+fn each_gradient(
+    dx: &mut [f32],
+    s: CpuView,
+    dy: CpuView,
+    a: [f32; 2],
+    f: impl Fn(f32, f32, [f32; 2]) -> f32 + Sync,
+) {
     rows(dx, [s.layout, dy.layout], |dx, [s0, d0], steps| match steps {
         [1, 1] => {
-            dx.iter_mut().zip(&s.data[s0..]).zip(&dy.data[d0..]).for_each(|((dx, &s), &dy)| *dx = f(s, dy))
+            let pairs = s.data[s0..].iter().zip(&dy.data[d0..]);
+            dx.iter_mut().zip(pairs).for_each(|(dx, (&s, &dy))| *dx = f(s, dy, a));
         }
         [ss, sd] => {
-            dx.iter_mut().enumerate().for_each(|(j, dx)| *dx = f(s.data[s0 + j * ss], dy.data[d0 + j * sd]));
+            dx.iter_mut()
+                .enumerate()
+                .for_each(|(j, dx)| *dx = f(s.data[s0 + j * ss], dy.data[d0 + j * sd], a));
         }
     });
+}
+
+/// A function with its attributes, which travel in the params; 0 where it has fewer.
+#[derive(Debug, Clone, Copy)]
+struct Unary {
+    function: Function,
+    attributes: [f32; 2],
+}
+
+impl From<Function> for Unary {
+    fn from(function: Function) -> Unary {
+        Unary { function, attributes: [0.0; 2] }
+    }
 }
 
 impl Op for Unary {
     fn name(&self) -> &'static str {
-        match self {
-            Unary::Neg => "neg",
-            Unary::Exp => "exp",
-            Unary::Log => "log",
-            Unary::Sqrt => "sqrt",
-            Unary::Recip => "recip",
-            Unary::Abs => "abs",
-            Unary::Relu => "relu",
-            Unary::Sigmoid => "sigmoid",
-            Unary::Tanh => "tanh",
-            Unary::Gelu => "gelu",
-            Unary::Square => "square",
-        }
+        self.function.name()
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
@@ -194,27 +198,30 @@ impl Op for Unary {
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        self.each(outputs[0].data, inputs[0]);
+        self.function.each(outputs[0].data, inputs[0], self.attributes);
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        UNARY.dispatch(rec, self.name(), *self as u32, [inputs[0]], outputs[0])
+        let constants = [self.function as u32, WG];
+        UNARY.dispatch(rec, self.name(), &constants, self.attributes, [inputs[0]], outputs[0])
     }
 
     fn saves(&self) -> Saves {
-        match self {
-            Unary::Neg => Saves::default(),
-            op if op.of_input() => Saves { inputs: &[0], outputs: &[] },
-            _ => Saves { inputs: &[], outputs: &[0] },
+        match self.function.gradient_of() {
+            Of::Input => Saves { inputs: &[0], outputs: &[] },
+            Of::Output => Saves { inputs: &[], outputs: &[0] },
+            Of::Nothing => Saves::default(),
         }
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let dx = match self {
-            Unary::Neg => grad.neg()?,
-            op if op.of_input() => apply(UnaryGrad(*op), &[saved.input(0)?, grad])?,
-            op => apply(UnaryGrad(*op), &[saved.output(0)?, grad])?,
+        let dx = match (self.function.gradient_of(), self.function) {
+            (Of::Input, _) => apply(UnaryGrad(*self), &[saved.input(0)?, grad])?,
+            (Of::Output, _) => apply(UnaryGrad(*self), &[saved.output(0)?, grad])?,
+            (Of::Nothing, Function::Neg) => grad.neg()?,
+            // A step function: 0 wherever it has a slope.
+            (Of::Nothing, _) => Tensor::zeros(Shape::SCALAR, grad.device())?.expand(saved.shape(0))?,
         };
         Ok(vec![Some(dx)])
     }
@@ -234,24 +241,32 @@ impl Op for UnaryGrad {
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        self.0.each_grad(outputs[0].data, inputs[0], inputs[1]);
+        self.0.function.each_gradient(outputs[0].data, inputs[0], inputs[1], self.0.attributes);
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        UNARY_GRAD.dispatch(rec, self.name(), self.0 as u32, [inputs[0], inputs[1]], outputs[0])
+        let constants = [self.0.function as u32, WG];
+        UNARY_GRAD.dispatch(
+            rec,
+            self.name(),
+            &constants,
+            self.0.attributes,
+            [inputs[0], inputs[1]],
+            outputs[0],
+        )
     }
 }
 
 macro_rules! methods {
-    ($($(#[$doc:meta])* $name:ident => $op:expr),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident => $function:ident),* $(,)?) => {
         impl Tensor {$(
             $(#[$doc])*
             ///
             /// # Errors
             /// A tensor of ids, or the device fails.
             pub fn $name(&self) -> Result<Tensor> {
-                apply($op, &[self])
+                apply(Unary::from(Function::$function), &[self])
             }
         )*}
     };
@@ -259,26 +274,98 @@ macro_rules! methods {
 
 methods! {
     /// `-x`.
-    neg => Unary::Neg,
+    neg => Neg,
     /// `e^x`.
-    exp => Unary::Exp,
+    exp => Exp,
     /// The natural logarithm; -inf at 0, NaN below.
-    log => Unary::Log,
+    log => Log,
     /// The square root; NaN below 0.
-    sqrt => Unary::Sqrt,
+    sqrt => Sqrt,
+    /// `1 / √x`; inf at 0, NaN below.
+    rsqrt => Rsqrt,
     /// `1 / x`.
-    recip => Unary::Recip,
+    recip => Recip,
     /// `|x|`; the gradient at 0 is 0.
-    abs => Unary::Abs,
-    /// `max(x, 0)`; the gradient at 0 is 0.
-    relu => Unary::Relu,
-    /// `1 / (1 + e^-x)`.
-    sigmoid => Unary::Sigmoid,
-    /// The hyperbolic tangent.
-    tanh => Unary::Tanh,
-    /// `x Φ(x)` with the normal distribution function Φ in its exact form, as PyTorch's default
-    /// ([Hendrycks & Gimpel](https://arxiv.org/abs/1606.08415)).
-    gelu => Unary::Gelu,
+    abs => Abs,
     /// `x²`.
-    square => Unary::Square,
+    square => Square,
+    /// The sine of x in radians, for every finite x within 2^-21 of the result and 2^-28; NaN of infinities.
+    sin => Sin,
+    /// The cosine of x in radians, as precise as [`Tensor::sin`].
+    cos => Cos,
+    /// The error function `2/√π ∫₀ˣ e^(-t²) dt`, within 2^-21 of the result.
+    erf => Erf,
+    /// The largest whole number up to x. The gradient is 0, as in PyTorch.
+    floor => Floor,
+    /// The smallest whole number from x on. The gradient is 0, as in PyTorch.
+    ceil => Ceil,
+    /// The nearest whole number, of two the even one, as in PyTorch and IEEE 754. The gradient is 0.
+    round => Round,
+    /// 1 above 0, -1 below, 0 at 0, NaN of NaN. The gradient is 0, as in PyTorch.
+    sign => Sign,
+    /// `max(x, 0)`; the gradient at 0 is 0.
+    relu => Relu,
+    /// `1 / (1 + e^-x)`.
+    sigmoid => Sigmoid,
+    /// The hyperbolic tangent.
+    tanh => Tanh,
+    /// `x Φ(x)` with the normal distribution function Φ in its exact form, as PyTorch's default
+    /// ([Hendrycks & Gimpel](https://arxiv.org/abs/1606.08415)); 0 at -inf, the limit.
+    gelu => Gelu,
+    /// `x sigmoid(x)`, also called swish ([Elfwing et al.](https://arxiv.org/abs/1702.03118)); 0 at -inf, the limit.
+    silu => Silu,
+    /// `x min(max(x + 3, 0), 6) / 6` ([Howard et al.](https://arxiv.org/abs/1905.02244)); 0 at -inf, the limit. The gradient
+    /// is 0 at -3 and 1 at 3, as in PyTorch.
+    hardswish => Hardswish,
+    /// `ln(1 + e^x)`, precise for all x. PyTorch's threshold, x itself above 20, is the same number in f32.
+    softplus => Softplus,
+}
+
+/// Runs a function of attributes that have to be numbers, and finite.
+fn with_attribute(x: &Tensor, function: Function, what: &str, value: f32) -> Result<Tensor> {
+    if !value.is_finite() {
+        return Err(Error::argument(function.name(), format!("{what} {value} is not a finite number")));
+    }
+    apply(Unary { function, attributes: [value, 0.0] }, &[x])
+}
+
+impl Tensor {
+    /// x above 0, `slope · x` elsewhere ([Maas et al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)).
+    /// The gradient at 0 is the slope, as in PyTorch.
+    ///
+    /// # Errors
+    /// A slope that is not finite, a tensor of ids, or the device fails.
+    pub fn leaky_relu(&self, slope: f32) -> Result<Tensor> {
+        with_attribute(self, Function::LeakyRelu, "slope", slope)
+    }
+
+    /// x above 0, `alpha · (e^x - 1)` elsewhere ([Clevert et al.](https://arxiv.org/abs/1511.07289)). The gradient at 0 is
+    /// alpha, as in PyTorch.
+    ///
+    /// # Errors
+    /// An alpha that is not finite, a tensor of ids, or the device fails.
+    pub fn elu(&self, alpha: f32) -> Result<Tensor> {
+        with_attribute(self, Function::Elu, "alpha", alpha)
+    }
+
+    /// `min(max(x, min), max)`; NaN stays NaN. The gradient passes from `min` to `max`, both included, as in PyTorch. An
+    /// infinite bound is none.
+    ///
+    /// # Errors
+    /// Bounds that are NaN or the wrong way round (PyTorch gives `max` throughout), a tensor of ids, or the device fails.
+    pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
+        // So written that NaN is refused too.
+        if !(min <= max) {
+            return Err(Error::argument("clamp", format!("no number lies between {min} and {max}")));
+        }
+        apply(Unary { function: Function::Clamp, attributes: [min, max] }, &[self])
+    }
+
+    /// 1 where x is 0, else 0; NaN counts as true. Not differentiable.
+    ///
+    /// # Errors
+    /// A tensor of ids, or the device fails.
+    pub fn logical_not(&self) -> Result<Tensor> {
+        apply(Unary::from(Function::LogicalNot), &[&self.detach()])
+    }
 }

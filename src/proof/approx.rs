@@ -34,19 +34,24 @@ impl Approx {
     /// One, exactly.
     pub const ONE: Approx = Approx { value: 1.0, error: 0.0 };
 
+    /// Of which nothing is known.
+    const UNKNOWN: Approx = Approx { value: 0.0, error: f64::INFINITY };
+
     /// A value with this error, rounded to f32's range: what overflows is infinite.
     pub fn new(value: f64, error: f64) -> Approx {
         let most = f64::from(f32::MAX);
+        if value.is_nan() {
+            return Approx { value, error: 0.0 };
+        }
+        if error.is_nan() || error == f64::INFINITY {
+            return Approx { value: if value.is_finite() { value } else { 0.0 }, error: f64::INFINITY };
+        }
+        if value.abs() - error > most {
+            return Approx { value: value.signum() * f64::INFINITY, error: 0.0 };
+        }
         // Rounded up, so that a sum of f64 on either side does not decide.
         let reach = (value.abs() + error) * (1.0 + ULP);
-        if value.is_nan() || (value.abs() > most && value.abs() - error > most) {
-            return Approx {
-                value: if value.is_nan() { value } else { value.signum() * f64::INFINITY },
-                error: 0.0,
-            };
-        }
-        let error = if error.is_nan() || reach > most { f64::INFINITY } else { error };
-        Approx { value, error }
+        Approx { value, error: if reach > most { f64::INFINITY } else { error } }
     }
 
     /// A number that the device has without error: an input, or a constant that f32 holds.
@@ -73,6 +78,9 @@ impl Approx {
     /// With an error of the last operation on top: `absolute`, and `ulps` units in the last place of the result.
     /// A result below the normal numbers may be flushed.
     pub fn plus(self, absolute: f64, ulps: f64) -> Approx {
+        if !self.value.is_finite() {
+            return self;
+        }
         let flushed = if self.value == 0.0 && self.error == 0.0 { 0.0 } else { TINY };
         Approx::new(
             self.value,
@@ -84,6 +92,9 @@ impl Approx {
     /// argument, carried through `f` exactly. `f`'s own error is still to be added.
     pub fn through(self, f: impl Fn(f64) -> f64) -> Approx {
         let y = f(self.value);
+        if self.error == f64::INFINITY {
+            return Approx::UNKNOWN;
+        }
         if self.error == 0.0 || !y.is_finite() {
             return Approx::new(y, 0.0);
         }
@@ -167,10 +178,18 @@ impl Approx {
             magnitude += term.value.abs() + term.error;
             count += usize::from(term.value != 0.0 || term.error != 0.0);
         }
+        if !value.is_finite() {
+            return Approx::new(value, error);
+        }
         let roundings = depth.min(count.saturating_sub(1)) as f64;
         // (1 + u)^n - 1 <= n·u / (1 - n·u), Higham's γ.
         let gamma = roundings * ULP / (1.0 - roundings * ULP);
         Approx::new(value, error + gamma * magnitude + TINY * roundings)
+    }
+
+    /// Whether it may be 0 or not: nothing is known of it times infinity, or of what it divides.
+    fn may_vanish(self) -> bool {
+        self.error > 0.0 && self.value.abs() <= self.error
     }
 
     /// Whether a device's f32 may be this number.
@@ -231,6 +250,13 @@ impl<T: Into<Approx>> Mul<T> for Approx {
     type Output = Approx;
     fn mul(self, other: T) -> Approx {
         let (a, b) = (self, other.into());
+        if a.value.is_infinite() || b.value.is_infinite() {
+            return if a.may_vanish() || b.may_vanish() {
+                Approx::UNKNOWN
+            } else {
+                Approx::new(a.value * b.value, 0.0)
+            };
+        }
         // 0 · ∞ is no error bound.
         let term = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
         let error = term(a.value.abs(), b.error) + term(b.value.abs(), a.error) + term(a.error, b.error);
@@ -244,11 +270,16 @@ impl<T: Into<Approx>> Div<T> for Approx {
     fn div(self, other: T) -> Approx {
         let (a, b) = (self, other.into());
         let y = a.value / b.value;
-        if b.value.is_infinite() || (a.error == 0.0 && b.error == 0.0) {
-            return Approx::new(y, 0.0).plus(0.0, 2.5);
+        if a.value.is_nan() || b.value.is_nan() {
+            return Approx::new(f64::NAN, 0.0);
         }
-        let least = b.value.abs() - b.error;
-        let error = if least > 0.0 { (a.error + y.abs() * b.error) / least } else { f64::INFINITY };
+        if a.error == f64::INFINITY || b.may_vanish() || (a.may_vanish() && b.value == 0.0) {
+            return Approx::UNKNOWN;
+        }
+        if b.value.is_infinite() || !y.is_finite() {
+            return Approx::new(y, 0.0);
+        }
+        let error = (a.error + y.abs() * b.error) / (b.value.abs() - b.error);
         Approx::new(y, error).plus(0.0, 2.5)
     }
 }
@@ -286,6 +317,13 @@ mod tests {
         let small = Approx::exact(1e-40);
         assert!(small.admits(0.0) && small.admits(1e-40));
         assert!((Approx::ONE / small).admits(f32::INFINITY));
+        let inf = Approx::exact(f64::INFINITY);
+        for unknown in
+            [inf * small, inf + Approx::UNKNOWN, Approx::ONE / Approx::UNKNOWN, Approx::UNKNOWN.exp()]
+        {
+            assert!(unknown.admits(f32::NAN) && unknown.admits(1.0), "{unknown:?}");
+        }
+        assert!(!(inf * inf).admits(1.0) && !(Approx::exact(f64::NAN) * Approx::UNKNOWN).admits(1.0));
     }
 
     #[test]

@@ -25,4 +25,6 @@ pub use array::{Array, broadcast, ravel, unravel};
 pub use case::{Bench, Case, Input, Kind, Row, Work};
 pub use check::{Failure, Outcome, check, check_differences, check_tightness, located};
 pub use r#gen::{Gen, Values};
+#[cfg(test)]
+pub(crate) use rows::erf;
 pub use rows::rows;

@@ -1,28 +1,123 @@
 //! Element-wise functions.
 
 use crate::Result;
-use crate::proof::{Approx, Array, Case, Gen, Row, broadcast};
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, broadcast};
 use crate::tensor::Tensor;
 
-pub(super) const ROWS: &[Row] = &[
-    Row { name: "add", covers: &["add"], draw: add, bench: None },
-    Row { name: "mul", covers: &["mul"], draw: mul, bench: None },
-    Row { name: "exp", covers: &["exp"], draw: exp, bench: None },
-    Row { name: "relu", covers: &["relu"], draw: relu, bench: None },
-];
+/// Rows that are named as the method that they prove.
+macro_rules! rows {
+    ($($name:ident: $draw:expr;)*) => {
+        &[$(Row { name: stringify!($name), covers: &[stringify!($name)], draw: $draw, bench: None }),*]
+    };
+}
 
-/// A function of one operand; `slope` is its derivative.
+pub(super) const ROWS: &[Row] = rows! {
+    neg: |g| unary(g, (-9.0, 9.0), Tensor::neg, |x| -x, |_| -Approx::ONE);
+    exp: |g| unary(g, (-20.0, 20.0), Tensor::exp, Approx::exp, Approx::exp);
+    log: |g| unary(g, (0.01, 20.0), Tensor::log, |x| rooted(x, Approx::ln), |x| Approx::ONE / x);
+    sqrt: |g| unary(g, (0.05, 20.0), Tensor::sqrt, square_root, |x| Approx::ONE / (square_root(x) * 2.0));
+    rsqrt: |g| unary(g, (0.05, 20.0), Tensor::rsqrt, rsqrt, |x| -(rsqrt(x) * rsqrt(x) * rsqrt(x)) * 0.5);
+    recip: |g| {
+        let ends = g.choose(&[(0.1, 9.0), (-9.0, -0.1)]);
+        unary(g, ends, Tensor::recip, |x| Approx::ONE / x, |x| -(Approx::ONE / x).square())
+    };
+    abs: |g| unary(g, (-9.0, 9.0), Tensor::abs, Approx::abs, sign);
+    square: |g| unary(g, (-9.0, 9.0), Tensor::square, Approx::square, |x| x * 2.0);
+    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Approx::ZERO), |x| fork(x, |x| !(x <= 0.0), Approx::ONE, Approx::ZERO));
+    sigmoid: |g| unary(g, (-20.0, 20.0), Tensor::sigmoid, sigmoid, |x| sigmoid(x) * (Approx::ONE - sigmoid(x)));
+    tanh: |g| {
+        let ends = g.choose(&[(-9.0, 9.0), (-1.0, 1.0)]);
+        unary(g, ends, Tensor::tanh, tanh, |x| (Approx::ONE - tanh(x)) * (Approx::ONE + tanh(x)))
+    };
+    gelu: |g| unary(g, (-4.0, 9.0), Tensor::gelu, |x| x.max((-14.0).into()) * 0.5 * twice_phi(x), gelu_slope);
+    silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, |x| x.max((-104.0).into()) * sigmoid(x), silu_slope);
+    softplus: |g| unary(g, (-20.0, 20.0), Tensor::softplus, softplus, sigmoid);
+    hardswish: |g| unary(g, (-5.0, 5.0), Tensor::hardswish, hardswish, hardswish_slope);
+    erf: |g| unary(g, (-3.0, 3.0), Tensor::erf, error_function, |x| {
+        (-x.square()).exp() * Approx::rounded(std::f64::consts::FRAC_2_SQRT_PI)
+    });
+    sin: |g| wave(g, Tensor::sin, sine, cosine);
+    cos: |g| wave(g, Tensor::cos, cosine, |x| -sine(x));
+    floor: |g| unary(g, (-9.0, 9.0), Tensor::floor, |x| x.through(f64::floor), |_| Approx::ZERO);
+    ceil: |g| unary(g, (-9.0, 9.0), Tensor::ceil, |x| x.through(f64::ceil), |_| Approx::ZERO);
+    round: |g| unary(g, (-9.0, 9.0), Tensor::round, |x| x.through(f64::round_ties_even), |_| Approx::ZERO);
+    sign: |g| unary(g, (-9.0, 9.0), Tensor::sign, sign, |_| Approx::ZERO);
+    logical_not: |g| {
+        let shape = g.shape(4);
+        let x = whole(g, &shape);
+        Case::new("", vec![x], |t| t[0].logical_not(), |x| x[0].map(|x| one_if(x.value() == 0.0)))
+    };
+    leaky_relu: |g| {
+        let slope = g.choose(&[0.01f32, 0.25, 1.5, -0.5, 0.0]);
+        let below = f64::from(slope);
+        let f = move |x: Approx| if x.value() > 0.0 { x } else { x * below };
+        let slope_of = move |x: Approx| fork(x, |x| x > 0.0, Approx::ONE, below.into());
+        let case = unary(g, (-3.0, 3.0), move |x| x.leaky_relu(slope), f, slope_of);
+        Case { label: format!("slope {slope}"), ..case }
+    };
+    elu: |g| {
+        let alpha = g.choose(&[1.0f32, 0.3, -0.5, 0.0]);
+        let scale = f64::from(alpha);
+        let f = move |x: Approx| if x.value() > 0.0 { x } else { exp_m1(x) * scale };
+        let slope = move |x: Approx| fork(x, |x| x > 0.0, Approx::ONE, x.exp() * scale);
+        let case = unary(g, (-5.0, 3.0), move |x| x.elu(alpha), f, slope);
+        Case { label: format!("alpha {alpha}"), ..case }
+    };
+    clamp: |g| {
+        let inf = f32::INFINITY;
+        let (min, max) = g.choose(&[(-1.0f32, 1.0f32), (0.0, 2.5), (-inf, 0.5), (0.25, inf), (1.0, 1.0)]);
+        let (low, high) = (f64::from(min), f64::from(max));
+        let f = move |x: Approx| x.max(low.into()).min(high.into());
+        let slope = move |x: Approx| fork(x, |x| low <= x && x <= high, Approx::ONE, Approx::ZERO);
+        let case = unary(g, (-3.0, 3.0), move |x| x.clamp(min, max), f, slope);
+        Case { label: format!("{min} to {max}"), ..case }
+    };
+
+    add: |g| binary(g, [(-3.0, 3.0); 2], Tensor::add, |a, b| a + b, [|_, _| Approx::ONE; 2]);
+    sub: |g| binary(g, [(-3.0, 3.0); 2], Tensor::sub, |a, b| a - b, [|_, _| Approx::ONE, |_, _| -Approx::ONE]);
+    mul: |g| binary(g, [(-3.0, 3.0); 2], Tensor::mul, |a, b| a * b, [|_, b| b, |a, _| a]);
+    div: |g| {
+        let divisors = g.choose(&[(0.5, 3.0), (-3.0, -0.5)]);
+        binary(g, [(-3.0, 3.0), divisors], Tensor::div, |a, b| a / b, [|_, b| Approx::ONE / b, |a, b| -(a / b / b)])
+    };
+    maximum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::maximum, Approx::max, [share, |a, b| share(b, a)]);
+    minimum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::minimum, Approx::min, [|a, b| share(b, a), share]);
+    pow: |g| binary(g, [(0.1, 3.0), (-3.0, 3.0)], Tensor::pow, power, [power_by_base, power_by_exponent]);
+    add_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::add_scalar, |x, v| x + v, |_, _| Approx::ONE);
+    mul_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::mul_scalar, |x, v| x * v, |_, v| v);
+    pow_scalar: |g| with_scalar(g, (0.1, 3.0), Tensor::pow_scalar, power, power_by_base);
+
+    eq: |g| comparison(g, Tensor::eq, |a, b| a == b);
+    ne: |g| comparison(g, Tensor::ne, |a, b| a != b);
+    lt: |g| comparison(g, Tensor::lt, |a, b| a < b);
+    le: |g| comparison(g, Tensor::le, |a, b| a <= b);
+    gt: |g| comparison(g, Tensor::gt, |a, b| a > b);
+    ge: |g| comparison(g, Tensor::ge, |a, b| a >= b);
+    logical_and: |g| comparison(g, Tensor::logical_and, |a, b| a != 0.0 && b != 0.0);
+    logical_or: |g| comparison(g, Tensor::logical_or, |a, b| a != 0.0 || b != 0.0);
+    logical_xor: |g| comparison(g, Tensor::logical_xor, |a, b| (a != 0.0) != (b != 0.0));
+    where_cond: where_cond;
+};
+
+/// A function of one operand; `slope` is its derivative. Now and then the operand is one element, expanded.
 fn unary(
     g: &mut Gen,
     (low, high): (f64, f64),
-    run: fn(&Tensor) -> Result<Tensor>,
-    f: fn(Approx) -> Approx,
-    slope: fn(Approx) -> Approx,
+    run: impl Fn(&Tensor) -> Result<Tensor> + 'static,
+    f: impl Fn(Approx) -> Approx + 'static,
+    slope: impl Fn(Approx) -> Approx + 'static,
 ) -> Case {
     let shape = g.shape(4);
-    let x = g.values(&shape, low, high);
-    Case::new("", vec![x], move |t| run(&t[0]), move |x| x[0].map(f))
-        .gradient(move |x, dy| vec![Some(x[0].zip(dy, |x, dy| dy * slope(x)))])
+    let expanded = g.one_in(8);
+    let own = if expanded { vec![1; shape.len()] } else { shape.clone() };
+    let x = g.values(&own, low, high);
+    let wide = shape.clone();
+    let run = move |t: &[Tensor]| if expanded { run(&t[0].expand(&wide)?) } else { run(&t[0]) };
+    Case::new("", vec![x], run, move |x| Array::from_fn(shape.clone(), |index| f(x[0].broadcast_at(index))))
+        .gradient(move |x, dy| {
+            let whole = |index: &[usize]| dy.at(index) * slope(x[0].broadcast_at(index));
+            vec![Some(Array::from_fn(dy.shape.clone(), whole).sum_to(&x[0].shape))]
+        })
 }
 
 /// A function of two operands, broadcast; `slopes` are its derivatives.
@@ -34,37 +129,235 @@ fn binary(
     slopes: [fn(Approx, Approx) -> Approx; 2],
 ) -> Case {
     let (a, b) = g.broadcast_pair(5);
-    let out = broadcast(&a, &b).unwrap_or_default();
     let inputs = vec![g.values(&a, ranges[0].0, ranges[0].1), g.values(&b, ranges[1].0, ranges[1].1)];
     let label = format!("{a:?} and {b:?}");
-    let wide = out.clone();
-    let reference = move |x: &[Array]| {
-        Array::from_fn(out.clone(), |index| f(x[0].broadcast_at(index), x[1].broadcast_at(index)))
-    };
-    Case::new(label, inputs, move |t| run(&t[0], &t[1]), reference).gradient(move |x, dy| {
+    Case::new(label, inputs, move |t| run(&t[0], &t[1]), move |x| pairs(x, f)).gradient(move |x, dy| {
         let part = |which: usize| {
-            let whole = Array::from_fn(wide.clone(), |index| {
-                dy.at(index) * slopes[which](x[0].broadcast_at(index), x[1].broadcast_at(index))
-            });
-            Some(whole.sum_to(&x[which].shape))
+            let slopes = pairs(x, slopes[which]);
+            Some(dy.zip(&slopes, |dy, slope| dy * slope).sum_to(&x[which].shape))
         };
         vec![part(0), part(1)]
     })
 }
 
-fn add(g: &mut Gen) -> Case {
-    binary(g, [(-3.0, 3.0); 2], Tensor::add, |a, b| a + b, [|_, _| Approx::ONE; 2])
+/// A function of one operand and a number, as [`unary`].
+fn with_scalar(
+    g: &mut Gen,
+    ends: (f64, f64),
+    run: fn(&Tensor, f32) -> Result<Tensor>,
+    f: fn(Approx, Approx) -> Approx,
+    slope: fn(Approx, Approx) -> Approx,
+) -> Case {
+    let value = g.choose(&[2.0f32, 3.0, -1.0, 0.5, 0.1, 0.0]);
+    let v = Approx::exact(f64::from(value));
+    let case = unary(g, ends, move |x| run(x, value), move |x| f(x, v), move |x| slope(x, v));
+    Case { label: format!("with {value}"), ..case }
 }
 
-fn mul(g: &mut Gen) -> Case {
-    binary(g, [(-3.0, 3.0); 2], Tensor::mul, |a, b| a * b, [|_, b| b, |a, _| a])
+/// `f` of each pair of elements of the first two arrays, broadcast.
+fn pairs(x: &[Array], f: impl Fn(Approx, Approx) -> Approx) -> Array {
+    let shape = broadcast(&x[0].shape, &x[1].shape).unwrap_or_default();
+    Array::from_fn(shape, |index| f(x[0].broadcast_at(index), x[1].broadcast_at(index)))
 }
 
-fn exp(g: &mut Gen) -> Case {
-    unary(g, (-20.0, 20.0), Tensor::exp, Approx::exp, Approx::exp)
+/// A function of two operands that is 1 or 0 and depends on the numbers as they are, subnormal or not.
+fn comparison(g: &mut Gen, run: fn(&Tensor, &Tensor) -> Result<Tensor>, holds: fn(f64, f64) -> bool) -> Case {
+    let (a, b) = g.broadcast_pair(5);
+    let inputs = vec![whole(g, &a), whole(g, &b)];
+    let reference = move |x: &[Array]| pairs(x, |a, b| one_if(holds(a.value(), b.value())));
+    Case::new(format!("{a:?} and {b:?}"), inputs, move |t| run(&t[0], &t[1]), reference)
 }
 
-fn relu(g: &mut Gen) -> Case {
-    let step = |x: Approx| if x.value() > 0.0 || x.value().is_nan() { Approx::ONE } else { Approx::ZERO };
-    unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Approx::ZERO), step)
+fn where_cond(g: &mut Gen) -> Case {
+    let (a, b) = g.broadcast_pair(5);
+    let out = broadcast(&a, &b).unwrap_or_default();
+    let mut shapes = [a.clone(), b.clone(), g.choose(&[&a, &b, &out]).clone()];
+    shapes.rotate_left(g.below(3));
+    let label = format!("{shapes:?}");
+    let inputs = vec![whole(g, &shapes[0]), g.values(&shapes[1], -3.0, 3.0), g.values(&shapes[2], -3.0, 3.0)];
+    let (wide, run) = (out.clone(), |t: &[Tensor]| t[0].where_cond(&t[1], &t[2]));
+    Case::new(label, inputs, run, move |x| {
+        let picked = |index: &[usize]| &x[if x[0].broadcast_at(index).value() != 0.0 { 1 } else { 2 }];
+        Array::from_fn(out.clone(), |index| picked(index).broadcast_at(index))
+    })
+    .gradient(move |x, dy| {
+        let part = |which: usize, truth: bool| {
+            let picked = |index: &[usize]| (x[0].broadcast_at(index).value() != 0.0) == truth;
+            let own = |index: &[usize]| if picked(index) { dy.at(index) } else { Approx::ZERO };
+            Some(Array::from_fn(wide.clone(), own).sum_to(&x[which].shape))
+        };
+        vec![None, part(1, true), part(2, false)]
+    })
+}
+
+/// Small whole numbers, so that many are equal and many 0; without a gradient.
+fn whole(g: &mut Gen, shape: &[usize]) -> Input {
+    let x = g.constants(shape, -2.5, 2.5);
+    let round = |x: Approx| if x.value().abs() < TINY { x } else { x.value().round().into() };
+    Input { array: x.array.map(round), ..x }
+}
+
+fn one_if(holds: bool) -> Approx {
+    if holds { Approx::ONE } else { Approx::ZERO }
+}
+
+/// `yes` where it holds of x, else `no`; anything from the one to the other where it turns on whether a subnormal was
+/// flushed.
+fn fork(x: Approx, holds: impl Fn(f64) -> bool, yes: Approx, no: Approx) -> Approx {
+    match [x.value(), 0.0].map(holds) {
+        [as_it_is, flushed] if x.error() > 0.0 && as_it_is != flushed => {
+            let (middle, half) = (0.5 * (yes.value() + no.value()), 0.5 * (yes.value() - no.value()).abs());
+            Approx::new(middle, half + yes.error() + no.error())
+        }
+        [true, _] => yes,
+        [false, _] => no,
+    }
+}
+
+/// A function that is no number below 0: of a negative subnormal, which may be flushed, nothing is known.
+fn rooted(x: Approx, f: fn(Approx) -> Approx) -> Approx {
+    if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Approx::new(0.0, f64::INFINITY) } else { f(x) }
+}
+
+fn square_root(x: Approx) -> Approx {
+    rooted(x, Approx::sqrt)
+}
+
+fn rsqrt(x: Approx) -> Approx {
+    // The sign of zero is free.
+    if x.value() == 0.0 { f64::INFINITY.into() } else { rooted(x, Approx::rsqrt) }
+}
+
+fn sign(x: Approx) -> Approx {
+    if x.value() == 0.0 || x.value().is_nan() { x } else { x.value().signum().into() }
+}
+
+fn sigmoid(x: Approx) -> Approx {
+    let e = (-x.abs()).exp();
+    (if x.value() < 0.0 { e } else { Approx::ONE }) / (e + 1.0)
+}
+
+/// The units are those of `cpu::functions`.
+fn tanh(x: Approx) -> Approx {
+    if x.value().abs() < 0.625 {
+        return x.through(f64::tanh).plus(0.0, 2.5);
+    }
+    let large = Approx::ONE - Approx::from(2.0) / ((x.abs().min(15.0.into()) * 2.0).exp() + 1.0);
+    if x.value() < 0.0 { -large } else { large }
+}
+
+fn exp_m1(x: Approx) -> Approx {
+    if x.value() > -0.5 { x.through(f64::exp_m1).plus(0.0, 3.5) } else { x.exp() - 1.0 }
+}
+
+fn softplus(x: Approx) -> Approx {
+    x.max(Approx::ZERO) + (-x.abs()).exp().through(f64::ln_1p).plus(0.0, 6.5)
+}
+
+/// 1 - sigmoid(x) is sigmoid(-x). Past ±104 the one or the other is 0 and keeps an infinity from becoming NaN.
+fn silu_slope(x: Approx) -> Approx {
+    sigmoid(x) * (x.max((-104.0).into()).min(104.0.into()) * sigmoid(-x) + 1.0)
+}
+
+fn hardswish(x: Approx) -> Approx {
+    x.max((-3.0).into()) * (x + 3.0).max(Approx::ZERO).min(6.0.into()) / 6.0
+}
+
+fn hardswish_slope(x: Approx) -> Approx {
+    match x.value() {
+        above if above >= 3.0 => Approx::ONE,
+        below if below <= -3.0 => Approx::ZERO,
+        _ => x / 3.0 + 0.5,
+    }
+}
+
+fn error_function(x: Approx) -> Approx {
+    x.through(erf).plus(0.0, 4.0)
+}
+
+/// Twice the normal distribution function.
+fn twice_phi(x: Approx) -> Approx {
+    error_function(x * Approx::rounded(std::f64::consts::FRAC_1_SQRT_2)) + 1.0
+}
+
+fn gelu_slope(x: Approx) -> Approx {
+    let c = x.max((-14.0).into()).min(14.0.into());
+    let density = (-(c * 0.5 * c)).exp() * Approx::rounded(0.398_942_280_401_432_7);
+    twice_phi(x) * 0.5 + c * density
+}
+
+/// Sine or cosine: of angles within a few turns, within thousands, and of any number.
+fn wave(
+    g: &mut Gen,
+    run: fn(&Tensor) -> Result<Tensor>,
+    f: fn(Approx) -> Approx,
+    slope: fn(Approx) -> Approx,
+) -> Case {
+    let reach = g.choose(&[0.7, 7.0, 7.0, 1e4, 3e38]);
+    let case = unary(g, (-reach, reach), run, f, slope);
+    // No difference quotient sees the slope there.
+    if reach > 1e4 { Case { gradient: None, ..case } } else { case }
+}
+
+fn sine(x: Approx) -> Approx {
+    x.with_slope(f64::sin, 1.0).plus(2f64.powi(-28), 6.0)
+}
+
+fn cosine(x: Approx) -> Approx {
+    x.with_slope(f64::cos, 1.0).plus(2f64.powi(-28), 6.0)
+}
+
+/// The share of a maximum's gradient that goes to `a`.
+fn share(a: Approx, b: Approx) -> Approx {
+    match a.value().partial_cmp(&b.value()) {
+        Some(std::cmp::Ordering::Less) => Approx::ZERO,
+        Some(std::cmp::Ordering::Equal) => 0.5.into(),
+        _ => Approx::ONE,
+    }
+}
+
+/// a^b. WGSL: exp2(b · log2(a)); log2 is within 3 units, or 2^-21 absolutely in [0.5, 2], exp2 within 3 + 2·|x|.
+fn power(a: Approx, b: Approx) -> Approx {
+    let (size, y) = (a.value().abs(), a.value().powf(b.value()));
+    // What may be flushed may be 0, whose powers are something else.
+    if [a, b].iter().any(|x| x.value() != 0.0 && x.value().abs() < TINY) {
+        return Approx::new(0.0, f64::INFINITY);
+    }
+    let ordinary =
+        size != 0.0 && size != 1.0 && size.is_finite() && b.value() != 0.0 && b.value().is_finite();
+    if !ordinary || y.is_nan() {
+        return Approx::new(y, 0.0);
+    }
+    let near_one = (0.5..=2.0).contains(&size);
+    let log = Approx::new(size.log2(), if near_one { 2f64.powi(-21) } else { 0.0 }).plus(0.0, 3.0);
+    let exponent = b * log;
+    let reach = (exponent.value().abs() + exponent.error()).min(160.0);
+    let power = exponent.through(f64::exp2).plus(0.0, 3.0 + 2.0 * reach);
+    if y < 0.0 { -power } else { power }
+}
+
+fn power_by_base(a: Approx, b: Approx) -> Approx {
+    if b.value() == 0.0 { Approx::ZERO } else { b * power(a, b - 1.0) }
+}
+
+fn power_by_exponent(a: Approx, b: Approx) -> Approx {
+    if a.value() == 0.0 && b.value() >= 0.0 { Approx::ZERO } else { power(a, b) * rooted(a, Approx::ln) }
+}
+
+/// The error function, by its series and its continued fraction.
+pub(crate) fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum(); // 1 to the last bit
+    }
+    if x.abs() < 3.0 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..100 {
+            term *= -x * x / n as f64;
+            sum += term / (2 * n + 1) as f64;
+        }
+        return sum * std::f64::consts::FRAC_2_SQRT_PI;
+    }
+    let z = x.abs();
+    let fraction = (1..80).rev().fold(z, |f, k| z + k as f64 / 2.0 / f);
+    (1.0 - (-z * z).exp() / std::f64::consts::PI.sqrt() / fraction).copysign(x)
 }
