@@ -26,6 +26,7 @@ pub use device::{Counts, Device};
 pub use error::{Error, Result};
 pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
 pub use ops::matmul::MatMulKernel;
+pub use ops::pad::PadMode;
 pub use ops::pool2d::Pool2dOptions;
 pub use ops::unary::Activation;
 pub use pool::MemoryUse;

@@ -106,6 +106,53 @@ impl Module for Linear {
     }
 }
 
+/// A table of vectors that ids look up, by [`Tensor::embedding`]: `u32 [..]` to `[.., width]`. Weight `[count, width]`.
+pub struct Embedding {
+    weight: Parameter,
+}
+
+impl Embedding {
+    /// Vectors from the standard normal distribution, as PyTorch's.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn new(count: usize, width: usize, init: &mut Init) -> Result<Embedding> {
+        let seed = init.seed();
+        Embedding::from_tensor(&Tensor::randn([count, width], 0.0, 1.0, seed, init.device())?)
+    }
+
+    /// With this table.
+    ///
+    /// # Errors
+    /// One that is not of rank 2, or a tensor of ids.
+    pub fn from_tensor(weight: &Tensor) -> Result<Embedding> {
+        if weight.rank() != 2 {
+            let message = format!("a table of shape {}, should be [count, width]", weight.shape());
+            return Err(Error::shape("embedding", message));
+        }
+        Ok(Embedding { weight: Parameter::new(weight)? })
+    }
+}
+
+impl Module for Embedding {
+    fn describe(&self) -> String {
+        let shape = self.weight.shape();
+        format!("Embedding {} x {}", shape[0], shape[1])
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.weight.tensor().embedding(input)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        Shape::new([&input[..], &self.weight.shape()[1..]].concat())
+    }
+
+    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+        named(&self.weight, &None)
+    }
+}
+
 /// Dropout while training, by [`Tensor::dropout`]: each call draws a new mask, from the seed and the number of the
 /// call, so that a run repeats bit by bit. In evaluation it does nothing.
 pub struct Dropout {

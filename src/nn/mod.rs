@@ -36,7 +36,7 @@ mod vision;
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
 pub use layers::{
-    Dropout, Elu, Flatten, Gelu, Hardswish, LeakyRelu, Linear, Relu, Sigmoid, Silu, Softplus, Tanh,
+    Dropout, Elu, Embedding, Flatten, Gelu, Hardswish, LeakyRelu, Linear, Relu, Sigmoid, Silu, Softplus, Tanh,
 };
 pub use loss::mse_loss;
 pub use module::Module;

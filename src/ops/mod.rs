@@ -1,14 +1,20 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
 pub mod binary;
+mod cat;
 pub mod conv2d;
 pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
+mod gather;
 pub mod matmul;
+mod one_hot;
+pub mod pad;
 pub mod pool2d;
 pub mod reduce;
+mod scatter;
 pub mod softmax;
+mod sort;
 pub mod unary;
 mod view;
 pub mod where_cond;
@@ -27,11 +33,16 @@ pub fn kernels() -> Vec<&'static Kernel> {
         copy::KERNELS,
         cross_entropy::KERNELS,
         dropout::KERNELS,
+        gather::KERNELS,
         matmul::KERNELS,
+        one_hot::KERNELS,
         optim::KERNELS,
+        pad::KERNELS,
         pool2d::KERNELS,
         reduce::KERNELS,
+        scatter::KERNELS,
         softmax::KERNELS,
+        sort::KERNELS,
         unary::KERNELS,
         where_cond::KERNELS,
     ]

@@ -2,6 +2,7 @@
 
 use super::case::Row;
 
+mod indexing;
 mod pointwise;
 mod reduce;
 mod softmax;
@@ -11,5 +12,5 @@ pub(crate) use pointwise::erf;
 
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
-    [pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
+    [indexing::ROWS, pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
 }

@@ -1,0 +1,28 @@
+// Class ids as vectors: y[.., c] = 1 where c is the id, else 0.
+//
+// One invocation an element of y, which is written once.
+//
+//   ids u32, strided: operand x of the walk over y's axes, along the last of which it stands still
+//   y [count] f32, contiguous
+//   status: one word; `code` is stored there if an id is past the end, whose vector is all zeros
+//   WG: invocations a workgroup (prepended by ops/one_hot.rs)
+
+#import shared/grid.wgsl
+#import shared/strided.wgsl
+
+struct Params { walk: Walk, count: u32, classes: u32, code: u32 }
+
+@group(0) @binding(0) var<storage, read> ids: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> status: array<atomic<u32>>;
+@group(0) @binding(3) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn one_hot(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let id = ids[positions(i).x];
+    if (id >= p.classes) { atomicMax(&status[0], p.code); }
+    y[i] = select(0.0, 1.0, id == i % p.classes);
+}

@@ -1,0 +1,64 @@
+// A further step of a sort: of the sorted runs of each row, every two neighbours become one.
+//
+// One invocation an element finds its rank in the merged run: its place in its own, plus the number of elements of the
+// other that come before it, by binary search. Equal keys of the left run come first, which keeps the sort stable. Of
+// a merged run the first `kept` elements are written.
+//
+//   keys_in, places_in [rows, runs, held] u32     keys, places [rows, ceil(runs / 2), kept] u32; contiguous
+//   With `last` the keys are turned back into elements (shared/order.wgsl).
+//   IDS: whether the elements are u32, else f32    WG: invocations a workgroup (prepended by ops/sort.rs)
+
+#import shared/grid.wgsl
+#import shared/order.wgsl
+
+struct Params {
+    count: u32, // rows * runs * held
+    runs: u32,
+    length: u32,
+    span: u32,  // elements of the row that a run was made from
+    held: u32, kept: u32,
+    flip: u32,
+    last: u32,
+}
+
+@group(0) @binding(0) var<storage, read> keys_in: array<u32>;
+@group(0) @binding(1) var<storage, read> places_in: array<u32>;
+@group(0) @binding(2) var<storage, read_write> keys: array<u32>;
+@group(0) @binding(3) var<storage, read_write> places: array<u32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+/// The elements of a run: the last one of a row may be shorter.
+fn elements(run: u32) -> u32 {
+    return min(p.held, p.length - run * p.span);
+}
+
+@compute @workgroup_size(WG)
+fn sort_merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+              @builtin(local_invocation_index) lane: u32) {
+    let at = folded(group, groups) * WG + lane;
+    if (at >= p.count) { return; }
+    let place = at % p.held;
+    let row = at / p.held / p.runs;
+    let run = at / p.held % p.runs;
+    if (place >= elements(run)) { return; }
+
+    let key = keys_in[at];
+    let is_right = run % 2u == 1u;
+    let other = select(run + 1u, run - 1u, is_right);
+    let start = (row * p.runs + other) * p.held;
+    var low = 0u;
+    var high = 0u;
+    if (other < p.runs) { high = elements(other); }
+    while (low < high) {
+        let middle = (low + high) / 2u;
+        let there = keys_in[start + middle];
+        let comes_before = there < key || (there == key && is_right);
+        low = select(low, middle + 1u, comes_before);
+        high = select(middle, high, comes_before);
+    }
+    let rank = place + low;
+    if (rank >= p.kept) { return; }
+    let to = (row * ((p.runs + 1u) / 2u) + run / 2u) * p.kept + rank;
+    keys[to] = select(key, bits_of(key ^ p.flip), p.last == 1u);
+    places[to] = places_in[at];
+}

@@ -1,0 +1,145 @@
+//! Tensors put together along an axis, and taken apart again.
+
+use super::copy::{copy_to, copy_to_on_cpu};
+use crate::gpu::Recorder;
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
+use crate::shape::{Layout, Shape};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The inputs one after the other along an axis. Every input is copied into its part of the output.
+struct Cat {
+    name: &'static str,
+    axis: usize,
+}
+
+impl Cat {
+    /// The part of the output that each input, given its length along the axis, goes to.
+    fn parts(&self, whole: Shape, lengths: impl Iterator<Item = usize>) -> Result<Vec<Layout>> {
+        let whole = Layout::contiguous(whole);
+        let mut start = 0;
+        let part = |length: usize| {
+            let offset = start * whole.strides[self.axis];
+            start += length;
+            Ok(Layout { shape: whole.shape.with(self.axis, length)?, offset, ..whole })
+        };
+        lengths.map(part).collect()
+    }
+}
+
+impl Op for Cat {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let first = inputs[0];
+        let mut length = 0;
+        for input in inputs {
+            let alike = input.shape.rank() == first.shape.rank()
+                && (0..first.shape.rank()).all(|k| k == self.axis || input.shape[k] == first.shape[k]);
+            if !alike || input.dtype != first.dtype {
+                let message = format!(
+                    "{:?} {} does not go with {:?} {} along axis {}",
+                    input.dtype, input.shape, first.dtype, first.shape, self.axis
+                );
+                return Err(Error::shape(self.name, message));
+            }
+            length += input.shape[self.axis];
+        }
+        Ok(vec![Meta { shape: first.shape.with(self.axis, length)?, dtype: first.dtype, max_id: None }])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let parts = self.parts(outputs[0].shape, inputs.iter().map(|x| x.layout.shape[self.axis]))?;
+        for (&x, part) in inputs.iter().zip(parts) {
+            copy_to_on_cpu(x, outputs[0].data, part);
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let parts = self.parts(outputs[0].shape, inputs.iter().map(|x| x.layout.shape[self.axis]))?;
+        inputs.iter().zip(parts).try_for_each(|(&x, part)| copy_to(rec, x, outputs[0], part))
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let lengths: Vec<usize> = (0..needs.len()).map(|at| saved.shape(at)[self.axis]).collect();
+        let parts = grad.split(&lengths, self.axis as isize)?;
+        Ok(parts.into_iter().zip(needs).map(|(part, &needed)| needed.then_some(part)).collect())
+    }
+}
+
+impl Tensor {
+    /// Tensors one after the other along an axis, along which alone their shapes may differ: `[2, 3]` and `[2, 5]` along
+    /// axis 1 give `[2, 8]`. All `f32` or all ids.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2, 1], &Device::cpu())?;
+    /// assert_eq!(Tensor::cat(&[&x, &x.neg()?], -1)?.to_vec()?, [1.0, -1.0, 2.0, -2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No tensors, no such axis, shapes that differ along another axis, types that differ, or the device fails.
+    pub fn cat(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
+        const NAME: &str = "cat";
+        let first = tensors.first().ok_or_else(|| Error::argument(NAME, "no tensors to put together"))?;
+        apply(Cat { name: NAME, axis: first.shape().axis(NAME, axis)? }, tensors)
+    }
+
+    /// Tensors of one shape one after the other along a new axis at place `axis`: three of `[4]` give `[3, 4]` along
+    /// axis 0 and `[4, 3]` along -1.
+    ///
+    /// # Errors
+    /// No tensors, no such place, shapes or types that differ, a rank over 6, or the device fails.
+    pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
+        const NAME: &str = "stack";
+        let first = tensors.first().ok_or_else(|| Error::argument(NAME, "no tensors to put together"))?;
+        if let Some(other) = tensors.iter().find(|other| other.shape() != first.shape()) {
+            let message = format!("shape {} does not go with {}", other.shape(), first.shape());
+            return Err(Error::shape(NAME, message));
+        }
+        let layers = tensors.iter().map(|x| x.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;
+        let axis = layers[0].shape().axis(NAME, axis)?;
+        apply(Cat { name: NAME, axis }, &layers.iter().collect::<Vec<_>>())
+    }
+
+    /// An axis cut into parts of these lengths. The parts are views.
+    ///
+    /// # Errors
+    /// No such axis, or the lengths do not sum to its own.
+    pub fn split(&self, lengths: &[usize], axis: isize) -> Result<Vec<Tensor>> {
+        let at = self.shape().axis("split", axis)?;
+        let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+        if sum != Some(self.shape()[at]) {
+            let message = format!("lengths {lengths:?} do not sum to axis {axis} of shape {}", self.shape());
+            return Err(Error::shape("split", message));
+        }
+        let mut start = 0;
+        let part = |&length: &usize| {
+            start += length;
+            self.slice(axis, start - length..start)
+        };
+        lengths.iter().map(part).collect()
+    }
+
+    /// An axis cut into `count` parts of one length, as PyTorch's `chunk`: where that does not go evenly the length is
+    /// rounded up, so that the last part is shorter and there may be fewer parts. The parts are views.
+    ///
+    /// # Errors
+    /// No such axis, or a count of 0.
+    pub fn chunk(&self, count: usize, axis: isize) -> Result<Vec<Tensor>> {
+        let whole = self.shape()[self.shape().axis("chunk", axis)?];
+        if count == 0 {
+            return Err(Error::argument("chunk", "0 parts"));
+        }
+        let each = whole.div_ceil(count);
+        if each == 0 {
+            return self.split(&vec![0; count], axis);
+        }
+        let lengths: Vec<usize> = (0..whole).step_by(each).map(|start| each.min(whole - start)).collect();
+        self.split(&lengths, axis)
+    }
+}

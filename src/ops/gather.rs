@@ -1,0 +1,263 @@
+//! Elements taken along an axis by ids: gather, index_select, embedding.
+
+use super::copy::Fill;
+use super::scatter;
+use super::{WG, Walk, arity, word};
+use crate::cpu::walk::rows;
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+use crate::shape::{Layout, MAX_RANK, Shape, collapse};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result, kernel, params};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &SCATTER];
+
+static STRIDED: Kernel = kernel!("gather.wgsl", "strided", reads: 2, writes: 2, params: Params, "WG": &[WG]);
+static VECTOR: Kernel = kernel!("gather.wgsl", "vector", reads: 2, writes: 2, params: Params, "WG": &[WG]);
+static SCATTER: Kernel = kernel!("gather.wgsl", "scatter", reads: 2, writes: 2, params: Params, "WG": &[WG]);
+
+params! {
+    struct Params {
+        walk: Walk,
+        count: u32,
+        stride: u32,
+        length: u32,
+        code: u32,
+    }
+}
+
+/// `y[i, j, k] = x[i, index[i, j, k], k]`, here for the middle one of three axes. Selections are gathers too: their index
+/// is expanded, so that its strides are 0 along all other axes.
+struct Gather {
+    /// The public function.
+    name: &'static str,
+    axis: usize,
+}
+
+/// Where the elements are that an index of shape `index` speaks of, before it has its say: `x` stands still along the
+/// axis.
+pub(super) fn lanes(x: &Layout, axis: usize, index: Shape) -> Layout {
+    let mut strides = x.strides;
+    strides[axis] = 0;
+    Layout { shape: index, strides, offset: x.offset }
+}
+
+/// Checks that an index is one, and fits `x` along all axes but `axis`.
+pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Result<()> {
+    let ids = index.shape;
+    let inside = ids.rank() == x.rank() && (0..x.rank()).all(|k| k == axis || ids[k] <= x[k]);
+    if !inside || index.dtype != DType::U32 {
+        let message = format!("an index of {:?} {ids} along axis {axis} of shape {x}", index.dtype);
+        return Err(Error::shape(op, message));
+    }
+    match index.max_id {
+        Some(id) if ids.numel() > 0 && id as usize >= x[axis] => Err(stray(op, id, axis, x)),
+        _ => Ok(()),
+    }
+}
+
+fn stray(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
+    Error::argument(op, format!("index {id} is past the end of axis {axis} of shape {x}"))
+}
+
+/// Checks the ids on the CPU. Axes that were expanded are not walked.
+pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) -> Result<()> {
+    let mut apart = index.layout;
+    for k in (0..apart.shape.rank()).filter(|&k| index.layout.strides[k] == 0) {
+        apart.shape = apart.shape.with(k, apart.shape[k].min(1))?;
+    }
+    let ids: &[u32] = bytemuck::cast_slice(index.data);
+    let outside =
+        (0..apart.shape.numel()).map(|at| ids[apart.position(at)]).find(|&id| id as usize >= x[axis]);
+    outside.map_or(Ok(()), |id| Err(stray(op, id, axis, x)))
+}
+
+impl Params {
+    fn new<const N: usize>(op: &'static str, operands: [Layout; N], stride: usize) -> Result<Params> {
+        let count = word(op, operands[0].shape.numel())?;
+        Ok(Params { walk: Walk::new(op, operands)?, count, stride: word(op, stride)?, length: 0, code: 0 })
+    }
+}
+
+/// The operands and the stride in fours, where four neighbours share an id and lie side by side on a boundary of four.
+fn fours([index, x]: [Layout; 2], stride: usize) -> Option<([Layout; 2], usize)> {
+    let mut both = collapse([index, x]);
+    let last = both[0].shape.rank().checked_sub(1)?;
+    let length = both[0].shape[last];
+    let [ids, x] = &both;
+    let side_by_side = ids.strides[last] == 0 && x.strides[last] == 1;
+    let steps = [x.offset, stride, length];
+    let aligned = steps.iter().chain(&x.strides[..last]).all(|step| step.is_multiple_of(4));
+    if !side_by_side || !aligned {
+        return None;
+    }
+    let shape = both[0].shape.with(last, length / 4).ok()?;
+    both.iter_mut().for_each(|layout| layout.shape = shape);
+    both[1].offset /= 4;
+    both[1].strides[..last].iter_mut().for_each(|step| *step /= 4);
+    Some((both, stride / 4))
+}
+
+impl Op for Gather {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x, index] = arity(self.name, inputs)?;
+        fits(self.name, self.axis, x.shape, index)?;
+        Ok(vec![Meta { shape: index.shape, dtype: x.dtype, max_id: None }])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (x, index) = (inputs[0], inputs[1]);
+        check(self.name, self.axis, x.shape(), &index)?;
+        let (ids, stride): (&[u32], _) = (bytemuck::cast_slice(index.data), x.layout.strides[self.axis]);
+        let lanes = lanes(&x.layout, self.axis, index.shape());
+        rows(outputs[0].data, [index.layout, lanes], |y, [i, x0], steps| match steps {
+            // A whole row, or a part of one.
+            [0, 1] => y.copy_from_slice(&x.data[x0 + ids[i] as usize * stride..][..y.len()]),
+            [di, dx] => y.iter_mut().enumerate().for_each(|(j, y)| {
+                *y = x.data[x0 + j * dx + ids[i + j * di] as usize * stride];
+            }),
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (x, index, y) = (inputs[0], inputs[1], outputs[0]);
+        let stride = x.layout.strides[self.axis];
+        let operands = [index.layout, lanes(&x.layout, self.axis, y.shape)];
+        let (kernel, params) = match fours(operands, stride) {
+            Some((operands, stride)) => (&VECTOR, Params::new(self.name, operands, stride)?),
+            None => (&STRIDED, Params::new(self.name, operands, stride)?),
+        };
+        let (status, code) = rec.status(self.name)?;
+        let params = Params { length: word(self.name, x.layout.shape[self.axis])?, code, ..params };
+        let groups = params.count.div_ceil(WG) as usize;
+        rec.dispatch(kernel, &[WG], &[index.buffer, x.buffer, y.buffer, &*status], &params, groups)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[1], outputs: &[] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let op = GatherGrad { axis: self.axis, shape: saved.shape(0), distinct: false };
+        Ok(vec![Some(apply(op, &[saved.input(1)?, grad])?), None])
+    }
+}
+
+/// The gradient of a gather, of shape `shape`: what came from an element is summed up there. Inputs: the index, and the
+/// gradient of the output.
+pub(super) struct GatherGrad {
+    pub(super) axis: usize,
+    pub(super) shape: Shape,
+    /// Whether no element was gathered twice: then there is nothing to sum.
+    pub(super) distinct: bool,
+}
+
+impl Op for GatherGrad {
+    fn name(&self) -> &'static str {
+        "gather_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [index, _] = arity(self.name(), inputs)?;
+        fits(self.name(), self.axis, self.shape, index)?;
+        Ok(vec![Meta::f32(self.shape)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        check(self.name(), self.axis, self.shape, &inputs[0])?;
+        outputs[0].data.fill(0.0);
+        scatter::add_on_cpu(self.axis, inputs[0], inputs[1], &mut outputs[0])
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (index, dy, dx, name) = (inputs[0], inputs[1], outputs[0], self.name());
+        Fill::dispatch(rec, dx, 0)?;
+        if !self.distinct {
+            return scatter::add(rec, name, self.axis, index, dy, dx);
+        }
+        let to = Layout::contiguous(dx.shape);
+        let operands = [index.layout, lanes(&to, self.axis, index.layout.shape), dy.layout];
+        let (status, code) = rec.status(name)?;
+        let length = word(name, self.shape[self.axis])?;
+        let params = Params { length, code, ..Params::new(name, operands, to.strides[self.axis])? };
+        let groups = params.count.div_ceil(WG) as usize;
+        rec.dispatch(&SCATTER, &[WG], &[index.buffer, dy.buffer, dx.buffer, &*status], &params, groups)
+    }
+}
+
+impl Tensor {
+    /// `y[i, j, k] = x[i, index[i, j, k], k]` for axis 1 of three, and likewise for others: PyTorch's `gather`. The index
+    /// is `u32`, of the rank of this tensor; along the other axes it may be shorter. The result has its shape.
+    ///
+    /// The gradient sums, in a fixed order, what was gathered from the same element.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// let index = Tensor::from_ids(&[1, 1, 0, 1], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.gather(1, &index)?.to_vec()?, [2.0, 2.0, 3.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, an index that does not fit or is not of ids, or the device fails. An id past the end of the axis is
+    /// an error at once where the ids were uploaded or live on the CPU; of ids computed on a GPU it is one of the next
+    /// read-back.
+    pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
+        let axis = self.shape().axis("gather", axis)?;
+        apply(Gather { name: "gather", axis }, &[self, index])
+    }
+
+    /// The elements of an axis that `ids`, `u32 [n]`, name, in their order: axis 0 of `[5, 3]` by `[4, 4, 0]` gives
+    /// `[3, 3]`. PyTorch's `index_select`.
+    ///
+    /// # Errors
+    /// No such axis, ids that are not of rank 1, or as [`Tensor::gather`].
+    pub fn index_select(&self, axis: isize, ids: &Tensor) -> Result<Tensor> {
+        const NAME: &str = "index_select";
+        let axis = self.shape().axis(NAME, axis)?;
+        ids.expect(DType::U32, NAME)?;
+        let &[count] = &ids.shape()[..] else {
+            return Err(Error::shape(NAME, format!("wants ids of shape [n], got {}", ids.shape())));
+        };
+        let mut along = [1; MAX_RANK];
+        along[axis] = count;
+        let index = ids.reshape(&along[..self.rank()])?.expand(self.shape().with(axis, count)?)?;
+        apply(Gather { name: NAME, axis }, &[self, &index])
+    }
+
+    /// The rows of this table, `[count, width]`, that `ids` name: `u32 [..]` to `[.., width]`. PyTorch's `embedding`.
+    ///
+    /// The gradient sums, in a fixed order, the gradients of each row's uses.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let table = Tensor::from_slice(&[0.0, 0.1, 1.0, 1.1], [2, 2], &Device::cpu())?;
+    /// let ids = Tensor::from_ids(&[1, 0, 1], [1, 3], &Device::cpu())?;
+    /// assert_eq!(table.embedding(&ids)?.to_vec()?, [1.0, 1.1, 0.0, 0.1, 1.0, 1.1]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A table that is not of rank 2, ids of rank 6, or as [`Tensor::gather`].
+    pub fn embedding(&self, ids: &Tensor) -> Result<Tensor> {
+        const NAME: &str = "embedding";
+        ids.expect(DType::U32, NAME)?;
+        let &[_, width] = &self.shape()[..] else {
+            return Err(Error::shape(NAME, format!("wants a table [count, width], got {}", self.shape())));
+        };
+        if ids.rank() == MAX_RANK {
+            return Err(Error::shape(
+                NAME,
+                format!("ids of shape {} have no room for another axis", ids.shape()),
+            ));
+        }
+        let index = ids.reshape([ids.numel(), 1])?.expand([ids.numel(), width])?;
+        apply(Gather { name: NAME, axis: 0 }, &[self, &index])?.reshape([&ids.shape()[..], &[width]].concat())
+    }
+}

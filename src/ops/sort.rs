@@ -1,0 +1,272 @@
+//! Sorting along an axis, whole or the first elements alone.
+
+use super::gather::GatherGrad;
+use super::softmax::rows_along;
+use super::{WG, Walk, arity, word};
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, apply_all};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&SORT_TILES, &SORT_MERGE];
+
+/// Elements that one workgroup sorts: 8 KiB of pairs, and two exchanges an invocation and step.
+const TILE: u32 = 1024;
+/// The lengths of tiles. A row that is shorter than the longest is one tile; on the average a third of it is idle.
+const WIDTHS: &[u32] = &[16, 64, 256, TILE];
+
+static SORT_TILES: Kernel = kernel!("sort_tiles.wgsl", "sort_tiles", reads: 1, writes: 2, params: TileParams,
+    "IDS": &[0, 1], "WIDTH": WIDTHS, "TILE": &[TILE], "WG": &[WG]);
+static SORT_MERGE: Kernel = kernel!("sort_merge.wgsl", "sort_merge", reads: 2, writes: 2, params: MergeParams,
+    "IDS": &[0, 1], "WG": &[WG]);
+
+params! {
+    struct TileParams {
+        walk: Walk,
+        tiles: u32,
+        tiles_a_row: u32,
+        length: u32,
+        stride: u32,
+        kept: u32,
+        flip: u32,
+        last: u32,
+        pad: u32,
+    }
+}
+
+params! {
+    struct MergeParams {
+        count: u32,
+        runs: u32,
+        length: u32,
+        span: u32,
+        held: u32,
+        kept: u32,
+        flip: u32,
+        last: u32,
+    }
+}
+
+/// The first `keep` elements of each row along the last axis in ascending or descending order. Output 1 is where in its
+/// row each of them was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sort {
+    pub(super) name: &'static str,
+    pub(super) keep: usize,
+    pub(super) descending: bool,
+    pub(super) dtype: DType,
+}
+
+/// As `key_of` in `shared/order.wgsl`.
+fn key_of(bits: u32, dtype: DType) -> u32 {
+    match (dtype, bits) {
+        (DType::U32, bits) => bits,
+        (_, bits) if f32::from_bits(bits).is_nan() => u32::MAX,
+        (_, 0x8000_0001..) => !bits,
+        (_, bits) => bits | 0x8000_0000,
+    }
+}
+
+/// As `bits_of` there.
+fn bits_of(key: u32, dtype: DType) -> u32 {
+    match (dtype, key) {
+        (DType::U32, key) => key,
+        (_, 0x8000_0000..) => key & 0x7fff_ffff,
+        (_, key) => !key,
+    }
+}
+
+impl Sort {
+    /// What keys are exclusive-ored with.
+    fn flip(&self) -> u32 {
+        if self.descending { u32::MAX } else { 0 }
+    }
+
+    /// Sorts the rows of `x` along its last axis into `values` and `places`, contiguous and of any type.
+    pub(super) fn dispatch(
+        &self,
+        rec: &mut Recorder,
+        x: GpuView,
+        values: &GpuBuffer,
+        places: &GpuBuffer,
+    ) -> Result<()> {
+        let Sort { name, keep, dtype, .. } = *self;
+        let (rows, stride) = rows_along(&x.layout, x.layout.shape.rank() - 1)?;
+        let (count, length) = (rows.shape.numel(), x.layout.shape.numel() / rows.shape.numel().max(1));
+        let ids = u32::from(dtype == DType::U32);
+        let width = WIDTHS.iter().copied().find(|&width| length <= width as usize).unwrap_or(TILE);
+        // The kernels count up to these.
+        word(name, count * length.next_multiple_of(width as usize) + TILE as usize)?;
+        let (mut runs, mut span) = (length.div_ceil(width as usize), width as usize);
+        let mut held = span.min(keep);
+        let scratch = |rec: &mut Recorder, runs: usize, held: usize| -> Result<Option<[GpuBuffer; 2]>> {
+            let words = count * runs * held;
+            Ok(if runs > 1 { Some([rec.scratch(words)?, rec.scratch(words)?]) } else { None })
+        };
+        let mut partial = scratch(rec, runs, held)?;
+        let [keys_to, places_to] = partial.as_ref().map_or([values, places], |[keys, places]| [keys, places]);
+        let params = TileParams {
+            walk: Walk::new(name, [rows])?,
+            tiles: word(name, count * runs)?,
+            tiles_a_row: word(name, runs)?,
+            length: word(name, length)?,
+            stride: word(name, stride)?,
+            kept: word(name, held)?,
+            flip: self.flip(),
+            last: u32::from(runs == 1),
+            pad: 0,
+        };
+        let groups = (count * runs).div_ceil((TILE / width) as usize);
+        rec.dispatch(&SORT_TILES, &[ids, width, TILE, WG], &[x.buffer, keys_to, places_to], &params, groups)?;
+
+        while let Some([keys_in, places_in]) = partial {
+            let merged = runs.div_ceil(2);
+            let kept = (2 * span).min(keep);
+            let next = scratch(rec, merged, kept)?;
+            let [keys_to, places_to] =
+                next.as_ref().map_or([values, places], |[keys, places]| [keys, places]);
+            let params = MergeParams {
+                count: word(name, count * runs * held)?,
+                runs: word(name, runs)?,
+                length: word(name, length)?,
+                span: word(name, span)?,
+                held: word(name, held)?,
+                kept: word(name, kept)?,
+                flip: self.flip(),
+                last: u32::from(merged == 1),
+            };
+            let groups = (count * runs * held).div_ceil(WG as usize);
+            let buffers = [&keys_in, &places_in, keys_to, places_to];
+            rec.dispatch(&SORT_MERGE, &[ids, WG], &buffers, &params, groups)?;
+            (runs, span, held, partial) = (merged, 2 * span, kept, next);
+        }
+        Ok(())
+    }
+}
+
+impl Op for Sort {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x] = arity(self.name, inputs)?;
+        let last = x.shape.axis(self.name, -1)?;
+        let shape = x.shape.with(last, self.keep)?;
+        Ok(vec![Meta { shape, dtype: self.dtype, max_id: None }, Meta::u32(shape)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let Sort { keep, dtype, .. } = *self;
+        let (x, flip) = (inputs[0], self.flip());
+        let last = x.layout.shape.rank() - 1;
+        let (rows, stride) = rows_along(&x.layout, last)?;
+        let length = x.layout.shape[last];
+        let (values, places) = outputs.split_at_mut(1);
+        let rows_out = values[0].data.par_chunks_mut(keep).zip(places[0].ids().par_chunks_mut(keep));
+        rows_out.with_min_len(GRAIN.div_ceil(length)).enumerate().for_each(|(row, (values, places))| {
+            let start = rows.position(row);
+            let pair = |place: usize| {
+                let key = key_of(x.data[start + place * stride].to_bits(), dtype) ^ flip;
+                u64::from(key) << 32 | place as u64
+            };
+            let mut pairs: Vec<u64> = (0..length).map(pair).collect();
+            if keep < length {
+                pairs.select_nth_unstable(keep);
+                pairs.truncate(keep);
+            }
+            // No two are equal, so this is stable.
+            pairs.par_sort_unstable();
+            for ((pair, value), place) in pairs.into_iter().zip(values).zip(places) {
+                *value = f32::from_bits(bits_of((pair >> 32) as u32 ^ flip, dtype));
+                *place = pair as u32;
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        self.dispatch(rec, inputs[0], outputs[0].buffer, outputs[1].buffer)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[], outputs: &[1] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let shape = saved.shape(0);
+        let op = GatherGrad { axis: shape.rank() - 1, shape, distinct: true };
+        Ok(vec![Some(apply(op, &[saved.output(1)?, grad])?)])
+    }
+}
+
+impl Tensor {
+    /// The first `keep` elements along an axis in order (all of them without), and where along the axis they were.
+    fn ordered(
+        &self,
+        name: &'static str,
+        axis: isize,
+        keep: Option<usize>,
+        descending: bool,
+    ) -> Result<(Tensor, Tensor)> {
+        let length = self.shape()[self.shape().axis(name, axis)?];
+        let keep = keep.unwrap_or(length);
+        if keep > length {
+            let message = format!("{keep} elements of axis {axis} of shape {}", self.shape());
+            return Err(Error::shape(name, message));
+        }
+        let op = Sort { name, keep, descending, dtype: self.dtype() };
+        let outputs = apply_all(op, &[&self.transpose(axis, -1)?])?;
+        Ok((outputs[0].transpose(axis, -1)?, outputs[1].transpose(axis, -1)?))
+    }
+
+    /// The elements along an axis in ascending order, or descending, and where along the axis each of them was (`u32`).
+    /// Equal elements keep their order. NaN comes after every number, as in PyTorch: first where the order is
+    /// descending; and -0 is equal to 0. Axes of any length: tiles are sorted in workgroup memory by Batcher's bitonic
+    /// network, and merged.
+    ///
+    /// The gradient goes to where the elements were.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, 1.0, 2.0], [3], &Device::cpu())?;
+    /// let (values, places) = x.sort(0, false)?;
+    /// assert_eq!(values.to_vec()?, [1.0, 2.0, 3.0]);
+    /// assert_eq!(places.to_ids()?, [1, 2, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, or the device fails.
+    pub fn sort(&self, axis: isize, descending: bool) -> Result<(Tensor, Tensor)> {
+        self.ordered("sort", axis, None, descending)
+    }
+
+    /// Where along an axis the elements of [`Tensor::sort`] were: `u32`.
+    ///
+    /// # Errors
+    /// As [`Tensor::sort`].
+    pub fn argsort(&self, axis: isize, descending: bool) -> Result<Tensor> {
+        Ok(self.detach().ordered("argsort", axis, None, descending)?.1)
+    }
+
+    /// The `k` largest elements along an axis, or the smallest, and where along the axis each of them was (`u32`):
+    /// those that [`Tensor::sort`] puts first, in its order. Of equal elements the first ones are taken. A long axis is
+    /// not sorted as a whole: only the `k` first of every tile go on.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.1, 0.7, 0.2, 0.7], [1, 4], &Device::cpu())?;
+    /// let (values, places) = x.topk(2, -1, true)?;
+    /// assert_eq!((values.to_vec()?, places.to_ids()?), (vec![0.7, 0.7], vec![1, 3]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, `k` over its length, or the device fails.
+    pub fn topk(&self, k: usize, axis: isize, largest: bool) -> Result<(Tensor, Tensor)> {
+        self.ordered("topk", axis, Some(k), largest)
+    }
+}
