@@ -15,6 +15,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
+    ("shared/order.wgsl", include_str!("../../shaders/shared/order.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),

@@ -240,11 +240,9 @@ fn padding(
     }
     let padded = g.below(shape.len() + 1);
     let first = shape.len() - padded;
-    let pads: Vec<(usize, usize)> = shape[first..]
-        .iter()
-        .map(|&d| (g.below(most(d) + 1), g.below(most(d) + 1)))
-        .map(|pad| if g.one_in(4) { (0, 0) } else { pad })
-        .collect();
+    let mut around = |d: usize| (g.below(most(d) + 1), g.below(most(d) + 1));
+    let mut pads: Vec<(usize, usize)> = shape[first..].iter().map(|&d| around(d)).collect();
+    pads.iter_mut().filter(|_| g.one_in(4)).for_each(|pad| *pad = (0, 0));
     let mut whole = shape.clone();
     whole[first..].iter_mut().zip(&pads).for_each(|(d, (before, after))| *d += before + after);
     let x = g.values(&shape, -3.0, 3.0);
@@ -272,8 +270,9 @@ fn pad_constant(g: &mut Gen) -> Case {
 }
 
 fn pad_reflect(g: &mut Gen) -> Case {
-    let mirrored =
-        |at: isize, length: usize| Some(at.unsigned_abs().min(2 * (length - 1) - at.max(0) as usize));
+    let mirrored = |at: isize, length: usize| {
+        if at < 0 { Some(at.unsigned_abs()) } else { Some(2 * (length - 1) - at as usize) }
+    };
     padding(g, |length| (length - 1).min(9), PadMode::Reflect, mirrored)
 }
 

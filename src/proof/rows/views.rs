@@ -1,0 +1,204 @@
+//! Views and copies, in chains as they are used, and constants.
+
+use super::indexing::moved;
+use crate::Result;
+use crate::proof::{Approx, Array, Case, Gen, Row, ravel, unravel};
+use crate::shape::MAX_RANK;
+use crate::tensor::Tensor;
+use std::rc::Rc;
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "views", covers: VIEWS, draw: views, bench: None },
+    Row { name: "views of ids", covers: VIEWS, draw: views_of_ids, bench: None },
+    Row { name: "full", covers: &["full", "zeros", "ones", "scalar"], draw: full, bench: None },
+];
+
+const VIEWS: &[&str] = &[
+    "reshape",
+    "flatten",
+    "permute",
+    "transpose",
+    "t",
+    "slice",
+    "slice_step",
+    "expand",
+    "unsqueeze",
+    "squeeze",
+    "copy",
+    "contiguous",
+];
+
+/// A view's reference: its shape, and which element of the tensor it was made from each of its elements is.
+#[derive(Clone)]
+struct Picture {
+    shape: Vec<usize>,
+    from: Vec<usize>,
+}
+
+impl Picture {
+    /// The picture of `shape` whose element at an index is this one's at `source` of it.
+    fn seen(&self, shape: Vec<usize>, source: impl Fn(&[usize]) -> Vec<usize>) -> Picture {
+        let count = shape.iter().product();
+        let from =
+            (0..count).map(|at| self.from[ravel(&source(&unravel(at, &shape)), &self.shape)]).collect();
+        Picture { shape, from }
+    }
+
+    fn reshaped(&self, shape: Vec<usize>) -> Picture {
+        Picture { shape, from: self.from.clone() }
+    }
+}
+
+type Step = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
+
+/// A random step that the shape at hand allows: its name, the call, and the picture after it.
+fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
+    let mut shape = x.shape.clone();
+    let rank = shape.len();
+    let at = g.below(rank.max(1));
+    match g.below(12) {
+        0 if rank > 0 => {
+            let mut axes: Vec<usize> = (0..rank).collect();
+            (0..rank).for_each(|k| axes.swap(k, g.below(rank)));
+            let after = x.seen(axes.iter().map(|&axis| shape[axis]).collect(), |index| {
+                let mut source = vec![0; index.len()];
+                axes.iter().zip(index).for_each(|(&axis, &i)| source[axis] = i);
+                source
+            });
+            (format!("permute {axes:?}"), Box::new(move |x| x.permute(&axes)), after)
+        }
+        kind @ 1..=2 if rank > kind - 1 => {
+            // t() is the last two.
+            let (a, b) = if kind == 2 { (rank - 2, rank - 1) } else { (at, g.below(rank)) };
+            shape.swap(a, b);
+            let after = x.seen(shape, |index| {
+                let mut source = index.to_vec();
+                source.swap(a, b);
+                source
+            });
+            let back = b as isize - rank as isize;
+            let run: Step = match kind {
+                2 => Box::new(|x| x.t()),
+                _ => Box::new(move |x| x.transpose(a as isize, back)),
+            };
+            (format!("transpose {a} {b}"), run, after)
+        }
+        3..=4 if rank > 0 => {
+            let start = g.below(shape[at] + 1);
+            let (end, step) = (start + g.below(shape[at] - start + 1), g.range(1..=3));
+            shape[at] = (start..end).step_by(step).count();
+            let after = x.seen(shape, |index| {
+                let mut source = index.to_vec();
+                source[at] = start + index[at] * step;
+                source
+            });
+            let run: Step = match step {
+                1 => Box::new(move |x| x.slice(at as isize, start..end)),
+                _ => Box::new(move |x| x.slice_step(at as isize, start..end, step)),
+            };
+            (format!("slice {at} {start}..{end} by {step}"), run, after)
+        }
+        // One axis split in two, or two neighbours joined.
+        kind @ 5..=6 if rank > 0 => {
+            if kind == 5 && rank < MAX_RANK {
+                let factors: Vec<usize> =
+                    (1..=shape[at].max(1)).filter(|&f| shape[at].is_multiple_of(f)).collect();
+                let factor = g.choose(&factors);
+                shape.splice(at..=at, [factor, shape[at] / factor]);
+            } else if at + 1 < rank {
+                shape.splice(at..at + 2, [shape[at] * shape[at + 1]]);
+            }
+            let after = x.reshaped(shape.clone());
+            (format!("reshape {shape:?}"), Box::new(move |x| x.reshape(&shape)), after)
+        }
+        7 if rank > 0 => {
+            let joined = shape.drain(at..).product();
+            shape.push(joined);
+            (format!("flatten {at}"), Box::new(move |x| x.flatten(at as isize)), x.reshaped(shape))
+        }
+        8 if rank < MAX_RANK => {
+            let place = g.below(rank + 1);
+            shape.insert(place, 1);
+            (format!("unsqueeze {place}"), Box::new(move |x| x.unsqueeze(place as isize)), x.reshaped(shape))
+        }
+        9 if rank > 0 && shape[at] == 1 => {
+            shape.remove(at);
+            (format!("squeeze {at}"), Box::new(move |x| x.squeeze(at as isize)), x.reshaped(shape))
+        }
+        10 => {
+            let room = g.size / x.from.len().max(1);
+            if rank > 0 && shape[at] == 1 {
+                shape[at] = g.below(room.min(4) + 1);
+            } else if rank < MAX_RANK {
+                shape.insert(0, g.range(1..=3).min(room.max(1)));
+            }
+            let lead = shape.len() - rank;
+            let after = x.seen(shape.clone(), |index| {
+                x.shape.iter().zip(&index[lead..]).map(|(&d, &i)| if d == 1 { 0 } else { i }).collect()
+            });
+            (format!("expand {shape:?}"), Box::new(move |x| x.expand(&shape)), after)
+        }
+        kind if kind % 2 == 0 => ("copy".to_string(), Box::new(Tensor::copy), x.clone()),
+        _ => ("contiguous".to_string(), Box::new(Tensor::contiguous), x.clone()),
+    }
+}
+
+/// A chain of views of a tensor of shape `whole`: its name, the calls, and the picture at its end.
+fn chain(g: &mut Gen, whole: &[usize]) -> (String, Vec<Step>, Picture) {
+    let mut picture = Picture { shape: whole.to_vec(), from: (0..whole.iter().product()).collect() };
+    let (mut names, mut steps) = (Vec::new(), Vec::new());
+    for _ in 0..g.range(1..=6) {
+        let (name, step, after) = step(g, &picture);
+        names.push(name);
+        steps.push(step);
+        picture = after;
+    }
+    (format!("{whole:?}: {}", names.join(", ")), steps, picture)
+}
+
+fn run(steps: &[Step], x: &Tensor) -> Result<Tensor> {
+    steps.iter().try_fold(x.clone(), |x, step| step(&x))
+}
+
+fn views(g: &mut Gen) -> Case {
+    let whole = g.shape(4);
+    let (label, steps, Picture { shape, from }) = chain(g, &whole);
+    let x = g.values(&whole, -3.0, 3.0);
+    let out = shape.clone();
+    let source = move |_: &[Array], index: &[usize]| Some(unravel(from[ravel(index, &out)], &whole));
+    moved(label, vec![x], shape, 0.0, move |t| run(&steps, &t[0]), Rc::new(source))
+}
+
+fn views_of_ids(g: &mut Gen) -> Case {
+    let whole = g.shape(4);
+    let (label, steps, Picture { shape, from }) = chain(g, &whole);
+    let ids = g.ids(&whole, 1000);
+    let reference = move |x: &[Array]| Array {
+        shape: shape.clone(),
+        data: from.iter().map(|&from| x[0].data[from]).collect(),
+    };
+    Case::new(label, vec![ids], move |t| run(&steps, &t[0]), reference)
+}
+
+/// What is filled takes no input; one names the device.
+fn full(g: &mut Gen) -> Case {
+    let shape = g.shape(MAX_RANK);
+    let here = g.constants(&[1], 0.0, 1.0);
+    let (kind, value) = (g.below(4), g.number(-3.0, 3.0));
+    let (value, shape) = match kind {
+        0 => (0.0, shape),
+        1 => (1.0, shape),
+        2 => (value, Vec::new()),
+        _ => (value, shape),
+    };
+    let dims = shape.clone();
+    let run = move |t: &[Tensor]| match kind {
+        0 => Tensor::zeros(&dims, t[0].device()),
+        1 => Tensor::ones(&dims, t[0].device()),
+        2 => Tensor::scalar(value as f32, t[0].device()),
+        _ => Tensor::full(&dims, value as f32, t[0].device()),
+    };
+    Case::new(format!("{shape:?} of {value}"), vec![here], run, move |_| {
+        Array::full(shape.clone(), Approx::exact(value))
+    })
+}
