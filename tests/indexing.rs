@@ -299,6 +299,7 @@ fn errors_name_the_op_and_the_shapes() {
         refused(Tensor::cat(&[&x, &Tensor::zeros([2], &device).unwrap()], 1), "cat", &["[2]", "[2, 3]"]);
         refused(Tensor::stack(&[], 0), "stack", &["no tensors"]);
         refused(Tensor::stack(&[&x, &y], 0), "stack", &["[3, 3]", "[2, 3]"]);
+        refused(Tensor::stack(&[&x], 3), "stack", &["axis 3"]);
         refused(x.split(&[1, 1], 1), "split", &["[1, 1]", "axis 1", "[2, 3]"]);
         refused(x.split(&[usize::MAX, 4], 1), "split", &["[2, 3]"]);
         refused(x.split(&[3], 2), "split", &["axis 2"]);

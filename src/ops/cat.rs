@@ -101,8 +101,8 @@ impl Tensor {
             let message = format!("shape {} does not go with {}", other.shape(), first.shape());
             return Err(Error::shape(NAME, message));
         }
-        let layers = tensors.iter().map(|x| x.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;
-        let axis = layers[0].shape().axis(NAME, axis)?;
+        let axis = Shape::new([&first.shape()[..], &[1]].concat())?.axis(NAME, axis)?;
+        let layers = tensors.iter().map(|x| x.unsqueeze(axis as isize)).collect::<Result<Vec<_>>>()?;
         apply(Cat { name: NAME, axis }, &layers.iter().collect::<Vec<_>>())
     }
 

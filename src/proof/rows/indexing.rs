@@ -17,12 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "pad reflect", covers: &["pad"], draw: pad_reflect, bench: None },
     Row { name: "gather", covers: &["gather"], draw: gather, bench: None },
     Row { name: "index_select", covers: &["index_select"], draw: index_select, bench: None },
-    Row {
-        name: "embedding",
-        covers: &["embedding", "Embedding"],
-        draw: embedding,
-        bench: Some(long_embedding),
-    },
+    Row { name: "embedding", covers: &["embedding"], draw: embedding, bench: Some(long_embedding) },
     Row { name: "scatter_add", covers: &["scatter_add"], draw: scatter_add, bench: None },
     Row { name: "one_hot", covers: &["one_hot"], draw: one_hot, bench: None },
     Row { name: "sort", covers: &["sort"], draw: sort, bench: Some(long_sort) },
