@@ -277,19 +277,20 @@ fn index_shape(g: &mut Gen, x: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>
     let mut shape: Vec<usize> = x.iter().map(|&d| if g.one_in(3) { g.below(d + 1) } else { d }).collect();
     shape[axis] = 1;
     let room = g.size / shape.iter().product::<usize>().max(1);
-    shape[axis] = if x[axis] == 0 { 0 } else { g.length().min(room) };
-    if g.one_in(4) && x[axis] > 0 {
-        shape[axis] = room;
-    }
+    let room = room.min(MOST_TERMS * x[axis]);
+    shape[axis] = if g.one_in(4) { room } else { g.length().min(room) };
     let expanded = g.one_in(3);
     let narrow =
         (0..shape.len()).map(|k| if expanded && k != axis && g.flag() { 1 } else { shape[k] }).collect();
     (shape, narrow)
 }
 
-/// Ids into an axis of length `length`; often few different ones.
-fn some_ids(g: &mut Gen, shape: &[usize], length: usize) -> Input {
-    let few = g.range(1..=3);
+/// Terms that one sum has about at most: of many more, the bound lets one go missing.
+const MOST_TERMS: usize = 300;
+
+/// Ids into an axis of length `length`, `count` for each of its lines; often few different ones.
+fn some_ids(g: &mut Gen, shape: &[usize], count: usize, length: usize) -> Input {
+    let few = g.range(1..=3).max(count / MOST_TERMS);
     let bound = if g.flag() { length } else { length.min(few) };
     g.ids(shape, bound)
 }
@@ -304,7 +305,7 @@ fn gather(g: &mut Gen) -> Case {
     let shape = g.shape_of_rank(rank);
     let axis = g.below(rank);
     let (wide, narrow) = index_shape(g, &shape, axis);
-    let inputs = vec![g.values(&shape, -3.0, 3.0), some_ids(g, &narrow, shape[axis])];
+    let inputs = vec![g.values(&shape, -3.0, 3.0), some_ids(g, &narrow, wide[axis], shape[axis])];
     let label = format!("index {narrow:?} as {wide:?} along {axis} of {shape:?}");
     let source = move |x: &[Array], index: &[usize]| Some(with(index, axis, id_at(&x[1], index)));
     let out = wide.clone();
@@ -318,7 +319,7 @@ fn index_select(g: &mut Gen) -> Case {
     let axis = g.below(rank);
     let room = g.size / (shape.iter().product::<usize>() / shape[axis].max(1)).max(1);
     let count = if shape[axis] == 0 { 0 } else { g.length().min(room) };
-    let inputs = vec![g.values(&shape, -3.0, 3.0), some_ids(g, &[count], shape[axis])];
+    let inputs = vec![g.values(&shape, -3.0, 3.0), some_ids(g, &[count], count, shape[axis])];
     let at = either_end(g, axis, rank);
     let source = move |x: &[Array], index: &[usize]| Some(with(index, axis, id_at(&x[1], &[index[axis]])));
     let out = with(&shape, axis, count);
@@ -328,7 +329,7 @@ fn index_select(g: &mut Gen) -> Case {
 
 /// A look-up of ids of this shape in a table of `count` rows.
 fn look_up(g: &mut Gen, ids: &[usize], count: usize, width: usize) -> Case {
-    let inputs = vec![g.values(&[count, width], -3.0, 3.0), some_ids(g, ids, count)];
+    let inputs = vec![g.values(&[count, width], -3.0, 3.0), some_ids(g, ids, ids.iter().product(), count)];
     let source = |x: &[Array], index: &[usize]| {
         let (place, column) = (&index[..index.len() - 1], index[index.len() - 1]);
         Some(vec![id_at(&x[1], place), column])
@@ -359,8 +360,11 @@ fn scatter_add(g: &mut Gen) -> Case {
     let (wide, narrow) = index_shape(g, &shape, axis);
     // The terms may reach further than the index.
     let terms: Vec<usize> = wide.iter().map(|&d| if g.one_in(6) { d + 1 } else { d }).collect();
-    let inputs =
-        vec![g.values(&shape, -3.0, 3.0), some_ids(g, &narrow, shape[axis]), g.values(&terms, -3.0, 3.0)];
+    let inputs = vec![
+        g.values(&shape, -3.0, 3.0),
+        some_ids(g, &narrow, wide[axis], shape[axis]),
+        g.values(&terms, -3.0, 3.0),
+    ];
     let label = format!("terms {terms:?} by index {narrow:?} as {wide:?} along {axis} of {shape:?}");
     let index = wide.clone();
     let run = move |t: &[Tensor]| t[0].scatter_add(axis as isize, &t[1].expand(&index)?, &t[2]);
