@@ -1,9 +1,8 @@
-// Class ids as vectors: y[.., c] = 1 where c is the id, else 0.
+// Class ids as vectors: y[i, id_i] = 1, in vectors that were filled with zeros before.
 //
-// One invocation an element of y, which is written once.
+// One invocation an id, which is read once; one word of y is written.
 //
-//   ids u32, strided: operand x of the walk over y's axes, along the last of which it stands still
-//   y [count] f32, contiguous
+//   ids u32, strided: operand x of the walk     y [count, classes] f32, contiguous
 //   status: one word; `code` is stored there if an id is past the end, whose vector is all zeros
 //   WG: invocations a workgroup (prepended by ops/one_hot.rs)
 
@@ -23,6 +22,9 @@ fn one_hot(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let i = folded(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let id = ids[positions(i).x];
-    if (id >= p.classes) { atomicMax(&status[0], p.code); }
-    y[i] = select(0.0, 1.0, id == i % p.classes);
+    if (id >= p.classes) {
+        atomicMax(&status[0], p.code);
+        return;
+    }
+    y[i * p.classes + id] = 1.0;
 }

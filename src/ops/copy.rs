@@ -1,6 +1,6 @@
 //! Copying and filling: what views need to become contiguous, and what constants are made by.
 
-use super::{Elementwise, WG, arity, word};
+use super::{Elementwise, WG, arity, in_fours, word};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
@@ -8,9 +8,11 @@ use crate::shape::{Layout, Shape, collapse};
 use crate::tensor::{DType, Tensor};
 use crate::{Result, kernel, params};
 
-pub(crate) const KERNELS: &[&Kernel] = &[&COPY, &FILL];
+pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
 
-static COPY: Kernel = kernel!("copy.wgsl", "copy", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
+static STRIDED: Kernel =
+    kernel!("copy.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
+static VECTOR: Kernel = kernel!("copy.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
 static FILL: Kernel = kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG]);
 
 params! {
@@ -53,12 +55,17 @@ impl Op for Copy {
 
 /// Copies `x` to the places of `to` in the output.
 pub(super) fn copy_to(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> Result<()> {
-    let count = to.shape.numel();
-    if count == 0 {
+    if to.shape.numel() == 0 {
         return Ok(());
     }
-    let params = Elementwise::new("copy", [x.layout, to], count)?;
-    rec.dispatch(&COPY, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
+    let operands = [x.layout, to];
+    let (kernel, operands) = match in_fours(operands, [true; 2]) {
+        Some(fours) => (&VECTOR, fours),
+        None => (&STRIDED, operands),
+    };
+    let count = operands[0].shape.numel();
+    let params = Elementwise::new("copy", operands, count)?;
+    rec.dispatch(kernel, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
 }
 
 /// The twin of [`copy_to`].

@@ -2,11 +2,11 @@
 
 use super::copy::Fill;
 use super::scatter;
-use super::{WG, Walk, arity, word};
+use super::{WG, Walk, arity, in_fours, word};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
-use crate::shape::{Layout, MAX_RANK, Shape, collapse};
+use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, kernel, params};
 
@@ -67,8 +67,12 @@ pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) ->
         apart.shape = apart.shape.with(k, apart.shape[k].min(1))?;
     }
     let ids: &[u32] = bytemuck::cast_slice(index.data);
-    let outside =
-        (0..apart.shape.numel()).map(|at| ids[apart.position(at)]).find(|&id| id as usize >= x[axis]);
+    let is_outside = |id: &u32| *id as usize >= x[axis];
+    let count = apart.shape.numel();
+    let outside = match apart.is_contiguous() {
+        true => ids[apart.offset..][..count].iter().copied().find(is_outside),
+        false => (0..count).map(|at| ids[apart.position(at)]).find(is_outside),
+    };
     outside.map_or(Ok(()), |id| Err(stray(op, id, axis, x)))
 }
 
@@ -77,25 +81,6 @@ impl Params {
         let count = word(op, operands[0].shape.numel())?;
         Ok(Params { walk: Walk::new(op, operands)?, count, stride: word(op, stride)?, length: 0, code: 0 })
     }
-}
-
-/// The operands and the stride in fours, where four neighbours share an id and lie side by side on a boundary of four.
-fn fours([index, x]: [Layout; 2], stride: usize) -> Option<([Layout; 2], usize)> {
-    let mut both = collapse([index, x]);
-    let last = both[0].shape.rank().checked_sub(1)?;
-    let length = both[0].shape[last];
-    let [ids, x] = &both;
-    let side_by_side = ids.strides[last] == 0 && x.strides[last] == 1;
-    let steps = [x.offset, stride, length];
-    let aligned = steps.iter().chain(&x.strides[..last]).all(|step| step.is_multiple_of(4));
-    if !side_by_side || !aligned {
-        return None;
-    }
-    let shape = both[0].shape.with(last, length / 4).ok()?;
-    both.iter_mut().for_each(|layout| layout.shape = shape);
-    both[1].offset /= 4;
-    both[1].strides[..last].iter_mut().for_each(|step| *step /= 4);
-    Some((both, stride / 4))
 }
 
 impl Op for Gather {
@@ -128,8 +113,9 @@ impl Op for Gather {
         let (x, index, y) = (inputs[0], inputs[1], outputs[0]);
         let stride = x.layout.strides[self.axis];
         let operands = [index.layout, lanes(&x.layout, self.axis, y.shape)];
-        let (kernel, params) = match fours(operands, stride) {
-            Some((operands, stride)) => (&VECTOR, Params::new(self.name, operands, stride)?),
+        let fours = if stride.is_multiple_of(4) { in_fours(operands, [false, true]) } else { None };
+        let (kernel, params) = match fours {
+            Some(operands) => (&VECTOR, Params::new(self.name, operands, stride / 4)?),
             None => (&STRIDED, Params::new(self.name, operands, stride)?),
         };
         let (status, code) = rec.status(self.name)?;

@@ -144,6 +144,35 @@ impl ElementwiseKernels {
     }
 }
 
+/// Layouts of the same shape for a kernel that moves four neighbours at a time, as one `vec4u`: the last axis counts
+/// fours, and so do positions in the operands of `moved`. The others have one element for all four. `None` where that
+/// does not fit: neighbours apart, a length or a start that is no multiple of 4.
+pub(crate) fn in_fours<const N: usize>(operands: [Layout; N], moved: [bool; N]) -> Option<[Layout; N]> {
+    let mut operands = collapse(operands);
+    let shape = operands[0].shape;
+    let last = shape.rank().checked_sub(1)?;
+    let fits = |layout: &Layout, moved: bool| match moved {
+        true => layout.strides[last] == 1 && layout.strides[..last].iter().all(|step| step.is_multiple_of(4)),
+        false => layout.strides[last] == 0,
+    };
+    let all = operands
+        .iter()
+        .zip(moved)
+        .all(|(layout, moved)| fits(layout, moved) && (!moved || layout.offset.is_multiple_of(4)));
+    if !all || !shape[last].is_multiple_of(4) {
+        return None;
+    }
+    let shape = shape.with(last, shape[last] / 4).ok()?;
+    for (layout, moved) in operands.iter_mut().zip(moved) {
+        layout.shape = shape;
+        if moved {
+            layout.offset /= 4;
+            layout.strides[..last].iter_mut().for_each(|step| *step /= 4);
+        }
+    }
+    Some(operands)
+}
+
 /// A size or position as the kernels count it.
 ///
 /// # Errors

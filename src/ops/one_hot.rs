@@ -1,6 +1,6 @@
 //! Class ids as vectors.
 
-use super::gather::{check, fits};
+use super::copy::Fill;
 use super::{WG, Walk, arity, word};
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder};
@@ -26,8 +26,10 @@ params! {
     }
 }
 
-/// `y[.., c] = 1` where c is the id, else 0. The input's last axis was expanded to the classes.
-struct OneHot;
+/// `y[.., c] = 1` where c is the id, else 0.
+struct OneHot {
+    classes: usize,
+}
 
 impl Op for OneHot {
     fn name(&self) -> &'static str {
@@ -36,32 +38,48 @@ impl Op for OneHot {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [ids] = arity(NAME, inputs)?;
-        fits(NAME, ids.shape.axis(NAME, -1)?, ids.shape, ids)?;
-        Ok(vec![Meta::f32(ids.shape)])
+        let shape = ids.shape;
+        if ids.dtype != DType::U32 || shape.rank() == MAX_RANK {
+            let message = format!("{:?} of shape {shape}, wants ids of a rank below {MAX_RANK}", ids.dtype);
+            return Err(Error::shape(NAME, message));
+        }
+        let all_fit = match ids.max_id {
+            Some(id) => (id as usize) < self.classes,
+            // An id is no class where there is none.
+            None => self.classes > 0,
+        };
+        if !all_fit && shape.numel() > 0 {
+            let largest = ids.max_id.map_or(String::new(), |id| format!(" up to {id}"));
+            let message = format!("ids{largest} of shape {shape} for {} classes", self.classes);
+            return Err(Error::argument(NAME, message));
+        }
+        Ok(vec![Meta::f32(Shape::new([&shape[..], &[self.classes]].concat())?)])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let (ids, y) = (inputs[0], &mut outputs[0]);
-        let last = y.shape.rank() - 1;
-        check(NAME, last, y.shape, &ids)?;
-        let (words, classes): (&[u32], _) = (bytemuck::cast_slice(ids.data), y.shape[last]);
-        let each = ids.layout.permute(&(0..last).collect::<Vec<_>>())?;
-        let rows = y.data.par_chunks_mut(classes).with_min_len(GRAIN.div_ceil(classes));
-        rows.enumerate().for_each(|(row, y)| {
-            y.fill(0.0);
-            y[words[each.position(row)] as usize] = 1.0;
+        let (ids, classes) = (inputs[0], self.classes);
+        let words: &[u32] = bytemuck::cast_slice(ids.data);
+        let each = |i: usize| words[ids.layout.position(i)] as usize;
+        if let Some(id) = (0..ids.shape().numel()).map(each).find(|&id| id >= classes) {
+            return Err(Error::argument(NAME, format!("index {id} is past the end of {classes} classes")));
+        }
+        let rows = outputs[0].data.par_chunks_mut(classes).with_min_len(GRAIN.div_ceil(classes));
+        rows.enumerate().for_each(|(i, row)| {
+            row.fill(0.0);
+            row[each(i)] = 1.0;
         });
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (ids, y) = (inputs[0], outputs[0]);
+        Fill::dispatch(rec, y, 0)?;
         let (status, code) = rec.status(NAME)?;
-        let count = y.shape.numel();
+        let count = ids.layout.shape.numel();
         let params = Params {
             walk: Walk::new(NAME, [ids.layout])?,
             count: word(NAME, count)?,
-            classes: word(NAME, y.shape[y.shape.rank() - 1])?,
+            classes: word(NAME, self.classes)?,
             code,
             pad: 0,
         };
@@ -82,16 +100,6 @@ impl Tensor {
     /// # Errors
     /// A tensor of `f32`, of rank 6, or the device fails; ids that are no class as in [`Tensor::gather`].
     pub fn one_hot(&self, classes: usize) -> Result<Tensor> {
-        self.expect(DType::U32, NAME)?;
-        if self.rank() == MAX_RANK {
-            let message = format!("ids of shape {} have no room for another axis", self.shape());
-            return Err(Error::shape(NAME, message));
-        }
-        let shape = Shape::new([&self.shape()[..], &[classes]].concat())?;
-        // No class at all: the ids would vanish unchecked.
-        if classes == 0 && self.numel() > 0 {
-            return Err(Error::argument(NAME, format!("0 classes for ids of shape {}", self.shape())));
-        }
-        apply(OneHot, &[&self.unsqueeze(-1)?.expand(shape)?])
+        apply(OneHot { classes }, &[self])
     }
 }

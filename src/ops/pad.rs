@@ -162,16 +162,17 @@ impl Op for Reflect {
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0]);
+        let (before, after) = self.pad;
         let (length, inner) = (inputs[0].shape()[self.axis], inner(y.shape, self.axis));
-        let (before, whole) = (self.pad.0, y.shape[self.axis]);
-        y.data.par_chunks_mut(inner).with_min_len(GRAIN.div_ceil(inner)).enumerate().for_each(|(line, y)| {
-            let (plane, j) = (line / whole, line % whole);
-            let from = match j.checked_sub(before) {
-                None => before - j,
-                Some(i) if i < length => i,
-                Some(i) => 2 * (length - 1) - i,
+        let planes =
+            y.data.par_chunks_mut((before + length + after) * inner).zip(x.par_chunks(length * inner));
+        planes.with_min_len(GRAIN.div_ceil(length * inner)).for_each(|(y, x)| {
+            y[before * inner..][..x.len()].copy_from_slice(x);
+            let mut image = |j: usize, k: usize| {
+                y[j * inner..][..inner].copy_from_slice(&x[k * inner..][..inner]);
             };
-            y.copy_from_slice(&x[(plane * length + from) * inner..][..inner]);
+            (0..before).for_each(|j| image(j, before - j));
+            (0..after).for_each(|j| image(before + length + j, length - 2 - j));
         });
         Ok(())
     }
@@ -204,21 +205,16 @@ impl Op for ReflectGrad {
         let Reflect { axis, pad: (before, after) } = self.0;
         let (dy, dx) = (inputs[0].slice(), &mut outputs[0]);
         let (length, inner) = (dx.shape[axis], inner(dx.shape, axis));
-        dx.data.par_chunks_mut(inner).with_min_len(GRAIN.div_ceil(inner)).enumerate().for_each(
-            |(line, dx)| {
-                let (plane, i) = (line / length, line % length);
-                let first = plane * (length + before + after) + before;
-                dx.copy_from_slice(&dy[(first + i) * inner..][..inner]);
-                let mut add = |line: usize| dx.iter_mut().zip(&dy[line * inner..]).for_each(|(x, y)| *x += y);
-                if (1..=before).contains(&i) {
-                    add(first - i);
-                }
-                let end = length - 1;
-                if (end - after..end).contains(&i) {
-                    add(first + 2 * end - i);
-                }
-            },
-        );
+        let whole = before + length + after;
+        let planes = dx.data.par_chunks_mut(length * inner).zip(dy.par_chunks(whole * inner));
+        planes.with_min_len(GRAIN.div_ceil(whole * inner)).for_each(|(dx, dy)| {
+            dx.copy_from_slice(&dy[before * inner..][..dx.len()]);
+            let mut image = |j: usize, k: usize| {
+                dx[k * inner..][..inner].iter_mut().zip(&dy[j * inner..]).for_each(|(dx, dy)| *dx += dy);
+            };
+            (0..before).for_each(|j| image(j, before - j));
+            (0..after).for_each(|j| image(before + length + j, length - 2 - j));
+        });
         Ok(())
     }
 

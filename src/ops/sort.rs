@@ -16,6 +16,8 @@ pub(crate) const KERNELS: &[&Kernel] = &[&SORT_TILES, &SORT_MERGE];
 const TILE: u32 = 1024;
 /// The lengths of tiles. A row that is shorter than the longest is one tile; on the average a third of it is idle.
 const WIDTHS: &[u32] = &[16, 64, 256, TILE];
+/// The longest on a software adapter, where merging costs less than a tile's many barriers.
+const SOFTWARE_WIDTH: u32 = 64;
 
 static SORT_TILES: Kernel = kernel!("sort_tiles.wgsl", "sort_tiles", reads: 1, writes: 2, params: TileParams,
     "IDS": &[0, 1], "WIDTH": WIDTHS, "TILE": &[TILE], "WG": &[WG]);
@@ -96,7 +98,9 @@ impl Sort {
         let (rows, stride) = rows_along(&x.layout, x.layout.shape.rank() - 1)?;
         let (count, length) = (rows.shape.numel(), x.layout.shape.numel() / rows.shape.numel().max(1));
         let ids = u32::from(dtype == DType::U32);
-        let width = WIDTHS.iter().copied().find(|&width| length <= width as usize).unwrap_or(TILE);
+        let widest = if rec.is_software() { SOFTWARE_WIDTH } else { TILE };
+        let width = WIDTHS.iter().copied().find(|&width| length <= width as usize || width == widest);
+        let width = width.unwrap_or(widest);
         // The kernels count up to these.
         word(name, count * length.next_multiple_of(width as usize) + TILE as usize)?;
         let (mut runs, mut span) = (length.div_ceil(width as usize), width as usize);
