@@ -14,7 +14,7 @@ pub(crate) const KERNELS: &[&Kernel] =
     &[&STRIDED, &VECTOR, &FOLD_STRIDED, &FOLD_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
 /// Elements that an invocation folds.
-const EACH: u32 = 16;
+const EACH: u32 = 8;
 
 const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6];
 const GRAD_OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
