@@ -6,31 +6,52 @@ use crate::tensor::Tensor;
 
 pub use crate::ops::loss::{Loss, Reduction};
 
-macro_rules! means {
-    ($($(#[$doc:meta])* $name:ident($($attribute:ident: $type:ty)?) => $loss:expr, $reduction:expr;)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Errors
-        /// As [`Loss::of`].
-        pub fn $name(prediction: &Tensor, target: &Tensor $(, $attribute: $type)?) -> Result<Tensor> {
-            $loss.of(prediction, target, $reduction)
-        }
-    )*};
+/// The mean of the squared differences, [`Loss::Mse`].
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn mse_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::Mse.of(prediction, target, Reduction::Mean)
 }
 
-means! {
-    /// The mean of the squared differences: [`Loss::Mse`].
-    mse_loss() => Loss::Mse, Reduction::Mean;
-    /// The mean of the absolute differences: [`Loss::L1`].
-    l1_loss() => Loss::L1, Reduction::Mean;
-    /// The mean of [`Loss::Huber`]: squares below `delta`, absolute differences above.
-    huber_loss(delta: f32) => Loss::Huber { delta }, Reduction::Mean;
-    /// The mean of [`Loss::Hinge`], for targets of 1 and -1.
-    hinge_loss() => Loss::Hinge, Reduction::Mean;
-    /// The mean of [`Loss::BceWithLogits`]: binary cross-entropy of logits against probabilities.
-    bce_with_logits_loss() => Loss::BceWithLogits { pos_weight: None }, Reduction::Mean;
-    /// [`Loss::KlDiv`] of predicted log-probabilities against probabilities, summed and divided by the length of the
-    /// first axis, which makes it the mean divergence over a batch. PyTorch's default divides by the number of elements:
-    /// [`Reduction::Mean`].
-    kl_div_loss() => Loss::KlDiv { log_target: false }, Reduction::BatchMean;
+/// The mean of the absolute differences, [`Loss::L1`].
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn l1_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::L1.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::Huber`]: half of the squared differences below `delta`, lines above.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn huber_loss(prediction: &Tensor, target: &Tensor, delta: f32) -> Result<Tensor> {
+    Loss::Huber { delta }.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::Hinge`], for targets of 1 and -1.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn hinge_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::Hinge.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::BceWithLogits`]: binary cross-entropy of logits against probabilities.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn bce_with_logits_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::BceWithLogits { pos_weight: None }.of(prediction, target, Reduction::Mean)
+}
+
+/// [`Loss::KlDiv`] of predicted log-probabilities against probabilities, summed and divided by the length of the first
+/// axis: the mean divergence over a batch. (PyTorch's default divides by the number of elements, as
+/// [`Reduction::Mean`] does.)
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn kl_div_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::KlDiv { log_target: false }.of(prediction, target, Reduction::BatchMean)
 }

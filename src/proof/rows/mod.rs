@@ -2,14 +2,17 @@
 
 use super::case::Row;
 
+mod losses;
+mod matmul;
 mod pointwise;
 mod reduce;
 mod softmax;
+mod training;
 
 #[cfg(test)]
 pub(crate) use pointwise::erf;
 
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
-    [pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
+    [losses::ROWS, matmul::ROWS, pointwise::ROWS, reduce::ROWS, softmax::ROWS, training::ROWS].concat()
 }
