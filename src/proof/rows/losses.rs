@@ -16,9 +16,9 @@ pub(super) const ROWS: &[Row] = &[
         draw: bce,
         bench: Some(bce_bench),
     },
-    Row { name: "bce_with_logits_loss, weighted", covers: &[], draw: weighted_bce, bench: None },
+    Row { name: "bce_with_logits_loss weighted", covers: &[], draw: weighted_bce, bench: None },
     Row { name: "kl_div_loss", covers: &["kl_div_loss"], draw: kl, bench: None },
-    Row { name: "kl_div_loss, log target", covers: &[], draw: log_kl, bench: None },
+    Row { name: "kl_div_loss of logarithms", covers: &[], draw: log_kl, bench: None },
     Row {
         name: "cross_entropy",
         covers: &["cross_entropy"],
@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
         bench: Some(cross_entropy_bench),
     },
     Row {
-        name: "cross_entropy, options",
+        name: "cross_entropy with options",
         covers: &["cross_entropy_with"],
         draw: cross_entropy,
         bench: Some(smoothed_cross_entropy_bench),

@@ -6,10 +6,10 @@ use crate::{Activation, Device, MatMulKernel};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "matmul", covers: &["matmul"], draw: auto, bench: None },
-    Row { name: "matmul, naive", covers: &["matmul_with"], draw: naive, bench: None },
-    Row { name: "matmul, registers", covers: &["matmul_with"], draw: registers, bench: None },
-    Row { name: "matmul, subgroup", covers: &["matmul_with"], draw: subgroup, bench: None },
-    Row { name: "matmul, tiled", covers: &["matmul_with"], draw: tiled, bench: None },
+    Row { name: "matmul naive", covers: &["matmul_with"], draw: naive, bench: None },
+    Row { name: "matmul registers", covers: &["matmul_with"], draw: registers, bench: None },
+    Row { name: "matmul subgroup", covers: &["matmul_with"], draw: subgroup, bench: None },
+    Row { name: "matmul tiled", covers: &["matmul_with"], draw: tiled, bench: None },
     Row { name: "linear", covers: &["linear"], draw: linear, bench: None },
 ];
 
