@@ -16,7 +16,6 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
-    ("shared/pair.wgsl", include_str!("../../shaders/shared/pair.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
     ("shared/smooth.wgsl", include_str!("../../shaders/shared/smooth.wgsl")),

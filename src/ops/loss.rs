@@ -1,14 +1,14 @@
 //! Losses of pairs: a function of a prediction and its target, element by element, and what becomes of the results.
 
 use super::reduce::{sum_row, sum_rows};
-use super::{Elementwise, WG, Walk, floats, word};
+use super::{Elementwise, ElementwiseKernels, WG, arity, floats, word};
+use crate::cpu::functions::{relu, sigmoid, softplus};
 use crate::cpu::walk::rows;
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
-use crate::ops::unary::{relu, sigmoid};
-use crate::shape::{Layout, MAX_RANK, Shape};
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] =
     &[&STRIDED, &VECTOR, &FOLD_STRIDED, &FOLD_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
@@ -16,33 +16,20 @@ pub(crate) const KERNELS: &[&Kernel] =
 /// Elements that an invocation folds.
 const EACH: u32 = 8;
 
-const OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6];
-const GRAD_OPS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-static STRIDED: Kernel = kernel!("loss.wgsl", "strided", reads: 3, writes: 1, params: Params,
-    "OP": OPS, "WG": &[WG], "EACH": &[EACH]);
-static VECTOR: Kernel = kernel!("loss.wgsl", "vector", reads: 3, writes: 1, params: Params,
-    "OP": OPS, "WG": &[WG], "EACH": &[EACH]);
-static FOLD_STRIDED: Kernel = kernel!("loss.wgsl", "fold_strided", reads: 3, writes: 1, params: Params,
-    "OP": OPS, "WG": &[WG], "EACH": &[EACH]);
-static FOLD_VECTOR: Kernel = kernel!("loss.wgsl", "fold_vector", reads: 3, writes: 1, params: Params,
-    "OP": OPS, "WG": &[WG], "EACH": &[EACH]);
-static GRAD_STRIDED: Kernel = kernel!("loss_grad.wgsl", "strided", reads: 4, writes: 1, params: Params,
-    "OP": GRAD_OPS, "WG": &[WG]);
-static GRAD_VECTOR: Kernel = kernel!("loss_grad.wgsl", "vector", reads: 4, writes: 1, params: Params,
-    "OP": GRAD_OPS, "WG": &[WG]);
-
-params! {
-    struct Params {
-        walk: Walk,
-        count: u32,
-        scalars: u32,
-        weighted: u32,
-        delta: f32,
-        dy_offset: u32,
-        dy_step: u32,
-        scale: f32,
-    }
-}
+static STRIDED: Kernel = kernel!("loss.wgsl", "strided", reads: 3, writes: 1, params: Elementwise,
+    "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
+static VECTOR: Kernel = kernel!("loss.wgsl", "vector", reads: 3, writes: 1, params: Elementwise,
+    "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
+static FOLD_STRIDED: Kernel = kernel!("loss.wgsl", "fold_strided", reads: 3, writes: 1, params: Elementwise,
+    "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
+static FOLD_VECTOR: Kernel = kernel!("loss.wgsl", "fold_vector", reads: 3, writes: 1, params: Elementwise,
+    "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
+static GRAD_STRIDED: Kernel = kernel!("loss_grad.wgsl", "strided", reads: 3, writes: 1, params: Elementwise,
+    "OP": Slope::CODES, "WG": &[WG]);
+static GRAD_VECTOR: Kernel = kernel!("loss_grad.wgsl", "vector", reads: 3, writes: 1, params: Elementwise,
+    "OP": Slope::CODES, "WG": &[WG]);
+const LOSSES: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
+const GRADIENTS: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
 /// What becomes of the losses of single elements or rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,12 +111,13 @@ impl Loss {
     /// that is not positive and finite, a weight that does not broadcast, [`Reduction::BatchMean`] of rank 0, a tensor
     /// of ids, or the device fails.
     pub fn of(&self, prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
-        let (function, delta) = match *self {
+        let (function, delta) = match self {
             Loss::Mse => (Function::Mse, 1.0),
             Loss::L1 => (Function::L1, 1.0),
-            Loss::Huber { delta } => (Function::Huber, delta),
+            Loss::Huber { delta } => (Function::Huber, *delta),
             Loss::Hinge => (Function::Hinge, 1.0),
-            Loss::BceWithLogits { .. } => (Function::Bce, 1.0),
+            Loss::BceWithLogits { pos_weight: None } => (Function::Bce, 1.0),
+            Loss::BceWithLogits { pos_weight: Some(_) } => (Function::WeightedBce, 1.0),
             Loss::KlDiv { log_target: false } => (Function::Kl, 1.0),
             Loss::KlDiv { log_target: true } => (Function::KlLog, 1.0),
         };
@@ -141,39 +129,85 @@ impl Loss {
     }
 }
 
-/// The functions, with their numbers in `loss.wgsl` and `loss_grad.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Function {
-    Mse = 0,
-    L1 = 1,
-    Huber = 2,
-    Hinge = 3,
-    Bce = 4,
-    Kl = 5,
-    KlLog = 6,
+/// Declares functions of three operands: name, number in the kernel, and the function itself.
+macro_rules! functions {
+    ($(#[$doc:meta])* $enum:ident; $($function:ident = $number:literal: $f:expr;)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        enum $enum { $($function = $number),* }
+
+        impl $enum {
+            const CODES: &[u32] = &[$($number),*];
+
+            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            fn each(self, y: &mut [f32], operands: [CpuView; 3], attributes: [f32; 2]) {
+                match self { $($enum::$function => each(y, operands, attributes, $f)),* }
+            }
+        }
+    };
+}
+
+functions! {
+    /// The losses of `loss.wgsl`, of a prediction x, a target t and a weight w; the attribute is Huber's delta.
+    Function;
+    Mse = 0: |x, t, _, _| (x - t) * (x - t);
+    L1 = 1: |x, t, _, _| (x - t).abs();
+    Huber = 2: |x, t, _, [delta, _]| {
+        let d = (x - t).abs();
+        if d < delta { 0.5 * d * d } else { delta * (d - 0.5 * delta) }
+    };
+    Hinge = 3: |x, t, _, _| relu(1.0 - t * x);
+    Bce = 4: |x, t, _, _| (1.0 - t) * softplus(x) + t * softplus(-x);
+    Kl = 5: |x, t, _, _| unless_zero(t * (t.ln() - x), t, x);
+    KlLog = 6: |x, t, _, _| unless_zero(t.exp() * (t - x), t.exp(), x);
+    WeightedBce = 7: |x, t, w, _| (1.0 - t) * softplus(x) + w * t * softplus(-x);
+}
+
+functions! {
+    /// The derivatives of `loss_grad.wgsl` with regard to x and, where they are `OfTarget`, to t, times dy; the weighted ones
+    /// have the weight w instead of dy. The second attribute is what a loss is multiplied by on its way into the mean.
+    Slope;
+    Mse = 0: |x, t, dy, [_, scale]| dy * scale * (2.0 * (x - t));
+    L1 = 1: |x, t, dy, [_, scale]| {
+        let d = x - t;
+        dy * scale * if d == 0.0 || d.is_nan() { d } else { d.signum() }
+    };
+    Huber = 2: |x, t, dy, [delta, scale]| dy * scale * (x - t).clamp(-delta, delta);
+    Hinge = 3: |x, t, dy, [_, scale]| {
+        let margin = 1.0 - t * x;
+        dy * scale * if margin > 0.0 { -t } else { relu(margin) }
+    };
+    Bce = 4: |x, t, dy, [_, scale]| dy * scale * ((1.0 - t) * sigmoid(x) - t * sigmoid(-x));
+    Kl = 5: |_, t, dy, [_, scale]| -(dy * scale * t);
+    KlLog = 6: |_, t, dy, [_, scale]| -(dy * scale * t.exp());
+    BceOfTarget = 7: |x, _, dy, [_, scale]| -(dy * scale * x);
+    KlOfTarget = 8: |x, t, dy, [_, scale]| dy * scale * unless_zero(t.ln() - x + 1.0, t, x);
+    KlLogOfTarget = 9: |x, t, dy, [_, scale]| {
+        dy * scale * unless_zero(t.exp() * (t - x + 1.0), t.exp(), x)
+    };
+    WeightedBce = 10: |x, t, w, [_, scale]| scale * ((1.0 - t) * sigmoid(x) - w * t * sigmoid(-x));
+    // A weight of 1 keeps an infinite x from being NaN.
+    WeightedBceOfTarget = 11: |x, _, w, [_, scale]| {
+        scale * ((if w == 1.0 { 0.0 } else { (w - 1.0) * softplus(-x) }) - x)
+    };
 }
 
 impl Function {
-    fn name(self) -> &'static str {
+    /// The derivatives with regard to the prediction and to the target.
+    fn slopes(self) -> [Slope; 2] {
         match self {
-            Function::Mse => "mse_loss",
-            Function::L1 => "l1_loss",
-            Function::Huber => "huber_loss",
-            Function::Hinge => "hinge_loss",
-            Function::Bce => "bce_with_logits_loss",
-            Function::Kl | Function::KlLog => "kl_div_loss",
+            // These may exchange x and t.
+            Function::Mse => [Slope::Mse; 2],
+            Function::L1 => [Slope::L1; 2],
+            Function::Huber => [Slope::Huber; 2],
+            Function::Hinge => [Slope::Hinge; 2],
+            Function::Bce => [Slope::Bce, Slope::BceOfTarget],
+            Function::Kl => [Slope::Kl, Slope::KlOfTarget],
+            Function::KlLog => [Slope::KlLog, Slope::KlLogOfTarget],
+            Function::WeightedBce => [Slope::WeightedBce, Slope::WeightedBceOfTarget],
         }
     }
-
-    /// Whether a prediction and its target may be exchanged.
-    fn is_symmetric(self) -> bool {
-        matches!(self, Function::Mse | Function::L1 | Function::Huber | Function::Hinge)
-    }
-}
-
-fn softplus(x: f32) -> f32 {
-    relu(x) + (-x.abs()).exp().ln_1p()
 }
 
 /// 0 where the target has no probability, unless the prediction is NaN.
@@ -181,7 +215,45 @@ fn unless_zero(value: f32, probability: f32, x: f32) -> f32 {
     if probability == 0.0 && !x.is_nan() { 0.0 } else { value }
 }
 
-/// The loss of each pair.
+fn each(
+    y: &mut [f32],
+    [x, t, c]: [CpuView; 3],
+    attributes: [f32; 2],
+    f: impl Fn(f32, f32, f32, [f32; 2]) -> f32 + Sync,
+) {
+    rows(y, [x.layout, t.layout, c.layout], |y, [x0, t0, c0], steps| match steps {
+        [1, 1, 0] => {
+            let (pairs, c) = (x.data[x0..].iter().zip(&t.data[t0..]), c.data[c0]);
+            y.iter_mut().zip(pairs).for_each(|(y, (&x, &t))| *y = f(x, t, c, attributes));
+        }
+        [1, 1, 1] => {
+            let triples = x.data[x0..].iter().zip(&t.data[t0..]).zip(&c.data[c0..]);
+            y.iter_mut().zip(triples).for_each(|(y, ((&x, &t), &c))| *y = f(x, t, c, attributes));
+        }
+        [xs, ts, cs] => {
+            for (j, y) in y.iter_mut().enumerate() {
+                let [x, t, c] = [x.data[x0 + j * xs], t.data[t0 + j * ts], c.data[c0 + j * cs]];
+                *y = f(x, t, c, attributes);
+            }
+        }
+    });
+}
+
+/// Three operands from two or three: where the third is missing nobody reads it, and the first stands in for it.
+fn three<T: Copy>(operands: &[T]) -> [T; 3] {
+    [operands[0], operands[1], operands.get(2).copied().unwrap_or(operands[0])]
+}
+
+/// The operands of a CPU twin, broadcast to `shape`.
+fn broadcast<'a>(name: &'static str, operands: &[CpuView<'a>], shape: Shape) -> Result<[CpuView<'a>; 3]> {
+    let mut operands = three(operands);
+    for operand in &mut operands {
+        operand.layout = operand.layout.expand(shape, name)?;
+    }
+    Ok(operands)
+}
+
+/// The loss of each pair, reduced. Inputs: prediction, target and, where there is one, the weight.
 #[derive(Debug, Clone, Copy)]
 struct PairLoss {
     function: Function,
@@ -189,77 +261,16 @@ struct PairLoss {
     reduction: Reduction,
 }
 
-impl PairLoss {
-    /// One monomorphic loop a function, so that the compiler can vectorise it.
-    fn each(self, y: &mut [f32], pair: [CpuView; 3]) {
-        let delta = self.delta;
-        match self.function {
-            Function::Mse => each(y, pair, |x, t, _| (x - t) * (x - t)),
-            Function::L1 => each(y, pair, |x, t, _| (x - t).abs()),
-            Function::Huber => each(y, pair, |x, t, _| {
-                let d = (x - t).abs();
-                if d < delta { 0.5 * d * d } else { delta * (d - 0.5 * delta) }
-            }),
-            Function::Hinge => each(y, pair, |x, t, _| relu(1.0 - t * x)),
-            Function::Bce => each(y, pair, |x, t, w| (1.0 - t) * softplus(x) + w * t * softplus(-x)),
-            Function::Kl => each(y, pair, |x, t, _| unless_zero(t * (t.ln() - x), t, x)),
-            Function::KlLog => each(y, pair, |x, t, _| unless_zero(t.exp() * (t - x), t.exp(), x)),
-        }
-    }
-}
-
-/// The operands of a CPU twin over `shape`; the weight is 1 where there is none.
-fn expanded<'a>(name: &'static str, [x, t, w]: [CpuView<'a>; 3], shape: Shape) -> Result<[CpuView<'a>; 3]> {
-    let expand = |view: CpuView<'a>| Ok(CpuView { layout: view.layout.expand(shape, name)?, ..view });
-    Ok([expand(x)?, expand(t)?, expand(w)?])
-}
-
-/// The weight of the positive class where none is given.
-const ONE: CpuView =
-    CpuView { data: &[1.0], layout: Layout { shape: Shape::SCALAR, strides: [0; MAX_RANK], offset: 0 } };
-
-fn each(y: &mut [f32], [x, t, w]: [CpuView; 3], f: impl Fn(f32, f32, f32) -> f32 + Sync) {
-    rows(y, [x.layout, t.layout, w.layout], |y, [x0, t0, w0], steps| match steps {
-        [1, 1, 0] => {
-            let w = w.data[w0];
-            y.iter_mut().zip(&x.data[x0..]).zip(&t.data[t0..]).for_each(|((y, &x), &t)| *y = f(x, t, w));
-        }
-        [xs, ts, ws] => {
-            let at = |j: usize| (x.data[x0 + j * xs], t.data[t0 + j * ts], w.data[w0 + j * ws]);
-            y.iter_mut().enumerate().for_each(|(j, y)| {
-                let (x, t, w) = at(j);
-                *y = f(x, t, w);
-            });
-        }
-    });
-}
-
-/// The parameters for an output of `shape`, and whether the operands allow four elements at a time.
-fn params(name: &'static str, delta: f32, operands: &[GpuView], shape: Shape) -> Result<(Params, bool)> {
-    // The kernels count past the end, by what a workgroup folds and by the idle workgroups of a folded grid.
-    word(name, shape.numel() + (1 << 20))?;
-    let layouts: Vec<Layout> = operands.iter().map(|operand| operand.layout).collect();
-    let (plan, fits) = match layouts[..] {
-        [x, t, w] => Elementwise::planned(name, [x, t, w], shape)?,
-        [x, t, ..] => Elementwise::planned(name, [x, t], shape)?,
-        _ => return Err(Error::shape(name, "takes a prediction and a target")),
-    };
-    let params = Params {
-        walk: plan.walk,
-        count: plan.count,
-        scalars: plan.scalars,
-        weighted: u32::from(operands.len() == 3),
-        delta,
-        dy_offset: 0,
-        dy_step: 0,
-        scale: 1.0,
-    };
-    Ok((params, fits))
-}
-
 impl Op for PairLoss {
     fn name(&self) -> &'static str {
-        self.function.name()
+        match self.function {
+            Function::Mse => "mse_loss",
+            Function::L1 => "l1_loss",
+            Function::Huber => "huber_loss",
+            Function::Hinge => "hinge_loss",
+            Function::Bce | Function::WeightedBce => "bce_with_logits_loss",
+            Function::Kl | Function::KlLog => "kl_div_loss",
+        }
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
@@ -290,36 +301,34 @@ impl Op for PairLoss {
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let shape = inputs[0].shape();
-        let pair = [inputs[0], inputs[1], inputs.get(2).copied().unwrap_or(ONE)];
-        let pair = expanded(self.name(), pair, shape)?;
+        let (operands, attributes) = (broadcast(self.name(), inputs, shape)?, [self.delta, 0.0]);
         if self.reduction == Reduction::None {
-            self.each(outputs[0].data, pair);
+            self.function.each(outputs[0].data, operands, attributes);
         } else {
             let mut losses = vec![0.0; shape.numel()];
-            self.each(&mut losses, pair);
+            self.function.each(&mut losses, operands, attributes);
             outputs[0].data[0] = sum_row(&losses, self.reduction.divisor(shape) as f32)?;
         }
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (name, shape, op) = (self.name(), inputs[0].layout.shape, self.function as u32);
-        let (params, fits) = params(name, self.delta, inputs, shape)?;
-        let count = shape.numel();
-        let constants = [op, WG, EACH];
-        // Without a weight some buffer must still be bound; the kernel does not read it.
-        let bound = |to| [inputs[0].buffer, inputs[1].buffer, inputs.get(2).unwrap_or(&inputs[0]).buffer, to];
+        let (name, shape, operands) = (self.name(), inputs[0].layout.shape, three(inputs));
+        let (constants, attributes) = ([self.function as u32, WG, EACH], [self.delta, 0.0]);
         if self.reduction == Reduction::None {
-            let (kernel, handled) = if fits { (&VECTOR, 4 * WG) } else { (&STRIDED, WG) };
-            let groups = count.div_ceil(handled as usize);
-            return rec.dispatch(kernel, &constants, &bound(outputs[0].buffer), &params, groups);
+            return LOSSES.dispatch(rec, name, &constants, attributes, operands, outputs[0]);
         }
+        let count = shape.numel();
+        // The kernels count past the end by what a workgroup folds, and by a folded grid's idle workgroups.
+        word(name, count + (1 << 20))?;
+        let (params, fits) = Elementwise::planned(name, operands.map(|operand| operand.layout), shape)?;
+        let params = Elementwise { attributes, ..params };
         let groups = count.div_ceil((EACH * WG) as usize);
         let partial = rec.scratch(groups)?;
         let kernel = if fits { &FOLD_VECTOR } else { &FOLD_STRIDED };
-        rec.dispatch(kernel, &constants, &bound(&partial), &params, groups)?;
-        let divisor = self.reduction.divisor(shape) as f32;
-        sum_rows(rec, &partial, [1, groups], divisor, outputs[0].buffer)
+        let [x, t, c] = operands.map(|operand| operand.buffer);
+        rec.dispatch(kernel, &constants, &[x, t, c, &partial], &params, groups)?;
+        sum_rows(rec, &partial, [1, groups], self.reduction.divisor(shape) as f32, outputs[0].buffer)
     }
 
     fn saves(&self) -> Saves {
@@ -328,91 +337,28 @@ impl Op for PairLoss {
 
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, t) = (saved.input(0)?, saved.input(1)?);
-        let scale = 1.0 / self.reduction.divisor(saved.shape(0)) as f64;
-        let weight = if needs.len() == 3 { Some(saved.input(2)?) } else { None };
-        let slope = |of_target: bool| {
-            let exchanged = of_target && self.function.is_symmetric();
-            let op = PairLossGrad { loss: *self, of_target: of_target && !exchanged, scale: scale as f32 };
-            let [x, t] = if exchanged { [t, x] } else { [x, t] };
-            match weight {
-                Some(weight) => apply(op, &[x, t, weight, grad]),
-                None => apply(op, &[x, t, grad]),
+        let scale = (1.0 / self.reduction.divisor(saved.shape(0)) as f64) as f32;
+        let [of_x, of_t] = self.function.slopes();
+        let gradient = |slope: Slope, x: &Tensor, t: &Tensor| {
+            let op = PairLossGrad { slope, attributes: [self.delta, scale] };
+            match self.function {
+                Function::WeightedBce => apply(op, &[x, t, saved.input(2)?])?.mul(grad),
+                _ => apply(op, &[x, t, grad]),
             }
         };
-        Ok(vec![needs[0].then(|| slope(false)).transpose()?, needs[1].then(|| slope(true)).transpose()?])
+        let dx = needs[0].then(|| gradient(of_x, x, t)).transpose()?;
+        let dt = match of_t == of_x {
+            true => needs[1].then(|| gradient(of_t, t, x)).transpose()?,
+            false => needs[1].then(|| gradient(of_t, x, t)).transpose()?,
+        };
+        Ok(vec![dx, dt])
     }
 }
 
-/// The gradient of a [`PairLoss`] with regard to the prediction or the target. Inputs: the pair, the weight if there is
-/// one, and dy.
+/// A derivative of a [`PairLoss`]. Inputs: the pair, and dy or the weight.
 struct PairLossGrad {
-    loss: PairLoss,
-    of_target: bool,
-    /// What a loss is multiplied by on its way into the mean.
-    scale: f32,
-}
-
-impl PairLossGrad {
-    /// The number in `loss_grad.wgsl`.
-    fn code(&self) -> u32 {
-        // With regard to the target, the last three functions once more.
-        self.loss.function as u32 + if self.of_target { 3 } else { 0 }
-    }
-
-    fn each(&self, dx: &mut [f32], pair: [CpuView; 3], dy: CpuView) {
-        let (delta, scale) = (self.loss.delta, self.scale);
-        match (self.loss.function, self.of_target) {
-            (Function::Mse, _) => each_grad(dx, pair, dy, scale, |x, t, _| 2.0 * (x - t)),
-            (Function::L1, _) => each_grad(dx, pair, dy, scale, |x, t, _| sign(x - t)),
-            (Function::Huber, _) => each_grad(dx, pair, dy, scale, |x, t, _| (x - t).clamp(-delta, delta)),
-            (Function::Hinge, _) => each_grad(dx, pair, dy, scale, |x, t, _| {
-                let margin = 1.0 - t * x;
-                if margin > 0.0 { -t } else { relu(margin) }
-            }),
-            (Function::Bce, false) => {
-                each_grad(dx, pair, dy, scale, |x, t, w| (1.0 - t) * sigmoid(x) - w * t * sigmoid(-x))
-            }
-            (Function::Bce, true) => each_grad(dx, pair, dy, scale, |x, _, w| {
-                // A product with w - 1 = 0 could make an infinite x NaN.
-                (if w == 1.0 { 0.0 } else { (w - 1.0) * softplus(-x) }) - x
-            }),
-            (Function::Kl, false) => each_grad(dx, pair, dy, scale, |_, t, _| -t),
-            (Function::Kl, true) => {
-                each_grad(dx, pair, dy, scale, |x, t, _| unless_zero(t.ln() - x + 1.0, t, x))
-            }
-            (Function::KlLog, false) => each_grad(dx, pair, dy, scale, |_, t, _| -t.exp()),
-            (Function::KlLog, true) => {
-                each_grad(dx, pair, dy, scale, |x, t, _| unless_zero(t.exp() * (t - x + 1.0), t.exp(), x))
-            }
-        }
-    }
-}
-
-/// -1, 0 or 1; NaN stays NaN.
-fn sign(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { x.signum() }
-}
-
-fn each_grad(
-    dx: &mut [f32],
-    [x, t, w]: [CpuView; 3],
-    dy: CpuView,
-    scale: f32,
-    slope: impl Fn(f32, f32, f32) -> f32 + Sync,
-) {
-    rows(dx, [x.layout, t.layout, w.layout, dy.layout], |dx, [x0, t0, w0, d0], steps| match steps {
-        [1, 1, 0, 0] => {
-            let (w, dy) = (w.data[w0], dy.data[d0] * scale);
-            let pairs = x.data[x0..].iter().zip(&t.data[t0..]);
-            dx.iter_mut().zip(pairs).for_each(|(dx, (&x, &t))| *dx = dy * slope(x, t, w));
-        }
-        [xs, ts, ws, ds] => {
-            for (j, dx) in dx.iter_mut().enumerate() {
-                let (x, t, w) = (x.data[x0 + j * xs], t.data[t0 + j * ts], w.data[w0 + j * ws]);
-                *dx = dy.data[d0 + j * ds] * scale * slope(x, t, w);
-            }
-        }
-    });
+    slope: Slope,
+    attributes: [f32; 2],
 }
 
 impl Op for PairLossGrad {
@@ -421,42 +367,18 @@ impl Op for PairLossGrad {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![Meta::f32(inputs[0].shape)])
-    }
-
-    fn layout(&self, input: usize) -> Layouts {
-        // dy, the last, is walked with the output.
-        if input < 2 { Layouts::Any } else { Layouts::Contiguous }
+        let [x, ..] = arity::<3>(self.name(), inputs)?;
+        Ok(vec![Meta::f32(x.shape)])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let shape = outputs[0].shape;
-        let (pair, dy) = match *inputs {
-            [x, t, w, dy] => ([x, t, w], dy),
-            [x, t, dy] => ([x, t, ONE], dy),
-            _ => return Err(Error::shape(self.name(), format!("takes 3 or 4 inputs, got {}", inputs.len()))),
-        };
-        let dy = CpuView { layout: dy.layout.expand(shape, self.name())?, ..dy };
-        self.each(outputs[0].data, expanded(self.name(), pair, shape)?, dy);
+        let operands = broadcast(self.name(), inputs, outputs[0].shape)?;
+        self.slope.each(outputs[0].data, operands, self.attributes);
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (shape, name) = (outputs[0].shape, self.name());
-        let Some((dy, operands)) = inputs.split_last() else { return Ok(()) };
-        let (params, fits) = params(name, self.loss.delta, operands, shape)?;
-        let one_each = self.loss.reduction == Reduction::None;
-        let params = Params {
-            dy_offset: word(name, dy.layout.offset)?,
-            dy_step: u32::from(one_each),
-            scale: self.scale,
-            ..params
-        };
-        let fits = fits && (!one_each || dy.layout.offset.is_multiple_of(4));
-        let (kernel, handled) = if fits { (&GRAD_VECTOR, 4 * WG) } else { (&GRAD_STRIDED, WG) };
-        let weight = operands.get(2).unwrap_or(&operands[0]).buffer;
-        let buffers: [&GpuBuffer; 5] =
-            [operands[0].buffer, operands[1].buffer, weight, dy.buffer, outputs[0].buffer];
-        rec.dispatch(kernel, &[self.code(), WG], &buffers, &params, shape.numel().div_ceil(handled as usize))
+        let constants = [self.slope as u32, WG];
+        GRADIENTS.dispatch(rec, self.name(), &constants, self.attributes, three(inputs), outputs[0])
     }
 }

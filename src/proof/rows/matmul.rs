@@ -1,5 +1,6 @@
 //! Matrix products: every rung of the ladder, batched, broadcast and transposed, with bias and activation.
 
+use super::pointwise::{sigmoid, tanh};
 use crate::proof::{Approx, Array, Case, Gen, Row, broadcast};
 use crate::tensor::Tensor;
 use crate::{Activation, Device, MatMulKernel};
@@ -50,11 +51,8 @@ fn activate(activation: Activation, z: Approx) -> Approx {
         Activation::None => z,
         Activation::Relu if z.value() < -z.error() => Approx::ZERO,
         Activation::Relu => z.max(Approx::ZERO),
-        Activation::Sigmoid => {
-            let e = (-z.abs()).exp();
-            (if z.value() < 0.0 { e } else { Approx::ONE }) / (e + 1.0)
-        }
-        Activation::Tanh => z.through(f64::tanh).plus(1e-5, 0.0),
+        Activation::Sigmoid => sigmoid(z),
+        Activation::Tanh => tanh(z),
     }
 }
 
