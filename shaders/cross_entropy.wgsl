@@ -1,25 +1,86 @@
-// Cross-entropy of rows of logits against class ids: losses[r] = log(s_r) - (x[r, t[r]] - m_r), the softmax's negative
-// logarithm at the row's class, with m_r the row's maximum and s_r = sum_c exp(x[r, c] - m_r).
+// Cross-entropy of rows of logits against class ids. With l[r, c] = log(s_r) - (x[r, c] - m_r), the softmax's negative
+// logarithm, where m_r is the row's maximum and s_r = sum_c exp(x[r, c] - m_r):
+//
+//   losses[r] = keep w[t[r]] l[r, t[r]] + spread sum_c w[c] l[r, c]
+//
+// keep is 1 - smoothing, spread is smoothing / classes: label smoothing, Szegedy et al. (arXiv:1512.00567, section 7). A
+// row whose class is `ignored` costs 0, whatever its logits.
 //
 // LANES invocations share a row and fold it by the online normaliser (shared/normaliser.wgsl): x is read once, and no
-// probabilities are written. The gradient needs m_r and s_r only. The mean over rows is reduce.wgsl's.
+// probabilities are written. The second sum is W (log(s_r) + m_r - origin) - sum_c w[c] (x[r, c] - origin), W being the
+// sum of the weights, for any origin; the target's logit is one that no shift of the row moves away from it. The
+// gradient needs two numbers a row: m_r, and (keep w[t[r]] + spread W) / s_r. The sum over rows is reduce.wgsl's.
 //
-//   x [rows, classes] f32, contiguous     t [rows] u32, contiguous
-//   losses [rows] f32     normalisers [rows, 2] f32: m_r and s_r
+//   x f32: row r begins at operand x of the walk, classes lie `step` apart     t [rows] u32, contiguous
+//   w [classes] f32, contiguous, read where `weighted` is 1, else 1
+//   losses [rows] f32, where `counting` is 1 followed by the weights w[t[r]] of the rows     kept [rows, 2] f32
 //   status: one word; `code` is stored there if a class id is past the end, whose row's loss is NaN
-//   WG: invocations a workgroup    LANES: invocations a row (prepended by ops/cross_entropy.rs)
+//   SMOOTH: whether spread is not 0    WG: invocations a workgroup    LANES: invocations a row (prepended by
+//   ops/cross_entropy.rs)
 
 #import shared/grid.wgsl
+#import shared/strided.wgsl
 #import shared/normaliser.wgsl
 
-struct Params { rows: u32, classes: u32, x_offset: u32, t_offset: u32, code: u32 }
+struct Params {
+    walk: Walk,
+    rows: u32, classes: u32, step: u32, code: u32,
+    t_offset: u32, w_offset: u32, weighted: u32, ignoring: u32, ignored: u32,
+    keep: f32, spread: f32,
+    counting: u32,
+}
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> t: array<u32>;
-@group(0) @binding(2) var<storage, read_write> losses: array<f32>;
-@group(0) @binding(3) var<storage, read_write> normalisers: array<f32>;
-@group(0) @binding(4) var<storage, read_write> status: array<atomic<u32>>;
-@group(0) @binding(5) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(4) var<storage, read_write> kept: array<f32>;
+@group(0) @binding(5) var<storage, read_write> status: array<atomic<u32>>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+fn weight(class_id: u32) -> f32 {
+    if (p.weighted == 0u) { return 1.0; }
+    return w[p.w_offset + class_id];
+}
+
+/// A row's normaliser, and over its classes the sums of w (x - origin) and of w.
+struct Smoothed { normaliser: Normaliser, sums: vec2f }
+
+/// As `folded_row`, with the sums.
+fn smoothed_row(start: u32, lane: u32, origin: f32) -> Smoothed {
+    var n = Normaliser(LOWEST, 0.0);
+    var sums = vec2f(0.0);
+    var top = 0u;
+    var c = lane;
+    for (; c + 3u * LANES < p.classes; c += 4u * LANES) {
+        let v = four(start + c * p.step, LANES * p.step);
+        let u = vec4f(weight(c), weight(c + LANES), weight(c + 2u * LANES), weight(c + 3u * LANES));
+        n = include(include(include(include(n, v.x), v.y), v.z), v.w);
+        top = max(top, max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w))));
+        sums += vec2f(dot(u, v - origin), dot(u, vec4f(1.0)));
+    }
+    for (; c < p.classes; c += LANES) {
+        let v = x[start + c * p.step];
+        n = include(n, v);
+        top = max(top, magnitude(v));
+        sums += vec2f(weight(c) * (v - origin), weight(c));
+    }
+    return Smoothed(sealed(n, top), sums);
+}
+
+var<workgroup> partial_sums: array<vec2f, WG>;
+
+/// The sums of a row's lanes, as `together`.
+fn summed(mine: vec2f, local: u32, lane: u32) -> vec2f {
+    if (LANES == 1u) { return mine; }
+    partial_sums[local] = mine;
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) { partial_sums[local] += partial_sums[local + half]; }
+    }
+    workgroupBarrier();
+    return partial_sums[local - lane];
+}
 
 @compute @workgroup_size(WG)
 fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -27,22 +88,46 @@ fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     let lane = local % LANES;
     let row = folded(group, groups) * (WG / LANES) + local / LANES;
     let valid = row < p.rows;
-    let start = p.x_offset + row * p.classes;
+    let start = positions(select(0u, row, valid)).x;
+    let class_id = t[p.t_offset + select(0u, row, valid)];
+    let ignored = p.ignoring == 1u && class_id == p.ignored;
+    let known = class_id < p.classes;
+    let logit = x[start + select(0u, class_id, known) * p.step];
 
-    // Past the last row there is nothing to fold.
-    var whole = folded_row(start, 1u, lane, select(0u, p.classes, valid));
+    // Past the last row there is nothing to fold, nor in a row that does not count.
+    var whole = Normaliser(LOWEST, 0.0);
+    var sums = vec2f(0.0);
+    // A logit that masks a class is too far from the others.
+    let origin = select(0.0, logit, abs(logit) < 1e30);
+    if (valid && !ignored) {
+        if (SMOOTH == 1u) {
+            let row = smoothed_row(start, lane, origin);
+            whole = row.normaliser;
+            sums = row.sums;
+        } else {
+            whole = folded_row(start, p.step, lane, p.classes);
+        }
+    }
     whole = together(whole, local, lane);
+    if (SMOOTH == 1u) { sums = summed(sums, local, lane); }
     if (!valid || lane != 0u) { return; }
 
-    if (is_broken(whole)) { whole.sum = nan(); }
-    normalisers[2u * row] = whole.max;
-    normalisers[2u * row + 1u] = whole.sum;
-    let class_id = t[p.t_offset + row];
-    if (class_id >= p.classes) {
-        atomicMax(&status[0], p.code);
-        losses[row] = nan();
-        return;
+    var loss = 0.0;
+    var share = 0.0;
+    if (!ignored && known) {
+        if (is_broken(whole)) { whole.sum = nan(); }
+        let log_sum = log(whole.sum);
+        share = weight(class_id);
+        loss = p.keep * share * (log_sum - (logit - whole.max));
+        if (SMOOTH == 1u) { loss += p.spread * (sums.y * (log_sum + (whole.max - origin)) - sums.x); }
+        loss = select(loss, nan(), is_nan(whole.sum));
     }
-    let loss = log(whole.sum) - (x[start + class_id] - whole.max);
-    losses[row] = select(loss, nan(), is_nan(whole.sum));
+    if (!ignored && !known) {
+        atomicMax(&status[0], p.code);
+        loss = nan();
+    }
+    losses[row] = loss;
+    if (p.counting == 1u) { losses[p.rows + row] = share; }
+    kept[2u * row] = whole.max;
+    kept[2u * row + 1u] = (p.keep * share + p.spread * sums.y) / whole.sum;
 }

@@ -25,6 +25,7 @@ pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
 pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
+pub use ops::cross_entropy::CrossEntropyOptions;
 pub use ops::matmul::MatMulKernel;
 pub use ops::pad::PadMode;
 pub use ops::pool2d::Pool2dOptions;

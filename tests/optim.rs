@@ -1,4 +1,5 @@
-//! Optimizers, schedules and clipping: PyTorch's values over three steps, and on every device against f64.
+//! Optimizers, schedules and clipping: PyTorch's values over three steps, states, errors. The table (`tests/table.rs`)
+//! holds a step from any state to f64.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
@@ -9,55 +10,8 @@ use gristmill::optim::{Adam, AdamW, Optimizer, Schedule, Sgd, clip_grad_norm};
 use gristmill::{Device, Gradients, Result, Tensor};
 use proptest::prelude::*;
 
-/// A number in f64, and how far f32 arithmetic may be from it: running error analysis (Higham, "Accuracy and
-/// Stability of Numerical Algorithms", section 3.3). WGSL rounds +, - and * correctly; / is within 2.5 ULP and
-/// sqrt within 4.5 ULP (a ULP being at most 2 EPS of the result); subnormals may flush to 0.
-#[derive(Clone, Copy)]
-struct Num {
-    value: f64,
-    error: f64,
-}
-
 /// The smallest normal number.
 const TINY: f64 = 1.2e-38;
-
-impl Num {
-    fn exact(value: f64) -> Num {
-        Num { value, error: 0.0 }
-    }
-
-    /// A constant that the host rounds to f32.
-    fn rounded(value: f64) -> Num {
-        Num { value, error: EPS * value.abs() }
-    }
-
-    fn of(value: f64, carried: f64, rounding: f64) -> Num {
-        Num { value, error: carried + rounding * (value.abs() + carried) + TINY }
-    }
-
-    fn add(self, o: Num) -> Num {
-        Num::of(self.value + o.value, self.error + o.error, EPS)
-    }
-
-    fn mul(self, o: Num) -> Num {
-        let carried = self.value.abs() * o.error + o.value.abs() * self.error + self.error * o.error;
-        Num::of(self.value * o.value, carried, EPS)
-    }
-
-    fn div(self, o: Num) -> Num {
-        let value = self.value / o.value;
-        Num::of(value, (self.error + value.abs() * o.error) / (o.value.abs() - o.error), 5.0 * EPS)
-    }
-
-    fn sqrt(self) -> Num {
-        let value = self.value.sqrt();
-        Num::of(value, value - (self.value - self.error).max(0.0).sqrt(), 9.0 * EPS)
-    }
-
-    fn neg(self) -> Num {
-        Num { value: -self.value, ..self }
-    }
-}
 
 /// Every optimizer with every hyperparameter; `betas` tells Adam from SGD.
 #[derive(Debug, Clone, Copy)]
@@ -100,40 +54,6 @@ impl Config {
             }
             Some((a, b)) => Box::new(Adam::new(self.lr).betas(a, b).eps(self.eps).weight_decay(decay)),
         }
-    }
-
-    /// The names of the state's tensors.
-    fn names(self) -> &'static [&'static str] {
-        match self.betas {
-            Some(_) => &["exp_avg", "exp_avg_sq"],
-            None if self.momentum > 0.0 => &["momentum_buffer"],
-            None => &[],
-        }
-    }
-
-    /// Step `t` of one element: the weight, and the state's two numbers.
-    fn step(self, t: u32, g: f64, [mut w, mut m, mut v]: [Num; 3]) -> [Num; 3] {
-        let (lr, decay) = (f64::from(self.lr), f64::from(self.weight_decay));
-        let mut d = Num::exact(g);
-        if self.decoupled {
-            w = w.mul(Num::rounded(1.0 - lr * decay));
-        } else {
-            d = d.add(w.mul(Num::rounded(decay)));
-        }
-        let Some((beta1, beta2)) = self.betas else {
-            let momentum = Num::rounded(f64::from(self.momentum));
-            if self.momentum > 0.0 {
-                let fresh = if t == 1 { 1.0 } else { 1.0 - f64::from(self.dampening) };
-                m = m.mul(momentum).add(d.mul(Num::rounded(fresh)));
-                d = if self.nesterov { d.add(m.mul(momentum)) } else { m };
-            }
-            return [w.add(d.mul(Num::rounded(lr)).neg()), m, v];
-        };
-        m = m.mul(Num::rounded(beta1)).add(d.mul(Num::rounded(1.0 - beta1)));
-        v = v.mul(Num::rounded(beta2)).add(d.mul(Num::rounded(1.0 - beta2)).mul(d));
-        let (bias1, bias2) = (1.0 - beta1.powi(t as i32), 1.0 - beta2.powi(t as i32));
-        let below = v.sqrt().mul(Num::rounded(bias2.sqrt().recip())).add(Num::rounded(self.eps));
-        [w.add(m.mul(Num::rounded(lr / bias1)).div(below).neg()), m, v]
     }
 }
 
@@ -210,114 +130,26 @@ const TORCH: &[(&str, Config, [[f64; 4]; 3])] = &[
 #[test]
 fn three_steps_are_pytorch_s() {
     for &(name, config, rows) in TORCH {
-        let mut states = START.map(|w| [Num::exact(w.into()), Num::exact(0.0), Num::exact(0.0)]);
         let mut runs: Vec<_> =
             devices().into_iter().map(|d| (parameter(&START, &d), config.build(), d)).collect();
         for (t, (grads, want)) in (1..).zip(GRADS.iter().zip(&rows)) {
-            for (state, &g) in states.iter_mut().zip(grads) {
-                // The gradient reaches the devices rounded to f32.
-                let g = f64::from(g as f32);
-                *state = config.step(t, g, *state);
-            }
             for (w, optimizer, device) in &mut runs {
                 let grads = Array::new([4], grads.to_vec());
                 step(&mut **optimizer, w, &grads.to_tensor(device)).unwrap();
-                // PyTorch's gradients are not rounded: a relative EPS of each, which Adam's quotient turns into as
-                // much of the step, at most t * lr; SGD's velocity sums at most t of them.
-                let slack = |at: usize| states[at][0].error + f64::from(t) * 0.125 * 8.0 * EPS + 1e-11;
+                // The table has the derived bounds: what is off by more than this is another formula.
                 assert_within(
                     &format!("{name}, step {t}"),
                     &w.tensor(),
                     &Array::new([4], want.to_vec()),
-                    slack,
+                    |_| 1e-6,
                 );
             }
         }
     }
 }
 
-fn config() -> impl Strategy<Value = Config> {
-    let decay = prop_oneof![Just(0.0f32), 1e-4f32..0.5];
-    let sgd =
-        (1e-3f32..1.0, decay.clone(), prop_oneof![Just(0.0f32), 0.1f32..0.99], 0.0f32..0.9, any::<bool>())
-            .prop_map(|(lr, weight_decay, momentum, dampening, nesterov)| {
-                let nesterov = nesterov && momentum > 0.0;
-                let dampening = if nesterov { 0.0 } else { dampening };
-                Config { lr, weight_decay, momentum, dampening, nesterov, ..SGD }
-            });
-    let adam = (1e-4f32..0.5, decay, 0.0..0.99, 0.5..0.9999, -10.0..-2.0, any::<bool>()).prop_map(
-        |(lr, weight_decay, beta1, beta2, eps, decoupled): (_, _, _, _, f64, _)| {
-            let (betas, eps) = (Some((beta1, beta2)), 10f64.powf(eps));
-            Config { lr, weight_decay, betas, eps, decoupled, ..ADAM }
-        },
-    );
-    prop_oneof![sgd, adam]
-}
-
-/// A gradient in one of the layouts of [`laid_out`], or contiguous in the middle of a larger buffer.
-fn gradient_view(x: &Array, way: u8, device: &Device) -> Tensor {
-    if way % 4 < 3 || x.shape.is_empty() {
-        return laid_out(x, way % 4, device);
-    }
-    let mut rows = x.shape.clone();
-    rows[0] += 2;
-    let inner: usize = x.shape[1..].iter().product();
-    let padded = Array::from_fn(rows, |index| {
-        let mut own = index.to_vec();
-        own[0] = index[0].wrapping_sub(1);
-        if own[0] < x.shape[0] && inner > 0 { x.at(&own) } else { f64::NAN }
-    });
-    padded.to_tensor(device).slice(0, 1..x.shape[0] + 1).unwrap()
-}
-
 proptest! {
     #![proptest_config(cases())]
-
-    #[test]
-    fn a_step_from_any_state_matches_f64(
-        shape in shape(3, 5000),
-        config in config(),
-        (seed, way, done) in any::<(u64, u8, bool)>(),
-        steps in 1u32..2000,
-    ) {
-        let random = |salt: u64, low, high| Array::random(shape.clone(), seed ^ salt, low, high);
-        let (w, g) = (random(0, -3.0, 3.0), random(1, -3.0, 3.0));
-        let old = [random(2, -2.0, 2.0), random(3, 0.0, 4.0)];
-        let t = if done { steps + 1 } else { 1 };
-        let before = |array: &Array, at: usize| Num::exact(if done { array.data[at] } else { 0.0 });
-        let want: Vec<[Num; 3]> = (0..w.numel())
-            .map(|at| {
-                let start = [Num::exact(w.data[at]), before(&old[0], at), before(&old[1], at)];
-                config.step(t, g.data[at], start)
-            })
-            .collect();
-        for device in devices() {
-            let parameter = Parameter::new(&w.to_tensor(&device)).unwrap();
-            let mut optimizer = config.build();
-            if done && !config.names().is_empty() {
-                let mut state = vec![("0.step".to_string(), Tensor::from_ids(&[steps], [], &device).unwrap())];
-                let tensors = old.iter().map(|x| x.to_tensor(&device));
-                state.extend(config.names().iter().map(|name| format!("0.{name}")).zip(tensors));
-                optimizer.load_state(std::slice::from_ref(&parameter), &state).unwrap();
-            }
-            step(&mut *optimizer, &parameter, &gradient_view(&g, way, &device)).unwrap();
-            let check = |what: &str, got: &Tensor, which: usize| {
-                let values = Array::new(shape.clone(), want.iter().map(|num| num[which].value).collect());
-                assert_within(what, got, &values, |at| want[at][which].error);
-            };
-            check("weight", &parameter.tensor(), 0);
-            let state = optimizer.state().unwrap();
-            for (at, (name, tensor)) in state.iter().enumerate() {
-                if at == 0 {
-                    assert_eq!((&name[..], tensor.to_ids().unwrap()), ("0.step", vec![t]));
-                } else {
-                    assert_eq!(*name, format!("0.{}", config.names()[at - 1]));
-                    check(name, tensor, at);
-                }
-            }
-            assert_eq!(state.len(), config.names().len() + usize::from(!config.names().is_empty()));
-        }
-    }
 
     #[test]
     fn clipping_matches_f64(shapes in prop::collection::vec(shape(3, 500), 1..4), seed in any::<u64>(), max_norm in 0.0f32..20.0) {

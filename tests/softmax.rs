@@ -1,10 +1,9 @@
-//! Softmax, its logarithm and cross-entropy: against f64 and PyTorch on every device, gradients by differences.
+//! Softmax and its logarithm: against f64 and PyTorch on every device, gradients by differences.
 
 mod common;
 
 use common::*;
-use gristmill::gpu::{AdapterKind, GpuOptions};
-use gristmill::{Device, Error, Result, Tensor};
+use gristmill::{Error, Result, Tensor};
 use proptest::prelude::*;
 
 /// The smallest normal number: anything below may flush to 0.
@@ -86,39 +85,6 @@ proptest! {
         check_gradients("softmax", &x, |x| x[0].softmax(axis as isize), |x| reference(&x[0], axis).0, slack);
         check_gradients("log_softmax", &x, |x| x[0].log_softmax(axis as isize), |x| reference(&x[0], axis).1, slack);
     }
-
-    #[test]
-    fn cross_entropy_matches_f64(n in 1usize..70, classes in prop_oneof![1usize..20, 60usize..70, 255usize..260], way: u8, range in 0.1f64..40.0, seed: u64) {
-        let x = Array::random([n, classes], seed, -range / 2.0, range / 2.0);
-        let ids = ids(n, classes, seed);
-        let log = reference(&x, 1).1;
-        let losses: Vec<f64> = ids.iter().enumerate().map(|(row, &id)| -log.at(&[row, id as usize])).collect();
-        let mean = losses.iter().sum::<f64>() / n as f64;
-        for device in devices_and_hardware() {
-            let targets = Tensor::from_ids(&ids, [n], &device).unwrap();
-            let got = laid_out(&x, way, &device).cross_entropy(&targets).unwrap();
-            // Each loss errs as log_softmax does; then the mean's n additions and its division.
-            let bound = absolute(classes, range) + (n as f64 + 5.0) * EPS * mean;
-            assert_within("cross_entropy", &got, &Array::new([], vec![mean]), |_| bound);
-        }
-    }
-
-    #[test]
-    fn cross_entropy_gradients_match_differences(n in 1usize..8, classes in 1usize..9, seed: u64) {
-        let x = Array::random([n, classes], seed, -1.5, 1.5);
-        let ids = ids(n, classes, seed);
-        let mean = |x: &[Array]| {
-            let log = reference(&x[0], 1).1;
-            let losses = ids.iter().enumerate().map(|(row, &id)| -log.at(&[row, id as usize]));
-            Array::new([], vec![losses.sum::<f64>() / n as f64])
-        };
-        let f = |x: &[Tensor]| x[0].cross_entropy(&Tensor::from_ids(&ids, [n], x[0].device())?);
-        check_gradients("cross_entropy", &[x], f, mean, 2.0 * relative(classes, 3.0));
-    }
-}
-
-fn ids(n: usize, classes: usize, seed: u64) -> Vec<u32> {
-    Array::random([n], seed ^ 7, 0.0, classes as f64).data.iter().map(|&id| id as u32).collect()
 }
 
 /// From PyTorch 1.13: `torch.softmax` and `torch.log_softmax` of this matrix along both axes.
@@ -371,179 +337,6 @@ fn errors_name_the_op_and_the_shape() {
             assert!(op(&Tensor::scalar(1.0, &device).unwrap(), 0).is_err());
             let ids = Tensor::from_ids(&[1, 2], [2], &device).unwrap();
             assert!(op(&ids, 0).unwrap_err().to_string().starts_with(name));
-        }
-    }
-}
-
-/// From PyTorch 1.13 in f64: `torch.nn.functional.cross_entropy` and its gradient.
-#[test]
-fn cross_entropy_has_pytorchs_values() {
-    #[rustfmt::skip]
-    let want = Array::new([3, 3], vec![
-        0.030010191, 0.081576157, -0.111586348, -0.296180843, 0.166505910, 0.129674933, 1.0 / 3.0, -1.0 / 3.0, 0.0,
-    ]);
-    for device in devices_and_hardware() {
-        let x =
-            Tensor::from_slice(&[1.0, 2.0, 3.0, -1.0, 0.5, 0.25, 1e4, 0.0, -1e4], [3, 3], &device).unwrap();
-        let x = x.requires_grad().unwrap();
-        let targets = Tensor::from_ids(&[2, 0, 1], [3], &device).unwrap();
-        let loss = x.cross_entropy(&targets).unwrap();
-        let mean = Array::new([], vec![3334.200572716949]);
-        // Three additions and a division of losses up to 1e4.
-        assert_within("cross_entropy", &loss, &mean, |_| 10.0 * EPS * 1e4);
-        let grads = loss.backward().unwrap();
-        assert_within("cross_entropy", grads.get(&x).unwrap(), &want, |_| relative(3, 4.0));
-    }
-}
-
-/// As PyTorch 1.13: a target of -inf costs inf, a broken row makes the mean NaN.
-#[test]
-fn cross_entropy_has_pytorchs_special_values() {
-    let (nan, inf) = (f32::NAN, f32::INFINITY);
-    let rows = [
-        ([-inf, -inf, -inf], nan),
-        ([inf, 0.0, 1.0], nan),
-        ([0.0, nan, 1.0], nan),
-        ([-inf, 0.0, 0.0], inf),
-        ([0.0, -inf, -3e38], 0.0),
-        ([3e38, -3e38, 0.0], 0.0),
-    ];
-    for device in devices_and_hardware() {
-        let target = Tensor::from_ids(&[0], [1], &device).unwrap();
-        for (row, want) in rows {
-            let x = Tensor::from_slice(&row, [1, 3], &device).unwrap().requires_grad().unwrap();
-            let loss = x.cross_entropy(&target).unwrap();
-            let got = loss.item().unwrap();
-            assert!(got == want || (got.is_nan() && want.is_nan()), "{row:?}: {got} on {}", device.id());
-            let grad = loss.backward().unwrap().get(&x).unwrap().to_vec().unwrap();
-            assert!(grad.iter().all(|g| g.is_nan() == want.is_nan()), "{row:?}: {grad:?} on {}", device.id());
-        }
-        let x = Tensor::from_slice(&[-inf, 0.0, 0.0], [1, 3], &device).unwrap().requires_grad().unwrap();
-        let grads = x.cross_entropy(&target).unwrap().backward().unwrap();
-        let want = Array::new([1, 3], vec![-1.0, 0.5, 0.5]);
-        assert_within("cross_entropy", grads.get(&x).unwrap(), &want, |_| relative(2, 0.0));
-    }
-}
-
-/// By hand: equal logits cost ln(classes), whatever the targets; the gradient is 1 / (n classes), less 1 / n at them.
-#[test]
-fn long_and_many_rows_are_all_counted() {
-    for [n, classes] in [[1, 262_144], [3, 70_001], [70_001, 2], [40, 1025], [300, 33]] {
-        let ids: Vec<u32> = (0..n).map(|row| ((row * 7919 + 13) % classes) as u32).collect();
-        let grad = Array::from_fn([n, classes], |i| {
-            (1.0 / classes as f64 - f64::from(i[1] == ids[i[0]] as usize)) / n as f64
-        });
-        for device in devices_and_hardware() {
-            let what = format!("cross_entropy of {:?}", [n, classes]);
-            let x = Tensor::full([n, classes], 2.5, &device).unwrap().requires_grad().unwrap();
-            let loss = x.cross_entropy(&Tensor::from_ids(&ids, [n], &device).unwrap()).unwrap();
-            let cost = (classes as f64).ln();
-            // log is within 3 ULP or 2^-21, the mean of equal numbers adds a rounding for each in a row: at most
-            // 8192 or n, and a division.
-            let bound = 2f64.powi(-21) + (6.0 + n.min(8192) as f64 + 5.0) * EPS * cost;
-            assert_within(&what, &loss, &Array::new([], vec![cost]), |_| bound);
-            let grads = loss.backward().unwrap();
-            // The share and the scale each divide within 2.5 ULP; a subtraction and a product round.
-            assert_within(&what, grads.get(&x).unwrap(), &grad, |at| 16.0 * EPS * grad.data[at].abs());
-        }
-    }
-}
-
-#[test]
-fn cross_entropy_reads_views_in_their_place() {
-    let x = Array::random([7, 5], 3, -2.0, 2.0);
-    let want = |rows: std::ops::Range<usize>, ids: &[u32]| {
-        let log = reference(&x, 1).1;
-        let sum: f64 = rows.clone().zip(ids).map(|(row, &id)| -log.at(&[row, id as usize])).sum();
-        Array::new([], vec![sum / rows.len() as f64])
-    };
-    let ids = [9, 4, 0, 3, 9, 1];
-    for device in devices_and_hardware() {
-        let targets = Tensor::from_ids(&ids, [6], &device).unwrap();
-        let x = x.to_tensor(&device).requires_grad().unwrap();
-        let loss = x.slice(0, 2..5).unwrap().cross_entropy(&targets.slice(0, 1..4).unwrap()).unwrap();
-        assert_within("cross_entropy", &loss, &want(2..5, &ids[1..4]), |_| absolute(5, 4.0));
-        // A scaled loss: the gradient that comes in is not 1, and lies in a buffer with others.
-        let scale = Tensor::from_slice(&[9.0, 3.0], [2], &device).unwrap().slice(0, 1..2).unwrap();
-        let grads = loss.reshape([1]).unwrap().backward_from(&scale).unwrap();
-        let sum = grads.get(&x).unwrap().abs().unwrap().sum(&[1], false).unwrap().to_vec().unwrap();
-        assert!(sum[..2].iter().chain(&sum[5..]).all(|&s| s == 0.0), "{sum:?}");
-        // |p - 1| and the other p: 2 (1 - p), times 3 / 3.
-        let p = reference(&Array::random([7, 5], 3, -2.0, 2.0), 1).0;
-        let slopes = (2..5).zip(&ids[1..4]).map(|(row, &id)| 2.0 * (1.0 - p.at(&[row, id as usize])));
-        for (got, want) in sum[2..5].iter().zip(slopes) {
-            // Five terms of size at most 1.
-            assert!((f64::from(*got) - want).abs() <= 5.0 * relative(5, 4.0), "{got} {want}");
-        }
-    }
-}
-
-#[test]
-fn cross_entropy_refuses_what_does_not_fit() {
-    for device in devices_and_hardware() {
-        let logits = |dims: &[usize]| Tensor::zeros(dims, &device).unwrap();
-        let targets = |ids: &[u32]| Tensor::from_ids(ids, [ids.len()], &device).unwrap();
-        let refused = |x: Tensor, t: Tensor, about: &[&str]| {
-            let message = x.cross_entropy(&t).unwrap_err().to_string();
-            assert!(message.starts_with("cross_entropy: "), "{message}");
-            assert!(about.iter().all(|about| message.contains(about)), "{message}");
-        };
-        refused(logits(&[2, 3]), targets(&[0, 1, 2]), &["[2, 3]", "[3]"]);
-        refused(logits(&[6]), targets(&[0]), &["[6]", "[1]"]);
-        refused(logits(&[1, 2, 3]), targets(&[0]), &["[1, 2, 3]"]);
-        refused(logits(&[2, 3]), logits(&[2]), &["F32", "[2]"]);
-        refused(logits(&[2, 3]), targets(&[0, 1]).reshape([2, 1]).unwrap(), &["[2, 1]"]);
-        refused(logits(&[0, 3]), targets(&[]), &["[0, 3]", "[0]"]);
-        refused(logits(&[2, 0]), targets(&[0, 0]), &["[2, 0]"]);
-        refused(logits(&[2, 3]), targets(&[2, 3]), &["class id 3", "[2, 3]", "3 classes"]);
-        refused(logits(&[1, 3]), targets(&[u32::MAX]), &["class id 4294967295"]);
-        // Right after an error the device works on.
-        assert_eq!(logits(&[2, 1]).cross_entropy(&targets(&[0, 0])).unwrap().item().unwrap(), 0.0);
-    }
-}
-
-/// Of a part of the ids only the device knows the largest: there the kernel reports it, at the next read-back.
-#[test]
-fn a_stray_class_id_on_the_device_is_an_error_of_the_read_back() {
-    // Devices of their own: a report goes to whoever reads next.
-    let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-    let own = |tune_for| Device::open_with(&name, &GpuOptions { tune_for, ..GpuOptions::default() }).unwrap();
-    let gpus = if name == "cpu" { vec![] } else { vec![own(None), own(Some(AdapterKind::Hardware))] };
-    for device in gpus.into_iter().chain([Device::cpu()]) {
-        for [n, classes] in [[2, 3], [40, 3], [40, 300], [2, 70_001]] {
-            let mut ids = vec![0; n + 1];
-            let computed = |ids: &[u32]| {
-                let all = Tensor::from_ids(ids, [n + 1], &device).unwrap();
-                all.slice(0, 0..n).unwrap().copy().unwrap()
-            };
-            let x = Tensor::zeros([n, classes], &device).unwrap().requires_grad().unwrap();
-            let check = |error: Error| {
-                let message = error.to_string();
-                assert!(message.starts_with("cross_entropy: ") && message.contains("class id"), "{message}");
-            };
-
-            // Past the end in a part that is not seen: no error.
-            ids[n] = classes as u32;
-            x.cross_entropy(&computed(&ids)).unwrap().item().unwrap();
-
-            for id in [classes as u32, u32::MAX] {
-                ids[n - 1] = id;
-                match x.cross_entropy(&computed(&ids)) {
-                    Err(error) => {
-                        assert!(!device.is_gpu(), "{error}");
-                        check(error);
-                    }
-                    Ok(loss) => {
-                        assert!(device.is_gpu());
-                        let grads = loss.backward().unwrap();
-                        check(grads.get(&x).unwrap().to_vec().unwrap_err());
-                        // Reported once; the device works on.
-                        grads.get(&x).unwrap().to_vec().unwrap();
-                    }
-                }
-                let fine = x.cross_entropy(&computed(&vec![0; n + 1])).unwrap().item().unwrap();
-                assert!((f64::from(fine) - (classes as f64).ln()).abs() < 1e-4, "{fine}");
-            }
         }
     }
 }

@@ -1,18 +1,57 @@
-//! Losses. Cross-entropy is an op: [`Tensor::cross_entropy`](crate::Tensor::cross_entropy).
+//! Losses: the mean of each in short. [`Loss`] has their formulas and the other reductions. Cross-entropy is an op:
+//! [`Tensor::cross_entropy`].
 
+use crate::Result;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
 
-/// The mean of the squared differences, of rank 0; NaN of none.
+pub use crate::ops::loss::{Loss, Reduction};
+
+/// The mean of the squared differences, [`Loss::Mse`].
 ///
 /// # Errors
-/// Shapes that differ (nothing is broadcast: a `[n]` against a `[n, 1]` would be a mean over `n²` pairs), or the
-/// device fails.
+/// As [`Loss::of`].
 pub fn mse_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
-    if prediction.shape() != target.shape() {
-        let message =
-            format!("predictions of shape {} for targets of {}", prediction.shape(), target.shape());
-        return Err(Error::shape("mse_loss", message));
-    }
-    prediction.sub(target)?.square()?.mean_all()
+    Loss::Mse.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of the absolute differences, [`Loss::L1`].
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn l1_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::L1.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::Huber`]: half of the squared differences below `delta`, lines above.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn huber_loss(prediction: &Tensor, target: &Tensor, delta: f32) -> Result<Tensor> {
+    Loss::Huber { delta }.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::Hinge`], for targets of 1 and -1.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn hinge_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::Hinge.of(prediction, target, Reduction::Mean)
+}
+
+/// The mean of [`Loss::BceWithLogits`]: binary cross-entropy of logits against probabilities.
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn bce_with_logits_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::BceWithLogits { pos_weight: None }.of(prediction, target, Reduction::Mean)
+}
+
+/// [`Loss::KlDiv`] of predicted log-probabilities against probabilities, summed and divided by the length of the first
+/// axis: the mean divergence over a batch. (PyTorch's default divides by the number of elements, as
+/// [`Reduction::Mean`] does.)
+///
+/// # Errors
+/// As [`Loss::of`].
+pub fn kl_div_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
+    Loss::KlDiv { log_target: false }.of(prediction, target, Reduction::BatchMean)
 }

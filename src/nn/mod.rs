@@ -38,7 +38,9 @@ pub use init::{Init, Scheme};
 pub use layers::{
     Dropout, Elu, Embedding, Flatten, Gelu, Hardswish, LeakyRelu, Linear, Relu, Sigmoid, Silu, Softplus, Tanh,
 };
-pub use loss::mse_loss;
+pub use loss::{
+    Loss, Reduction, bce_with_logits_loss, hinge_loss, huber_loss, kl_div_loss, l1_loss, mse_loss,
+};
 pub use module::Module;
 pub use parameter::Parameter;
 pub use sequential::Sequential;

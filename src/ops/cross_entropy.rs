@@ -1,50 +1,152 @@
 //! Cross-entropy of logits against class ids, fused with the softmax.
 
-use super::reduce::mean_of;
-use super::softmax::{Teams, larger};
-use super::{arity, word};
+use super::binary::quotient;
+use super::loss::Reduction;
+use super::reduce::{sum_row, sum_rows};
+use super::softmax::{Teams, larger, lie_side_by_side, rows_along};
+use super::{Walk, arity, word};
 use crate::cpu::simd::{exp_below, fold_run, wide};
-use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::cpu::walk::{GRAIN, rows, rows_by};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
-use crate::shape::Shape;
+use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, kernel, params};
-use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 
 const NAME: &str = "cross_entropy";
 
-static CROSS_ENTROPY: Kernel = kernel!("cross_entropy.wgsl", "cross_entropy", reads: 2, writes: 3, params: Params,
-    "WG": &[Teams::WG], "LANES": Teams::LANES);
-static CROSS_ENTROPY_GRAD: Kernel = kernel!("cross_entropy_grad.wgsl", "cross_entropy_grad", reads: 4, writes: 1,
-    params: GradParams, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static CROSS_ENTROPY: Kernel = kernel!("cross_entropy.wgsl", "cross_entropy", reads: 3, writes: 3, params: Params,
+    "SMOOTH": &[0, 1], "WG": &[Teams::WG], "LANES": Teams::LANES);
+static CROSS_ENTROPY_GRAD: Kernel = kernel!("cross_entropy_grad.wgsl", "cross_entropy_grad", reads: 6, writes: 1,
+    params: GradParams, "SMOOTH": &[0, 1], "WG": &[Teams::WG], "LANES": Teams::LANES);
 
 params! {
     struct Params {
+        walk: Walk,
         rows: u32,
         classes: u32,
-        x_offset: u32,
-        t_offset: u32,
+        step: u32,
         code: u32,
+        t_offset: u32,
+        w_offset: u32,
+        weighted: u32,
+        ignoring: u32,
+        ignored: u32,
+        keep: f32,
+        spread: f32,
+        counting: u32,
     }
 }
 
 params! {
     struct GradParams {
+        walk: Walk,
         rows: u32,
         classes: u32,
-        x_offset: u32,
+        step: u32,
+        to_step: u32,
         t_offset: u32,
-        n_offset: u32,
+        w_offset: u32,
+        weighted: u32,
+        ignoring: u32,
+        ignored: u32,
+        keep: f32,
+        spread: f32,
+        counting: u32,
+        divisor: f32,
+        kept_offset: u32,
         dy_offset: u32,
+        dy_step: u32,
+        totals_offset: u32,
     }
 }
 
-/// The mean over rows r of `ln(s_r) - (x[r, t_r] - m_r)`, where m_r is the row's maximum and s_r the sum of
-/// `exp(x[r, c] - m_r)`; these two are kept for the gradient.
-struct CrossEntropy;
+/// What [`Tensor::cross_entropy_with`] may do besides. The defaults are PyTorch's.
+#[derive(Debug, Clone, Default)]
+pub struct CrossEntropyOptions {
+    /// How much of each row's target is spread evenly over all classes, in `0..=1`; nothing by default. Label smoothing
+    /// of [Szegedy et al.](https://arxiv.org/abs/1512.00567), section 7.
+    pub label_smoothing: f32,
+    /// The class id whose rows cost 0 and get no gradient, whatever their logits; none by default. It may be past the
+    /// end, such as `u32::MAX`.
+    pub ignore_index: Option<u32>,
+    /// How much each class counts, `f32 [classes]`; all 1 by default. A constant: it gets no gradient.
+    pub weight: Option<Tensor>,
+    /// What becomes of the rows' losses; their mean by default. It is a weighted one: the sum of the losses is divided by
+    /// the sum of the weights of the rows' classes. NaN if every row is ignored.
+    pub reduction: Reduction,
+}
+
+/// `keep w[t] l[t] + spread Σ w[c] l[c]` of each row, reduced, where `l[c]` is `ln s - (x[c] - m)`, m the row's maximum
+/// and s the sum of `exp(x[c] - m)`. Inputs: logits, targets, and where there are some the weights w. For the gradient
+/// m and `(keep w[t] + spread Σ w[c]) / s` of each row are kept, and for a weighted mean the sums of the losses and of
+/// the rows' weights.
+#[derive(Debug, Clone, Copy)]
+struct CrossEntropy {
+    keep: f32,
+    /// The smoothing by classes, of which there are as many as the logits' second axis is long.
+    smoothing: f32,
+    ignored: Option<u32>,
+    reduction: Reduction,
+}
+
+/// One row's results.
+#[derive(Debug, Clone, Copy, Default)]
+struct Row {
+    loss: f32,
+    /// What the row counts in a weighted mean.
+    share: f32,
+    kept: [f32; 2],
+}
+
+impl CrossEntropy {
+    fn spread(&self, classes: usize) -> f32 {
+        (f64::from(self.smoothing) / classes as f64) as f32
+    }
+
+    /// Whether the mean divides by a sum that only the device knows.
+    fn is_counting(&self, weighted: bool) -> bool {
+        self.reduction == Reduction::Mean && (weighted || self.ignored.is_some())
+    }
+
+    /// The twin of one row: `w` are the weights, all 1 where none are given, and `total` their sum.
+    #[inline(always)]
+    fn row(&self, x: &[f32], id: usize, w: &[f32], total: f32) -> Row {
+        let spread = self.spread(x.len());
+        let max = fold_run(f32::NEG_INFINITY, larger, |x| x, x);
+        let sum = fold_run(0.0, |a, b| a + b, |x| exp_below(x - max), x);
+        let mut loss = self.keep * w[id] * (sum.ln() - (x[id] - max));
+        if spread != 0.0 {
+            // As the kernel: relative to the target's logit, unless that masks it.
+            let origin = if x[id].abs() < 1e30 { x[id] } else { 0.0 };
+            let dot: f64 = x.iter().zip(w).map(|(x, w)| f64::from(w * (x - origin))).sum();
+            loss += spread * (total * (sum.ln() + (max - origin)) - dot as f32);
+        }
+        Row { loss, share: w[id], kept: [max, (self.keep * w[id] + spread * total) / sum] }
+    }
+}
+
+/// The layout of one number a row, seen once for every class of logits of shape `logits`.
+fn over_classes(rows: Layout, logits: Shape) -> Layout {
+    let mut strides = [0; MAX_RANK];
+    strides[0] = rows.strides[0];
+    strides[2..].copy_from_slice(&rows.strides[1..MAX_RANK - 1]);
+    Layout { shape: logits, strides, offset: rows.offset }
+}
+
+/// The shape of the targets of logits `[n, classes, ..]`.
+fn targets_shape(logits: Shape) -> Result<Shape> {
+    Shape::new([&logits[..1], &logits[2..]].concat())
+}
+
+/// The weights, or as many ones, with their sum.
+fn weights(given: Option<&CpuView>, classes: usize) -> (Vec<f32>, f32) {
+    let w = given.map_or_else(|| vec![1.0; classes], |w| w.slice().to_vec());
+    let total = w.iter().map(|&w| f64::from(w)).sum::<f64>() as f32;
+    (w, total)
+}
 
 impl Op for CrossEntropy {
     fn name(&self) -> &'static str {
@@ -52,77 +154,148 @@ impl Op for CrossEntropy {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [x, t] = arity(NAME, inputs)?;
+        let (x, t, w) = (inputs[0], inputs[1], inputs.get(2));
         let (logits, targets) = (x.shape, t.shape);
-        let fits = logits.rank() == 2 && targets.rank() == 1 && logits[0] == targets[0];
+        let fits = logits.rank() >= 2 && targets == targets_shape(logits)?;
         if !fits || x.dtype != DType::F32 || t.dtype != DType::U32 {
             let message = format!(
-                "wants f32 logits [n, classes] and u32 targets [n], got {:?} {logits} and {:?} {targets}",
+                "wants f32 logits [n, classes, ..] and u32 targets [n, ..], got {:?} {logits} and {:?} {targets}",
                 x.dtype, t.dtype
             );
             return Err(Error::shape(NAME, message));
         }
-        if logits.numel() == 0 {
+        let classes = logits[1];
+        if let Some(w) = w.filter(|w| w.shape != [classes] || w.dtype != DType::F32) {
+            let message =
+                format!("wants f32 weights [{classes}] for logits {logits}, got {:?} {}", w.dtype, w.shape);
+            return Err(Error::shape(NAME, message));
+        }
+        let averages = matches!(self.reduction, Reduction::Mean | Reduction::BatchMean);
+        if classes == 0 || (averages && logits.numel() == 0) {
             let message = format!("nothing to average in logits {logits} with targets {targets}");
             return Err(Error::shape(NAME, message));
         }
-        match t.max_id {
-            Some(id) if id as usize >= logits[1] => Err(stray(id, logits)),
-            _ => Ok(vec![Meta::f32(Shape::SCALAR), Meta::f32(Shape::new([logits[0], 2])?)]),
+        if !(0.0..=1.0).contains(&self.smoothing) {
+            return Err(Error::argument(NAME, format!("label smoothing {} is not in 0..=1", self.smoothing)));
         }
+        // Behind an ignored id past the end another may hide, which the device finds.
+        if let Some(id) = t.max_id.filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
+            return Err(stray(id, logits));
+        }
+        let mut outputs =
+            vec![Meta::f32(self.reduction.shape(targets)), Meta::f32(Shape::new([targets.numel(), 2])?)];
+        if self.is_counting(w.is_some()) {
+            outputs.push(Meta::f32(Shape::new([2])?));
+        }
+        Ok(outputs)
     }
 
-    fn layout(&self, _: usize) -> Layouts {
-        Layouts::Contiguous
+    fn layout(&self, input: usize) -> Layouts {
+        if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let (shape, ids) = (inputs[0].shape(), inputs[1].ids());
-        let classes = shape[1];
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= classes) {
+        let (x, ids, w) = (inputs[0], inputs[1].ids(), inputs.get(2));
+        let (shape, classes) = (x.shape(), x.shape()[1]);
+        let past = |&&id: &&u32| id as usize >= classes && Some(id) != self.ignored;
+        if let Some(&id) = ids.iter().find(past) {
             return Err(stray(id, shape));
         }
-        let (mean, normalisers) = outputs.split_at_mut(1);
-        let mut losses = vec![0.0; ids.len()];
-        let rows = inputs[0].slice().par_chunks(classes).zip(ids).zip(normalisers[0].data.par_chunks_mut(2));
-        rows.zip(&mut losses).with_min_len(GRAIN.div_ceil(classes)).for_each(|(((row, &id), kept), loss)| {
-            let max = fold_run(f32::NEG_INFINITY, larger, |x| x, row);
-            let sum = wide(
-                #[inline(always)]
-                || fold_run(0.0, |a, b| a + b, |x| exp_below(x - max), row),
-            );
-            kept.copy_from_slice(&[max, sum]);
-            *loss = sum.ln() - (row[id as usize] - max);
+        let (starts, step) = rows_along(&x.layout, 1)?;
+        let places = Layout::contiguous(starts.shape);
+        let (w, total) = weights(w, classes);
+        let mut results = vec![Row::default(); ids.len()];
+        rows_by(GRAIN.div_ceil(classes), &mut results, [starts, places], |results, [x0, t0], [xs, ts]| {
+            let mut copy = vec![0.0; if step == 1 { 0 } else { classes }];
+            for (j, result) in results.iter_mut().enumerate() {
+                let (id, x) = (ids[t0 + j * ts], &x.data[x0 + j * xs..]);
+                if Some(id) == self.ignored {
+                    continue;
+                }
+                copy.iter_mut().zip(x.iter().step_by(step.max(1))).for_each(|(to, &x)| *to = x);
+                let row = if step == 1 { &x[..classes] } else { &copy };
+                *result = wide(
+                    #[inline(always)]
+                    || self.row(row, id as usize, &w, total),
+                );
+            }
         });
-        mean[0].data[0] = fold_run(0.0, |a, b| a + b, |x| x, &losses) / losses.len() as f32;
+        let losses: Vec<f32> = results.iter().map(|row| row.loss).collect();
+        outputs[1]
+            .data
+            .copy_from_slice(results.iter().flat_map(|row| row.kept).collect::<Vec<f32>>().as_slice());
+        match outputs {
+            [reduced, ..] if self.reduction == Reduction::None => reduced.data.copy_from_slice(&losses),
+            [mean, _, totals] => {
+                let shares: Vec<f32> = results.iter().map(|row| row.share).collect();
+                totals.data.copy_from_slice(&[sum_row(&losses, 1.0)?, sum_row(&shares, 1.0)?]);
+                mean.data[0] = totals.data[0] / totals.data[1];
+            }
+            [reduced, ..] => reduced.data[0] = sum_row(&losses, self.reduction.divisor(places.shape) as f32)?,
+            [] => {}
+        }
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (x, t) = (inputs[0], inputs[1]);
-        let [rows, classes] = [x.layout.shape[0], x.layout.shape[1]];
-        let teams = Teams::of_whole_rows(rec, NAME, rows, classes)?;
+        let (x, t, w) = (inputs[0], inputs[1], inputs.get(2));
+        let (classes, targets) = (x.layout.shape[1], t.layout.shape);
+        let (starts, step) = rows_along(&x.layout, 1)?;
+        let rows = targets.numel();
+        let teams = Teams::of_whole_rows(rec, NAME, rows, classes, lie_side_by_side(&starts, step))?;
         let (status, code) = rec.status(NAME)?;
-        let losses = rec.scratch(rows)?;
+        let counting = self.is_counting(w.is_some());
+        let parts = if self.reduction == Reduction::None { None } else { Some(rec.scratch(2 * rows)?) };
         let params = Params {
+            walk: Walk::new(NAME, [starts])?,
             rows: word(NAME, rows)?,
             classes: word(NAME, classes)?,
-            x_offset: word(NAME, x.layout.offset)?,
-            t_offset: word(NAME, t.layout.offset)?,
+            step: word(NAME, step)?,
             code,
+            t_offset: word(NAME, t.layout.offset)?,
+            w_offset: w.map_or(Ok(0), |w| word(NAME, w.layout.offset))?,
+            weighted: u32::from(w.is_some()),
+            ignoring: u32::from(self.ignored.is_some()),
+            ignored: self.ignored.unwrap_or(0),
+            keep: self.keep,
+            spread: self.spread(classes),
+            counting: u32::from(counting),
         };
-        let buffers = [x.buffer, t.buffer, &losses, outputs[1].buffer, &*status];
-        rec.dispatch(&CROSS_ENTROPY, &[Teams::WG, teams.lanes], &buffers, &params, teams.groups(rows))?;
-        mean_of(rec, &losses, rows, outputs[0].buffer)
+        let losses = parts.as_ref().unwrap_or(outputs[0].buffer);
+        // Without weights some buffer must still be bound; the kernel does not read it.
+        let buffers = [x.buffer, t.buffer, w.unwrap_or(&x).buffer, losses, outputs[1].buffer, &*status];
+        let constants = [u32::from(params.spread != 0.0), Teams::WG, teams.lanes];
+        rec.dispatch(&CROSS_ENTROPY, &constants, &buffers, &params, teams.groups(rows))?;
+        let Some(parts) = parts else { return Ok(()) };
+        if !counting {
+            return sum_rows(
+                rec,
+                &parts,
+                [1, rows],
+                self.reduction.divisor(targets) as f32,
+                outputs[0].buffer,
+            );
+        }
+        sum_rows(rec, &parts, [2, rows], 1.0, outputs[2].buffer)?;
+        let total = |offset| {
+            let layout = Layout { offset, ..Layout::contiguous(Shape::SCALAR) };
+            GpuView { buffer: outputs[2].buffer, layout }
+        };
+        quotient(rec, total(0), total(1), outputs[0])
     }
 
     fn saves(&self) -> Saves {
-        Saves { inputs: &[0, 1], outputs: &[1] }
+        Saves { inputs: &[0, 1, 2], outputs: &[1, 2] }
     }
 
-    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let inputs = [saved.input(0)?, saved.input(1)?, saved.output(1)?, grad];
-        Ok(vec![Some(apply(CrossEntropyGrad, &inputs)?), None])
+    fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, t, kept) = (saved.input(0)?, saved.input(1)?, saved.output(1)?);
+        let weighted = needs.len() == 3;
+        // An input that is not there, and is not read, is stood in for.
+        let w = if weighted { saved.input(2)? } else { kept };
+        let totals = if self.is_counting(weighted) { saved.output(2)? } else { kept };
+        let op = CrossEntropyGrad { forward: *self, weighted };
+        Ok(vec![Some(apply(op, &[x, t, w, kept, grad, totals])?)])
     }
 }
 
@@ -133,9 +306,13 @@ fn stray(id: u32, logits: Shape) -> Error {
     )
 }
 
-/// The gradient of [`CrossEntropy`] with regard to the logits: `(softmax - one_hot) dy / n`. Inputs: logits, targets,
-/// each row's maximum and sum, and dy.
-struct CrossEntropyGrad;
+/// The gradient of [`CrossEntropy`] with regard to the logits: `exp(x[c] - m) kept - keep w[t] [c = t] - spread w[c]`,
+/// times dy by what the mean divides by. Inputs: logits, targets, weights, what was kept of each row, dy and the sums of
+/// a weighted mean.
+struct CrossEntropyGrad {
+    forward: CrossEntropy,
+    weighted: bool,
+}
 
 impl Op for CrossEntropyGrad {
     fn name(&self) -> &'static str {
@@ -143,55 +320,101 @@ impl Op for CrossEntropyGrad {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [x, ..] = arity::<4>(self.name(), inputs)?;
-        Ok(vec![x])
+        let [x, ..] = arity::<6>(self.name(), inputs)?;
+        Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn layout(&self, _: usize) -> Layouts {
-        Layouts::Contiguous
+    fn layout(&self, input: usize) -> Layouts {
+        if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let (x, ids, kept) = (inputs[0].slice(), inputs[1].ids(), inputs[2].slice());
-        let classes = outputs[0].shape[1];
-        let scale = inputs[3].slice()[0] / ids.len() as f32;
-        let rows = outputs[0].data.par_chunks_mut(classes).zip(x.par_chunks(classes));
-        let rows = rows.zip(ids.par_iter().zip(kept.par_chunks(2))).with_min_len(GRAIN.div_ceil(classes));
-        rows.for_each(|((dx, x), (&id, kept))| {
-            let (max, factor) = (kept[0], scale / kept[1]);
+        let (x, ids, kept, dy, totals) =
+            (inputs[0], inputs[1].ids(), inputs[3].slice(), inputs[4], inputs[5]);
+        let CrossEntropy { keep, ignored, reduction, .. } = self.forward;
+        let (shape, targets) = (outputs[0].shape, inputs[1].shape());
+        let spread = self.forward.spread(shape[1]);
+        let (w, _) = weights(self.weighted.then_some(&inputs[2]), shape[1]);
+        let divisor = match self.forward.is_counting(self.weighted) {
+            true => totals.slice()[1],
+            false => reduction.divisor(targets) as f32,
+        };
+        let scale = |row: usize| dy.slice()[if reduction == Reduction::None { row } else { 0 }] / divisor;
+        // Runs go along the classes of a row, or along rows for one class: both have a place in the walk.
+        let along_rows = over_classes(Layout::contiguous(targets), shape);
+        let mut along_classes = Layout { strides: [0; MAX_RANK], ..Layout::contiguous(shape) };
+        along_classes.strides[1] = 1;
+        rows(outputs[0].data, [x.layout, along_rows, along_classes], |dx, [x0, r0, c0], [xs, rs, cs]| {
+            let element = |x: f32, row: usize, class: usize| {
+                let (id, [max, factor]) = (ids[row], [kept[2 * row], kept[2 * row + 1]]);
+                let share = if class == id as usize { keep * w[class] } else { 0.0 };
+                let slope = (exp_below(x - max) * factor - share - spread * w[class]) * scale(row);
+                if Some(id) == ignored { 0.0 } else { slope }
+            };
+            if (xs, rs, cs) != (1, 0, 1) || Some(ids[r0]) == ignored {
+                for (j, dx) in dx.iter_mut().enumerate() {
+                    *dx = element(x.data[x0 + j * xs], r0 + j * rs, c0 + j * cs);
+                }
+                return;
+            }
+            // As `element`, but for the target, by vectors.
+            let (x, [max, factor], scale) = (&x.data[x0..], [kept[2 * r0], kept[2 * r0 + 1]], scale(r0));
             wide(
                 #[inline(always)]
-                || dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx = exp_below(x - max) * factor),
+                || {
+                    for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&w[c0..]) {
+                        *dx = (exp_below(x - max) * factor - spread * w) * scale;
+                    }
+                },
             );
-            dx[id as usize] -= scale;
+            let class = ids[r0] as usize;
+            if let Some(at) = class.checked_sub(c0).filter(|&at| at < dx.len()) {
+                dx[at] = element(x[at], r0, class);
+            }
         });
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let name = self.name();
-        let [rows, classes] = [outputs[0].shape[0], outputs[0].shape[1]];
-        let teams = Teams::of_whole_rows(rec, name, rows, classes)?;
+        let (name, forward) = (self.name(), &self.forward);
+        let (x, targets) = (inputs[0], inputs[1].layout.shape);
+        let (classes, rows) = (x.layout.shape[1], targets.numel());
+        let (starts, step) = rows_along(&x.layout, 1)?;
+        let (to, to_step) = rows_along(&Layout::contiguous(outputs[0].shape), 1)?;
+        let teams = Teams::of_whole_rows(rec, name, rows, classes, lie_side_by_side(&starts, step))?;
         let offset = |input: usize| word(name, inputs[input].layout.offset);
         let params = GradParams {
+            walk: Walk::new(name, [starts, to])?,
             rows: word(name, rows)?,
             classes: word(name, classes)?,
-            x_offset: offset(0)?,
+            step: word(name, step)?,
+            to_step: word(name, to_step)?,
             t_offset: offset(1)?,
-            n_offset: offset(2)?,
-            dy_offset: offset(3)?,
+            w_offset: offset(2)?,
+            weighted: u32::from(self.weighted),
+            ignoring: u32::from(forward.ignored.is_some()),
+            ignored: forward.ignored.unwrap_or(0),
+            keep: forward.keep,
+            spread: forward.spread(classes),
+            counting: u32::from(forward.is_counting(self.weighted)),
+            divisor: forward.reduction.divisor(targets) as f32,
+            kept_offset: offset(3)?,
+            dy_offset: offset(4)?,
+            dy_step: u32::from(forward.reduction == Reduction::None),
+            totals_offset: offset(5)?,
         };
-        let buffers =
-            [inputs[0].buffer, inputs[1].buffer, inputs[2].buffer, inputs[3].buffer, outputs[0].buffer];
-        rec.dispatch(&CROSS_ENTROPY_GRAD, &[Teams::WG, teams.lanes], &buffers, &params, teams.groups(rows))
+        let constants = [u32::from(params.spread != 0.0), Teams::WG, teams.lanes];
+        let buffers: Vec<&GpuBuffer> =
+            inputs.iter().map(|input| input.buffer).chain([outputs[0].buffer]).collect();
+        rec.dispatch(&CROSS_ENTROPY_GRAD, &constants, &buffers, &params, teams.groups(rows))
     }
 }
 
 impl Tensor {
-    /// The mean over the rows of `-log_softmax(logits)[target]`, of rank 0: this tensor holds logits `[n, classes]`,
-    /// `targets` the class ids, `u32 [n]`. One pass over the logits, which keeps two numbers a row for the gradient
-    /// `(softmax - one_hot) / n`; the online normaliser is that of
-    /// [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867).
+    /// The mean over the rows of `-log_softmax(logits)[target]`, of rank 0: this tensor holds logits `[n, classes, ..]`,
+    /// `targets` the class ids, `u32 [n, ..]`; the classes lie along axis 1, and each place of the other axes is a row.
+    /// One pass over the logits, which keeps two numbers a row for the gradient `(softmax - one_hot) / rows`; the online
+    /// normaliser is that of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867).
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -205,6 +428,40 @@ impl Tensor {
     /// Other shapes or types, an empty batch, no classes, or the device fails. A class id past the end is an error at
     /// once where the ids were uploaded or live on the CPU; of ids computed on a GPU it is one of the next read-back.
     pub fn cross_entropy(&self, targets: &Tensor) -> Result<Tensor> {
-        apply(CrossEntropy, &[self, targets])
+        self.cross_entropy_with(targets, &CrossEntropyOptions::default())
+    }
+
+    /// As [`Tensor::cross_entropy`], with label smoothing, a class to ignore, class weights and another reduction. With
+    /// smoothing s and weights w a row of target t costs
+    /// `-(1 - s) w[t] log_softmax(logits)[t] - s / classes Σ w[c] log_softmax(logits)[c]`, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{CrossEntropyOptions, Device, Tensor, nn::Reduction};
+    /// let logits = Tensor::from_slice(&[2.0, 0.0, 0.0, 3.0], [2, 2], &Device::cpu())?;
+    /// let targets = Tensor::from_ids(&[0, u32::MAX], [2], &Device::cpu())?;
+    /// let options = CrossEntropyOptions {
+    ///     ignore_index: Some(u32::MAX),
+    ///     reduction: Reduction::None,
+    ///     ..CrossEntropyOptions::default()
+    /// };
+    /// let losses = logits.cross_entropy_with(&targets, &options)?.to_vec()?;
+    /// assert!((losses[0] - (1.0 + (-2f32).exp()).ln()).abs() < 1e-6 && losses[1] == 0.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tensor::cross_entropy`], a smoothing outside `0..=1`, or weights that are not one a class. An empty batch has
+    /// a sum.
+    pub fn cross_entropy_with(&self, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
+        let op = CrossEntropy {
+            keep: (1.0 - f64::from(options.label_smoothing)) as f32,
+            smoothing: options.label_smoothing,
+            ignored: options.ignore_index,
+            reduction: options.reduction,
+        };
+        match &options.weight {
+            Some(weight) => apply(op, &[self, targets, weight]),
+            None => apply(op, &[self, targets]),
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 mod gather;
+pub mod loss;
 pub mod matmul;
 mod one_hot;
 pub mod pad;
@@ -22,7 +23,7 @@ pub mod where_cond;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 use crate::optim;
-use crate::shape::{Layout, MAX_RANK, collapse};
+use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::{Error, Result, params};
 
 /// Every kernel of the crate, for the tests that compile each with all its constants.
@@ -34,6 +35,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         cross_entropy::KERNELS,
         dropout::KERNELS,
         gather::KERNELS,
+        loss::KERNELS,
         matmul::KERNELS,
         one_hot::KERNELS,
         optim::KERNELS,
@@ -103,6 +105,30 @@ impl Elementwise {
         let walk = Walk::new(op, operands)?;
         Ok(Elementwise { walk, count: word(op, count)?, scalars: 0, attributes: [0.0; 2] })
     }
+
+    /// For operands that `shape` was broadcast from, and whether their layouts allow four elements at a time.
+    ///
+    /// # Errors
+    /// A shape that does not broadcast, or more elements than a `u32` counts.
+    pub(crate) fn planned<const N: usize>(
+        op: &'static str,
+        mut layouts: [Layout; N],
+        shape: Shape,
+    ) -> Result<(Elementwise, bool)> {
+        for layout in &mut layouts {
+            *layout = layout.expand(shape, op)?;
+        }
+        let collapsed = collapse(layouts);
+        let scalar = |layout: &Layout| {
+            layout.shape.rank() == 0 || (layout.shape.rank() == 1 && layout.strides[0] == 0)
+        };
+        let run = |layout: &Layout| {
+            layout.shape.rank() == 1 && layout.strides[0] == 1 && layout.offset.is_multiple_of(4)
+        };
+        let fits = collapsed.iter().all(|layout| run(layout) || scalar(layout)) && collapsed.iter().any(run);
+        let scalars = (0..).zip(&collapsed).map(|(at, layout)| u32::from(scalar(layout)) << at).sum();
+        Ok((Elementwise { scalars, ..Elementwise::new(op, layouts, shape.numel())? }, fits))
+    }
 }
 
 /// The two entries of an element-wise kernel.
@@ -123,22 +149,9 @@ impl ElementwiseKernels {
         operands: [GpuView; N],
         y: GpuOut,
     ) -> Result<()> {
-        let mut layouts = operands.map(|operand| operand.layout);
-        for layout in &mut layouts {
-            *layout = layout.expand(y.shape, name)?;
-        }
+        let (params, fits) = Elementwise::planned(name, operands.map(|operand| operand.layout), y.shape)?;
         let buffers: Vec<&GpuBuffer> = operands.iter().map(|o| o.buffer).chain([y.buffer]).collect();
-        let collapsed = collapse(layouts);
-        let scalar = |layout: &Layout| {
-            layout.shape.rank() == 0 || (layout.shape.rank() == 1 && layout.strides[0] == 0)
-        };
-        let run = |layout: &Layout| {
-            layout.shape.rank() == 1 && layout.strides[0] == 1 && layout.offset.is_multiple_of(4)
-        };
-        let fits = collapsed.iter().all(|layout| run(layout) || scalar(layout)) && collapsed.iter().any(run);
-        let scalars = (0..).zip(&collapsed).map(|(at, layout)| u32::from(scalar(layout)) << at).sum();
-        let count = y.shape.numel();
-        let params = Elementwise { scalars, attributes, ..Elementwise::new(name, layouts, count)? };
+        let (params, count) = (Elementwise { attributes, ..params }, y.shape.numel());
         let (kernel, handled) = if fits { (self.vector, 4 * WG) } else { (self.strided, WG) };
         rec.dispatch(kernel, constants, &buffers, &params, count.div_ceil(handled as usize))
     }

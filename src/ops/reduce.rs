@@ -225,11 +225,26 @@ impl Reduce {
     }
 }
 
-/// The mean of the first `count` elements of `x` into `y`.
-pub(crate) fn mean_of(rec: &mut Recorder, x: &GpuBuffer, count: usize, y: &GpuBuffer) -> Result<()> {
-    let all = Layout::contiguous(Shape::new([count])?);
-    let one = Layout::contiguous(Shape::SCALAR);
-    Reduce { fold: Fold::Mean, axes: [false; MAX_RANK] }.dispatch(rec, x, one, all, y, count as f32)
+/// The sums of the `rows` rows of `length` elements in `x`, each divided by `divisor`, into `y`: for ops whose kernels
+/// leave their result in parts.
+pub(crate) fn sum_rows(
+    rec: &mut Recorder,
+    x: &GpuBuffer,
+    [rows, length]: [usize; 2],
+    divisor: f32,
+    y: &GpuBuffer,
+) -> Result<()> {
+    let reduce = Reduce { fold: Fold::Sum, axes: [false, true, false, false, false, false] };
+    let split = reduce.split(&Layout::contiguous(Shape::new([rows, length])?))?;
+    reduce.dispatch(rec, x, split.kept, split.reduced, y, divisor)
+}
+
+/// The twin of [`sum_rows`] for one row.
+pub(crate) fn sum_row(x: &[f32], divisor: f32) -> Result<f32> {
+    let mut y = [0.0];
+    let row = Layout::contiguous(Shape::new([x.len()])?);
+    Fold::Sum.run(x, Layout::contiguous(Shape::SCALAR), row, &mut y);
+    Ok(y[0] / divisor)
 }
 
 /// Elements that lie evenly apart.

@@ -68,12 +68,18 @@ impl Teams {
         Teams { lanes, slices: slices.max(each.div_ceil(Teams::MOST)).max(1) }
     }
 
-    /// As [`Teams::new`] for rows side by side in no sense, and not cut up.
+    /// As [`Teams::new`] for rows that are not cut up.
     ///
     /// # Errors
     /// Longer rows than a workgroup can visit.
-    pub(crate) fn of_whole_rows(rec: &Recorder, op: &'static str, rows: usize, cols: usize) -> Result<Teams> {
-        let lanes = Teams::new(rec, rows, cols, false).lanes;
+    pub(crate) fn of_whole_rows(
+        rec: &Recorder,
+        op: &'static str,
+        rows: usize,
+        cols: usize,
+        side: bool,
+    ) -> Result<Teams> {
+        let lanes = Teams::new(rec, rows, cols, side).lanes;
         let lanes = if cols / lanes as usize > Teams::MOST { Teams::WG } else { lanes };
         // Visited once, so twice as many.
         let most = 2 * Teams::MOST * lanes as usize;
@@ -93,10 +99,16 @@ impl Teams {
 }
 
 /// The layout's rows along `axis`: where they begin, and the stride along them.
-pub(super) fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
+pub(crate) fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
     let mut order: Vec<usize> = (0..layout.shape.rank()).collect();
     order.remove(axis);
     Ok((layout.permute(&order)?, layout.strides[axis]))
+}
+
+/// Whether rows that begin at these places, with `step` from one element to the next, lie nearer to each other than their
+/// elements do.
+pub(crate) fn lie_side_by_side(starts: &Layout, step: usize) -> bool {
+    starts.shape.rank().checked_sub(1).is_some_and(|last| starts.strides[last] < step)
 }
 
 /// Dispatches a kernel over the rows along `axis`, whole or in slices. `operands` are those of its walk; the first two
@@ -116,8 +128,7 @@ fn dispatch<const N: usize>(
     }
     let (rows, cols) = (walked[0].shape.numel(), operands[0].shape[axis]);
     let [x_step, y_step] = [operands[0].strides[axis], operands[1].strides[axis]];
-    let nearest = walked[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| walked[0].strides[last]);
-    let teams = Teams::new(rec, rows, cols, nearest < x_step);
+    let teams = Teams::new(rec, rows, cols, lie_side_by_side(&walked[0], x_step));
     let params = Params {
         walk: Walk::new(name, walked)?,
         rows: word(name, rows)?,

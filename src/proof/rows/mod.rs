@@ -3,9 +3,12 @@
 use super::case::Row;
 
 mod indexing;
+mod losses;
+mod matmul;
 mod pointwise;
 mod reduce;
 mod softmax;
+mod training;
 mod views;
 
 #[cfg(test)]
@@ -13,5 +16,15 @@ pub(crate) use pointwise::erf;
 
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
-    [indexing::ROWS, pointwise::ROWS, reduce::ROWS, softmax::ROWS, views::ROWS].concat()
+    [
+        indexing::ROWS,
+        losses::ROWS,
+        matmul::ROWS,
+        pointwise::ROWS,
+        reduce::ROWS,
+        softmax::ROWS,
+        training::ROWS,
+        views::ROWS,
+    ]
+    .concat()
 }

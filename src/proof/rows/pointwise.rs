@@ -232,13 +232,13 @@ fn sign(x: Approx) -> Approx {
     if x.value() == 0.0 || x.value().is_nan() { x } else { x.value().signum().into() }
 }
 
-fn sigmoid(x: Approx) -> Approx {
+pub(super) fn sigmoid(x: Approx) -> Approx {
     let e = (-x.abs()).exp();
     (if x.value() < 0.0 { e } else { Approx::ONE }) / (e + 1.0)
 }
 
 /// The units are those of `cpu::functions`.
-fn tanh(x: Approx) -> Approx {
+pub(super) fn tanh(x: Approx) -> Approx {
     if x.value().abs() < 0.625 {
         return x.through(f64::tanh).plus(0.0, 2.5);
     }
@@ -250,7 +250,7 @@ fn exp_m1(x: Approx) -> Approx {
     if x.value() > -0.5 { x.through(f64::exp_m1).plus(0.0, 3.5) } else { x.exp() - 1.0 }
 }
 
-fn softplus(x: Approx) -> Approx {
+pub(super) fn softplus(x: Approx) -> Approx {
     x.max(Approx::ZERO) + (-x.abs()).exp().through(f64::ln_1p).plus(0.0, 6.5)
 }
 

@@ -1,0 +1,498 @@
+//! Losses: of pairs, and cross-entropy.
+
+use super::pointwise::{sigmoid, softplus};
+use crate::nn::{self, Loss, Reduction};
+use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, ULP, Work};
+use crate::tensor::Tensor;
+use crate::{CrossEntropyOptions, Result};
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "mse_loss", covers: &["mse_loss"], draw: mse, bench: Some(mse_bench) },
+    Row { name: "l1_loss", covers: &["l1_loss"], draw: l1, bench: None },
+    Row { name: "huber_loss", covers: &["huber_loss"], draw: huber, bench: None },
+    Row { name: "hinge_loss", covers: &["hinge_loss"], draw: hinge, bench: None },
+    Row {
+        name: "bce_with_logits_loss",
+        covers: &["bce_with_logits_loss"],
+        draw: bce,
+        bench: Some(bce_bench),
+    },
+    Row { name: "bce_with_logits_loss weighted", covers: &[], draw: weighted_bce, bench: None },
+    Row { name: "kl_div_loss", covers: &["kl_div_loss"], draw: kl, bench: None },
+    Row { name: "kl_div_loss of logarithms", covers: &[], draw: log_kl, bench: None },
+    Row {
+        name: "cross_entropy",
+        covers: &["cross_entropy"],
+        draw: plain_cross_entropy,
+        bench: Some(cross_entropy_bench),
+    },
+    Row {
+        name: "cross_entropy with options",
+        covers: &["cross_entropy_with"],
+        draw: cross_entropy,
+        bench: Some(smoothed_cross_entropy_bench),
+    },
+];
+
+/// Nothing is known of it.
+const UNKNOWN: f64 = f64::INFINITY;
+
+/// Losses as [`Reduction`] has it. A sum passes each of n losses through at most n / 16 + 32 additions: on the CPU
+/// through a strand of every sixteenth, then the strands; on a GPU through 8 in an invocation and 8 levels of a
+/// workgroup, and again so over the workgroups' sums, or where a kernel folds alone through 64 / 4 and a few.
+fn reduced(losses: Array, reduction: Reduction) -> Array {
+    let divisor = divisor(&losses.shape, reduction);
+    if reduction == Reduction::None {
+        return losses;
+    }
+    let sum = Approx::sum_by(losses.numel() / 16 + 32, losses.data);
+    Array::scalar(if divisor == 1.0 { sum } else { sum / divisor })
+}
+
+fn divisor(losses: &[usize], reduction: Reduction) -> f64 {
+    match reduction {
+        Reduction::Mean => losses.iter().product::<usize>() as f64,
+        Reduction::BatchMean => losses[0] as f64,
+        Reduction::Sum | Reduction::None => 1.0,
+    }
+}
+
+/// A loss of pairs, reduced in some way. `inputs` are the prediction, the target and, where there is one, the weight; `f`
+/// is the loss of one pair, `slopes` its derivatives with regard to the prediction and the target.
+fn pair(
+    reduction: Reduction,
+    inputs: Vec<Input>,
+    run: impl Fn(&[Tensor], Reduction) -> Result<Tensor> + 'static,
+    f: impl Fn(Approx, Approx, Approx) -> Approx + Copy + 'static,
+    slopes: [Box<dyn Fn(Approx, Approx, Approx) -> Approx>; 2],
+) -> Case {
+    let each = |x: &[Array], f: &dyn Fn(&[usize], [Approx; 3]) -> Approx| {
+        Array::from_fn(x[0].shape.clone(), |at| {
+            let weight = x.get(2).map_or(Approx::ONE, |w| w.broadcast_at(at));
+            f(at, [x[0].at(at), x[1].at(at), weight])
+        })
+    };
+    let label = format!("{reduction:?} of {:?}", inputs[0].array.shape);
+    let run = move |t: &[Tensor]| run(t, reduction);
+    Case::new(label, inputs, run, move |x| reduced(each(x, &|_, [x, t, w]| f(x, t, w)), reduction)).gradient(
+        move |x, dy| {
+            let divisor = divisor(&x[0].shape, reduction);
+            let scale = if divisor == 1.0 { Approx::ONE } else { Approx::rounded(1.0 / divisor) };
+            let part = |slope: &dyn Fn(Approx, Approx, Approx) -> Approx| {
+                Some(each(x, &|at, [x, t, w]| {
+                    let dy = if reduction == Reduction::None { dy.at(at) } else { dy.data[0] };
+                    dy * scale * slope(x, t, w)
+                }))
+            };
+            let mut grads = vec![part(&slopes[0]), part(&slopes[1])];
+            grads.resize(x.len(), None);
+            grads
+        },
+    )
+}
+
+/// A reduction, a shape that it takes, and every fourth time one that several workgroups fold.
+fn reduction(g: &mut Gen) -> (Reduction, Vec<usize>) {
+    let reduction = g.choose(&[Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None]);
+    let rank = g.range(usize::from(reduction == Reduction::BatchMean)..=4);
+    let shape = match g.one_in(4) {
+        true => vec![g.size / 3, 3],
+        false => g.shape_of_rank(rank),
+    };
+    (reduction, shape)
+}
+
+/// A pair of one shape with numbers of these ranges.
+fn drawn(g: &mut Gen, ranges: [(f64, f64); 2]) -> (Reduction, Vec<Input>) {
+    let (reduction, shape) = reduction(g);
+    let inputs = ranges.map(|(low, high)| g.values(&shape, low, high));
+    (reduction, inputs.into())
+}
+
+fn mse(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-3.0, 3.0); 2]);
+    mse_of(reduction, inputs)
+}
+
+fn mse_of(reduction: Reduction, inputs: Vec<Input>) -> Case {
+    let slope = |sign: f64| move |x: Approx, t: Approx, _| (x - t) * (2.0 * sign);
+    pair(
+        reduction,
+        inputs,
+        |t, reduction| match reduction {
+            Reduction::Mean => nn::mse_loss(&t[0], &t[1]),
+            other => Loss::Mse.of(&t[0], &t[1], other),
+        },
+        |x, t, _| (x - t).square(),
+        [Box::new(slope(1.0)), Box::new(slope(-1.0))],
+    )
+}
+
+fn mse_bench(g: &mut Gen) -> (Work, Case) {
+    let shape = [1 << 11, 1 << 10];
+    let inputs = vec![g.values(&shape, -3.0, 3.0), g.values(&shape, -3.0, 3.0)];
+    (Work::Bytes(2 * 4 * shape[0] * shape[1]), mse_of(Reduction::Mean, inputs))
+}
+
+/// -1, 0 or 1; unknown where the sign is.
+fn sign(x: Approx) -> Approx {
+    match x.value() {
+        v if v.is_nan() => x,
+        v if v == 0.0 && x.error() == 0.0 => Approx::ZERO,
+        v if v.abs() <= x.error() => Approx::new(0.0, UNKNOWN),
+        v => Approx::exact(v.signum()),
+    }
+}
+
+fn l1(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-3.0, 3.0); 2]);
+    let slopes: [Box<dyn Fn(Approx, Approx, Approx) -> Approx>; 2] =
+        [Box::new(|x, t, _| sign(x - t)), Box::new(|x, t, _| sign(t - x))];
+    pair(
+        reduction,
+        inputs,
+        |t, reduction| match reduction {
+            Reduction::Mean => nn::l1_loss(&t[0], &t[1]),
+            other => Loss::L1.of(&t[0], &t[1], other),
+        },
+        |x, t, _| (x - t).abs(),
+        slopes,
+    )
+}
+
+fn huber(g: &mut Gen) -> Case {
+    let delta = g.number(0.25, 3.0);
+    let (reduction, inputs) = drawn(g, [(-3.0, 3.0); 2]);
+    let f = move |x: Approx, t: Approx, _| {
+        let d = (x - t).abs();
+        if d.value() < delta { d * 0.5 * d } else { (d - Approx::exact(delta) * 0.5) * delta }
+    };
+    let clamped = move |d: Approx| d.min(Approx::exact(delta)).max(Approx::exact(-delta));
+    pair(
+        reduction,
+        inputs,
+        move |t, reduction| match reduction {
+            Reduction::Mean => nn::huber_loss(&t[0], &t[1], delta as f32),
+            other => Loss::Huber { delta: delta as f32 }.of(&t[0], &t[1], other),
+        },
+        f,
+        [Box::new(move |x, t, _| clamped(x - t)), Box::new(move |x, t, _| clamped(t - x))],
+    )
+}
+
+fn hinge(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-3.0, 3.0), (-1.5, 1.5)]);
+    let margin = |x: Approx, t: Approx| Approx::ONE - t * x;
+    // -t left of the corner, 0 right of it, and of neither near it.
+    let slope = move |x: Approx, t: Approx| {
+        let side = sign(margin(x, t));
+        match side.value() {
+            v if v.is_nan() || side.error() == UNKNOWN => side,
+            v if v > 0.0 => -t,
+            _ => Approx::ZERO,
+        }
+    };
+    pair(
+        reduction,
+        inputs,
+        |t, reduction| match reduction {
+            Reduction::Mean => nn::hinge_loss(&t[0], &t[1]),
+            other => Loss::Hinge.of(&t[0], &t[1], other),
+        },
+        move |x, t, _| margin(x, t).max(Approx::ZERO),
+        [Box::new(move |x, t, _| slope(x, t)), Box::new(move |x, t, _| slope(t, x))],
+    )
+}
+
+fn bce(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-8.0, 8.0), (0.0, 1.0)]);
+    bce_of(reduction, inputs)
+}
+
+fn weighted_bce(g: &mut Gen) -> Case {
+    let (reduction, mut inputs) = drawn(g, [(-8.0, 8.0), (0.0, 1.0)]);
+    // Some of the axes, from some axis on.
+    let shape = &inputs[0].array.shape;
+    let cut = g.below(shape.len() + 1);
+    let all = g.flag();
+    let weights: Vec<usize> = shape[cut..].iter().map(|&d| if all || g.flag() { d } else { 1 }).collect();
+    inputs.push(g.constants(&weights, 0.5, 3.0));
+    bce_of(reduction, inputs)
+}
+
+fn bce_of(reduction: Reduction, inputs: Vec<Input>) -> Case {
+    let f = |x: Approx, t: Approx, w: Approx| (Approx::ONE - t) * softplus(x) + w * t * softplus(-x);
+    let of_x = |x: Approx, t: Approx, w: Approx| (Approx::ONE - t) * sigmoid(x) - w * t * sigmoid(-x);
+    let of_t = |x: Approx, _, w: Approx| {
+        (if w.value() == 1.0 { Approx::ZERO } else { (w - 1.0) * softplus(-x) }) - x
+    };
+    let run = |t: &[Tensor], reduction| match (reduction, t.get(2)) {
+        (Reduction::Mean, None) => nn::bce_with_logits_loss(&t[0], &t[1]),
+        (_, weight) => Loss::BceWithLogits { pos_weight: weight.cloned() }.of(&t[0], &t[1], reduction),
+    };
+    pair(reduction, inputs, run, f, [Box::new(of_x), Box::new(of_t)])
+}
+
+fn bce_bench(g: &mut Gen) -> (Work, Case) {
+    let shape = [1 << 11, 1 << 10];
+    let inputs = vec![g.values(&shape, -8.0, 8.0), g.values(&shape, 0.0, 1.0)];
+    (Work::Bytes(2 * 4 * shape[0] * shape[1]), bce_of(Reduction::Mean, inputs))
+}
+
+/// 0 for a target without probability, unless the prediction is NaN; unknown where the probability may be flushed to 0.
+fn unless_zero(value: Approx, probability: Approx, x: Approx) -> Approx {
+    match probability.value() {
+        _ if x.value().is_nan() => x,
+        p if p == 0.0 => Approx::ZERO,
+        p if p.abs() < TINY => Approx::new(0.0, UNKNOWN),
+        _ => value,
+    }
+}
+
+fn kl(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-4.0, 0.0), (0.05, 1.0)]);
+    pair(
+        reduction,
+        inputs,
+        |t, reduction| match reduction {
+            Reduction::BatchMean => nn::kl_div_loss(&t[0], &t[1]),
+            other => Loss::KlDiv { log_target: false }.of(&t[0], &t[1], other),
+        },
+        |x, t, _| unless_zero(t * (t.ln() - x), t, x),
+        [Box::new(|_, t, _| -t), Box::new(|x, t, _| unless_zero(t.ln() - x + 1.0, t, x))],
+    )
+}
+
+fn log_kl(g: &mut Gen) -> Case {
+    let (reduction, inputs) = drawn(g, [(-4.0, 0.0); 2]);
+    pair(
+        reduction,
+        inputs,
+        |t, reduction| Loss::KlDiv { log_target: true }.of(&t[0], &t[1], reduction),
+        |x, t, _| unless_zero(t.exp() * (t - x), t.exp(), x),
+        [Box::new(|_, t, _| -t.exp()), Box::new(|x, t, _| unless_zero(t.exp() * (t - x + 1.0), t.exp(), x))],
+    )
+}
+
+/// The largest element of a row, and the sum of the exponentials relative to it, as any of the kernels may have it;
+/// both NaN where the softmax is.
+fn normaliser(row: &[Approx]) -> [Approx; 2] {
+    let max = row.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
+    if !max.value().is_finite() {
+        return [Approx::exact(f64::NAN); 2];
+    }
+    // An invocation takes every `lanes`-th element, and scales its sum down whenever its maximum grows: how often?
+    let growths = |lanes: usize| {
+        let of_lane = |lane: usize| {
+            let (mut top, mut count) = (f64::NEG_INFINITY, 0);
+            for x in row.iter().skip(lane).step_by(lanes) {
+                count += usize::from(x.value() > top);
+                top = top.max(x.value());
+            }
+            count
+        };
+        (0..lanes.min(row.len())).map(of_lane).max().unwrap_or(0) + lanes.ilog2() as usize
+    };
+    let most = [1, 16, 64].map(growths).into_iter().max().unwrap_or(0) as f64;
+    let term = |x: &Approx| {
+        let below = (max.value() - x.value()).abs();
+        if below == f64::INFINITY {
+            return Approx::ZERO;
+        }
+        // A product of one exponential and one more for each growth, whose arguments add up to `below`: each errs by
+        // 3 + 2|argument| units, by the rounding of its argument, and by that of its product.
+        let units = (4.0 * most + 3.0 + 3.0 * below) * ULP;
+        let power = (-below).exp();
+        Approx::new(power, power * units / (1.0 - units).max(ULP) + (most + 1.0) * TINY)
+    };
+    [max, Approx::sum(row.iter().map(term))]
+}
+
+/// The attributes of a case of cross-entropy.
+#[derive(Clone, Copy)]
+struct Rule {
+    smoothing: f64,
+    ignored: Option<usize>,
+    reduction: Reduction,
+}
+
+impl Rule {
+    fn keep(&self) -> Approx {
+        if self.smoothing == 0.0 { Approx::ONE } else { Approx::rounded(1.0 - self.smoothing) }
+    }
+
+    fn spread(&self, classes: usize) -> Approx {
+        if self.smoothing == 0.0 { Approx::ZERO } else { Approx::rounded(self.smoothing / classes as f64) }
+    }
+
+    /// A row's loss, of class `id` and with the weights `w`.
+    fn loss(&self, row: &[Approx], id: usize, w: &[Approx]) -> Approx {
+        let [max, sum] = normaliser(row);
+        let log_sum = sum.ln();
+        let loss = self.keep() * w[id] * (log_sum - (row[id] - max));
+        if self.smoothing == 0.0 || max.value().is_nan() {
+            return loss;
+        }
+        let origin = if row[id].value().abs() < 1e30 { row[id] } else { Approx::ZERO };
+        let dot = Approx::sum(row.iter().zip(w).map(|(&x, &w)| w * (x - origin)));
+        let total = Approx::sum(w.iter().copied());
+        loss + self.spread(row.len()) * (total * (log_sum + (max - origin)) - dot)
+    }
+
+    /// A row's gradient, but for dy and the divisor.
+    fn slopes(&self, row: &[Approx], id: usize, w: &[Approx]) -> Vec<Approx> {
+        let [max, sum] = normaliser(row);
+        let spread = self.spread(row.len());
+        let total = Approx::sum(w.iter().copied());
+        let target = self.keep() * w[id];
+        let factor = (if self.smoothing == 0.0 { target } else { target + spread * total }) / sum;
+        (0..row.len())
+            .map(|c| {
+                let slope = (row[c] - max).exp() * factor - if c == id { target } else { Approx::ZERO };
+                if self.smoothing == 0.0 { slope } else { slope - spread * w[c] }
+            })
+            .collect()
+    }
+
+    /// What the sum of the losses is divided by.
+    fn divisor(&self, ids: &Array, w: &[Approx], weighted: bool) -> Approx {
+        if self.reduction == Reduction::Mean && (weighted || self.ignored.is_some()) {
+            let counting =
+                ids.data.iter().map(|id| id.value() as usize).filter(|&id| Some(id) != self.ignored);
+            return Approx::sum_by(ids.numel() / 16 + 32, counting.map(|id| w[id]));
+        }
+        Approx::exact(divisor(&ids.shape, self.reduction))
+    }
+}
+
+fn over(x: Approx, divisor: Approx) -> Approx {
+    if divisor.value() == 1.0 && divisor.error() == 0.0 { x } else { x / divisor }
+}
+
+/// Calls `f` with each row of logits `[n, classes, ..]`: where it begins, the distance between its elements, the
+/// elements, and its class id.
+fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Approx>, usize)) {
+    let (classes, inner) = (x.shape[1], x.shape[2..].iter().product::<usize>());
+    for (row, id) in ids.data.iter().enumerate() {
+        let start = row / inner * classes * inner + row % inner;
+        let elements = (0..classes).map(|c| x.data[start + c * inner]).collect();
+        f(start, inner, elements, id.value() as usize);
+    }
+}
+
+/// Inputs: logits, class ids and, where there are some, weights.
+fn cross_entropy_of(rule: Rule, inputs: Vec<Input>) -> Case {
+    let weights = |x: &[Array]| x.get(2).map_or_else(|| vec![Approx::ONE; x[0].shape[1]], |w| w.data.clone());
+    let Rule { smoothing, ignored, reduction } = rule;
+    let run = move |t: &[Tensor]| -> Result<Tensor> {
+        if smoothing == 0.0 && ignored.is_none() && t.len() == 2 && reduction == Reduction::Mean {
+            return t[0].cross_entropy(&t[1]);
+        }
+        let options = CrossEntropyOptions {
+            label_smoothing: smoothing as f32,
+            ignore_index: ignored.map(|id| id as u32),
+            weight: t.get(2).cloned(),
+            reduction,
+        };
+        t[0].cross_entropy_with(&t[1], &options)
+    };
+    let reference = move |x: &[Array]| {
+        let w = weights(x);
+        let mut losses = Vec::new();
+        each_row(&x[0], &x[1], |_, _, row, id| {
+            losses.push(if Some(id) == ignored { Approx::ZERO } else { rule.loss(&row, id, &w) });
+        });
+        let losses = Array { shape: x[1].shape.clone(), data: losses };
+        if reduction == Reduction::None {
+            return losses;
+        }
+        let sum = reduced(losses, Reduction::Sum).data[0];
+        Array::scalar(over(sum, rule.divisor(&x[1], &w, x.len() == 3)))
+    };
+    let label =
+        format!("{reduction:?} of {:?}, smoothing {smoothing}, ignoring {ignored:?}", inputs[0].array.shape);
+    Case::new(label, inputs, run, reference).gradient(move |x, dy| {
+        let w = weights(x);
+        let divisor = rule.divisor(&x[1], &w, x.len() == 3);
+        let (mut dx, mut number) = (Array::zeros(x[0].shape.clone()), 0);
+        each_row(&x[0], &x[1], |start, step, row, id| {
+            let scale = over(dy.data[if reduction == Reduction::None { number } else { 0 }], divisor);
+            number += 1;
+            if Some(id) != ignored {
+                for (c, slope) in rule.slopes(&row, id, &w).into_iter().enumerate() {
+                    dx.data[start + c * step] = slope * scale;
+                }
+            }
+        });
+        let mut grads = vec![Some(dx)];
+        grads.resize(x.len(), None);
+        grads
+    })
+}
+
+/// Logits of rank 2 to 4: long rows, many rows, or neither.
+fn logits(g: &mut Gen) -> Vec<usize> {
+    let rank = g.choose(&[2, 2, 3, 4]);
+    let mut shape: Vec<usize> = (0..rank).map(|_| g.some_length()).collect();
+    if g.one_in(3) {
+        // A few rows of many classes, or many of a few.
+        let long = g.below(2);
+        shape = vec![g.range(1..=3); 2];
+        shape[long] = (g.size / shape[1 - long]).max(1);
+    }
+    while shape.iter().product::<usize>() > g.size {
+        let longest = (0..shape.len()).max_by_key(|&axis| shape[axis]).unwrap_or(0);
+        shape[longest] = shape[longest].div_ceil(2);
+    }
+    shape
+}
+
+fn targets(shape: &[usize]) -> Vec<usize> {
+    [&shape[..1], &shape[2..]].concat()
+}
+
+fn plain_cross_entropy(g: &mut Gen) -> Case {
+    let shape = logits(g);
+    let inputs = vec![g.values(&shape, -3.0, 3.0), g.ids(&targets(&shape), shape[1])];
+    cross_entropy_of(Rule { smoothing: 0.0, ignored: None, reduction: Reduction::Mean }, inputs)
+}
+
+fn cross_entropy(g: &mut Gen) -> Case {
+    let shape = logits(g);
+    let classes = shape[1];
+    let reduction =
+        g.choose(&[Reduction::Mean, Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None]);
+    let smoothing = if g.flag() { g.number(0.05, 1.0) } else { 0.0 };
+    let mut ids = g.ids(&targets(&shape), classes);
+    // One of the classes, or an id past them.
+    let ignored = g.flag().then(|| if g.flag() { g.below(classes) } else { classes + 3 });
+    if let Some(ignored) = ignored {
+        for id in ids.array.data.iter_mut() {
+            if g.one_in(3) {
+                *id = Approx::exact(ignored as f64);
+            }
+        }
+    }
+    let mut inputs = vec![g.values(&shape, -3.0, 3.0), ids];
+    if g.flag() {
+        // None of them special: what an infinite weight makes of a loss near 0 nobody can say.
+        let weights: Vec<f64> = (0..classes).map(|_| g.number(0.5, 2.0)).collect();
+        inputs.push(Input { array: Array::exact([classes], &weights), kind: Kind::Constant });
+    }
+    cross_entropy_of(Rule { smoothing, ignored, reduction }, inputs)
+}
+
+fn cross_entropy_bench(g: &mut Gen) -> (Work, Case) {
+    bench_of(g, 0.0)
+}
+
+fn smoothed_cross_entropy_bench(g: &mut Gen) -> (Work, Case) {
+    bench_of(g, 0.125)
+}
+
+fn bench_of(g: &mut Gen, smoothing: f64) -> (Work, Case) {
+    let [rows, classes] = [4096, 1000];
+    let inputs = vec![g.values(&[rows, classes], -3.0, 3.0), g.ids(&[rows], classes)];
+    let rule = Rule { smoothing, ignored: None, reduction: Reduction::Mean };
+    (Work::Bytes(4 * rows * classes), cross_entropy_of(rule, inputs))
+}

@@ -1,0 +1,163 @@
+//! What training alone needs: dropout, and the optimizers' steps.
+
+use crate::nn::Parameter;
+use crate::optim::{Adam, AdamW, Optimizer, Sgd};
+use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row};
+use crate::random::{Use, words};
+use crate::tensor::Tensor;
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "dropout", covers: &["dropout"], draw: dropout, bench: None },
+    Row { name: "sgd", covers: &[], draw: sgd, bench: None },
+    Row { name: "adam", covers: &[], draw: adam, bench: None },
+    Row { name: "adamw", covers: &[], draw: adamw, bench: None },
+];
+
+/// The mask is a matter of whole numbers: it must be the same to the last element.
+fn dropout(g: &mut Gen) -> Case {
+    let shape = g.shape(4);
+    let probability = match g.below(4) {
+        0 => g.choose(&[0.0, 1e-9, 0.5, 1.0 - f64::from(f32::EPSILON) / 2.0, 1.0]),
+        _ => g.number(0.0, 1.0),
+    };
+    let (seed, offset) = (g.bits(), g.bits());
+    let x = g.values(&shape, -3.0, 3.0);
+    let masked = move |x: &Array| {
+        let threshold = probability * 4_294_967_296.0;
+        let kept = |at: usize| {
+            let word = words(seed, Use::Dropout, offset, (at / 4) as u32)[at % 4];
+            f64::from(word) >= threshold.floor() && probability < 1.0
+        };
+        let scale = Approx::rounded(1.0 / (1.0 - probability));
+        let data = x.data.iter().enumerate().map(|(at, &x)| match kept(at) {
+            true if probability == 0.0 => x,
+            true => x * scale,
+            false => Approx::ZERO,
+        });
+        Array { shape: x.shape.clone(), data: data.collect() }
+    };
+    let run = move |t: &[Tensor]| t[0].dropout(probability as f32, seed, offset);
+    Case::new(format!("probability {probability}"), vec![x], run, move |x| masked(&x[0]))
+        .gradient(move |_, dy| vec![Some(masked(dy))])
+}
+
+/// One step of an optimizer. `step` gives one element's new weight and state from the old ones and the gradient, for the
+/// number of the step. Inputs: the weight, the gradient, and the state, one tensor for each of `names`; the output is the
+/// new weight or one of the new state's tensors.
+fn update<O: Optimizer>(
+    g: &mut Gen,
+    names: &'static [&'static str],
+    optimizer: impl Fn() -> O + 'static,
+    step: impl Fn(u32, Approx, [Approx; 3]) -> [Approx; 3] + 'static,
+) -> Case {
+    let shape = g.shape(3);
+    let done = if g.flag() { g.range(1..=2000) as u32 } else { 0 };
+    let shown = g.below(1 + names.len());
+    let mut inputs = vec![g.constants(&shape, -3.0, 3.0), g.constants(&shape, -3.0, 3.0)];
+    if !names.is_empty() {
+        inputs.push(g.constants(&shape, -2.0, 2.0));
+    }
+    if names.len() == 2 {
+        // A running mean of squares: not negative, and so none of the special values.
+        let squares: Vec<f64> = (0..inputs[0].array.numel()).map(|_| g.number(0.0, 4.0)).collect();
+        inputs.push(Input { array: Array::exact(&*shape, &squares), kind: Kind::Constant });
+    }
+    let run = move |t: &[Tensor]| {
+        let parameter = Parameter::new(&t[0])?;
+        let all = std::slice::from_ref(&parameter);
+        let mut optimizer = optimizer();
+        if done > 0 && !names.is_empty() {
+            let step = Tensor::from_ids(&[done], [], t[0].device())?;
+            let tensors =
+                names.iter().zip(&t[2..]).map(|(name, tensor)| (format!("0.{name}"), tensor.clone()));
+            let state: Vec<_> = [("0.step".to_string(), step)].into_iter().chain(tensors).collect();
+            optimizer.load_state(all, &state)?;
+        }
+        // The gradient reaches the optimizer as it is laid out.
+        optimizer.step(all, &parameter.tensor().backward_from(&t[1])?)?;
+        match shown {
+            0 => Ok(parameter.tensor().detach()),
+            at => Ok(optimizer.state()?[at].1.clone()),
+        }
+    };
+    let reference = move |x: &[Array]| {
+        let state = |at: usize, which: usize| match x.get(which) {
+            Some(array) if done > 0 => array.data[at],
+            _ => Approx::ZERO,
+        };
+        let element =
+            |at: usize| step(done + 1, x[1].data[at], [x[0].data[at], state(at, 2), state(at, 3)])[shown];
+        Array { shape: x[0].shape.clone(), data: (0..x[0].numel()).map(element).collect() }
+    };
+    Case::new(format!("step {}, shows {shown}", done + 1), inputs, run, reference)
+}
+
+/// A strength of weight decay, every other time none.
+fn decay(g: &mut Gen) -> f64 {
+    if g.flag() { 0.0 } else { g.number(1e-4, 0.5) }
+}
+
+fn sgd(g: &mut Gen) -> Case {
+    let (rate, decay) = (g.number(1e-3, 1.0), decay(g));
+    let momentum = if g.one_in(3) { 0.0 } else { g.number(0.1, 1.0) };
+    let nesterov = momentum > 0.0 && g.flag();
+    let dampening = if nesterov { 0.0 } else { g.number(0.0, 1.0) };
+    let build = move || {
+        Sgd::new(rate as f32)
+            .momentum(momentum as f32)
+            .dampening(dampening as f32)
+            .nesterov(nesterov)
+            .weight_decay(decay as f32)
+    };
+    let names: &[&str] = if momentum > 0.0 { &["momentum_buffer"] } else { &[] };
+    update(g, names, build, move |t, g, [w, v, _]| {
+        let d = if decay == 0.0 { g } else { g + w * decay };
+        if momentum == 0.0 {
+            return [w - d * rate, v, v];
+        }
+        let fresh = if t == 1 { Approx::ONE } else { Approx::rounded(1.0 - dampening) };
+        let v = v * momentum + d * fresh;
+        let along = if nesterov { d + v * momentum } else { v };
+        [w - along * rate, v, v]
+    })
+}
+
+fn adam(g: &mut Gen) -> Case {
+    adam_of(g, false)
+}
+
+fn adamw(g: &mut Gen) -> Case {
+    adam_of(g, true)
+}
+
+fn adam_of(g: &mut Gen, decoupled: bool) -> Case {
+    let (rate, decay) = (g.number(1e-4, 0.5), decay(g));
+    let betas = (g.number(0.0, 0.99), g.number(0.5, 0.9999));
+    let eps = 10f64.powf(g.number(-10.0, -2.0));
+    let step = move |t: u32, g: Approx, [mut w, m, v]: [Approx; 3]| {
+        let mut d = g;
+        if decoupled && decay > 0.0 {
+            w = w * Approx::rounded(1.0 - rate * decay);
+        } else if decay > 0.0 {
+            d = g + w * decay;
+        }
+        let mean = |beta: f64, old: Approx, new: Approx| old * beta + new * Approx::rounded(1.0 - beta);
+        let m = mean(betas.0, m, d);
+        // In the kernel's order: (1 - beta) d d.
+        let v = v * betas.1 + d * Approx::rounded(1.0 - betas.1) * d;
+        let bias = |beta: f64| 1.0 - beta.powf(f64::from(t));
+        let below = v.sqrt() * Approx::rounded(1.0 / bias(betas.1).sqrt()) + Approx::rounded(eps);
+        [w - m * Approx::rounded(rate / bias(betas.0)) / below, m, v]
+    };
+    const NAMES: &[&str] = &["exp_avg", "exp_avg_sq"];
+    match decoupled {
+        true => {
+            let build = move || AdamW::new(rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
+            update(g, NAMES, build, step)
+        }
+        false => {
+            let build = move || Adam::new(rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
+            update(g, NAMES, build, step)
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! Losses: PyTorch's values, values worked by hand, special values, long rows and many elements, errors. The table
+//! (`tests/table.rs`) holds every option to f64.
+
+mod common;
+
+use common::*;
+use gristmill::gpu::{AdapterKind, GpuOptions};
+use gristmill::nn::{self, Loss, Reduction};
+use gristmill::{CrossEntropyOptions, Device, Error, Result, Tensor};
+
+/// Asserts that a tensor is what PyTorch computes in f64, printed to nine digits. The table has the derived bounds: what
+/// is off by more than this is another formula.
+fn assert_pytorch(what: &str, got: &Tensor, want: &[f64]) {
+    let shape = got.shape().to_vec();
+    assert_within(what, got, &Array::new(shape, want.to_vec()), |at| 1e-6 * want[at].abs().max(2.0));
+}
+
+fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
+    Tensor::from_slice(data, shape, device).unwrap()
+}
+
+/// From PyTorch 1.13 in f64: `torch.nn.functional.cross_entropy` and its gradient.
+#[test]
+fn cross_entropy_has_pytorchs_values() {
+    #[rustfmt::skip]
+    let want = [
+        0.030010191, 0.081576157, -0.111586348, -0.296180843, 0.166505910, 0.129674933, 1.0 / 3.0, -1.0 / 3.0, 0.0,
+    ];
+    for device in devices_and_hardware() {
+        let x =
+            Tensor::from_slice(&[1.0, 2.0, 3.0, -1.0, 0.5, 0.25, 1e4, 0.0, -1e4], [3, 3], &device).unwrap();
+        let x = x.requires_grad().unwrap();
+        let targets = Tensor::from_ids(&[2, 0, 1], [3], &device).unwrap();
+        let loss = x.cross_entropy(&targets).unwrap();
+        let mean = Array::new([], vec![3334.200572716949]);
+        // Three additions and a division of losses up to 1e4.
+        assert_within("cross_entropy", &loss, &mean, |_| 10.0 * EPS * 1e4);
+        let grads = loss.backward().unwrap();
+        assert_pytorch("cross_entropy", grads.get(&x).unwrap(), &want);
+    }
+}
+
+/// As PyTorch 1.13: a target of -inf costs inf, a broken row makes the mean NaN.
+#[test]
+fn cross_entropy_has_pytorchs_special_values() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let rows = [
+        ([-inf, -inf, -inf], nan),
+        ([inf, 0.0, 1.0], nan),
+        ([0.0, nan, 1.0], nan),
+        ([-inf, 0.0, 0.0], inf),
+        ([0.0, -inf, -3e38], 0.0),
+        ([3e38, -3e38, 0.0], 0.0),
+    ];
+    for device in devices_and_hardware() {
+        let target = Tensor::from_ids(&[0], [1], &device).unwrap();
+        for (row, want) in rows {
+            let x = Tensor::from_slice(&row, [1, 3], &device).unwrap().requires_grad().unwrap();
+            let loss = x.cross_entropy(&target).unwrap();
+            let got = loss.item().unwrap();
+            assert!(got == want || (got.is_nan() && want.is_nan()), "{row:?}: {got} on {}", device.id());
+            let grad = loss.backward().unwrap().get(&x).unwrap().to_vec().unwrap();
+            assert!(grad.iter().all(|g| g.is_nan() == want.is_nan()), "{row:?}: {grad:?} on {}", device.id());
+        }
+        let x = Tensor::from_slice(&[-inf, 0.0, 0.0], [1, 3], &device).unwrap().requires_grad().unwrap();
+        let grads = x.cross_entropy(&target).unwrap().backward().unwrap();
+        assert_pytorch("cross_entropy", grads.get(&x).unwrap(), &[-1.0, 0.5, 0.5]);
+    }
+}
+
+/// By hand: equal logits cost ln(classes), whatever the targets and however smoothed; the gradient is what is not smoothed
+/// of 1 / (n classes), less 1 / n at the targets.
+#[test]
+fn long_and_many_rows_are_all_counted() {
+    for [n, classes] in [[1, 262_144], [3, 70_001], [70_001, 2], [40, 1025], [300, 33]] {
+        let ids: Vec<u32> = (0..n).map(|row| ((row * 7919 + 13) % classes) as u32).collect();
+        for (device, smoothing) in
+            devices_and_hardware().into_iter().flat_map(|d| [(d.clone(), 0.0), (d, 0.25)])
+        {
+            let grad = Array::from_fn([n, classes], |i| {
+                (1.0 - smoothing) * (1.0 / classes as f64 - f64::from(i[1] == ids[i[0]] as usize)) / n as f64
+            });
+            let what = format!("cross_entropy of {:?}, smoothed by {smoothing}", [n, classes]);
+            let options =
+                CrossEntropyOptions { label_smoothing: smoothing as f32, ..CrossEntropyOptions::default() };
+            let x = Tensor::full([n, classes], 2.5, &device).unwrap().requires_grad().unwrap();
+            let targets = Tensor::from_ids(&ids, [n], &device).unwrap();
+            let loss = x.cross_entropy_with(&targets, &options).unwrap();
+            let cost = (classes as f64).ln();
+            // log is within 3 ULP or 2^-21, the mean of equal numbers adds a rounding for each in a row: at most
+            // 8192 or n, and a division. Smoothing adds two products and a sum, and the weights, whose sum is exact.
+            let bound = 2f64.powi(-21) + (16.0 + n.min(8192) as f64) * EPS * cost;
+            assert_within(&what, &loss, &Array::new([], vec![cost]), |_| bound);
+            let grads = loss.backward().unwrap();
+            // Share, spread and scale are divided within 2.5 ULP, and subtracted from each other.
+            let slack = 16.0 * EPS * (1.0 / classes as f64) / n as f64;
+            assert_within(&what, grads.get(&x).unwrap(), &grad, |at| {
+                16.0 * EPS * grad.data[at].abs() + slack
+            });
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_refuses_what_does_not_fit() {
+    for device in devices_and_hardware() {
+        let logits = |dims: &[usize]| Tensor::zeros(dims, &device).unwrap();
+        let targets = |ids: &[u32]| Tensor::from_ids(ids, [ids.len()], &device).unwrap();
+        let refused = |x: Tensor, t: Tensor, about: &[&str]| {
+            let message = x.cross_entropy(&t).unwrap_err().to_string();
+            assert!(message.starts_with("cross_entropy: "), "{message}");
+            assert!(about.iter().all(|about| message.contains(about)), "{message}");
+        };
+        refused(logits(&[2, 3]), targets(&[0, 1, 2]), &["[2, 3]", "[3]"]);
+        refused(logits(&[6]), targets(&[0]), &["[6]", "[1]"]);
+        refused(logits(&[1, 2, 3]), targets(&[0]), &["[1, 2, 3]"]);
+        refused(logits(&[2, 3]), logits(&[2]), &["F32", "[2]"]);
+        refused(logits(&[2, 3]), targets(&[0, 1]).reshape([2, 1]).unwrap(), &["[2, 1]"]);
+        refused(logits(&[0, 3]), targets(&[]), &["[0, 3]", "[0]"]);
+        refused(logits(&[2, 0]), targets(&[0, 0]), &["[2, 0]"]);
+        refused(logits(&[2, 3]), targets(&[2, 3]), &["class id 3", "[2, 3]", "3 classes"]);
+        refused(logits(&[1, 3]), targets(&[u32::MAX]), &["class id 4294967295"]);
+        // Right after an error the device works on.
+        assert_eq!(logits(&[2, 1]).cross_entropy(&targets(&[0, 0])).unwrap().item().unwrap(), 0.0);
+    }
+}
+
+/// Of a part of the ids only the device knows the largest: there the kernel reports it, at the next read-back.
+#[test]
+fn a_stray_class_id_on_the_device_is_an_error_of_the_read_back() {
+    // Devices of their own: a report goes to whoever reads next.
+    let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+    let own = |tune_for| Device::open_with(&name, &GpuOptions { tune_for, ..GpuOptions::default() }).unwrap();
+    let gpus = if name == "cpu" { vec![] } else { vec![own(None), own(Some(AdapterKind::Hardware))] };
+    for device in gpus.into_iter().chain([Device::cpu()]) {
+        for [n, classes] in [[2, 3], [40, 3], [40, 300], [2, 70_001]] {
+            let mut ids = vec![0; n + 1];
+            let computed = |ids: &[u32]| {
+                let all = Tensor::from_ids(ids, [n + 1], &device).unwrap();
+                all.slice(0, 0..n).unwrap().copy().unwrap()
+            };
+            let x = Tensor::zeros([n, classes], &device).unwrap().requires_grad().unwrap();
+            let check = |error: Error| {
+                let message = error.to_string();
+                assert!(message.starts_with("cross_entropy: ") && message.contains("class id"), "{message}");
+            };
+
+            // Past the end in a part that is not seen: no error.
+            ids[n] = classes as u32;
+            x.cross_entropy(&computed(&ids)).unwrap().item().unwrap();
+
+            for id in [classes as u32, u32::MAX] {
+                ids[n - 1] = id;
+                match x.cross_entropy(&computed(&ids)) {
+                    Err(error) => {
+                        assert!(!device.is_gpu(), "{error}");
+                        check(error);
+                    }
+                    Ok(loss) => {
+                        assert!(device.is_gpu());
+                        let grads = loss.backward().unwrap();
+                        check(grads.get(&x).unwrap().to_vec().unwrap_err());
+                        // Reported once; the device works on.
+                        grads.get(&x).unwrap().to_vec().unwrap();
+                    }
+                }
+                let fine = x.cross_entropy(&computed(&vec![0; n + 1])).unwrap().item().unwrap();
+                assert!((f64::from(fine) - (classes as f64).ln()).abs() < 1e-4, "{fine}");
+            }
+        }
+    }
+}
+
+/// From PyTorch 1.13 in f64: the loss and the gradient with regard to the logits; of losses not reduced the gradient of
+/// their sum weighted by 1, -2 and 0.5.
+#[test]
+fn cross_entropy_options_are_pytorchs() {
+    #[rustfmt::skip]
+    let logits = [1.0, 2.0, 3.0, -1.0,   0.5, 0.25, -2.0, 0.0,   4.0, 0.0, -4.0, 2.0];
+    type Case = (f32, bool, Option<u32>, Reduction, &'static [f64], [f64; 12]);
+    #[rustfmt::skip]
+    let cases: [Case; 8] = [
+        (0.25, false, None, Reduction::Mean, &[1.493911881],
+            [0.008815606, 0.059760839, -0.051755659, -0.016820786, -0.135739262, 0.084378035, -0.009744137, 0.061105363, 0.26802045, -0.015542792, -0.020736434, -0.231741225]),
+        (0.0, true, None, Reduction::Mean, &[1.622437682],
+            [0.019765959, 0.053729448, -0.076170439, 0.002675032, -0.066079754, 0.035070456, 0.003696399, 0.027312899, 0.577707567, 0.010581083, 0.000193799, -0.588482449]),
+        (0.25, true, None, Reduction::Mean, &[1.925574361],
+            [0.015909946, 0.034346897, -0.011683182, -0.038573661, -0.019916282, 0.02701981, -0.008113266, 0.001009738, 0.504567464, -0.01840911, -0.013717296, -0.472441058]),
+        (0.0, false, Some(7), Reduction::Mean, &[1.281469508],
+            [0.044473409, 0.120891259, -0.171383489, 0.006018821, 0.0, 0.0, 0.0, 0.0, 0.433280675, 0.007935812, 0.000145349, -0.441361837]),
+        (0.25, true, Some(7), Reduction::Mean, &[1.919557948],
+            [0.017898689, 0.038640259, -0.013143579, -0.043395369, 0.0, 0.0, 0.0, 0.0, 0.567638397, -0.020710249, -0.015431958, -0.53149619]),
+        (0.25, true, Some(7), Reduction::Sum, &[7.678231792],
+            [0.071594758, 0.154561035, -0.052574317, -0.173581476, 0.0, 0.0, 0.0, 0.0, 2.270553587, -0.082840997, -0.061727831, -2.12598476]),
+        (0.25, true, Some(7), Reduction::None, &[1.422797372, 0.0, 6.25543442],
+            [0.071594758, 0.154561035, -0.052574317, -0.173581476, 0.0, 0.0, 0.0, 0.0, 1.135276794, -0.041420498, -0.030863915, -1.06299238]),
+        (1.0, false, None, Reduction::Mean, &[2.509536881],
+            [-0.053684394, -0.002739161, 0.135744341, -0.079320786, 0.051760738, 0.021878035, -0.072244137, -0.001394637, 0.20552045, -0.078042792, -0.083236434, -0.044241225]),
+    ];
+    for device in devices_and_hardware() {
+        for (label_smoothing, weighted, ignore_index, reduction, want, gradient) in cases {
+            let weight = weighted.then(|| tensor(&[0.5, 2.0, 1.0, 3.0], &[4], &device));
+            let options = CrossEntropyOptions { label_smoothing, ignore_index, weight, reduction };
+            let what = format!("cross_entropy with {options:?}");
+            let x = tensor(&logits, &[3, 4], &device).requires_grad().unwrap();
+            let targets = Tensor::from_ids(&[2, ignore_index.unwrap_or(0), 3], [3], &device).unwrap();
+            let loss = x.cross_entropy_with(&targets, &options).unwrap();
+            assert_pytorch(&what, &loss, want);
+            let dy = if want.len() == 1 {
+                tensor(&[1.0], &[], &device)
+            } else {
+                tensor(&[1.0, -2.0, 0.5], &[3], &device)
+            };
+            assert_pytorch(&what, loss.backward_from(&dy).unwrap().get(&x).unwrap(), &gradient);
+        }
+    }
+}
+
+/// From PyTorch 1.13 in f64, of logits `[2, 3, 2]`.
+#[test]
+fn classes_lie_along_the_second_axis() {
+    let data = [1.0, 2.0, 3.0, -1.0, 0.5, 0.0, 0.0, -2.0, 2.0, 1.0, 1.0, 1.5];
+    #[rustfmt::skip]
+    let gradient = [
+        0.077832289, 0.179077198, 0.788075686, -0.017353466, -0.865907975, -0.161723732, 0.02834862, 0.0, -0.134046189,
+        0.0, 0.105697569, 0.0,
+    ];
+    let options = CrossEntropyOptions {
+        label_smoothing: 0.1,
+        ignore_index: Some(9),
+        reduction: Reduction::None,
+        ..CrossEntropyOptions::default()
+    };
+    for device in devices_and_hardware() {
+        let x = tensor(&data, &[2, 3, 2], &device).requires_grad().unwrap();
+        let targets = Tensor::from_ids(&[2, 0, 1, 9], [2, 2], &device).unwrap();
+        let loss = x.cross_entropy_with(&targets, &options).unwrap();
+        assert_eq!(loss.shape(), [2, 2]);
+        assert_pytorch("cross_entropy", &loss, &[2.596734097, 0.336512686, 0.507605964, 0.0]);
+        let dy = tensor(&[1.0, -2.0, 0.5, 3.0], &[2, 2], &device);
+        assert_pytorch("cross_entropy", loss.backward_from(&dy).unwrap().get(&x).unwrap(), &gradient);
+        // A mean over rows wherever they lie: the same as of a matrix.
+        let rows = x.permute(&[0, 2, 1]).unwrap().reshape([4, 3]).unwrap();
+        let options = CrossEntropyOptions { reduction: Reduction::Mean, ..options.clone() };
+        let [of_images, of_rows] = [(&x, &targets), (&rows, &targets.reshape([4]).unwrap())]
+            .map(|(x, targets)| x.cross_entropy_with(targets, &options).unwrap().item().unwrap());
+        assert!((of_images - of_rows).abs() < 1e-6, "{of_images} {of_rows}");
+    }
+}
+
+/// As PyTorch: the mean of no row is NaN, their sum 0. An ignored row has no gradient, even one of NaN, to which PyTorch
+/// gives NaN.
+#[test]
+fn ignored_rows_cost_nothing() {
+    for device in devices_and_hardware() {
+        let targets = Tensor::from_ids(&[u32::MAX; 3], [3], &device).unwrap();
+        let options = |reduction| CrossEntropyOptions {
+            ignore_index: Some(u32::MAX),
+            reduction,
+            ..CrossEntropyOptions::default()
+        };
+        let x = Tensor::full([3, 5], f32::NAN, &device).unwrap().requires_grad().unwrap();
+        let loss = |reduction| x.cross_entropy_with(&targets, &options(reduction)).unwrap();
+        assert!(loss(Reduction::Mean).item().unwrap().is_nan());
+        assert_eq!(loss(Reduction::Sum).item(), Ok(0.0));
+        assert_eq!(loss(Reduction::BatchMean).item(), Ok(0.0));
+        assert_eq!(loss(Reduction::None).to_vec().unwrap(), [0.0; 3]);
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            let grads = loss(reduction).backward().unwrap();
+            assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0; 15]);
+        }
+        // One row counts, and no other: a class among the logits may be ignored too.
+        let x = tensor(&[f32::NAN, 1.0, 0.0, 0.0, 2.0, f32::INFINITY], &[3, 2], &device);
+        let targets = Tensor::from_ids(&[1, 0, 1], [3], &device).unwrap();
+        let options = CrossEntropyOptions { ignore_index: Some(1), ..CrossEntropyOptions::default() };
+        let loss = x.cross_entropy_with(&targets, &options).unwrap();
+        assert!((loss.item().unwrap() - 2f32.ln()).abs() < 1e-6);
+    }
+}
+
+/// As PyTorch: with smoothing every class costs, so that a masked one costs infinitely much.
+#[test]
+fn smoothed_rows_have_pytorchs_special_values() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let rows = [
+        ([0.0, -inf, 0.0], inf),
+        ([-inf, 0.0, 0.0], inf),
+        ([-inf, -inf, -inf], nan),
+        ([0.0, nan, 0.0], nan),
+        ([inf, 0.0, 0.0], nan),
+    ];
+    for device in devices_and_hardware() {
+        for (row, want) in rows {
+            let x = tensor(&row, &[1, 3], &device).requires_grad().unwrap();
+            let options = CrossEntropyOptions { label_smoothing: 0.1, ..CrossEntropyOptions::default() };
+            let target = Tensor::from_ids(&[0], [1], &device).unwrap();
+            let loss = x.cross_entropy_with(&target, &options).unwrap();
+            let got = loss.item().unwrap();
+            assert!(got == want || (got.is_nan() && want.is_nan()), "{row:?}: {got} on {}", device.id());
+            let grad = loss.backward().unwrap().get(&x).unwrap().to_vec().unwrap();
+            assert!(grad.iter().all(|g| g.is_nan() == want.is_nan()), "{row:?}: {grad:?} on {}", device.id());
+        }
+        // A target that is masked by a large number, and logits far from 0: no overflow, and nothing cancels.
+        let x = tensor(&[-3e38, 0.0, 0.0, 5e4, 5e4 + 1.0, 5e4], &[2, 3], &device);
+        let options = CrossEntropyOptions {
+            label_smoothing: 0.3,
+            reduction: Reduction::None,
+            ..CrossEntropyOptions::default()
+        };
+        let targets = Tensor::from_ids(&[0, 1], [2], &device).unwrap();
+        let losses = x.cross_entropy_with(&targets, &options).unwrap().to_vec().unwrap();
+        let log_sum = (1.0 + 2.0 * (-1f64).exp()).ln();
+        let want = [3e38 * 0.8, log_sum + 0.1 * 2.0];
+        for (got, want) in losses.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() <= 1e-6 * want, "{got} {want} on {}", device.id());
+        }
+    }
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    for device in devices_and_hardware() {
+        let refused = |options: CrossEntropyOptions, ids: &[u32], about: &[&str]| {
+            let x = Tensor::zeros([2, 3], &device).unwrap();
+            let targets = Tensor::from_ids(ids, [2], &device).unwrap();
+            let message = x.cross_entropy_with(&targets, &options).unwrap_err().to_string();
+            assert!(message.starts_with("cross_entropy: "), "{message}");
+            assert!(about.iter().all(|about| message.contains(about)), "{message}");
+        };
+        let plain = CrossEntropyOptions::default;
+        for label_smoothing in [-0.1, 1.1, f32::NAN] {
+            refused(CrossEntropyOptions { label_smoothing, ..plain() }, &[0, 0], &["smoothing", "0..=1"]);
+        }
+        let weight = |shape: &[usize]| Some(Tensor::ones(shape, &device).unwrap());
+        refused(CrossEntropyOptions { weight: weight(&[2]), ..plain() }, &[0, 0], &["[3]", "[2]"]);
+        refused(CrossEntropyOptions { weight: weight(&[]), ..plain() }, &[0, 0], &["[3]", "[]"]);
+        let ids = Tensor::from_ids(&[1, 1, 1], [3], &device).unwrap();
+        refused(CrossEntropyOptions { weight: Some(ids), ..plain() }, &[0, 0], &["f32", "U32"]);
+        // Past the classes only the ignored id may be.
+        refused(CrossEntropyOptions { ignore_index: Some(5), ..plain() }, &[0, 6], &["class id 6"]);
+        // An empty batch has a sum, and losses.
+        let (none, no_ids) =
+            (Tensor::zeros([0, 3], &device).unwrap(), Tensor::from_ids(&[], [0], &device).unwrap());
+        let of = |reduction| {
+            none.cross_entropy_with(&no_ids, &CrossEntropyOptions { reduction, ..plain() }).unwrap()
+        };
+        assert_eq!(of(Reduction::Sum).item(), Ok(0.0));
+        assert_eq!(of(Reduction::None).shape(), [0]);
+    }
+}
+
+/// A loss, predictions, targets, losses, and the gradients with regard to both of their sum weighted by 1, -2, 0.5, 3.
+type Known = (Loss, [f32; 4], [f32; 4], [f64; 4], [[f64; 4]; 2]);
+
+/// From PyTorch 1.13 in f64; hinge by hand.
+#[rustfmt::skip]
+fn known(device: &Device) -> Vec<Known> {
+    let x = [0.5, -1.0, 2.0, 0.0];
+    let log = [-0.5, -1.0, -2.0, -3.0];
+    let (t, share) = ([1.0, -1.5, -1.0, 0.25], [1.0, 0.0, 0.25, 0.5]);
+    let pos_weight = Some(tensor(&[2.0, 3.0, 0.5, 4.0], &[4], device));
+    vec![
+        (Loss::Mse, x, t, [0.25, 0.25, 9.0, 0.0625], [[-1.0, -2.0, 3.0, -1.5], [1.0, 2.0, -3.0, 1.5]]),
+        (Loss::L1, x, t, [0.5, 0.5, 3.0, 0.25], [[-1.0, -2.0, 0.5, -3.0], [1.0, 2.0, -0.5, 3.0]]),
+        (Loss::Huber { delta: 0.5 }, x, t, [0.125, 0.125, 1.375, 0.03125],
+            [[-0.5, -1.0, 0.25, -0.75], [0.5, 1.0, -0.25, 0.75]]),
+        (Loss::Hinge, x, [1.0, 1.0, 1.0, -1.0], [0.5, 2.0, 0.0, 1.0],
+            [[-1.0, 2.0, 0.0, 3.0], [-0.5, -2.0, 0.0, 0.0]]),
+        (Loss::BceWithLogits { pos_weight: None }, x, share, [0.474076984, 0.313261688, 1.626928011, 0.693147181],
+            [[-0.377540669, -0.537882843, 0.315398539, 0.0], [-0.5, -2.0, -1.0, 0.0]]),
+        (Loss::BceWithLogits { pos_weight }, x, share, [0.948153968, 0.313261688, 1.61106201, 1.732867951],
+            [[-0.755081338, -0.537882843, 0.322848722, -2.25], [-0.025923016, -7.25304675, -1.031732003, 6.238324625]]),
+        (Loss::KlDiv { log_target: false }, log, [0.1, 0.2, 0.3, 0.4],
+            [-0.180258509, -0.121887582, 0.238808159, 0.833483707],
+            [[-0.1, 0.4, -0.15, -1.2], [-0.802585093, -0.781124175, 0.898013598, 9.251127804]]),
+        (Loss::KlDiv { log_target: true }, log, [-2.0, -1.0, -0.5, -4.0],
+            [-0.203002925, 0.0, 0.90979599, -0.018315639],
+            [[-0.135335283, 0.735758882, -0.30326533, -0.054946917], [-0.067667642, -0.735758882, 0.758163325, 0.0]]),
+    ]
+}
+
+#[test]
+fn losses_of_pairs_are_pytorchs() {
+    for device in devices() {
+        for (loss, x, t, want, gradients) in known(&device) {
+            let [x, t] = [x, t].map(|data| tensor(&data, &[2, 2], &device));
+            let loss = match loss {
+                Loss::BceWithLogits { pos_weight: Some(w) } => {
+                    Loss::BceWithLogits { pos_weight: Some(w.reshape([2, 2]).unwrap()) }
+                }
+                loss => loss,
+            };
+            let what = format!("{loss:?}");
+            let [x, t] = [x, t].map(|leaf| leaf.requires_grad().unwrap());
+            let losses = loss.of(&x, &t, Reduction::None).unwrap();
+            assert_eq!(losses.shape(), [2, 2]);
+            assert_pytorch(&what, &losses, &want);
+            let grads = losses.backward_from(&tensor(&[1.0, -2.0, 0.5, 3.0], &[2, 2], &device)).unwrap();
+            for (leaf, gradient) in [&x, &t].into_iter().zip(gradients) {
+                assert_pytorch(&what, grads.get(leaf).unwrap(), &gradient);
+            }
+            let sum: f64 = want.iter().sum();
+            for (reduction, divisor) in
+                [(Reduction::Sum, 1.0), (Reduction::Mean, 4.0), (Reduction::BatchMean, 2.0)]
+            {
+                let reduced = loss.of(&x, &t, reduction).unwrap();
+                assert_pytorch(&what, &reduced, &[sum / divisor]);
+                // The gradient is that of the losses, each taken once and divided.
+                let ones = loss.of(&x, &t, Reduction::None).unwrap().sum_all().unwrap().backward().unwrap();
+                let whole = ones.get(&x).unwrap().to_vec().unwrap();
+                let whole: Vec<f64> = whole.iter().map(|&dx| f64::from(dx) / divisor).collect();
+                assert_pytorch(&what, reduced.backward().unwrap().get(&x).unwrap(), &whole);
+            }
+        }
+    }
+}
+
+#[test]
+fn functions_give_the_mean() {
+    for device in devices() {
+        let x = tensor(&[0.5, -1.0, 2.0, 0.0, -3.0, 1.0], &[2, 3], &device);
+        let t = tensor(&[1.0, 0.0, 0.25, 0.5, 0.125, 1.0], &[2, 3], &device);
+        let same = |got: Result<Tensor>, loss: Loss, reduction| {
+            assert_eq!(got.unwrap().item(), loss.of(&x, &t, reduction).unwrap().item(), "{loss:?}");
+        };
+        same(nn::mse_loss(&x, &t), Loss::Mse, Reduction::Mean);
+        same(nn::l1_loss(&x, &t), Loss::L1, Reduction::Mean);
+        same(nn::huber_loss(&x, &t, 0.75), Loss::Huber { delta: 0.75 }, Reduction::Mean);
+        same(nn::hinge_loss(&x, &t), Loss::Hinge, Reduction::Mean);
+        same(nn::bce_with_logits_loss(&x, &t), Loss::BceWithLogits { pos_weight: None }, Reduction::Mean);
+        same(nn::kl_div_loss(&x, &t), Loss::KlDiv { log_target: false }, Reduction::BatchMean);
+    }
+}
+
+/// A confident logit costs e^-x: far below the last place of 1, to its own last places.
+#[test]
+fn binary_cross_entropy_loses_nothing_at_its_ends() {
+    for device in devices() {
+        let x = tensor(&[20.0, -20.0, 50.0, -50.0, 1e4, -1e4, -1e4], &[7], &device).requires_grad().unwrap();
+        let t = tensor(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], &[7], &device);
+        let losses = Loss::BceWithLogits { pos_weight: None }.of(&x, &t, Reduction::None).unwrap();
+        let [some, few] = [2.061153620314381e-9, 1.9287498479639178e-22];
+        let want = Array::new([7], vec![some, some, few, few, 0.0, 0.0, 1e4]);
+        // An exponential of -50 errs by WGSL's 3 + 2 * 50 units in the last place.
+        assert_within("bce_with_logits_loss", &losses, &want, |at| 220.0 * EPS * want.data[at]);
+        let grads = losses.backward_from(&Tensor::ones([7], &device).unwrap()).unwrap();
+        let want = Array::new([7], vec![-some, some, -few, few, 0.0, 0.0, -1.0]);
+        assert_within("bce_with_logits_loss", grads.get(&x).unwrap(), &want, |at| {
+            220.0 * EPS * want.data[at].abs()
+        });
+    }
+}
+
+#[test]
+fn a_target_without_probability_adds_nothing() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let x = [-1.0, -inf, inf, nan, -inf];
+    for device in devices() {
+        for (log_target, t) in [(false, [0.0, 0.0, 0.0, 0.0, 0.5]), (true, [-inf, -inf, -inf, -inf, -1.0])] {
+            let [x, t] = [&x, &t].map(|data| tensor(data, &[5], &device).requires_grad().unwrap());
+            let losses = Loss::KlDiv { log_target }.of(&x, &t, Reduction::None).unwrap();
+            let same = |got: &Tensor, want: [f32; 5]| {
+                for (got, want) in got.to_vec().unwrap().into_iter().zip(want) {
+                    assert!(got == want || (got.is_nan() && want.is_nan()), "{got} for {want} on {device:?}");
+                }
+            };
+            same(&losses, [0.0, 0.0, 0.0, nan, inf]);
+            let grads = losses.backward_from(&Tensor::ones([5], &device).unwrap()).unwrap();
+            same(grads.get(&t).unwrap(), [0.0, 0.0, 0.0, nan, inf]);
+        }
+        // A negative probability is none, as in PyTorch.
+        let [x, t] = [tensor(&[-1.0], &[1], &device), tensor(&[-0.5], &[1], &device)];
+        assert!(nn::kl_div_loss(&x, &t).unwrap().item().unwrap().is_nan());
+    }
+}
+
+/// More elements than a workgroup folds, more partial sums than an invocation adds, all laid out in ways that need each
+/// kernel: whole numbers make any lost element show.
+#[test]
+fn every_element_enters_the_sum() {
+    for device in devices() {
+        let sum = |x: &Tensor, t: &Tensor| Loss::Mse.of(x, t, Reduction::Sum).unwrap().item().unwrap();
+        for n in [2047, 2048, 2049, 70_001, 1 << 20] {
+            let (x, t) = (Tensor::full([n], 3.0, &device).unwrap(), Tensor::ones([n], &device).unwrap());
+            assert_eq!(sum(&x, &t), 4.0 * n as f32, "{n} on {device:?}");
+            // Off a boundary of four, which takes one element at a time.
+            let (x, t) = (x.slice(0, 1..n).unwrap(), t.slice(0, 1..n).unwrap());
+            assert_eq!(sum(&x, &t), 4.0 * (n - 1) as f32, "{n} on {device:?}");
+        }
+        let wide = |value| Tensor::full([1, 1], value, &device).unwrap().expand([4096, 1024]).unwrap();
+        assert_eq!(sum(&wide(3.0), &wide(1.0)), 16_777_216.0);
+        let turned = Tensor::full([300, 70], 3.0, &device).unwrap().t().unwrap();
+        assert_eq!(sum(&turned, &Tensor::ones([70, 300], &device).unwrap()), 84_000.0);
+    }
+}
+
+#[test]
+fn pairs_that_do_not_fit_are_refused() {
+    for device in devices() {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &device).unwrap();
+        let losses = [
+            ("mse_loss", Loss::Mse),
+            ("l1_loss", Loss::L1),
+            ("huber_loss", Loss::Huber { delta: 1.0 }),
+            ("hinge_loss", Loss::Hinge),
+            ("bce_with_logits_loss", Loss::BceWithLogits { pos_weight: None }),
+            ("kl_div_loss", Loss::KlDiv { log_target: false }),
+            ("kl_div_loss", Loss::KlDiv { log_target: true }),
+        ];
+        for (name, loss) in losses {
+            let refused = |x: &Tensor, t: &Tensor, reduction, about: &[&str]| {
+                let error = loss.of(x, t, reduction).unwrap_err();
+                assert!(matches!(error, Error::Shape { op, .. } if op == name), "{error}");
+                assert!(about.iter().all(|about| error.to_string().contains(about)), "{error}");
+            };
+            refused(&zeros(&[2, 2]), &zeros(&[4]), Reduction::Mean, &["[2, 2]", "[4]"]);
+            refused(&zeros(&[2, 1]), &zeros(&[2]), Reduction::None, &["[2, 1]", "[2]"]);
+            refused(&zeros(&[]), &zeros(&[]), Reduction::BatchMean, &["rank 0"]);
+            let ids = Tensor::from_ids(&[0, 1], [2], &device).unwrap();
+            refused(&zeros(&[2]), &ids, Reduction::Mean, &["u32", "[2]"]);
+            // Of no element: the sum is 0, the mean is NaN, and there is no loss.
+            let none = zeros(&[0, 3]);
+            assert_eq!(loss.of(&none, &none, Reduction::Sum).unwrap().item(), Ok(0.0));
+            assert!(loss.of(&none, &none, Reduction::Mean).unwrap().item().unwrap().is_nan());
+            assert!(loss.of(&none, &none, Reduction::BatchMean).unwrap().item().unwrap().is_nan());
+            assert_eq!(loss.of(&none, &none, Reduction::None).unwrap().shape(), [0, 3]);
+        }
+        let pair = zeros(&[2, 3]);
+        for delta in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let error = nn::huber_loss(&pair, &pair, delta).unwrap_err();
+            assert!(matches!(error, Error::Argument { op: "huber_loss", .. }), "{error}");
+        }
+        for shape in [&[2][..], &[4, 2, 3], &[3, 1]] {
+            let loss = Loss::BceWithLogits { pos_weight: Some(zeros(shape)) };
+            let message = loss.of(&pair, &pair, Reduction::Mean).unwrap_err().to_string();
+            assert!(message.starts_with("bce_with_logits_loss") && message.contains("[2, 3]"), "{message}");
+        }
+    }
+}
