@@ -33,6 +33,7 @@ impl Cache {
             return Ok(pipeline.clone());
         }
         let source = kernel.wgsl(constants)?;
+        gpu.limits.check(&gpu.report.id, kernel, &source)?;
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
         let pipeline = gpu.caught(0, || {

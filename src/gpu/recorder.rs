@@ -262,7 +262,7 @@ impl<'d> Recorder<'d> {
 
     /// The largest number of invocations a kernel may ask for in one workgroup.
     pub fn max_invocations(&self) -> u32 {
-        self.gpu.limits.max_compute_invocations_per_workgroup
+        self.gpu.limits.invocations
     }
 
     /// Whether the adapter is a software rasteriser, on which registers pay and workgroup memory does not.
@@ -308,7 +308,7 @@ impl<'d> Recorder<'d> {
 
     /// `workgroups` as a grid of two dimensions.
     fn fold(&self, workgroups: usize) -> Result<(u32, u32)> {
-        let most = u64::from(self.gpu.limits.max_compute_workgroups_per_dimension);
+        let most = u64::from(self.gpu.limits.workgroups);
         let count = workgroups as u64;
         if count <= most {
             return Ok((count as u32, 1));
