@@ -4,7 +4,7 @@ mod common;
 
 use common::works::*;
 use common::*;
-use gristmill::gpu::{GpuOptions, Kernel};
+use gristmill::gpu::{AdapterKind, Answer, GpuOptions, Kernel, Quirk, Variant};
 use gristmill::op::apply;
 use gristmill::{Device, Error, Result, Tensor};
 use proptest::prelude::*;
@@ -509,4 +509,41 @@ fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
     });
     assert!(each > 0.0);
     assert_works(&device, 2);
+}
+
+/// A fault of no adapter, and one of every adapter for each variant.
+static FORCED: [[Quirk; 1]; 4] = [
+    forced("no-such-adapter", Variant::Subgroups),
+    forced(":", Variant::Subgroups),
+    forced(":", Variant::Tiles),
+    forced(":", Variant::ZeroedMemory),
+];
+
+const fn forced(adapter: &'static str, variant: Variant) -> [Quirk; 1] {
+    let answer = Answer::Without(variant);
+    [Quirk { adapter, driver: "", fault: "made up", seen: "in this test", answer }]
+}
+
+#[test]
+fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
+    // The kernel that multiplies two matrices, with those faults and tuned for that kind of adapter.
+    let chosen = |quirks: &'static [Quirk], kind| {
+        let tune_for = Some(kind);
+        let device = opened(&GpuOptions { quirks, tune_for, ..GpuOptions::default() })?;
+        assert_works(&device, 1);
+        let known = gpu(&device).quirks().iter().filter(|quirk| quirk.fault == "made up").count();
+        let x = tensor(&[70, 70], 1, &device);
+        let (_, profile) = gpu(&device).profile(|| x.matmul(&x)).unwrap();
+        Some((profile.timings[0].kernel.clone(), known))
+    };
+    let (subgroup, registers) = ("matmul_subgroup.wgsl:subgroup", "matmul.wgsl:registers");
+    let Some((usual, 0)) = chosen(&[], AdapterKind::Software) else { return };
+    let [stranger, subgroups, tiles, zeroed] = &FORCED;
+    assert_eq!(chosen(stranger, AdapterKind::Software).unwrap(), (usual.clone(), 0));
+    assert_eq!(chosen(subgroups, AdapterKind::Software).unwrap(), (registers.to_string(), 1));
+    assert!(usual == subgroup || usual == registers, "{usual}");
+    assert_eq!(chosen(&[], AdapterKind::Hardware).unwrap(), ("matmul.wgsl:tiled".to_string(), 0));
+    assert_eq!(chosen(tiles, AdapterKind::Hardware).unwrap(), (usual, 1));
+    // With memory that is not zeroed all is as it was, reductions that meet in it included.
+    assert_eq!(chosen(zeroed, AdapterKind::Hardware).unwrap().1, 1);
 }

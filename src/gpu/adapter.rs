@@ -1,6 +1,7 @@
 //! Listing adapters and choosing one by id.
 
 use super::limits::{Limits, LimitsProfile};
+use super::quirks::Quirk;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
@@ -48,6 +49,8 @@ pub struct GpuOptions {
     pub guarded: bool,
     /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
     pub tune_for: Option<AdapterKind>,
+    /// Faults to believe in beside the known ones, so that tests see what those turn off.
+    pub quirks: &'static [Quirk],
 }
 
 /// An adapter that can be opened.

@@ -3,6 +3,7 @@
 use super::adapter::{AdapterKind, AdapterReport, Found, GpuOptions};
 use super::guard::Guard;
 use super::limits::Limits;
+use super::quirks::{self, Quirk, Variant};
 use super::recorder::{RecordCounts, Recorder, State};
 use crate::pool::{MemoryUse, Pool, Taken};
 use crate::{Error, Result};
@@ -19,6 +20,7 @@ pub struct GpuDevice {
     pub(super) limits: Limits,
     /// The kind of adapter that kernels are chosen for.
     pub(super) tuned_for: AdapterKind,
+    quirks: Vec<&'static Quirk>,
     pub(super) pool: Pool<Raw>,
     health: Arc<Health>,
     state: Mutex<State>,
@@ -137,6 +139,7 @@ impl GpuDevice {
         let tuned_for = options.tune_for.unwrap_or(report.kind);
         let pool = Pool::new(budget);
         Ok(Arc::new(GpuDevice {
+            quirks: quirks::of(&report, options.quirks),
             report,
             device,
             queue,
@@ -158,6 +161,16 @@ impl GpuDevice {
     /// The limits that it keeps to.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// The known faults of its driver.
+    pub fn quirks(&self) -> &[&'static Quirk] {
+        &self.quirks
+    }
+
+    /// Whether no known fault forbids a variant.
+    pub(super) fn allows(&self, variant: Variant) -> bool {
+        quirks::allow(&self.quirks, variant)
     }
 
     /// The bytes that its pool holds.

@@ -8,6 +8,7 @@ mod kernel;
 mod limits;
 mod pipeline;
 mod profiler;
+mod quirks;
 mod recorder;
 mod wgsl;
 
@@ -17,4 +18,5 @@ pub use context::{GpuBuffer, GpuDevice};
 pub use kernel::{Kernel, Params};
 pub use limits::{Limits, LimitsProfile};
 pub use profiler::{Profile, Timing};
+pub use quirks::{Answer, Quirk, Variant};
 pub use recorder::{RecordCounts, Recorder};
