@@ -106,12 +106,17 @@ fn any_step(kind: u8, mut number: impl FnMut() -> usize) -> Step {
     let mut dims = |number: &mut dyn FnMut() -> usize| (0..number() % 8).map(|_| number()).collect();
     match kind % 9 {
         0 => Step::Permute(dims(&mut number)),
-        1 => Step::Transpose(number() as isize - 4, number() as isize - 4),
-        2 | 3 => Step::Slice { axis: number() as isize - 4, start: number(), end: number(), step: number() },
+        1 => Step::Transpose((number() as isize).wrapping_sub(4), (number() as isize).wrapping_sub(4)),
+        2 | 3 => Step::Slice {
+            axis: (number() as isize).wrapping_sub(4),
+            start: number(),
+            end: number(),
+            step: number(),
+        },
         4 => Step::Reshape(dims(&mut number)),
-        5 => Step::Flatten(number() as isize - 4),
-        6 => Step::Unsqueeze(number() as isize - 4),
-        7 => Step::Squeeze(number() as isize - 4),
+        5 => Step::Flatten((number() as isize).wrapping_sub(4)),
+        6 => Step::Unsqueeze((number() as isize).wrapping_sub(4)),
+        7 => Step::Squeeze((number() as isize).wrapping_sub(4)),
         _ => Step::Expand(dims(&mut number)),
     }
 }
