@@ -2,115 +2,16 @@
 
 mod common;
 
+use common::works::*;
 use common::*;
-use gristmill::gpu::{GpuDevice, GpuOptions, Kernel, Recorder};
-use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
-use gristmill::ops::pool2d::Pool2dOptions;
-use gristmill::{DType, Device, Error, Result, Shape, Tensor};
+use gristmill::gpu::{AdapterKind, Answer, GpuOptions, Kernel, Quirk, Variant};
+use gristmill::op::apply;
+use gristmill::{Device, Error, Result, Tensor};
 use proptest::prelude::*;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// The device under test, if it is a GPU, opened anew with options.
-fn opened(options: &GpuOptions) -> Option<Device> {
-    match device() {
-        Device::Cpu(_) => None,
-        Device::Gpu(gpu) => Some(Device::open_with(&gpu.adapter().id, options).unwrap()),
-    }
-}
-
-fn gpu(device: &Device) -> &Arc<GpuDevice> {
-    match device {
-        Device::Gpu(gpu) => gpu,
-        Device::Cpu(_) => panic!("the CPU is no GPU"),
-    }
-}
-
-/// Whole numbers, on which sums and products are exact in any order.
-fn whole(dims: &[usize], seed: usize) -> Vec<f32> {
-    let count = dims.iter().product();
-    (0..count).map(|i: usize| ((i * 7 + seed * 13 + i / 11) % 9) as f32 - 4.0).collect()
-}
-
-fn tensor(dims: &[usize], seed: usize, device: &Device) -> Tensor {
-    Tensor::from_slice(&whole(dims, seed), dims, device).unwrap()
-}
-
-/// Results of many ops and of their gradients, all exact: the same on every device.
-fn workload(device: &Device, seed: usize) -> Result<Vec<Vec<f32>>> {
-    let x = tensor(&[37, 61], seed, device).requires_grad()?;
-    let w = tensor(&[61, 19], seed + 1, device).requires_grad()?;
-    let bias = tensor(&[19], seed + 2, device).requires_grad()?;
-    let y = x.matmul(&w)?.add(&bias)?.relu()?;
-    let rows = y.t()?.sum(&[0], false)?;
-    let most = y.max(&[1], true)?;
-    let loss = rows.add(&most.reshape([37])?)?.sum_all()?;
-    // Ties share the gradient of a maximum by fractions: take the gradients of what has none.
-    let grads = y.square()?.sum_all()?.backward()?;
-    let gradient = |leaf: &Tensor| grads.get(leaf).map_or(Ok(Vec::new()), Tensor::to_vec);
-    Ok(vec![
-        y.to_vec()?,
-        rows.to_vec()?,
-        most.to_vec()?,
-        loss.to_vec()?,
-        gradient(&x)?,
-        gradient(&w)?,
-        gradient(&bias)?,
-    ])
-}
-
-/// Asserts that a device computes as the CPU does.
-fn assert_works(device: &Device, seed: usize) {
-    let want = workload(&Device::cpu(), seed).unwrap();
-    assert_eq!(workload(device, seed).unwrap(), want, "on {device}");
-}
-
-/// An op whose kernel is a test's own.
-struct Custom {
-    kernel: &'static Kernel,
-    constants: &'static [u32],
-    workgroups: usize,
-    out: usize,
-    /// Whether the kernel writes the status word too.
-    status: bool,
-}
-
-impl Custom {
-    fn of(kernel: &'static Kernel, out: usize) -> Custom {
-        Custom { kernel, constants: &[], workgroups: 1, out, status: false }
-    }
-}
-
-impl Op for Custom {
-    fn name(&self) -> &'static str {
-        "custom"
-    }
-
-    fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![Meta::f32(Shape::new([self.out])?)])
-    }
-
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
-        unreachable!("these ops run on GPUs")
-    }
-
-    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let mut buffers = vec![inputs[0].buffer, outputs[0].buffer];
-        let (status, code) = rec.status("custom")?;
-        if self.status {
-            buffers.push(&status);
-        }
-        let params = [self.out as u32, code, 0, 0];
-        rec.dispatch(self.kernel, self.constants, &buffers, &params, self.workgroups)
-    }
-}
-
-/// A kernel of this WGSL, with `reads` 1.
-const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
-    Kernel { file: "test.wgsl", source, entry, constants: &[], reads: 1, writes, params: 16, fields: &[] }
-}
 
 #[test]
 fn more_than_the_budget_is_refused_and_the_rest_works_on() {
@@ -159,65 +60,6 @@ fn more_than_the_budget_is_refused_and_the_rest_works_on() {
         assert_eq!(device.memory().cached, 0);
         assert_works(&device, 3);
     }
-}
-
-#[test]
-fn what_no_buffer_can_hold_is_refused() {
-    let Some(device) = opened(&GpuOptions { webgpu_limits: true, ..GpuOptions::default() }) else { return };
-    const MOST: u64 = 128 << 20;
-    let before = device.memory();
-    for elements in [(MOST / 4) as usize + 1, 1 << 40] {
-        match Tensor::zeros([elements], &device) {
-            Err(Error::Limit { device: id, requested, limit, .. }) => {
-                assert_eq!((&*id, requested, limit), (device.id(), elements as u64 * 4, MOST));
-            }
-            other => panic!("{other:?} instead of an error of limits on {device}"),
-        }
-    }
-    // An expanded view holds nothing; its copy would.
-    let wide = Tensor::scalar(1.0, &device).unwrap().expand([1 << 26]).unwrap();
-    assert!(matches!(wide.copy(), Err(Error::Limit { .. })));
-    drop(wide);
-    assert_eq!(device.memory().in_use, before.in_use);
-    assert_works(&device, 4);
-}
-
-#[test]
-fn grids_fold_where_an_axis_is_short() {
-    // Thirteen workgroups an axis: all but the smallest dispatches fold.
-    let Some(device) = opened(&GpuOptions { max_workgroups: Some(13), ..GpuOptions::default() }) else {
-        return;
-    };
-    for seed in 0..4 {
-        assert_works(&device, seed);
-    }
-    let all = |device: &Device| -> Vec<Vec<f32>> {
-        let (x, y) = (tensor(&[181, 211], 5, device), tensor(&[181, 1], 6, device));
-        let image = tensor(&[2, 3, 20, 22], 7, device);
-        [
-            x.add(&y),
-            x.mul(&y).and_then(|z| z.maximum(&x)),
-            x.t().and_then(|t| t.copy()),
-            x.sum(&[0], false),
-            x.sum(&[1], false),
-            x.max(&[0, 1], false),
-            x.slice_step(1, 3..200, 3).and_then(|part| part.neg()),
-            image.max_pool2d(Pool2dOptions::new([2, 3])),
-        ]
-        .into_iter()
-        .map(|result| result.unwrap().to_vec().unwrap())
-        .collect()
-    };
-    assert_eq!(all(&device), all(&Device::cpu()));
-
-    // More than 169 workgroups have no grid.
-    match Tensor::zeros([1 << 20], &device) {
-        Err(Error::Limit { device: id, what, limit, .. }) => {
-            assert_eq!((&*id, what, limit), (device.id(), "a number of workgroups", 169));
-        }
-        other => panic!("{other:?} instead of an error of limits"),
-    }
-    assert_works(&device, 8);
 }
 
 /// Asserts that every way into a device answers that it is lost.
@@ -554,7 +396,7 @@ fn a_kernel_that_does_not_compile_is_an_error_that_names_it() {
         (&NO_ENTRY, &[], 1),
         (&NO_TYPE, &[], 1),
         (&NO_IMPORT, &[], 1),
-        (&COUNT, &[99], 1), // no constant of that value
+        (&STRAY, &[99], 1), // no constant of that value
         (&FLAG, &[], 1),    // a buffer short
     ];
     for _ in 0..2 {
@@ -571,38 +413,6 @@ fn a_kernel_that_does_not_compile_is_an_error_that_names_it() {
     }
     assert_eq!(y.to_vec().unwrap(), whole(&[8], 1).iter().map(|x| -x).collect::<Vec<_>>());
     assert_works(&device, 1);
-}
-
-static COUNT: Kernel = kernel(
-    "count",
-    "
-#import shared/grid.wgsl
-struct Params { count: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<uniform> p: Params;
-@compute @workgroup_size(1)
-fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
-    let i = folded(group, groups);
-    if (i < p.count) { y[i] = x[0] + f32(i); }
-}
-",
-    1,
-);
-
-#[test]
-fn every_workgroup_of_a_folded_grid_runs_once() {
-    let Some(device) = opened(&GpuOptions { max_workgroups: Some(9), ..GpuOptions::default() }) else {
-        return;
-    };
-    let x = Tensor::zeros([1], &device).unwrap();
-    for workgroups in [1, 8, 9, 10, 17, 18, 19, 73, 80, 81] {
-        let y = apply(Custom { workgroups, ..Custom::of(&COUNT, workgroups) }, &[&x]).unwrap();
-        let want: Vec<f32> = (0..workgroups).map(|i| i as f32).collect();
-        assert_eq!(y.to_vec().unwrap(), want, "{workgroups} workgroups");
-    }
-    let over = apply(Custom { workgroups: 82, ..Custom::of(&COUNT, 82) }, &[&x]);
-    assert!(matches!(over, Err(Error::Limit { requested: 82, limit: 81, .. })), "{over:?}");
 }
 
 static STRAY: Kernel = kernel(
@@ -701,15 +511,39 @@ fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
     assert_works(&device, 2);
 }
 
+/// A fault of no adapter, and one of every adapter for each variant.
+static FORCED: [[Quirk; 1]; 4] = [
+    forced("no-such-adapter", Variant::Subgroups),
+    forced(":", Variant::Subgroups),
+    forced(":", Variant::Tiles),
+    forced(":", Variant::ZeroedMemory),
+];
+
+const fn forced(adapter: &'static str, variant: Variant) -> [Quirk; 1] {
+    let answer = Answer::Without(variant);
+    [Quirk { adapter, driver: "", fault: "made up", seen: "in this test", answer }]
+}
+
 #[test]
-fn tensors_too_large_to_address_are_errors_of_shapes() {
-    for device in devices() {
-        for dims in [[usize::MAX, 2], [1 << 40, 1 << 40]] {
-            assert!(matches!(Tensor::zeros(dims, &device), Err(Error::Shape { op: "shape", .. })));
-        }
-        // Addressable, but no machine has it.
-        let most = isize::MAX as usize / 8;
-        let refused = Tensor::zeros([most], &device).map(|x| x.dtype() == DType::F32);
-        assert!(matches!(refused, Err(Error::Limit { .. } | Error::OutOfMemory { .. })), "{refused:?}");
-    }
+fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
+    // The kernel that multiplies two matrices, with those faults and tuned for that kind of adapter.
+    let chosen = |quirks: &'static [Quirk], kind| {
+        let tune_for = Some(kind);
+        let device = opened(&GpuOptions { quirks, tune_for, ..GpuOptions::default() })?;
+        assert_works(&device, 1);
+        let known = gpu(&device).quirks().iter().filter(|quirk| quirk.fault == "made up").count();
+        let x = tensor(&[70, 70], 1, &device);
+        let (_, profile) = gpu(&device).profile(|| x.matmul(&x)).unwrap();
+        Some((profile.timings[0].kernel.clone(), known))
+    };
+    let (subgroup, registers) = ("matmul_subgroup.wgsl:subgroup", "matmul.wgsl:registers");
+    let Some((usual, 0)) = chosen(&[], AdapterKind::Software) else { return };
+    let [stranger, subgroups, tiles, zeroed] = &FORCED;
+    assert_eq!(chosen(stranger, AdapterKind::Software).unwrap(), (usual.clone(), 0));
+    assert_eq!(chosen(subgroups, AdapterKind::Software).unwrap(), (registers.to_string(), 1));
+    assert!(usual == subgroup || usual == registers, "{usual}");
+    assert_eq!(chosen(&[], AdapterKind::Hardware).unwrap(), ("matmul.wgsl:tiled".to_string(), 0));
+    assert_eq!(chosen(tiles, AdapterKind::Hardware).unwrap(), (usual, 1));
+    // With memory that is not zeroed all is as it was, reductions that meet in it included.
+    assert_eq!(chosen(zeroed, AdapterKind::Hardware).unwrap().1, 1);
 }

@@ -28,6 +28,23 @@ fn known_views() {
 }
 
 #[test]
+fn a_step_far_past_an_axis_shows_its_first_element() {
+    for device in devices() {
+        let x = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], &device).unwrap();
+        let x = x.requires_grad().unwrap();
+        for step in [3, 1 << 40, isize::MAX as usize, usize::MAX] {
+            // The stride was multiplied past usize, and one that was not did not fit a kernel.
+            let y = x.slice_step(0, 0..2, step).unwrap().slice_step(1, 1..3, step).unwrap();
+            assert_eq!((y.shape().to_vec(), y.to_vec().unwrap()), (vec![1, 1], vec![1.0]), "step {step}");
+            let product = y.matmul(&Tensor::ones([1, 2], &device).unwrap()).unwrap();
+            assert_eq!(product.to_vec().unwrap(), [1.0, 1.0]);
+            let grads = product.sum_all().unwrap().backward().unwrap();
+            assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+        }
+    }
+}
+
+#[test]
 fn views_launch_nothing_and_own_nothing() {
     for device in devices().iter().map(fresh) {
         let x = Tensor::from_slice(&[1.0; 24], [2, 3, 4], &device).unwrap();

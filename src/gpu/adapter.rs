@@ -1,5 +1,7 @@
 //! Listing adapters and choosing one by id.
 
+use super::limits::{Limits, LimitsProfile};
+use super::quirks::Quirk;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
@@ -26,6 +28,10 @@ pub struct AdapterReport {
     pub kind: AdapterKind,
     /// The least and the most invocations a subgroup may have; both 0 where there are no subgroups.
     pub subgroup_size: (u32, u32),
+    /// Whether the time of a dispatch can be measured on the device.
+    pub timestamps: bool,
+    /// The most that it allows a kernel.
+    pub limits: Limits,
 }
 
 /// How a device is opened on an adapter.
@@ -34,8 +40,8 @@ pub struct GpuOptions {
     /// The most bytes that its buffers may hold together. Without one: `GRISTMILL_MEMORY_BUDGET`, else three
     /// quarters of the machine's memory on a software adapter and no bound on hardware, which reports being full.
     pub memory_budget: Option<u64>,
-    /// Keep to the limits that every WebGPU device offers (128 MiB a binding …), whatever the adapter allows.
-    pub webgpu_limits: bool,
+    /// Which limits it keeps to, where the adapter allows more.
+    pub limits: LimitsProfile,
     /// The most workgroups a dispatch may have along one axis, below the adapter's own limit.
     pub max_workgroups: Option<u32>,
     /// For testing kernels: every tensor gets a new buffer filled with NaN, with words behind it that no kernel may
@@ -43,6 +49,8 @@ pub struct GpuOptions {
     pub guarded: bool,
     /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
     pub tune_for: Option<AdapterKind>,
+    /// Faults to believe in beside the known ones, so that tests see what those turn off.
+    pub quirks: &'static [Quirk],
 }
 
 /// An adapter that can be opened.
@@ -102,12 +110,17 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         wgpu::DeviceType::Cpu => AdapterKind::Software,
         _ => AdapterKind::Hardware,
     };
-    let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+    let has = |feature| adapter.features().contains(feature);
     AdapterReport {
         id: format!("{}:{}", backend_name(info.backend), slug(&info.name)),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         kind,
-        subgroup_size: if subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        subgroup_size: match has(wgpu::Features::SUBGROUP) {
+            true => (info.subgroup_min_size, info.subgroup_max_size),
+            false => (0, 0),
+        },
+        timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
+        limits: Limits::new(&adapter.limits()),
         name: info.name,
     }
 }

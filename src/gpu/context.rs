@@ -2,6 +2,8 @@
 
 use super::adapter::{AdapterKind, AdapterReport, Found, GpuOptions};
 use super::guard::Guard;
+use super::limits::Limits;
+use super::quirks::{self, Quirk, Variant};
 use super::recorder::{RecordCounts, Recorder, State};
 use crate::pool::{MemoryUse, Pool, Taken};
 use crate::{Error, Result};
@@ -15,9 +17,10 @@ pub struct GpuDevice {
     pub(super) report: AdapterReport,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    pub(super) limits: wgpu::Limits,
+    pub(super) limits: Limits,
     /// The kind of adapter that kernels are chosen for.
     pub(super) tuned_for: AdapterKind,
+    quirks: Vec<&'static Quirk>,
     pub(super) pool: Pool<Raw>,
     health: Arc<Health>,
     state: Mutex<State>,
@@ -104,24 +107,17 @@ impl GpuDevice {
     pub(crate) fn open(found: Found, options: &GpuOptions) -> Result<Arc<GpuDevice>> {
         let Found { report, adapter } = found;
         let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
-        let mut limits = adapter.limits();
-        if options.webgpu_limits {
-            limits = limits.or_worse_values_from(&wgpu::Limits::default());
-        }
+        let asked = options.limits.of(adapter.limits());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gristmill"),
             required_features: adapter.features() & wanted,
-            required_limits: limits.clone(),
+            required_limits: asked.clone(),
             ..Default::default()
         };
         let is_gl = adapter.get_info().backend == wgpu::Backend::Gl;
         let _turn = is_gl.then(Turn::take);
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Adapter { message: format!("{} can not be opened: {e}", report.id) })?;
-        if let Some(most) = options.max_workgroups {
-            limits.max_compute_workgroups_per_dimension =
-                most.min(limits.max_compute_workgroups_per_dimension);
-        }
 
         let health = Arc::new(Health::default());
         let seen = health.clone();
@@ -137,10 +133,13 @@ impl GpuDevice {
             Some(bytes) => bytes,
             None => default_budget(report.kind)?,
         };
-        let state = Mutex::new(State::new(&device, &limits, options.guarded));
+        let state = Mutex::new(State::new(&device, &asked, options.guarded));
+        let mut limits = Limits::new(&asked);
+        limits.workgroups = limits.workgroups.min(options.max_workgroups.unwrap_or(u32::MAX));
         let tuned_for = options.tune_for.unwrap_or(report.kind);
         let pool = Pool::new(budget);
         Ok(Arc::new(GpuDevice {
+            quirks: quirks::of(&report, options.quirks),
             report,
             device,
             queue,
@@ -157,6 +156,21 @@ impl GpuDevice {
     /// The adapter.
     pub fn adapter(&self) -> &AdapterReport {
         &self.report
+    }
+
+    /// The limits that it keeps to.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The known faults of its driver.
+    pub fn quirks(&self) -> &[&'static Quirk] {
+        &self.quirks
+    }
+
+    /// Whether no known fault forbids a variant.
+    pub(super) fn allows(&self, variant: Variant) -> bool {
+        quirks::allow(&self.quirks, variant)
     }
 
     /// The bytes that its pool holds.
@@ -261,8 +275,7 @@ impl GpuDevice {
     pub(super) fn allocate_in(self: &Arc<GpuDevice>, state: &mut State, words: usize) -> Result<GpuBuffer> {
         self.check()?;
         let bytes = words as u64 * 4;
-        // Whole vectors of four words, as kernels that read such want every buffer to be.
-        let limit = self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size) & !15;
+        let limit = self.limits.binding_bytes;
         if bytes > limit {
             let device = self.report.id.clone();
             return Err(Error::Limit { device, what: "a buffer's size in bytes", requested: bytes, limit });

@@ -5,8 +5,10 @@ mod adapter;
 mod context;
 mod guard;
 mod kernel;
+mod limits;
 mod pipeline;
 mod profiler;
+mod quirks;
 mod recorder;
 mod wgsl;
 
@@ -14,5 +16,7 @@ pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};
 pub(crate) use adapter::{Found, find, find_best};
 pub use context::{GpuBuffer, GpuDevice};
 pub use kernel::{Kernel, Params};
+pub use limits::{Limits, LimitsProfile};
 pub use profiler::{Profile, Timing};
+pub use quirks::{Answer, Quirk, Variant};
 pub use recorder::{RecordCounts, Recorder};

@@ -2,6 +2,7 @@
 
 use super::context::{GpuBuffer, GpuDevice};
 use super::kernel::Kernel;
+use super::quirks::Variant;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -33,6 +34,7 @@ impl Cache {
             return Ok(pipeline.clone());
         }
         let source = kernel.wgsl(constants)?;
+        gpu.limits.check(&gpu.report.id, kernel, &source)?;
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
         let pipeline = gpu.caught(0, || {
@@ -45,7 +47,10 @@ impl Cache {
                 layout: Some(layout),
                 module: &module,
                 entry_point: Some(kernel.entry),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: gpu.allows(Variant::ZeroedMemory),
+                    ..Default::default()
+                },
                 cache: None,
             })
         });

@@ -5,6 +5,7 @@ use super::guard::Guard;
 use super::kernel::Kernel;
 use super::pipeline::Cache;
 use super::profiler::Profiler;
+use super::quirks::Variant;
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -260,20 +261,21 @@ impl<'d> Recorder<'d> {
         Ok(())
     }
 
-    /// The largest number of invocations a kernel may ask for in one workgroup.
-    pub fn max_invocations(&self) -> u32 {
-        self.gpu.limits.max_compute_invocations_per_workgroup
-    }
-
     /// Whether the adapter is a software rasteriser, on which registers pay and workgroup memory does not.
     pub fn is_software(&self) -> bool {
         self.gpu.tuned_for == super::AdapterKind::Software
     }
 
-    /// The number of invocations in every subgroup; `None` where it varies, or there are no subgroups.
+    /// The number of invocations in every subgroup; `None` where it varies, there are no subgroups, or they are known to
+    /// go wrong.
     pub fn subgroup_size(&self) -> Option<u32> {
         let (least, most) = self.gpu.report.subgroup_size;
-        (least == most && least > 0).then_some(least)
+        (least == most && least > 0 && self.gpu.allows(Variant::Subgroups)).then_some(least)
+    }
+
+    /// Whether a workgroup may be of 256 invocations that share tiles in workgroup memory.
+    pub fn takes_tiles(&self) -> bool {
+        self.gpu.limits.invocations >= 256 && self.gpu.allows(Variant::Tiles)
     }
 
     /// Memory for a kernel's intermediate result, with stale content.
@@ -308,7 +310,7 @@ impl<'d> Recorder<'d> {
 
     /// `workgroups` as a grid of two dimensions.
     fn fold(&self, workgroups: usize) -> Result<(u32, u32)> {
-        let most = u64::from(self.gpu.limits.max_compute_workgroups_per_dimension);
+        let most = u64::from(self.gpu.limits.workgroups);
         let count = workgroups as u64;
         if count <= most {
             return Ok((count as u32, 1));

@@ -3,4 +3,4 @@
 mod safetensors;
 
 pub(crate) use safetensors::Archive;
-pub use safetensors::{Metadata, load, save};
+pub use safetensors::{Metadata, load, parse, save};

@@ -108,10 +108,15 @@ fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
 /// The file can't be read, is truncated or malformed, or has a tensor of another type than `F32` and `U32` or of a
 /// rank over 6; the device has no room.
 pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
-    let archive = Archive::open(path.as_ref())?;
-    let tensors =
-        archive.entries.iter().map(|entry| Ok((entry.name.clone(), archive.tensor(entry, device)?)));
-    Ok((tensors.collect::<Result<_>>()?, archive.metadata))
+    Archive::open(path.as_ref())?.into_tensors(device)
+}
+
+/// As [`load`], from the bytes of a file held in memory.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(bytes: Vec<u8>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
+    Archive::parse(bytes).map_err(|message| Error::file("bytes in memory", message))?.into_tensors(device)
 }
 
 /// A file that was read and checked.
@@ -169,6 +174,11 @@ impl Archive {
         let entries = header.offset_keys().into_iter().map(entry).collect::<Result<_, String>>()?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Archive { bytes, entries, metadata })
+    }
+
+    fn into_tensors(self, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
+        let tensors = self.entries.iter().map(|entry| Ok((entry.name.clone(), self.tensor(entry, device)?)));
+        Ok((tensors.collect::<Result<_>>()?, self.metadata))
     }
 
     /// The tensor of an entry of this file.

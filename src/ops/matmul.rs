@@ -194,7 +194,7 @@ impl Op for MatMul {
         let batches = plan.batches();
         let subgroup = rec.subgroup_size().filter(|size| [4, 8].contains(size));
         let choice = match self.kernel {
-            MatMulKernel::Auto if !rec.is_software() => MatMulKernel::Tiled,
+            MatMulKernel::Auto if !rec.is_software() && rec.takes_tiles() => MatMulKernel::Tiled,
             MatMulKernel::Auto if subgroup.is_some() => MatMulKernel::Subgroup,
             MatMulKernel::Auto => MatMulKernel::Registers,
             chosen => chosen,

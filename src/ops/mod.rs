@@ -51,8 +51,8 @@ pub fn kernels() -> Vec<&'static Kernel> {
     .concat()
 }
 
-/// Invocations a workgroup of the element-wise kernels.
-pub(crate) const WG: u32 = 256;
+/// Invocations a workgroup of the element-wise kernels: half of what every WebGPU device takes, so that lesser ones do too.
+pub(crate) const WG: u32 = 128;
 
 params! {
     /// Up to three strided operands, as `shared/strided.wgsl` walks them.

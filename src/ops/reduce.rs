@@ -14,7 +14,7 @@ use std::ops::Range;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
-const WG: u32 = 256;
+const WG: u32 = 128;
 /// The most elements of a slice that one workgroup folds.
 const SLICE: usize = 8192;
 /// The fewest and the most elements of a slice that one invocation folds alone.

@@ -90,6 +90,8 @@ impl Tensor {
             let message = format!("{range:?} by {step} does not lie in axis {axis} of shape {whole}");
             return Err(Error::shape("slice", message));
         }
+        // Past its end one step is as good as another, and a stride must not overflow.
+        let step = step.min(whole[axis].max(1));
         let cut = |layout: &Layout| -> Result<Layout> {
             let mut strides = layout.strides;
             strides[axis] *= step;

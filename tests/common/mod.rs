@@ -2,6 +2,9 @@
 //! device against the reference within a derived bound, gradients against central differences, guard words.
 #![allow(dead_code)] // each suite uses its part
 
+pub mod picture;
+pub mod works;
+
 use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::{Device, Result, Tensor};
 use proptest::prelude::*;

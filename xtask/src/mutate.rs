@@ -5,7 +5,7 @@
 //! more of their cases and the tests of the other suites that reach it. Which those are shows when the file is broken.
 //! A survivor needs its reason in `tests/survivors.txt`.
 
-use crate::cargo;
+use crate::{FEATURES, cargo};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -365,6 +365,7 @@ fn hash(text: &str) -> u64 {
 fn test_binaries() -> Result<BTreeMap<String, PathBuf>, String> {
     let output = cargo()
         .args(["test", "--no-run", "--tests", "--message-format", "short"])
+        .args(FEATURES)
         .output()
         .map_err(|error| format!("cargo: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr).to_string();

@@ -1,0 +1,186 @@
+//! The doctor: the table of cases on every device, for a bounded time.
+
+use crate::probes;
+use crate::report;
+use clap::Args;
+use gristmill::gpu::{self, AdapterReport, GpuOptions, Quirk};
+use gristmill::proof::{self, Outcome, Row, Values};
+use gristmill::{Device, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub struct Options {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Only this device: cpu, gpu, or an adapter's id; without it all adapters and the CPU twins.
+    #[arg(long, value_name = "ID")]
+    pub device: Option<String>,
+    /// Seconds for each device.
+    #[arg(long, default_value_t = 14, value_name = "N")]
+    pub seconds: u64,
+    /// The seed of the first case; the others follow.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Only this row of the table; with a failure's seed, its case is the first.
+    #[arg(long, value_name = "NAME")]
+    pub row: Option<String>,
+}
+
+/// All that was found.
+pub struct Report {
+    pub seed: u64,
+    pub devices: Vec<Examined>,
+}
+
+/// What was found on a device.
+pub struct Examined {
+    pub id: String,
+    /// `None` for the CPU twins.
+    pub adapter: Option<AdapterReport>,
+    pub quirks: Vec<&'static Quirk>,
+    pub answers: Vec<probes::Answer>,
+    pub rows: Vec<RowReport>,
+    pub seconds: f64,
+    /// Why it could not be examined.
+    pub error: Option<String>,
+}
+
+/// How a device did in the cases of a row.
+pub struct RowReport {
+    pub name: &'static str,
+    pub cases: u64,
+    pub outcome: Outcome,
+    /// The first case that failed, after which no other was run.
+    pub failure: Option<Failure>,
+}
+
+/// A case that failed.
+pub struct Failure {
+    pub seed: u64,
+    pub label: String,
+    pub message: String,
+}
+
+impl Examined {
+    /// Whether all was run that should be, and nothing failed.
+    pub fn is_well(&self) -> bool {
+        self.error.is_none() && self.rows.iter().all(|row| row.failure.is_none())
+    }
+}
+
+/// Examines the devices and prints the report. Gives whether all are well.
+///
+/// # Errors
+/// No such device or row.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let rows = rows(options.row.as_deref())?;
+    let ids = match &options.device {
+        Some(id) => vec![Device::open(id).map_err(|error| error.to_string())?.id().to_string()],
+        None => gpu::adapters().into_iter().map(|adapter| adapter.id).chain(["cpu".to_string()]).collect(),
+    };
+    let mut report = Report { seed: options.seed, devices: Vec::new() };
+    if !options.json {
+        println!("{}", report::head(&report));
+    }
+    for id in ids {
+        let examined = examine(id, &rows, options);
+        if !options.json {
+            println!("\n{}", report::device(&examined));
+        }
+        report.devices.push(examined);
+    }
+    if options.json {
+        println!("{:#}", report::json(&report));
+    }
+    Ok(report.devices.iter().all(Examined::is_well))
+}
+
+fn rows(name: Option<&str>) -> Result<Vec<Row>, String> {
+    let all = proof::rows();
+    let Some(name) = name else { return Ok(all) };
+    let named: Vec<Row> = all.iter().copied().filter(|row| row.name == name).collect();
+    if named.is_empty() {
+        let names: Vec<&str> = all.iter().map(|row| row.name).collect();
+        return Err(format!("no row {name}; there are {}", names.join(", ")));
+    }
+    Ok(named)
+}
+
+fn examine(id: String, rows: &[Row], options: &Options) -> Examined {
+    let began = Instant::now();
+    let adapter = gpu::adapters().into_iter().find(|adapter| adapter.id == id);
+    let mut examined = Examined {
+        id,
+        adapter,
+        quirks: Vec::new(),
+        answers: Vec::new(),
+        rows: Vec::new(),
+        seconds: 0.0,
+        error: None,
+    };
+    if let Err(error) = fill(&mut examined, rows, options, began) {
+        examined.error = Some(error.to_string());
+    }
+    examined.seconds = began.elapsed().as_secs_f64();
+    examined
+}
+
+fn fill(examined: &mut Examined, rows: &[Row], options: &Options, began: Instant) -> Result<()> {
+    let device = match examined.adapter {
+        None => Device::cpu(),
+        // Guarded: what a kernel leaves out is NaN, and what it writes past its end is noticed.
+        Some(_) => Device::open_with(&examined.id, &GpuOptions { guarded: true, ..GpuOptions::default() })?,
+    };
+    if let Device::Gpu(gpu) = &device {
+        examined.quirks = gpu.quirks().to_vec();
+        examined.answers = probes::ask(&device)?;
+    }
+    let report =
+        |row: &Row| RowReport { name: row.name, cases: 0, outcome: Outcome::default(), failure: None };
+    examined.rows = rows.iter().map(report).collect();
+    let time = Duration::from_secs(options.seconds);
+    for round in 0.. {
+        // Kernels are compiled in the first round, which may take longer, so that each op is run at least once.
+        let end = if round == 0 { began + 4 * time.max(Duration::from_secs(10)) } else { began + time };
+        let mut ran = false;
+        for (row, report) in rows.iter().zip(&mut examined.rows) {
+            if report.failure.is_some() {
+                continue;
+            }
+            if Instant::now() > end {
+                return Ok(());
+            }
+            ran = true;
+            try_case(row, options.seed.wrapping_add(round), &device, report);
+            if let Device::Gpu(gpu) = &device
+                && gpu.is_lost()
+            {
+                return Ok(()); // the failure says so
+            }
+        }
+        if !ran {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The sizes of cases, over and over; and whether their inputs hold special values. Both follow from the seed, so that it
+/// is all that a case is drawn again by.
+const SIZES: [usize; 6] = [24, 100, 300, 800, 1500, 3000];
+
+fn try_case(row: &Row, seed: u64, device: &Device, report: &mut RowReport) {
+    let size = SIZES[(seed % SIZES.len() as u64) as usize];
+    let values = if seed % 4 == 3 { Values::Special } else { Values::Ordinary };
+    let case = row.case(seed, size, values);
+    // A driver may panic wgpu; that is a finding too.
+    let checked = catch_unwind(AssertUnwindSafe(|| proof::check(&case, device, seed)));
+    let checked = checked.unwrap_or_else(|_| Err("it panicked, see above".to_string()));
+    report.cases += 1;
+    match checked {
+        Ok(outcome) => report.outcome = report.outcome.and(outcome),
+        Err(message) => report.failure = Some(Failure { seed, label: case.label, message }),
+    }
+}

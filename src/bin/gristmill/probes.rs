@@ -1,0 +1,121 @@
+//! Questions to an adapter's own arithmetic. gristmill's kernels rely on none of the answers; they tell who writes a kernel
+//! what not to rely on, and why a result of another program may differ.
+
+use gristmill::gpu::{Kernel, Params, Recorder};
+use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
+use gristmill::{Device, Error, Result, Shape, Tensor, params};
+
+params! {
+    struct ProbeParams {
+        turns: u32,
+        infinity: u32,
+    }
+}
+
+static PROBE: Kernel = Kernel {
+    file: "probes.wgsl",
+    source: include_str!("probes.wgsl"),
+    entry: "probe",
+    constants: &[],
+    reads: 1,
+    writes: 1,
+    params: size_of::<ProbeParams>(),
+    fields: ProbeParams::FIELDS,
+};
+
+/// Turns of the loops that are tried.
+const TURNS: u32 = 70_000;
+
+/// The answer that is wanted.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Is(f32),
+    Nan,
+    /// Either is right: what a number other than 0, and what 0 says.
+    Either(&'static str, &'static str),
+}
+
+use Wanted::{Either, Is, Nan};
+
+/// The questions, as probes.wgsl numbers them, and the answers that IEEE 754 gives.
+const QUESTIONS: &[(&str, Wanted)] = &[
+    ("x != x for NaN", Is(1.0)),
+    ("NaN < 1", Is(0.0)),
+    ("max(NaN, 1)", Nan),
+    ("max(1, NaN)", Nan),
+    ("clamp(NaN, 0, 1)", Nan),
+    ("exp(NaN)", Nan),
+    ("exp(200)", Is(f32::INFINITY)),
+    ("exp(-200)", Is(0.0)),
+    ("tanh(200)", Is(1.0)),
+    ("log(0)", Is(f32::NEG_INFINITY)),
+    ("log(-1)", Nan),
+    ("sqrt(-1)", Nan),
+    ("1 / 0", Is(f32::INFINITY)),
+    ("0 / 0", Nan),
+    ("inf - inf", Nan),
+    ("0 * NaN", Nan),
+    ("an infinity from its bits", Is(f32::INFINITY)),
+    ("a loop of 70,000 turns", Is(TURNS as f32)),
+    ("the same, nested", Is(TURNS as f32)),
+    ("a subnormal that is read", Either("kept", "flushed")),
+    ("a subnormal that is computed", Either("kept", "flushed")),
+    ("fma", Either("rounds once", "rounds twice")),
+];
+
+/// What an adapter answered to a question.
+pub struct Answer {
+    pub question: &'static str,
+    pub found: String,
+    /// What IEEE 754 says, where the adapter says something else.
+    pub wanted: Option<String>,
+}
+
+/// Asks an adapter everything.
+///
+/// # Errors
+/// The device fails.
+pub fn ask(device: &Device) -> Result<Vec<Answer>> {
+    let subnormal = f32::MIN_POSITIVE / 4.0;
+    let near_one = 1.0 + 1.0 / 4096.0;
+    let (nan, inf, tiny) = (f32::NAN, f32::INFINITY, f32::MIN_POSITIVE);
+    let operands = [nan, inf, 0.0, 1.0, -1.0, 200.0, 0.5, tiny, subnormal, near_one];
+    let operands = Tensor::from_slice(&operands, [operands.len()], device)?;
+    let values = apply(Questions, &[&operands])?.to_vec()?;
+    Ok(QUESTIONS
+        .iter()
+        .zip(values)
+        .map(|(&(question, wanted), value)| judge(question, wanted, value))
+        .collect())
+}
+
+fn judge(question: &'static str, wanted: Wanted, value: f32) -> Answer {
+    let (right, found, wanted) = match wanted {
+        Is(wanted) => (value == wanted, value.to_string(), wanted.to_string()),
+        Nan => (value.is_nan(), value.to_string(), "NaN".to_string()),
+        Either(yes, no) => (true, if value == 0.0 { no } else { yes }.to_string(), String::new()),
+    };
+    Answer { question, found, wanted: (!right).then_some(wanted) }
+}
+
+/// The op that asks.
+struct Questions;
+
+impl Op for Questions {
+    fn name(&self) -> &'static str {
+        "probe"
+    }
+
+    fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(Shape::new([QUESTIONS.len()])?)])
+    }
+
+    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+        Err(Error::Gpu { message: "probes are for GPUs".to_string() })
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let params = ProbeParams { turns: TURNS, infinity: f32::INFINITY.to_bits() };
+        rec.dispatch(&PROBE, &[], &[inputs[0].buffer, outputs[0].buffer], &params, QUESTIONS.len())
+    }
+}

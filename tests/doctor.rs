@@ -1,0 +1,84 @@
+//! The command `gristmill`: what it prints, and how it ends.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn gristmill(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gristmill")).args(arguments).output().unwrap()
+}
+
+/// The device under test.
+fn tested() -> String {
+    std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_doctor_finds_the_device_under_test_well() {
+    let output = gristmill(&["doctor", "--device", &tested(), "--seconds", "5"]);
+    let report = text(&output.stdout);
+    assert!(output.status.success(), "{report}{}", text(&output.stderr));
+    let first = report.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("gristmill ") && first.contains("wgpu ") && first.ends_with("seed 1"),
+        "{first}"
+    );
+    assert!(report.trim_end().ends_with("is well"), "{report}");
+    // Every row was run, the adapter's arithmetic asked, and what is known of it said.
+    for row in gristmill::proof::rows() {
+        let line = report.lines().find(|line| line.split_whitespace().next() == Some(row.name));
+        assert!(line.is_some_and(|line| !line.contains("FAILED")), "{} in {report}", row.name);
+    }
+    if tested() != "cpu" {
+        let parts = ["limits:", "max(NaN, 1)", "a loop of 70,000 turns", "tanh(200)"];
+        assert!(parts.iter().all(|part| report.contains(part)), "{report}");
+    }
+    let loops = "an invocation's loops end without a word after 65,535 turns";
+    assert_eq!(report.contains(loops), tested().contains("llvmpipe"), "{report}");
+}
+
+#[test]
+fn a_row_and_a_seed_run_alone_and_the_same_again() {
+    let outcome = || {
+        let output = gristmill(&[
+            "doctor",
+            "--device",
+            "cpu",
+            "--row",
+            "sum",
+            "--seed",
+            "77",
+            "--seconds",
+            "0",
+            "--json",
+        ]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["seed"], &report["well"]), (&Value::from(77), &Value::from(true)));
+        report["devices"][0]["rows"].clone()
+    };
+    let first = outcome();
+    let names: Vec<_> = first.as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["sum"]);
+    assert_eq!(outcome(), first);
+}
+
+#[test]
+fn what_there_is_not_is_refused() {
+    let output = gristmill(&["doctor", "--device", "no-such-card"]);
+    assert!(!output.status.success() && text(&output.stderr).contains("no-such-card"));
+    let output = gristmill(&["doctor", "--row", "no-such-row"]);
+    assert!(!output.status.success() && text(&output.stderr).contains("softmax"), "the rows are listed");
+}
+
+#[test]
+fn adapters_are_listed_by_their_ids() {
+    let output = gristmill(&["adapters", "--ids"]);
+    let ids: Vec<String> = gristmill::gpu::adapters().into_iter().map(|adapter| adapter.id).collect();
+    assert_eq!(text(&output.stdout).lines().collect::<Vec<_>>(), ids);
+    let all = text(&gristmill(&["adapters"]).stdout);
+    assert!(all.contains("cpu: ") && ids.iter().all(|id| all.contains(id)), "{all}");
+}
