@@ -54,7 +54,8 @@ pub struct Saves {
 
 /// One operation: a small struct that holds its attributes.
 ///
-/// Output 0 is what the caller gets and what is differentiated; further outputs are kept for the gradient alone.
+/// Output 0 is what [`apply`] gives and what is differentiated; further outputs are kept for the gradient, or given by
+/// [`apply_all`].
 pub trait Op: Send + Sync + 'static {
     /// The name that errors and profiles show.
     fn name(&self) -> &'static str;
@@ -198,12 +199,23 @@ fn not_saved(what: &str, at: usize) -> Error {
 }
 
 /// Runs an op on tensors of one device and, where an input is differentiable, records it for [`Tensor::backward`].
+/// Gives its first output.
 ///
 /// # Errors
 /// The inputs do not fit the op, are on different devices, or the device fails.
 pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     let name = op.name();
-    let device = common_device(name, inputs)?;
+    let missing = || Error::Autograd { message: format!("{name} declares no output") };
+    apply_all(op, inputs)?.into_iter().next().ok_or_else(missing)
+}
+
+/// As [`apply`], and gives all outputs. Only the first is differentiable: the others are ids, or numbers cut off from
+/// the graph.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let device = common_device(op.name(), inputs)?;
     let metas: Vec<Meta> = inputs.iter().map(|t| t.meta()).collect();
     let out_metas = op.infer(&metas)?;
 
@@ -217,28 +229,28 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
 
     let mut buffers = allocate(&device, &out_metas)?;
     run(&op, &device, &ready, &mut buffers, &out_metas)?;
-    let mut outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
+    let outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
         Tensor::new(Arc::new(buffer), Layout::contiguous(meta.shape), meta.dtype, device.clone())
     });
+    let mut outputs: Vec<Tensor> = outputs.collect();
 
     let edges: Vec<Option<Edge>> = inputs.iter().map(|t| autograd::edge(t)).collect();
-    let missing = || Error::Autograd { message: format!("{name} declares no output") };
-    if edges.iter().all(Option::is_none) {
-        return outputs.next().ok_or_else(missing);
+    if let Some(first) = outputs.first().cloned()
+        && edges.iter().any(Option::is_some)
+    {
+        let keep = |all: Vec<Tensor>, wanted: &[usize]| {
+            (0..).zip(all).map(|(at, t)| wanted.contains(&at).then_some(t)).collect::<Vec<_>>()
+        };
+        let saves = op.saves();
+        let saved = Saved {
+            inputs: keep(ready.iter().map(|t| t.detach()).collect(), saves.inputs),
+            outputs: keep(outputs.clone(), saves.outputs),
+            metas,
+        };
+        let backward = move |saved: &Saved, grad: &Tensor, needs: &[bool]| op.backward(saved, grad, needs);
+        outputs[0] = first.with_node(Node::new(Box::new(backward), edges, saved));
     }
-    let outputs: Vec<Tensor> = outputs.collect();
-    let keep = |all: Vec<Tensor>, wanted: &[usize]| {
-        (0..).zip(all).map(|(at, t)| wanted.contains(&at).then_some(t)).collect::<Vec<_>>()
-    };
-    let saves = op.saves();
-    let public = outputs.first().cloned().ok_or_else(missing)?;
-    let saved = Saved {
-        inputs: keep(ready.iter().map(|t| t.detach()).collect(), saves.inputs),
-        outputs: keep(outputs, saves.outputs),
-        metas,
-    };
-    let backward = move |saved: &Saved, grad: &Tensor, needs: &[bool]| op.backward(saved, grad, needs);
-    Ok(public.with_node(Node::new(Box::new(backward), edges, saved)))
+    Ok(outputs)
 }
 
 /// Runs an op that reads and writes `states` as its outputs: the optimizers' way to update a parameter. A state

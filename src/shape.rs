@@ -160,6 +160,17 @@ impl Layout {
             || (0..self.shape.rank()).all(|k| self.shape[k] == 1 || self.strides[k] == row_major[k])
     }
 
+    /// The position of element `index` in row-major order.
+    pub(crate) fn position(&self, index: usize) -> usize {
+        let mut rest = index;
+        let mut at = self.offset;
+        for axis in (0..self.shape.rank()).rev() {
+            at += rest % self.shape[axis] * self.strides[axis];
+            rest /= self.shape[axis];
+        }
+        at
+    }
+
     /// This layout broadcast to `shape`: new and expanded axes get stride 0.
     ///
     /// # Errors
@@ -177,7 +188,7 @@ impl Layout {
         Ok(Layout { shape, strides, offset: self.offset })
     }
 
-    /// This layout with its axes in the order `axes` (a permutation of `0..rank`).
+    /// The layout of the axes `axes` alone, in this order: all of them for a permutation.
     pub(crate) fn permute(&self, axes: &[usize]) -> Result<Layout> {
         let mut dims = [1; MAX_RANK];
         let mut strides = [0; MAX_RANK];

@@ -256,7 +256,8 @@ impl Tensor {
         layout: Layout,
         undo: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
     ) -> Tensor {
-        let same_ids = layout.shape.numel() == self.numel();
+        // A slice may have left the largest id out; other views have no fewer elements.
+        let same_ids = layout.shape.numel() >= self.numel();
         let view = Tensor { layout, edge: None, max_id: self.max_id.filter(|_| same_ids), ..self.clone() };
         match autograd::edge(self) {
             None => view,

@@ -4,7 +4,7 @@ use super::{Elementwise, WG, arity, word};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
-use crate::shape::{Layout, Shape};
+use crate::shape::{Layout, Shape, collapse};
 use crate::tensor::{DType, Tensor};
 use crate::{Result, kernel, params};
 
@@ -43,7 +43,7 @@ impl Op for Copy {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        scatter(rec, inputs[0], outputs[0], Layout::contiguous(outputs[0].shape))
+        copy_to(rec, inputs[0], outputs[0], Layout::contiguous(outputs[0].shape))
     }
 
     fn backward(&self, _: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
@@ -52,10 +52,29 @@ impl Op for Copy {
 }
 
 /// Copies `x` to the places of `to` in the output.
-fn scatter(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> Result<()> {
+pub(super) fn copy_to(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> Result<()> {
     let count = to.shape.numel();
+    if count == 0 {
+        return Ok(());
+    }
     let params = Elementwise::new("copy", [x.layout, to], count)?;
     rec.dispatch(&COPY, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
+}
+
+/// The twin of [`copy_to`].
+pub(super) fn copy_to_on_cpu(x: CpuView, y: &mut [f32], to: Layout) {
+    let [from, to] = collapse([x.layout, to]);
+    // A single element collapses to no axis.
+    let run = from.shape.last().copied().unwrap_or(1);
+    let last = from.shape.rank().saturating_sub(1);
+    let steps = [from.strides[last], to.strides[last]];
+    for first in (0..from.shape.numel()).step_by(run.max(1)) {
+        let (x, y) = (&x.data[from.position(first)..], &mut y[to.position(first)..]);
+        match steps {
+            [1, 1] => y[..run].copy_from_slice(&x[..run]),
+            [sx, sy] => (0..run).for_each(|j| y[j * sy] = x[j * sx]),
+        }
+    }
 }
 
 /// Every element the same bits. No inputs: it fills what it is given.
@@ -111,30 +130,14 @@ impl Op for SliceGrad {
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let x = inputs[0];
-        let y = &mut outputs[0].data;
-        y.fill(0.0);
-        let mut index = [0; crate::shape::MAX_RANK];
-        let shape = self.part.shape;
-        let at = |layout: &Layout, index: &[usize]| -> usize {
-            layout.offset + index.iter().zip(layout.strides).map(|(i, stride)| i * stride).sum::<usize>()
-        };
-        for _ in 0..shape.numel() {
-            y[at(&self.part, &index)] = x.data[at(&x.layout, &index)];
-            for axis in (0..shape.rank()).rev() {
-                index[axis] += 1;
-                if index[axis] < shape[axis] {
-                    break;
-                }
-                index[axis] = 0;
-            }
-        }
+        outputs[0].data.fill(0.0);
+        copy_to_on_cpu(inputs[0], outputs[0].data, self.part);
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         Fill::dispatch(rec, outputs[0], 0)?;
-        scatter(rec, inputs[0], outputs[0], self.part)
+        copy_to(rec, inputs[0], outputs[0], self.part)
     }
 }
 
