@@ -27,6 +27,7 @@ pub use error::{Error, Result};
 pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
 pub use ops::matmul::MatMulKernel;
 pub use ops::pool2d::Pool2dOptions;
+pub use ops::standardise::BatchNorm;
 pub use ops::unary::Activation;
 pub use pool::MemoryUse;
 pub use shape::{Layout, MAX_RANK, Shape};

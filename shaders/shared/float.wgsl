@@ -56,6 +56,14 @@ fn sqrt_nan(x: f32) -> f32 {
     return sqrt(x);
 }
 
+/// 1 / sqrt(x); inf at 0, NaN below.
+fn rsqrt_nan(x: f32) -> f32 {
+    if (is_nan(x) || x < 0.0) { return nan(); }
+    if (x == 0.0) { return inf(); }
+    if (is_inf(x)) { return 0.0; }
+    return inverseSqrt(x);
+}
+
 /// tanh; clamped where it is 1 to the last bit.
 fn tanh_nan(x: f32) -> f32 {
     return select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x));

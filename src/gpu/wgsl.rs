@@ -18,6 +18,8 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
+    ("shared/rows.wgsl", include_str!("../../shaders/shared/rows.wgsl")),
+    ("shared/standardise.wgsl", include_str!("../../shaders/shared/standardise.wgsl")),
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),

@@ -9,6 +9,7 @@ pub mod matmul;
 pub mod pool2d;
 pub mod reduce;
 pub mod softmax;
+pub mod standardise;
 pub mod unary;
 mod view;
 
@@ -31,6 +32,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         pool2d::KERNELS,
         reduce::KERNELS,
         softmax::KERNELS,
+        standardise::KERNELS,
         unary::KERNELS,
     ]
     .concat()
