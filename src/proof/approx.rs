@@ -46,7 +46,14 @@ impl Approx {
             };
         }
         let error = if error.is_nan() || reach > most { f64::INFINITY } else { error };
+        // Where nothing is known, nor is the class.
+        let value = if value.is_infinite() { 0.0 } else { value };
         Approx { value, error }
+    }
+
+    /// Whether it is not 0, for sure.
+    fn is_away_from_zero(self) -> bool {
+        self.value.abs() > self.error
     }
 
     /// A number that the device has without error: an input, or a constant that f32 holds.
@@ -231,6 +238,11 @@ impl<T: Into<Approx>> Mul<T> for Approx {
     type Output = Approx;
     fn mul(self, other: T) -> Approx {
         let (a, b) = (self, other.into());
+        if a.value.is_infinite() || b.value.is_infinite() {
+            // Of 0 and an infinity it is NaN; of what may be 0, nobody knows.
+            let unclear = [a, b].iter().any(|x| !x.is_away_from_zero() && x.error > 0.0);
+            return Approx::new(a.value * b.value, if unclear { f64::INFINITY } else { 0.0 });
+        }
         // 0 · ∞ is no error bound.
         let term = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
         let error = term(a.value.abs(), b.error) + term(b.value.abs(), a.error) + term(a.error, b.error);
@@ -244,6 +256,9 @@ impl<T: Into<Approx>> Div<T> for Approx {
     fn div(self, other: T) -> Approx {
         let (a, b) = (self, other.into());
         let y = a.value / b.value;
+        if a.value.is_infinite() && b.value.is_finite() {
+            return Approx::new(y, if b.is_away_from_zero() || b.error == 0.0 { 0.0 } else { f64::INFINITY });
+        }
         if b.value.is_infinite() || (a.error == 0.0 && b.error == 0.0) {
             return Approx::new(y, 0.0).plus(0.0, 2.5);
         }
@@ -279,6 +294,19 @@ mod tests {
         assert!((Approx::exact(1e30) * 1e30).admits(f32::INFINITY));
         assert!((-inf).exp().admits(0.0));
         assert!(!Approx::ONE.admits(f32::NAN));
+    }
+
+    #[test]
+    fn what_is_not_known_stays_so() {
+        let inf = Approx::exact(f64::INFINITY);
+        let unclear = inf * Approx::new(0.1, 0.2);
+        for odd in [unclear, unclear + inf, inf - unclear, unclear * 2.0, inf / Approx::new(0.1, 0.2)] {
+            assert!([f32::NAN, f32::INFINITY, -1.0].iter().all(|&x| odd.admits(x)), "{odd:?}");
+        }
+        assert!(Approx::sum([inf, unclear]).admits(f32::NAN));
+        assert!(!(unclear + f64::NAN).admits(1.0));
+        assert!(!(inf * Approx::new(0.2, 0.1)).admits(f32::NAN));
+        assert!(!(inf * 0.0).admits(f32::INFINITY));
     }
 
     #[test]

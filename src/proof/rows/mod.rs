@@ -2,11 +2,12 @@
 
 use super::case::Row;
 
+mod norms;
 mod pointwise;
 mod reduce;
 mod softmax;
 
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
-    [pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
+    [norms::ROWS, pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
 }
