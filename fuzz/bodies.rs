@@ -103,7 +103,7 @@ pub fn views(data: &[u8]) {
 
 /// A step that a tensor may not allow.
 fn any_step(kind: u8, mut number: impl FnMut() -> usize) -> Step {
-    let mut dims = |number: &mut dyn FnMut() -> usize| (0..number() % 8).map(|_| number()).collect();
+    let dims = |number: &mut dyn FnMut() -> usize| (0..number() % 8).map(|_| number()).collect();
     match kind % 9 {
         0 => Step::Permute(dims(&mut number)),
         1 => Step::Transpose((number() as isize).wrapping_sub(4), (number() as isize).wrapping_sub(4)),

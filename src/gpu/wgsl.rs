@@ -20,6 +20,8 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
     ("shared/smooth.wgsl", include_str!("../../shaders/shared/smooth.wgsl")),
+    ("shared/rows.wgsl", include_str!("../../shaders/shared/rows.wgsl")),
+    ("shared/standardise.wgsl", include_str!("../../shaders/shared/standardise.wgsl")),
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/trig.wgsl", include_str!("../../shaders/shared/trig.wgsl")),

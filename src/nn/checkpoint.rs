@@ -7,8 +7,8 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Writes a module's parameters to a safetensors file, under their paths, as PyTorch's `state_dict` has them. The
-/// file appears whole or not at all: see [`io::save`].
+/// Writes a module's parameters and buffers to a safetensors file, under their paths, as PyTorch's `state_dict` has them.
+/// The file appears whole or not at all: see [`io::save`].
 ///
 /// # Errors
 /// As [`io::save`].
@@ -22,12 +22,12 @@ pub fn save_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<()
 /// As [`io::save`].
 pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
     let tensors: Vec<(String, Tensor)> =
-        module.named_parameters().into_iter().map(|(name, parameter)| (name, parameter.tensor())).collect();
+        module.named_state().into_iter().map(|(name, parameter)| (name, parameter.tensor())).collect();
     io::save(path, &tensors, metadata)
 }
 
-/// Reads a module's parameters from a safetensors file, and gives the file's metadata. The file has to hold exactly
-/// the module's parameters, with their shapes. All of it is checked before the first parameter changes.
+/// Reads a module's parameters and buffers from a safetensors file, and gives the file's metadata. The file has to hold
+/// exactly these, with their shapes. All of it is checked before the first parameter changes.
 ///
 /// # Errors
 /// As [`io::load`], or the file does not fit the module: one error lists what is missing, what the module does not
@@ -39,7 +39,7 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
         archive.entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     let mut wrong = Vec::new();
     let mut pairs = Vec::new();
-    for (name, parameter) in module.named_parameters() {
+    for (name, parameter) in module.named_state() {
         let shape = parameter.shape();
         match entries.remove(name.as_str()) {
             None => wrong.push(format!("{name} is missing")),
@@ -66,11 +66,11 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
     Ok(archive.metadata)
 }
 
-/// A fingerprint of a module's parameters: equal for equal names, shapes and bits, and by all odds for nothing else.
+/// A fingerprint of a module's parameters and buffers: equal for equal names, shapes and bits, and by all odds for nothing else.
 /// To compare runs; it is no protection against forgery.
 ///
-/// FNV-1a in its 64-bit form (Fowler, Noll & Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>) over each parameter
-/// in the order of [`Module::named_parameters`]: the name's bytes, 0xff, the rank and the lengths of the axes as
+/// FNV-1a in its 64-bit form (Fowler, Noll & Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>) over each of
+/// them in the order of [`Module::named_state`]: the name's bytes, 0xff, the rank and the lengths of the axes as
 /// 64-bit numbers, the elements' bits; all little-endian.
 ///
 /// # Errors
@@ -80,7 +80,7 @@ pub fn hash_parameters(module: &dyn Module) -> Result<u64> {
     let mut eat = |bytes: &[u8]| {
         hash = bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     };
-    for (name, parameter) in module.named_parameters() {
+    for (name, parameter) in module.named_state() {
         let tensor = parameter.tensor();
         let shape = tensor.shape();
         eat(name.as_bytes());

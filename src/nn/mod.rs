@@ -28,6 +28,7 @@ mod init;
 mod layers;
 mod loss;
 mod module;
+mod norm;
 mod parameter;
 mod sequential;
 mod summary;
@@ -42,6 +43,7 @@ pub use loss::{
     Loss, Reduction, bce_with_logits_loss, hinge_loss, huber_loss, kl_div_loss, l1_loss, mse_loss,
 };
 pub use module::Module;
+pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};

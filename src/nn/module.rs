@@ -42,12 +42,18 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// What of this module itself is saved with the parameters but not trained, by name: `running_mean`.
+    fn own_buffers(&self) -> Vec<(&'static str, Parameter)> {
+        Vec::new()
+    }
+
     /// The modules it is made of, by name; a parameter's path is made of these.
     fn children(&self) -> Vec<(String, &dyn Module)> {
         Vec::new()
     }
 
-    /// Switches between training and evaluation, for what behaves differently there: dropout. New modules train.
+    /// Switches between training and evaluation, for what behaves differently there: dropout, batch normalisation.
+    /// New modules train.
     fn set_training(&self, training: bool) {
         for (_, child) in self.children() {
             child.set_training(training);
@@ -74,9 +80,19 @@ pub trait Module: Send + Sync {
     /// All parameters with their paths, as PyTorch names them: `0.weight`. One that is shared by several layers is
     /// listed where it is met first.
     fn named_parameters(&self) -> Vec<(String, Parameter)> {
-        let mut all = Vec::new();
-        collect("", self.own_parameters(), self.children(), &mut all, &mut HashSet::new());
-        all
+        let mut all = Collected::default();
+        all.collect("", self.own_parameters(), self.children(), |module| module.own_parameters());
+        all.named
+    }
+
+    /// All parameters and buffers with their paths: what a checkpoint holds.
+    fn named_state(&self) -> Vec<(String, Parameter)> {
+        let mut all = Collected::default();
+        let own = [self.own_parameters(), self.own_buffers()].concat();
+        all.collect("", own, self.children(), |module| {
+            [module.own_parameters(), module.own_buffers()].concat()
+        });
+        all.named
     }
 
     /// All parameters, in the order of [`Module::named_parameters`]: what an optimizer wants.
@@ -95,20 +111,30 @@ pub trait Module: Send + Sync {
     }
 }
 
-fn collect(
-    prefix: &str,
-    own: Vec<(&'static str, Parameter)>,
-    children: Vec<(String, &dyn Module)>,
-    all: &mut Vec<(String, Parameter)>,
-    seen: &mut HashSet<usize>,
-) {
-    for (name, parameter) in own {
-        if seen.insert(parameter.id()) {
-            all.push((join(prefix, name), parameter));
+/// Cells in the order in which they are met, each once.
+#[derive(Default)]
+struct Collected {
+    named: Vec<(String, Parameter)>,
+    seen: HashSet<usize>,
+}
+
+impl Collected {
+    /// A module's `own`, then what `of` gives for each module below.
+    fn collect(
+        &mut self,
+        prefix: &str,
+        own: Vec<(&'static str, Parameter)>,
+        children: Vec<(String, &dyn Module)>,
+        of: fn(&dyn Module) -> Vec<(&'static str, Parameter)>,
+    ) {
+        for (name, parameter) in own {
+            if self.seen.insert(parameter.id()) {
+                self.named.push((join(prefix, name), parameter));
+            }
         }
-    }
-    for (name, child) in children {
-        collect(&join(prefix, &name), child.own_parameters(), child.children(), all, seen);
+        for (name, child) in children {
+            self.collect(&join(prefix, &name), of(child), child.children(), of);
+        }
     }
 }
 
@@ -136,6 +162,10 @@ impl<M: Module + ?Sized> Module for Box<M> {
 
     fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
         (**self).own_parameters()
+    }
+
+    fn own_buffers(&self) -> Vec<(&'static str, Parameter)> {
+        (**self).own_buffers()
     }
 
     fn children(&self) -> Vec<(String, &dyn Module)> {

@@ -24,6 +24,15 @@ impl Parameter {
         Ok(Parameter { cell: Arc::new(Mutex::new(leaf)) })
     }
 
+    /// A cell whose elements belong to a layer's state and are not trained: running statistics. They have no gradient.
+    ///
+    /// # Errors
+    /// A tensor of ids.
+    pub fn buffer(tensor: &Tensor) -> Result<Parameter> {
+        tensor.expect(DType::F32, "Parameter::buffer")?;
+        Ok(Parameter { cell: Arc::new(Mutex::new(tensor.detach())) })
+    }
+
     /// The elements as they are now: later updates do not show in this handle. Its gradient is found in
     /// [`Gradients`](crate::Gradients) under it.
     pub fn tensor(&self) -> Tensor {

@@ -16,6 +16,7 @@ pub mod reduce;
 mod scatter;
 pub mod softmax;
 mod sort;
+pub mod standardise;
 pub mod unary;
 mod view;
 pub mod where_cond;
@@ -45,6 +46,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         scatter::KERNELS,
         softmax::KERNELS,
         sort::KERNELS,
+        standardise::KERNELS,
         unary::KERNELS,
         where_cond::KERNELS,
     ]

@@ -5,6 +5,7 @@ use super::case::Row;
 mod indexing;
 mod losses;
 mod matmul;
+mod norms;
 mod pointwise;
 mod reduce;
 mod softmax;
@@ -20,6 +21,7 @@ pub fn rows() -> Vec<Row> {
         indexing::ROWS,
         losses::ROWS,
         matmul::ROWS,
+        norms::ROWS,
         pointwise::ROWS,
         reduce::ROWS,
         softmax::ROWS,

@@ -1,0 +1,128 @@
+// Rows brought to mean 0 and variance 1, then scaled and shifted by channel:
+// y[r, c] = (x[r, c] - mean_r) / sqrt(variance_r + eps) * w + b, with mean_r the mean over c of x[r, c] and variance_r that
+// of (x[r, c] - mean_r)². Where not CENTRED mean_r is 0 instead. What a row is makes this layer normalisation (Ba, Kiros &
+// Hinton, arXiv:1607.06450), RMS normalisation (Zhang & Sennrich, arXiv:1910.07467; not centred), group normalisation (Wu
+// & He, arXiv:1803.08494), instance normalisation, or batch normalisation (Ioffe & Szegedy, arXiv:1502.03167).
+//
+// A mean that is far above the spread has rounding errors of the spread's size, and the square of the mean has nothing
+// left of it; so the moments take two passes, corrected (Chan, Golub & LeVeque, "Algorithms for computing the sample
+// variance", 1983, equation 1.7): d = x - m with a first mean m, then mean = m + sum(d)/n and the sum of squares is
+// sum(d²) - sum(d)²/n, whatever m was.
+//
+//   standardise  a team a row (shared/rows.wgsl): x is read three times, of which two should hit a cache; y written once
+//   fold         few long rows are cut into slices: the moments of each
+//   merge        and those of its slices for a row; standardise_by.wgsl writes y then
+//
+//   x, y f32, contiguous     w, b [channels] f32
+//   mean, variance [rows] f32     parts [rows * slices, 2] f32: mean and sum of squares
+//   WG: invocations a workgroup    LANES: invocations a slice    FLAT: 1 where runs have one element
+//   CENTRED: 1 where the mean is taken off (prepended by ops/standardise/gpu.rs)
+
+#import shared/standardise.wgsl
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> variance: array<f32>;
+@group(0) @binding(6) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+/// Four elements from `at` on, LANES apart, and the place after them.
+struct Four { v: vec4f, after: vec3u }
+
+fn four(at: vec3u) -> Four {
+    let k = next(at);
+    let l = next(k);
+    let m = next(l);
+    return Four(vec4f(x[p.x_offset + at.y], x[p.x_offset + k.y], x[p.x_offset + l.y], x[p.x_offset + m.y]), next(m));
+}
+
+fn sum4(v: vec4f) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+/// The sums of an invocation's elements, and of the squares, relative to `origin`.
+fn sums(s: Slice, origin: f32) -> vec2f {
+    var sum = vec2f(0.0);
+    var at = place(s.row, s.begin + s.lane);
+    var c = s.begin + s.lane;
+    for (; c + 3u * LANES < s.end; c += 4u * LANES) {
+        let f = four(at);
+        let d = f.v - origin;
+        sum += vec2f(sum4(d), sum4(d * d));
+        at = f.after;
+    }
+    for (; c < s.end; c += LANES) {
+        let d = x[p.x_offset + at.y] - origin;
+        sum += vec2f(d, d * d);
+        at = next(at);
+    }
+    return sum;
+}
+
+/// The mean of a slice, and the sum of the squares of the distances from it. To be called by the whole workgroup.
+fn moments(s: Slice, local: u32) -> vec2f {
+    let count = f32(s.end - s.begin);
+    var origin = 0.0;
+    if (CENTRED == 1u) { origin = together(sums(s, 0.0), local, s.lane).x / count; }
+    let sum = together(sums(s, origin), local, s.lane);
+    if (CENTRED == 0u) { return vec2f(0.0, sum.y); }
+    let shift = sum.x / count;
+    return vec2f(origin + shift, max_nan(sum.y - sum.x * shift, 0.0));
+}
+
+@compute @workgroup_size(WG)
+fn standardise(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+               @builtin(local_invocation_index) local: u32) {
+    let s = slice_of(group, groups, local);
+    let m = moments(s, local);
+    if (!s.valid) { return; }
+    let v = m.y / p.count;
+    if (s.lane == 0u) {
+        mean[s.row] = m.x;
+        variance[s.row] = v;
+    }
+    write(s, m.x, rsqrt_nan(v + p.eps));
+}
+
+@compute @workgroup_size(WG)
+fn fold(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) local: u32) {
+    let s = slice_of(group, groups, local);
+    let m = moments(s, local);
+    if (!s.valid || s.lane != 0u) { return; }
+    parts[2u * s.at] = m.x;
+    parts[2u * s.at + 1u] = m.y;
+}
+
+/// Two passes again: the mean of the means m_s of the slices, each n_s elements, from that of the first slice on; then
+/// the squares within the slices and n_s (m_s - mean)² for each.
+@compute @workgroup_size(WG)
+fn merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+         @builtin(local_invocation_index) local: u32) {
+    let lane = local % LANES;
+    let number = folded(group, groups) * (WG / LANES) + local / LANES;
+    let valid = number < p.rows.rows;
+    let row = select(0u, number, valid);
+    let first = parts_of(row);
+    let last = first.x + (p.rows.slices - 1u) * first.y;
+    let rest = f32(p.rows.cols - (p.rows.slices - 1u) * p.rows.size);
+    let origin = parts[2u * first.x];
+
+    var sum = vec2f(0.0);
+    for (var i = first.x + lane * first.y; i <= last; i += LANES * first.y) {
+        sum.x += select(f32(p.rows.size), rest, i == last) * (parts[2u * i] - origin);
+    }
+    let centre = origin + together(sum, local, lane).x / p.count;
+    sum = vec2f(0.0);
+    for (var i = first.x + lane * first.y; i <= last; i += LANES * first.y) {
+        let d = parts[2u * i] - centre;
+        sum.y += parts[2u * i + 1u] + select(f32(p.rows.size), rest, i == last) * (d * d);
+    }
+    sum = together(sum, local, lane);
+    if (!valid || lane != 0u) { return; }
+    mean[row] = centre;
+    variance[row] = sum.y / p.count;
+}

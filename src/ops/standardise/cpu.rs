@@ -1,0 +1,235 @@
+//! The CPU twins.
+
+use super::{Rows, View};
+use crate::cpu::simd::{fold_run, wide};
+use crate::cpu::walk::GRAIN;
+use crate::op::CpuView;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements of a row in a slice.
+const SLICE: usize = 4096;
+/// Rows side by side that are read together, a line of the cache, and elements of each.
+const BLOCK: (usize, usize) = (16, 512);
+
+impl Rows {
+    /// Calls `f` with the row, the place in the tensor and the partner of each element of a part of some rows, and with
+    /// its number in that part, by row.
+    fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let count = cols.len();
+        if self.side_by_side() {
+            let starts: Vec<[usize; 2]> = rows.clone().map(|row| self.start(row)).collect();
+            for (c, col) in cols.enumerate() {
+                for (r, (row, [start, partner])) in rows.clone().zip(&starts).enumerate() {
+                    f(r * count + c, row, start + col * self.run_step, partner + col * self.partner.step);
+                }
+            }
+            return;
+        }
+        for (r, row) in rows.enumerate() {
+            let [start, partner] = self.start(row);
+            let mut number = r * count;
+            let mut run = cols.start / self.len;
+            let mut first = cols.start % self.len;
+            while number < (r + 1) * count {
+                let len = (self.len - first).min((r + 1) * count - number);
+                for j in first..first + len {
+                    f(number, row, start + run * self.run_step + j, partner + run * self.partner.step);
+                    number += 1;
+                }
+                (run, first) = (run + 1, 0);
+            }
+        }
+    }
+
+    /// What `fold` makes of each slice of each row, by slice: of the numbers that `gather` gives for its elements, so
+    /// copied that they lie side by side.
+    fn fold<const N: usize, T: Clone + Default + Send>(
+        &self,
+        gather: impl Fn(usize, usize, usize) -> [f32; N] + Sync,
+        fold: impl Fn([&[f32]; N]) -> T + Sync,
+    ) -> Vec<T> {
+        let (block, size) = if self.side_by_side() { BLOCK } else { (1, SLICE) };
+        let slices = self.cols().div_ceil(size);
+        let mut parts = vec![T::default(); slices * self.rows];
+        let least = GRAIN.div_ceil(block * self.cols().clamp(1, size));
+        parts.par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(slice, parts)| {
+            let cols = slice * size..self.cols().min((slice + 1) * size);
+            parts.par_chunks_mut(block).enumerate().with_min_len(least).for_each(|(at, parts)| {
+                let rows = at * block..at * block + parts.len();
+                let mut taken = [const { Vec::new() }; N];
+                taken.iter_mut().for_each(|taken| taken.resize(parts.len() * cols.len(), 0.0));
+                self.visit(rows, cols.clone(), |number, row, at, partner| {
+                    for (taken, value) in taken.iter_mut().zip(gather(row, at, partner)) {
+                        taken[number] = value;
+                    }
+                });
+                for (r, part) in parts.iter_mut().enumerate() {
+                    *part = fold(std::array::from_fn(|n| &taken[n][r * cols.len()..][..cols.len()]));
+                }
+            });
+        });
+        parts
+    }
+}
+
+fn sum(x: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
+    wide(
+        #[inline(always)]
+        || fold_run(0.0, |a, b| a + b, map, x),
+    )
+}
+
+/// How many elements a slice has, their mean, and the sum of the squares of the distances from it.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f32,
+    mean: f32,
+    squares: f32,
+}
+
+impl Moments {
+    fn of(x: &[f32], centred: bool) -> Moments {
+        let count = x.len() as f32;
+        if !centred {
+            return Moments { count, mean: 0.0, squares: sum(x, |x| x * x) };
+        }
+        let origin = sum(x, |x| x) / count;
+        let apart = sum(x, |x| x - origin);
+        let shift = apart / count;
+        let squares = sum(x, |x| (x - origin) * (x - origin)) - apart * shift;
+        // In this order NaN stays NaN.
+        Moments { count, mean: origin + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
+    }
+
+    /// Of all slices of a row, as `standardise.wgsl` merges them.
+    fn merged(parts: impl Iterator<Item = Moments> + Clone, count: f32) -> Moments {
+        let origin = parts.clone().next().map_or(f32::NAN, |part| part.mean);
+        let mean = origin + parts.clone().map(|part| part.count * (part.mean - origin)).sum::<f32>() / count;
+        let squares = parts.map(|part| part.squares + part.count * (part.mean - mean).powi(2)).sum();
+        Moments { count, mean, squares }
+    }
+}
+
+/// The mean and the variance of each row of the statistics; NaN of empty ones.
+pub(super) fn statistics(view: &View, centred: bool, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+    let rows = view.by_statistics();
+    let parts = rows.fold(|_, at, _| [x[at]], |[x]| Moments::of(x, centred));
+    for (row, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+        let count = rows.cols() as f32;
+        let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
+        (*mean, *variance) = (whole.mean, whole.squares / count);
+    }
+}
+
+fn inverse_deviations(variance: &[f32], eps: f32) -> Vec<f32> {
+    variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect()
+}
+
+/// Writes `f` of each element's place, of the place of its statistics, and of its channel.
+fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sync) {
+    let View { channels, span, groups, across, .. } = *view;
+    let (together, group) = ((GRAIN / span.max(1)).max(1), view.group());
+    y.par_chunks_mut((channels * span).max(1)).enumerate().for_each(|(n, y)| {
+        y.par_chunks_mut(together * span).enumerate().for_each(|(part, y)| {
+            for (line, channel) in y.chunks_mut(span).zip(part * together..) {
+                let statistics = match across {
+                    true => channel,
+                    false if groups == 1 => n,
+                    false => n * groups + channel / group,
+                };
+                let start = (n * channels + channel) * span;
+                line.iter_mut().enumerate().for_each(|(j, y)| *y = f(start + j, statistics, channel));
+            }
+        });
+    });
+}
+
+/// The normalised tensor, from each row's mean and variance.
+pub(super) fn standardise(
+    view: &View,
+    eps: f32,
+    x: CpuView,
+    [mean, variance]: [&[f32]; 2],
+    parameters: [Option<CpuView>; 2],
+    y: &mut [f32],
+) {
+    let (x, scale) = (x.slice(), inverse_deviations(variance, eps));
+    let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
+    write(view, y, |at, statistics, channel| {
+        let h = (x[at] - mean[statistics]) * scale[statistics];
+        h * weight.map_or(1.0, |w| w[channel]) + bias.map_or(0.0, |b| b[channel])
+    });
+}
+
+/// What gradients are computed from.
+pub(super) struct Known<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    scale: Vec<f32>,
+    weight: Option<&'a [f32]>,
+}
+
+impl<'a> Known<'a> {
+    /// Of x, dy, mean, variance, and a weight where there is one.
+    pub(super) fn new(eps: f32, inputs: &[CpuView<'a>]) -> Known<'a> {
+        Known {
+            x: inputs[0].slice(),
+            dy: inputs[1].slice(),
+            mean: inputs[2].slice(),
+            scale: inverse_deviations(inputs[3].slice(), eps),
+            weight: inputs.get(4).map(CpuView::slice),
+        }
+    }
+
+    /// The normalised element.
+    fn h(&self, at: usize, statistics: usize) -> f32 {
+        (self.x[at] - self.mean[statistics]) * self.scale[statistics]
+    }
+
+    fn weight(&self, channel: usize) -> f32 {
+        self.weight.map_or(1.0, |weight| weight[channel])
+    }
+
+    /// The sums over each group of `g h` and of g, where g is dy times the weight.
+    pub(super) fn sums_by_group(&self, view: &View, sums: &mut [f32]) {
+        fold_pairs(&view.by_statistics(), sums, |row, at, channel| {
+            let g = self.dy[at] * self.weight(channel);
+            [g * self.h(at, row), g]
+        });
+    }
+
+    /// The sums over each channel of `dy h` and of dy.
+    pub(super) fn sums_by_channel(&self, view: &View, sums: &mut [f32]) {
+        fold_pairs(&view.by_channel(), sums, |_, at, statistics| {
+            [self.dy[at] * self.h(at, statistics), self.dy[at]]
+        });
+    }
+
+    /// dx, from the sums over the rows of the statistics; from none where these were given.
+    pub(super) fn gradient(&self, view: &View, centred: bool, sums: &[f32], dx: &mut [f32]) {
+        let count = view.by_statistics().cols() as f32;
+        let means: Vec<f32> = sums.iter().map(|sum| sum / count).collect();
+        write(view, dx, |at, statistics, channel| {
+            let weight = self.weight(channel);
+            // One weight for all of a row was left out of its sums.
+            let (inside, outside) = if view.across { (1.0, weight) } else { (weight, 1.0) };
+            let mut g = self.dy[at] * inside;
+            if !means.is_empty() {
+                let mean = if centred { means[means.len() / 2 + statistics] } else { 0.0 };
+                g = (g - mean) - self.h(at, statistics) * means[statistics];
+            }
+            g * (self.scale[statistics] * outside)
+        });
+    }
+}
+
+/// The sums over rows of two numbers an element, into `[2, rows]`.
+fn fold_pairs(rows: &Rows, sums: &mut [f32], terms: impl Fn(usize, usize, usize) -> [f32; 2] + Sync) {
+    let parts = rows.fold(terms, |terms| terms.map(|terms| sum(terms, |x| x)));
+    for (at, whole) in sums.iter_mut().enumerate() {
+        let (which, row) = (at / rows.rows, at % rows.rows);
+        *whole = parts.iter().skip(row).step_by(rows.rows).map(|part| part[which]).sum();
+    }
+}

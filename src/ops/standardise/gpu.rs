@@ -1,0 +1,341 @@
+//! The dispatches.
+
+use super::{Norm, Rows};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{GpuOut, GpuView};
+use crate::ops::copy::Fill;
+use crate::ops::softmax::Teams;
+use crate::ops::{WG, word};
+use crate::{Error, Result, kernel, params};
+
+pub(crate) const KERNELS: &[&Kernel] =
+    &[&WHOLE, &FOLD, &MERGE, &BY, &GRAD, &GRAD_FOLD, &GRAD_MERGE, &GRAD_WRITE, &FOLLOW];
+
+const FLAGS: &[u32] = &[0, 1];
+/// Lanes a row that merge many slices; up to so many one invocation merges alone.
+const MERGING: u32 = 16;
+
+static WHOLE: Kernel = kernel!("standardise.wgsl", "standardise", reads: 3, writes: 4, params: Params,
+    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static FOLD: Kernel = kernel!("standardise.wgsl", "fold", reads: 3, writes: 4, params: Params,
+    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static MERGE: Kernel = kernel!("standardise.wgsl", "merge", reads: 3, writes: 4, params: Params,
+    "CENTRED": &[1], "FLAT": &[1], "WG": &[Teams::WG], "LANES": &[1, MERGING]);
+static BY: Kernel = kernel!("standardise_by.wgsl", "standardise_by", reads: 5, writes: 1, params: Params,
+    "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+
+static GRAD: Kernel = kernel!("standardise_grad.wgsl", "standardise_grad", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static GRAD_FOLD: Kernel = kernel!("standardise_grad.wgsl", "fold", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": &[1], "CHANNELS": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static GRAD_MERGE: Kernel = kernel!("standardise_grad.wgsl", "merge", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": &[1], "CHANNELS": &[0], "FLAT": &[1], "WG": &[Teams::WG], "LANES": &[1, MERGING]);
+static GRAD_WRITE: Kernel = kernel!("standardise_grad.wgsl", "write", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+
+static FOLLOW: Kernel =
+    kernel!("follow.wgsl", "follow", reads: 2, writes: 2, params: FollowParams, "WG": &[WG]);
+
+params! {
+    /// As `shared/rows.wgsl` has them.
+    struct RowParams {
+        step: [u32; 3],
+        len: u32,
+        wrap: [u32; 3],
+        cols: u32,
+        rows: u32,
+        row_step: u32,
+        run_step: u32,
+        partner_step: u32,
+        period: u32,
+        scale: u32,
+        share: u32,
+        side: u32,
+        slices: u32,
+        size: u32,
+        pad: [u32; 2],
+    }
+}
+
+params! {
+    struct Params {
+        rows: RowParams,
+        count: f32,
+        eps: f32,
+        x_offset: u32,
+        w_offset: u32,
+        b_offset: u32,
+        has_weight: u32,
+        has_bias: u32,
+        mean_offset: u32,
+        variance_offset: u32,
+        pad: [u32; 3],
+    }
+}
+
+params! {
+    struct GradParams {
+        rows: RowParams,
+        count: f32,
+        eps: f32,
+        x_offset: u32,
+        dy_offset: u32,
+        w_offset: u32,
+        mean_offset: u32,
+        variance_offset: u32,
+        weight: u32,
+        given: u32,
+        pad: [u32; 3],
+    }
+}
+
+params! {
+    struct FollowParams {
+        count: u32,
+        mean_offset: u32,
+        variance_offset: u32,
+        momentum: f32,
+        unbias: f32,
+    }
+}
+
+/// How the rows are shared.
+struct Plan {
+    op: &'static str,
+    rows: RowParams,
+    flat: u32,
+    lanes: u32,
+    slices: usize,
+    /// Workgroups for all slices.
+    groups: usize,
+    /// Lanes and workgroups for merging what slices have left.
+    merge: (u32, usize),
+}
+
+impl Plan {
+    /// The most elements of a slice that one invocation visits. It does so up to three times, four a turn.
+    const MOST: usize = 32_768;
+    /// The fewest that are worth another slice.
+    const FEWEST: usize = 16;
+    /// The most slices, but where MOST asks for more.
+    const SLICES: usize = 1024;
+
+    /// # Errors
+    /// More elements than the kernels can count.
+    fn new(rec: &Recorder, op: &'static str, rows: &Rows) -> Result<Plan> {
+        let (cols, side) = (rows.cols(), rows.side_by_side());
+        let lanes = Teams::new(rec, rows.rows, cols, side).lanes;
+        let each = cols.div_ceil(lanes as usize);
+        // A few rows are cut up until there are as many invocations as fill a device.
+        let enough = if rec.is_software() { 256 } else { 1 << 16 };
+        let slices =
+            (enough / (rows.rows * lanes as usize).max(1)).min(each / Plan::FEWEST).min(Plan::SLICES);
+        let size =
+            cols.div_ceil(slices.max(each.div_ceil(Plan::MOST)).max(1)).next_multiple_of(lanes as usize);
+        let slices = cols.div_ceil(size.max(1)).max(1);
+        if slices > Plan::MOST {
+            return Err(Error::shape(op, format!("{cols} elements in a row are more than the kernel's")));
+        }
+        let merging = if slices <= MERGING as usize { 1 } else { MERGING };
+        let teams = |count: usize, lanes: u32| count.div_ceil((Teams::WG / lanes) as usize);
+        let [len, run_step, lane_runs] = [rows.len, rows.run_step, lanes as usize / rows.len.max(1)];
+        let in_run = lanes as usize % rows.len.max(1);
+        // The kernels count up to these.
+        word(op, cols + 4 * Teams::WG as usize)?;
+        word(op, 2 * rows.rows * (slices + Teams::WG as usize))?;
+        word(op, rows.rows * cols)?;
+        let partner = &rows.partner;
+        let w = |value: usize| word(op, value);
+        let less = |value: usize| Ok::<u32, Error>(w(value)?.wrapping_sub(w(len)?));
+        let rows = RowParams {
+            step: [w(in_run)?, w(lane_runs * run_step + in_run)?, w(lane_runs * partner.step)?],
+            len: w(len)?,
+            wrap: [less(0)?, less(run_step)?, w(partner.step)?],
+            cols: w(cols)?,
+            rows: w(rows.rows)?,
+            row_step: w(rows.row_step)?,
+            run_step: w(run_step)?,
+            partner_step: w(partner.step)?,
+            period: w(partner.period.max(1))?,
+            scale: w(partner.scale)?,
+            share: w(partner.share.max(1))?,
+            side: u32::from(side),
+            slices: w(slices)?,
+            size: w(size)?,
+            pad: [0; 2],
+        };
+        Ok(Plan {
+            op,
+            flat: u32::from(len == 1),
+            lanes,
+            slices,
+            groups: teams(rows.rows as usize * slices, lanes),
+            merge: (merging, teams(rows.rows as usize, merging)),
+            rows,
+        })
+    }
+
+    /// The slices of all rows.
+    fn parts(&self) -> usize {
+        self.rows.rows as usize * self.slices
+    }
+}
+
+/// The parameters of the kernels that write y, and the buffers of weight and bias; where there is none some buffer must
+/// still be bound, and is not read.
+fn forward<'a>(
+    norm: &Norm,
+    plan: &Plan,
+    x: GpuView<'a>,
+    parameters: &[GpuView<'a>],
+) -> Result<(Params, [&'a GpuBuffer; 2])> {
+    let found = norm.parameters(parameters);
+    let [weight, bias] = found.map(|view| view.unwrap_or(x));
+    let params = Params {
+        rows: plan.rows,
+        count: plan.rows.cols as f32,
+        eps: norm.eps,
+        x_offset: word(plan.op, x.layout.offset)?,
+        w_offset: word(plan.op, weight.layout.offset)?,
+        b_offset: word(plan.op, bias.layout.offset)?,
+        has_weight: u32::from(norm.weight),
+        has_bias: u32::from(norm.bias),
+        mean_offset: 0,
+        variance_offset: 0,
+        pad: [0; 3],
+    };
+    Ok((params, [weight.buffer, bias.buffer]))
+}
+
+/// One dispatch, or where rows are cut into slices three: the moments of each slice, those of each row, y.
+pub(super) fn standardise(
+    rec: &mut Recorder,
+    norm: &Norm,
+    inputs: &[GpuView],
+    outputs: &[GpuOut],
+) -> Result<()> {
+    let (x, y, statistics) = (inputs[0], outputs[0], &outputs[1..]);
+    if y.shape.numel() == 0 {
+        return statistics.iter().try_for_each(|out| Fill::dispatch(rec, *out, f32::NAN.to_bits()));
+    }
+    let plan = Plan::new(rec, norm.name(), &norm.view(x.layout.shape)?.by_statistics())?;
+    let (params, [weight, bias]) = forward(norm, &plan, x, &inputs[1..])?;
+    let [mean, variance] = [statistics[0].buffer, statistics[1].buffer];
+    let parts = rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?;
+    let buffers = [x.buffer, weight, bias, y.buffer, mean, variance, &parts];
+    let constants = [u32::from(norm.centred()), plan.flat, Teams::WG, plan.lanes];
+    if plan.slices == 1 {
+        return rec.dispatch(&WHOLE, &constants, &buffers, &params, plan.groups);
+    }
+    rec.dispatch(&FOLD, &constants, &buffers, &params, plan.groups)?;
+    let (lanes, groups) = plan.merge;
+    rec.dispatch(&MERGE, &[1, 1, Teams::WG, lanes], &buffers, &params, groups)?;
+    let buffers = [x.buffer, weight, bias, mean, variance, y.buffer];
+    rec.dispatch(&BY, &constants[1..], &buffers, &params, plan.groups)
+}
+
+/// By given statistics: inputs 1 and 2.
+pub(super) fn standardise_by(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], y: GpuOut) -> Result<()> {
+    let [x, mean, variance] = [inputs[0], inputs[1], inputs[2]];
+    let plan = Plan::new(rec, norm.name(), &norm.view(x.layout.shape)?.by_statistics())?;
+    let (params, [weight, bias]) = forward(norm, &plan, x, &inputs[3..])?;
+    let params = Params {
+        mean_offset: word(plan.op, mean.layout.offset)?,
+        variance_offset: word(plan.op, variance.layout.offset)?,
+        ..params
+    };
+    let buffers = [x.buffer, weight, bias, mean.buffer, variance.buffer, y.buffer];
+    rec.dispatch(&BY, &[plan.flat, Teams::WG, plan.lanes], &buffers, &params, plan.groups)
+}
+
+/// `inputs`: x, dy, mean, variance, and a weight where there is one.
+fn backward(norm: &Norm, plan: &Plan, inputs: &[GpuView]) -> Result<GradParams> {
+    let offset = |input: usize| match inputs.get(input) {
+        Some(view) => word(plan.op, view.layout.offset),
+        None => Ok(0),
+    };
+    let weight = match (norm.weight, norm.view(inputs[0].layout.shape)?.across) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
+    };
+    Ok(GradParams {
+        rows: plan.rows,
+        count: plan.rows.cols as f32,
+        eps: norm.eps,
+        x_offset: offset(0)?,
+        dy_offset: offset(1)?,
+        mean_offset: offset(2)?,
+        variance_offset: offset(3)?,
+        w_offset: offset(4)?,
+        weight,
+        given: 0,
+        pad: [0; 3],
+    })
+}
+
+/// dx, and the sums over the rows of the statistics. One dispatch, or where rows are cut into slices three; where the
+/// statistics were given no sum plays a part.
+pub(super) fn gradient(
+    rec: &mut Recorder,
+    norm: &Norm,
+    given: bool,
+    inputs: &[GpuView],
+    outputs: &[GpuOut],
+) -> Result<()> {
+    let rows = norm.view(inputs[0].layout.shape)?.by_statistics();
+    let plan = Plan::new(rec, "norm_grad", &rows)?;
+    let params = GradParams { given: u32::from(given), ..backward(norm, &plan, inputs)? };
+    let parts = rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?;
+    let reads = [0, 1, 4, 2, 3].map(|input| inputs.get(input).unwrap_or(&inputs[0]).buffer);
+    let buffers = [&reads[..], &[outputs[0].buffer, outputs[1].buffer, &parts]].concat();
+    let centred = u32::from(norm.centred());
+    let constants = |centred, lanes| [centred, 0, plan.flat, Teams::WG, lanes];
+    if plan.slices == 1 && !given {
+        return rec.dispatch(&GRAD, &constants(centred, plan.lanes), &buffers, &params, plan.groups);
+    }
+    if !given {
+        rec.dispatch(&GRAD_FOLD, &constants(1, plan.lanes), &buffers, &params, plan.groups)?;
+        let (lanes, groups) = plan.merge;
+        rec.dispatch(&GRAD_MERGE, &[1, 0, 1, Teams::WG, lanes], &buffers, &params, groups)?;
+    }
+    rec.dispatch(&GRAD_WRITE, &constants(centred, plan.lanes), &buffers, &params, plan.groups)
+}
+
+/// The sums over channels. One dispatch, or where channels are cut into slices two.
+pub(super) fn channel_sums(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], sums: GpuOut) -> Result<()> {
+    let plan = Plan::new(rec, "norm_grad", &norm.view(inputs[0].layout.shape)?.by_channel())?;
+    let params = backward(&Norm { weight: false, ..*norm }, &plan, inputs)?;
+    let [x, dy, mean, variance] = [0, 1, 2, 3].map(|input: usize| inputs[input].buffer);
+    // What a kernel writes is bound once: the slices of whole rows are the sums themselves.
+    let [unused, other] = [rec.scratch(1)?, rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?];
+    let (to, parts) = if plan.slices > 1 { (sums.buffer, &other) } else { (&other, sums.buffer) };
+    let buffers = [x, dy, x, mean, variance, &unused, to, parts];
+    let constants = [1, 1, plan.flat, Teams::WG, plan.lanes];
+    rec.dispatch(&GRAD_FOLD, &constants, &buffers, &params, plan.groups)?;
+    if plan.slices == 1 {
+        return Ok(());
+    }
+    let (lanes, groups) = plan.merge;
+    rec.dispatch(&GRAD_MERGE, &[1, 0, 1, Teams::WG, lanes], &buffers, &params, groups)
+}
+
+/// Running statistics towards a batch's.
+pub(super) fn follow(
+    rec: &mut Recorder,
+    [momentum, unbias]: [f32; 2],
+    inputs: &[GpuView],
+    outputs: &[GpuOut],
+) -> Result<()> {
+    const OP: &str = "batch_norm";
+    let count = outputs[0].shape.numel();
+    let params = FollowParams {
+        count: word(OP, count)?,
+        mean_offset: word(OP, inputs[0].layout.offset)?,
+        variance_offset: word(OP, inputs[1].layout.offset)?,
+        momentum,
+        unbias,
+    };
+    let buffers = [inputs[0].buffer, inputs[1].buffer, outputs[0].buffer, outputs[1].buffer];
+    rec.dispatch(&FOLLOW, &[WG], &buffers, &params, count.div_ceil(WG as usize))
+}

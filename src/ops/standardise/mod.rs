@@ -1,0 +1,639 @@
+//! Layer, RMS, group, instance and batch normalisation: rows brought to mean 0 and variance 1, then scaled and shifted by
+//! channel. They differ in what a row is, and in nothing else.
+
+mod cpu;
+mod gpu;
+
+pub(crate) use gpu::KERNELS;
+
+use super::floats;
+use crate::gpu::Recorder;
+use crate::op::{
+    CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all, update,
+};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// What shares a mean and a variance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The elements along the last so many axes.
+    Layer(usize),
+    /// As `Layer`, relative to 0 instead of the mean.
+    Rms(usize),
+    /// So many groups of the channels of `[n, c, ..]`, for each n.
+    Group(usize),
+    /// Each channel, for each n.
+    Instance,
+    /// Each channel, over all n.
+    Batch,
+}
+
+/// A tensor seen as `[n, channels, span]`, where weight and bias have an element a channel; with whose statistics.
+#[derive(Debug, Clone, Copy)]
+struct View {
+    n: usize,
+    channels: usize,
+    span: usize,
+    /// Groups of channels, each of which has statistics of its own.
+    groups: usize,
+    /// Whether each channel shares them over all n.
+    across: bool,
+}
+
+impl View {
+    /// How many statistics there are.
+    fn statistics(&self) -> usize {
+        if self.across { self.channels } else { self.n * self.groups }
+    }
+
+    /// Channels in a group.
+    fn group(&self) -> usize {
+        self.channels.checked_div(self.groups).unwrap_or(0)
+    }
+
+    /// A row a group: what shares statistics. An element's partner is its channel.
+    fn by_statistics(&self) -> Rows {
+        if self.across {
+            return self.by_channel();
+        }
+        let group = self.group();
+        Rows {
+            rows: self.statistics(),
+            runs: group,
+            len: self.span,
+            row_step: group * self.span,
+            run_step: self.span,
+            partner: Partner { period: self.groups, scale: group, share: 1, step: 1 },
+        }
+        .flat()
+    }
+
+    /// A row a channel. An element's partner is the place of its statistics.
+    fn by_channel(&self) -> Rows {
+        let partner = match self.across {
+            true => Partner { period: self.channels, scale: 1, share: 1, step: 0 },
+            false => Partner { period: self.channels, scale: 1, share: self.group(), step: self.groups },
+        };
+        Rows {
+            rows: self.channels,
+            runs: self.n,
+            len: self.span,
+            row_step: self.span,
+            run_step: self.channels * self.span,
+            partner,
+        }
+        .flat()
+    }
+}
+
+/// Where the rows of a tensor lie, as `shared/rows.wgsl` has it.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    rows: usize,
+    /// Runs of `len` neighbours a row.
+    runs: usize,
+    len: usize,
+    /// From a row's start to the next one's.
+    row_step: usize,
+    /// From a run's start to the next one's.
+    run_step: usize,
+    partner: Partner,
+}
+
+/// What else belongs to an element: `(row % period) * scale / share`, and `step` more each run.
+#[derive(Debug, Clone, Copy)]
+struct Partner {
+    period: usize,
+    scale: usize,
+    share: usize,
+    step: usize,
+}
+
+impl Rows {
+    /// Elements of a row.
+    fn cols(&self) -> usize {
+        self.runs * self.len
+    }
+
+    /// The place of a row's first element, and its partner.
+    fn start(&self, row: usize) -> [usize; 2] {
+        let Partner { period, scale, share, .. } = self.partner;
+        [row * self.row_step, row % period * scale / share]
+    }
+
+    /// A row of one run is as many runs of one element.
+    fn flat(self) -> Rows {
+        if self.runs != 1 {
+            return self;
+        }
+        let partner = Partner { step: 0, ..self.partner };
+        Rows { runs: self.len, len: 1, run_step: 1, partner, ..self }
+    }
+
+    /// Whether rows lie side by side, element by element.
+    fn side_by_side(&self) -> bool {
+        self.len == 1 && self.row_step < self.run_step
+    }
+}
+
+/// A normalisation without its tensors.
+#[derive(Debug, Clone, Copy)]
+struct Norm {
+    kind: Kind,
+    eps: f32,
+    weight: bool,
+    bias: bool,
+}
+
+impl Norm {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Layer(_) => "layer_norm",
+            Kind::Rms(_) => "rms_norm",
+            Kind::Group(_) => "group_norm",
+            Kind::Instance => "instance_norm",
+            Kind::Batch => "batch_norm",
+        }
+    }
+
+    fn centred(&self) -> bool {
+        !matches!(self.kind, Kind::Rms(_))
+    }
+
+    fn wrong(&self, message: String) -> Error {
+        Error::shape(self.name(), message)
+    }
+
+    /// # Errors
+    /// A shape that this normalisation does not take.
+    fn view(&self, x: Shape) -> Result<View> {
+        if let Kind::Layer(axes) | Kind::Rms(axes) = self.kind {
+            if !(1..=x.rank()).contains(&axes) {
+                return Err(
+                    self.wrong(format!("the last {axes} axes of shape {x}, should be 1 to {}", x.rank()))
+                );
+            }
+            let (outer, inner) = x.split_at(x.rank() - axes);
+            let [n, channels] = [outer, inner].map(|dims| dims.iter().product());
+            return Ok(View { n, channels, span: 1, groups: 1, across: false });
+        }
+        let [n, channels, ref rest @ ..] = *x else {
+            return Err(self.wrong(format!("shape {x}, should be [n, c, ..]")));
+        };
+        let groups = match self.kind {
+            Kind::Group(groups) if channels.checked_rem(groups) == Some(0) => groups,
+            Kind::Group(groups) => {
+                let message = format!("{groups} groups do not divide the {channels} channels of shape {x}");
+                return Err(self.wrong(message));
+            }
+            _ => channels,
+        };
+        let across = self.kind == Kind::Batch;
+        Ok(View { n, channels, span: rest.iter().product(), groups, across })
+    }
+
+    /// The shape of weight and bias.
+    fn channels(&self, x: Shape) -> Result<Shape> {
+        match self.kind {
+            Kind::Layer(axes) | Kind::Rms(axes) => Shape::new(&x[x.rank() - axes..]),
+            _ => Shape::new([x[1]]),
+        }
+    }
+
+    /// Checks all inputs: x, then weight and bias where there are. Gives the shape of the statistics.
+    fn check(&self, inputs: &[Meta]) -> Result<(View, Shape)> {
+        floats(self.name(), inputs)?;
+        let [x, parameters @ ..] = inputs else { return Err(self.wrong("takes a tensor".to_string())) };
+        let view = self.view(x.shape)?;
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            let message = format!("eps is {}, should be at least 0", self.eps);
+            return Err(Error::argument(self.name(), message));
+        }
+        let wanted = self.channels(x.shape)?;
+        let names = [("weight", self.weight), ("bias", self.bias)].into_iter().filter(|(_, given)| *given);
+        for ((name, _), found) in names.zip(parameters) {
+            if found.shape != wanted {
+                let message =
+                    format!("a {name} of shape {} for {}, should be {wanted}", found.shape, x.shape);
+                return Err(self.wrong(message));
+            }
+        }
+        Ok((view, Shape::new([view.statistics()])?))
+    }
+
+    /// Weight and bias among what follows the other inputs.
+    fn parameters<T: Copy>(&self, rest: &[T]) -> [Option<T>; 2] {
+        let weight = rest.first().copied().filter(|_| self.weight);
+        let bias = rest.get(usize::from(self.weight)).copied().filter(|_| self.bias);
+        [weight, bias]
+    }
+
+    /// The gradients with regard to x, weight and bias, where `needs` wants them. `given`: whether the statistics were.
+    fn gradients(&self, known: Known, given: bool, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+        let Known { x, dy, mean, variance, weight } = known;
+        let inputs: Vec<&Tensor> = [x, dy, mean, variance].into_iter().chain(weight).collect();
+        let (mut dx, mut sums) = (None, None);
+        if needs[0] {
+            let mut outputs = apply_all(Gradient { norm: *self, given }, &inputs)?;
+            if self.kind == Kind::Batch && !given {
+                sums = outputs.pop();
+            }
+            outputs.truncate(1);
+            dx = outputs.pop();
+        }
+        if sums.is_none() && (needs[1] || needs[2]) {
+            sums = Some(apply(ChannelSums { norm: *self }, &inputs[..4])?);
+        }
+        let shape = self.channels(x.shape())?;
+        let row = |at: usize| match &sums {
+            Some(sums) if needs[1 + at] => sums.slice(0, at..at + 1)?.reshape(shape).map(Some),
+            _ => Ok(None),
+        };
+        Ok([dx, row(0)?, row(1)?])
+    }
+}
+
+/// What a gradient is computed from.
+struct Known<'a> {
+    x: &'a Tensor,
+    dy: &'a Tensor,
+    mean: &'a Tensor,
+    variance: &'a Tensor,
+    weight: Option<&'a Tensor>,
+}
+
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of x's own rows; these are outputs 1 and 2.
+/// Inputs: x, then weight and bias where there are.
+struct Standardise {
+    norm: Norm,
+}
+
+impl Op for Standardise {
+    fn name(&self) -> &'static str {
+        self.norm.name()
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let (view, statistics) = self.norm.check(inputs)?;
+        if view.across && view.n * view.span == 1 {
+            let message =
+                format!("one element a channel in shape {} has no variance to train with", inputs[0].shape);
+            return Err(self.norm.wrong(message));
+        }
+        let statistics = Meta::f32(statistics);
+        Ok(vec![Meta::f32(inputs[0].shape), statistics, statistics])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let view = self.norm.view(inputs[0].shape())?;
+        let [y, mean, variance] = outputs else {
+            return Err(self.norm.wrong("has three outputs".to_string()));
+        };
+        cpu::statistics(&view, self.norm.centred(), inputs[0].slice(), mean.data, variance.data);
+        let parameters = self.norm.parameters(&inputs[1..]);
+        cpu::standardise(&view, self.norm.eps, inputs[0], [mean.data, variance.data], parameters, y.data);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::standardise(rec, &self.norm, inputs, outputs)
+    }
+
+    fn saves(&self) -> Saves {
+        match self.norm.weight {
+            true => Saves { inputs: &[0, 1], outputs: &[1, 2] },
+            false => Saves { inputs: &[0], outputs: &[1, 2] },
+        }
+    }
+
+    fn backward(&self, saved: &Saved, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let weight = if self.norm.weight { Some(saved.input(1)?) } else { None };
+        let known =
+            Known { x: saved.input(0)?, dy, mean: saved.output(1)?, variance: saved.output(2)?, weight };
+        gradients_by_input(&self.norm, known, false, 1, needs)
+    }
+}
+
+/// The gradients in the order of an op's inputs: x, `others` without one in all but x, weight and bias where there are.
+fn gradients_by_input(
+    norm: &Norm,
+    known: Known,
+    given: bool,
+    first: usize,
+    needs: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
+    let [weight, bias] = norm.parameters(&needs[first..]).map(|needed| needed.unwrap_or(false));
+    let [dx, dw, db] = norm.gradients(known, given, [needs[0], weight, bias])?;
+    let mut all = vec![None; first];
+    all[0] = dx;
+    all.extend(norm.weight.then_some(dw));
+    all.extend(norm.bias.then_some(db));
+    Ok(all)
+}
+
+/// As [`Standardise`], by given statistics. Inputs: x, mean, variance, then weight and bias where there are.
+struct StandardiseBy {
+    norm: Norm,
+}
+
+impl Op for StandardiseBy {
+    fn name(&self) -> &'static str {
+        self.norm.name()
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x, mean, variance, parameters @ ..] = inputs else {
+            return Err(self.norm.wrong("takes a tensor, a mean and a variance".to_string()));
+        };
+        floats(self.name(), inputs)?;
+        let (_, wanted) = self.norm.check(&[&[*x], parameters].concat())?;
+        match [mean, variance].into_iter().find(|meta| meta.shape != wanted) {
+            None => Ok(vec![Meta::f32(x.shape)]),
+            Some(meta) => {
+                let message =
+                    format!("statistics of shape {} for {}, should be {wanted}", meta.shape, x.shape);
+                Err(self.norm.wrong(message))
+            }
+        }
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let view = self.norm.view(inputs[0].shape())?;
+        let parameters = self.norm.parameters(&inputs[3..]);
+        let statistics = [inputs[1].slice(), inputs[2].slice()];
+        cpu::standardise(&view, self.norm.eps, inputs[0], statistics, parameters, outputs[0].data);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::standardise_by(rec, &self.norm, inputs, outputs[0])
+    }
+
+    fn saves(&self) -> Saves {
+        match self.norm.weight {
+            true => Saves { inputs: &[0, 1, 2, 3], outputs: &[] },
+            false => Saves { inputs: &[0, 1, 2], outputs: &[] },
+        }
+    }
+
+    fn backward(&self, saved: &Saved, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let weight = if self.norm.weight { Some(saved.input(3)?) } else { None };
+        let known =
+            Known { x: saved.input(0)?, dy, mean: saved.input(1)?, variance: saved.input(2)?, weight };
+        gradients_by_input(&self.norm, known, true, 3, needs)
+    }
+}
+
+/// The gradient with regard to x, and `[2, rows]` sums: of `g h` and of `g` as `standardise_grad.wgsl` has them, without
+/// the weight where a row has one; of no meaning where the statistics were given. Inputs: x, dy, mean, variance, then the
+/// weight where there is one.
+struct Gradient {
+    norm: Norm,
+    given: bool,
+}
+
+impl Op for Gradient {
+    fn name(&self) -> &'static str {
+        "norm_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let view = self.norm.view(inputs[0].shape)?;
+        let rows = if self.given { 0 } else { view.statistics() };
+        Ok(vec![Meta::f32(inputs[0].shape), Meta::f32(Shape::new([2, rows])?)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let view = self.norm.view(inputs[0].shape())?;
+        let [dx, sums] = outputs else { return Err(self.norm.wrong("has two gradients".to_string())) };
+        let known = cpu::Known::new(self.norm.eps, inputs);
+        match (self.given, view.across) {
+            (true, _) => {}
+            (false, true) => known.sums_by_channel(&view, sums.data),
+            (false, false) => known.sums_by_group(&view, sums.data),
+        }
+        known.gradient(&view, self.norm.centred(), sums.data, dx.data);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::gradient(rec, &self.norm, self.given, inputs, outputs)
+    }
+}
+
+/// `[2, channels]` sums over each channel: of `dy (x - mean) / sqrt(variance + eps)`, and of dy: the gradients with
+/// regard to weight and bias. Inputs: x, dy, mean, variance.
+struct ChannelSums {
+    norm: Norm,
+}
+
+impl Op for ChannelSums {
+    fn name(&self) -> &'static str {
+        "norm_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let channels = self.norm.view(inputs[0].shape)?.channels;
+        Ok(vec![Meta::f32(Shape::new([2, channels])?)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let view = self.norm.view(inputs[0].shape())?;
+        let known = cpu::Known::new(self.norm.eps, inputs);
+        known.sums_by_channel(&view, outputs[0].data);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::channel_sums(rec, &self.norm, inputs, outputs[0])
+    }
+}
+
+/// Moves running statistics towards a batch's: `running += momentum (batch - running)`, of the variance the unbiased
+/// estimate, which is the batch's times `unbias`. Inputs: the batch's mean and variance; states: the running ones.
+struct Follow {
+    momentum: f32,
+    unbias: f32,
+}
+
+impl Op for Follow {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        super::arity::<2>(self.name(), inputs).map(Vec::from)
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        for ((batch, running), unbias) in inputs.iter().zip(outputs).zip([1.0, self.unbias]) {
+            for (running, batch) in running.data.iter_mut().zip(batch.slice()) {
+                *running += self.momentum * (batch * unbias - *running);
+            }
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::follow(rec, [self.momentum, self.unbias], inputs, outputs)
+    }
+}
+
+/// What batch normalisation gives in training.
+#[derive(Debug, Clone)]
+pub struct BatchNorm {
+    /// The normalised tensor.
+    pub output: Tensor,
+    /// The batch's mean by channel, `[c]`, outside the graph; NaN of an empty batch.
+    pub mean: Tensor,
+    /// The batch's variance by channel, `[c]`, divided by the number of elements and not by one less, outside the graph;
+    /// NaN of an empty batch.
+    pub variance: Tensor,
+}
+
+impl BatchNorm {
+    /// Moves running statistics, each `[c]`, towards this batch's by the exponential average that PyTorch keeps:
+    /// `running = (1 - momentum) running + momentum batch`, with the unbiased estimate of the variance. In place, in one
+    /// kernel. An empty batch moves nothing.
+    ///
+    /// # Errors
+    /// Running statistics of another shape, or the device fails.
+    pub fn update(&self, mean: &mut Tensor, variance: &mut Tensor, momentum: f32) -> Result<()> {
+        let channels = self.mean.numel();
+        if self.output.numel() == 0 {
+            return Ok(());
+        }
+        let count = (self.output.numel() / channels) as f64;
+        let follow = Follow { momentum, unbias: (count / (count - 1.0)) as f32 };
+        update(follow, &[&self.mean, &self.variance], &mut [mean, variance])
+    }
+}
+
+impl Tensor {
+    fn normalise(
+        &self,
+        kind: Kind,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<Vec<Tensor>> {
+        let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some() };
+        let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
+        apply_all(Standardise { norm }, &inputs)
+    }
+
+    /// Layer normalisation ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)): `(x - m) / sqrt(v + eps) * weight +
+    /// bias` with the mean m and the variance v over the last `axes` axes, whose shape weight and bias have. A NaN or an
+    /// infinity makes all that share its mean NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 30.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.layer_norm(1, None, None, 0.0)?.to_vec()?, [-1.0, 1.0, -1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No axis or more than there are, a weight or a bias of another shape, a negative `eps`, tensors of ids, or the
+    /// device fails.
+    pub fn layer_norm(
+        &self,
+        axes: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<Tensor> {
+        self.normalise(Kind::Layer(axes), weight, bias, eps).map(first)
+    }
+
+    /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
+    /// mean q of the squares over the last `axes` axes, whose shape the weight has. A NaN makes all that share its mean
+    /// NaN.
+    ///
+    /// # Errors
+    /// As [`Tensor::layer_norm`].
+    pub fn rms_norm(&self, axes: usize, weight: Option<&Tensor>, eps: f32) -> Result<Tensor> {
+        self.normalise(Kind::Rms(axes), weight, None, eps).map(first)
+    }
+
+    /// Group normalisation ([Wu & He](https://arxiv.org/abs/1803.08494)) of `[n, c, ..]`: as [`Tensor::layer_norm`], with
+    /// a mean and a variance for each n over each of `groups` equal groups of channels; weight and bias are `[c]`.
+    ///
+    /// # Errors
+    /// A rank below 2, groups that do not divide the channels, a weight or a bias of another shape, a negative `eps`,
+    /// tensors of ids, or the device fails.
+    pub fn group_norm(
+        &self,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<Tensor> {
+        self.normalise(Kind::Group(groups), weight, bias, eps).map(first)
+    }
+
+    /// Instance normalisation ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)): as
+    /// [`Tensor::group_norm`] with each channel a group.
+    ///
+    /// # Errors
+    /// As [`Tensor::group_norm`].
+    pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
+        self.normalise(Kind::Instance, weight, bias, eps).map(first)
+    }
+
+    /// Batch normalisation in training ([Ioffe & Szegedy](https://arxiv.org/abs/1502.03167)) of `[n, c, ..]`: as
+    /// [`Tensor::layer_norm`], with the mean and the variance of each channel over all other axes; weight and bias are
+    /// `[c]`. Gives these statistics too, for [`BatchNorm::update`].
+    ///
+    /// # Errors
+    /// As [`Tensor::group_norm`], or one element a channel, which has no variance.
+    pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<BatchNorm> {
+        let outputs = self.normalise(Kind::Batch, weight, bias, eps)?;
+        let wrong = |_| Error::shape("batch_norm", "an output is missing");
+        let [output, mean, variance] = outputs.try_into().map_err(wrong)?;
+        Ok(BatchNorm { output, mean, variance })
+    }
+
+    /// Batch normalisation in evaluation: as [`Tensor::batch_norm`], by this mean and variance of each channel, `[c]`,
+    /// instead of the batch's. They are constants: no gradient flows into them. A channel whose variance plus `eps` is
+    /// negative is NaN.
+    ///
+    /// # Errors
+    /// As [`Tensor::group_norm`], or statistics of another shape.
+    pub fn batch_norm_by(
+        &self,
+        mean: &Tensor,
+        variance: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<Tensor> {
+        let norm = Norm { kind: Kind::Batch, eps, weight: weight.is_some(), bias: bias.is_some() };
+        let inputs: Vec<&Tensor> =
+            [Some(self), Some(mean), Some(variance), weight, bias].into_iter().flatten().collect();
+        apply(StandardiseBy { norm }, &inputs)
+    }
+}
+
+/// The output that is not for gradients.
+fn first(mut outputs: Vec<Tensor>) -> Tensor {
+    outputs.swap_remove(0)
+}

@@ -1,0 +1,429 @@
+//! Normalisations.
+
+use crate::Tensor;
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, ULP, Work};
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "layer_norm", covers: &["layer_norm"], draw: layer_norm, bench: Some(layer_norm_bench) },
+    Row { name: "rms_norm", covers: &["rms_norm"], draw: rms_norm, bench: Some(rms_norm_bench) },
+    Row { name: "group_norm", covers: &["group_norm"], draw: group_norm, bench: Some(group_norm_bench) },
+    Row { name: "instance_norm", covers: &["instance_norm"], draw: instance_norm, bench: None },
+    Row { name: "batch_norm", covers: &["batch_norm"], draw: batch_norm, bench: Some(batch_norm_bench) },
+    Row { name: "batch_norm statistics", covers: &["batch_norm"], draw: batch_statistics, bench: None },
+    Row {
+        name: "batch_norm_by",
+        covers: &["batch_norm_by"],
+        draw: batch_norm_by,
+        bench: Some(batch_norm_by_bench),
+    },
+];
+
+/// What shares a mean and a variance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Layer(usize),
+    Rms(usize),
+    Group(usize),
+    Batch,
+}
+
+/// A normalisation of a tensor of this shape.
+#[derive(Debug, Clone)]
+struct Norm {
+    kind: Kind,
+    shape: Vec<usize>,
+    eps: f32,
+    weight: bool,
+    bias: bool,
+}
+
+impl Norm {
+    fn draw(g: &mut Gen, kind: Kind, shape: Vec<usize>) -> Norm {
+        let bias = g.flag() && !matches!(kind, Kind::Rms(_));
+        Norm { kind, shape, eps: g.choose(&[1e-5, 1e-3, 0.5]), weight: g.flag(), bias }
+    }
+
+    /// The shape of weight and bias.
+    fn channels(&self) -> Vec<usize> {
+        match self.kind {
+            Kind::Layer(axes) | Kind::Rms(axes) => self.shape[self.shape.len() - axes..].to_vec(),
+            _ => vec![self.shape[1]],
+        }
+    }
+
+    /// The channel of element `at`.
+    fn channel(&self, at: usize) -> usize {
+        match self.kind {
+            Kind::Layer(_) | Kind::Rms(_) => at % self.channels().iter().product::<usize>(),
+            _ => at / self.shape[2..].iter().product::<usize>() % self.shape[1],
+        }
+    }
+
+    /// Which mean and variance element `at` has.
+    fn statistics(&self, at: usize) -> usize {
+        match self.kind {
+            Kind::Layer(_) | Kind::Rms(_) => at / self.channels().iter().product::<usize>(),
+            Kind::Group(groups) => at / (self.shape[1..].iter().product::<usize>() / groups),
+            Kind::Batch => self.channel(at),
+        }
+    }
+
+    /// How many means and variances there are.
+    fn rows(&self) -> usize {
+        match self.kind {
+            Kind::Layer(axes) | Kind::Rms(axes) => self.shape[..self.shape.len() - axes].iter().product(),
+            Kind::Group(groups) => self.shape[0] * groups,
+            Kind::Batch => self.shape[1],
+        }
+    }
+
+    fn centred(&self) -> bool {
+        !matches!(self.kind, Kind::Rms(_))
+    }
+
+    /// The elements by what `number` says of their places, below `count`.
+    fn sorted(x: &[Approx], count: usize, number: impl Fn(usize) -> usize) -> Vec<Vec<Approx>> {
+        let mut sets = vec![Vec::new(); count];
+        x.iter().enumerate().for_each(|(at, &x)| sets[number(at)].push(x));
+        sets
+    }
+
+    /// The mean and the variance of each row.
+    fn moments(&self, x: &Array) -> Vec<[Approx; 2]> {
+        let rows = Norm::sorted(&x.data, self.rows(), |at| self.statistics(at));
+        rows.iter().map(|row| if self.centred() { moments(row) } else { squares(row) }).collect()
+    }
+
+    /// The elements without their mean and spread, and what each was multiplied with.
+    fn standardised(&self, x: &Array, statistics: &[[Approx; 2]]) -> (Vec<Approx>, Vec<Approx>) {
+        let scales: Vec<Approx> =
+            statistics.iter().map(|[_, v]| (*v + f64::from(self.eps)).rsqrt()).collect();
+        let own = |at: usize| self.statistics(at);
+        let h = x.data.iter().enumerate();
+        let h = h.map(|(at, &x)| (x - statistics[own(at)][0]) * scales[own(at)]).collect();
+        (h, (0..x.numel()).map(|at| scales[own(at)]).collect())
+    }
+
+    /// Weight and bias among the inputs after the first few.
+    fn parameters<'a, T>(&self, inputs: &'a [T]) -> [Option<&'a T>; 2] {
+        let weight = inputs.first().filter(|_| self.weight);
+        [weight, inputs.get(usize::from(self.weight)).filter(|_| self.bias)]
+    }
+
+    /// The output.
+    fn output(&self, x: &Array, statistics: &[[Approx; 2]], parameters: &[Array]) -> Array {
+        let [weight, bias] = self.parameters(parameters);
+        let (h, _) = self.standardised(x, statistics);
+        let y = h.iter().enumerate().map(|(at, &h)| {
+            let scaled = weight.map_or(h, |w| h * w.data[self.channel(at)]);
+            bias.map_or(scaled, |b| scaled + b.data[self.channel(at)])
+        });
+        Array { shape: x.shape.clone(), data: y.collect() }
+    }
+
+    /// The gradients with regard to x, weight and bias. `given`: whether the statistics do not depend on x.
+    fn gradients(
+        &self,
+        x: &Array,
+        statistics: &[[Approx; 2]],
+        weight: Option<&Array>,
+        dy: &Array,
+        given: bool,
+    ) -> [Array; 3] {
+        let (h, scale) = self.standardised(x, statistics);
+        let channels: usize = self.channels().iter().product();
+        let by_channel = |terms: &[Approx]| {
+            let sets = Norm::sorted(terms, channels, |at| self.channel(at));
+            Array { shape: self.channels(), data: sets.iter().map(|set| sum(set)).collect() }
+        };
+        let dh: Vec<Approx> = dy.data.iter().zip(&h).map(|(&dy, &h)| dy * h).collect();
+        let [dw, db] = [by_channel(&dh), by_channel(&dy.data)];
+
+        let weight = |at: usize| weight.map_or(Approx::ONE, |w| w.data[self.channel(at)]);
+        let g: Vec<Approx> = dy.data.iter().enumerate().map(|(at, &dy)| dy * weight(at)).collect();
+        if given {
+            let dx = g.iter().zip(&scale).map(|(&g, &scale)| g * scale).collect();
+            return [Array { shape: x.shape.clone(), data: dx }, dw, db];
+        }
+        let means = |terms: &[Approx]| -> Vec<Approx> {
+            let rows = Norm::sorted(terms, self.rows(), |at| self.statistics(at));
+            rows.iter().map(|row| sum(row) / row.len() as f64).collect()
+        };
+        let gh: Vec<Approx> = g.iter().zip(&h).map(|(&g, &h)| g * h).collect();
+        let [mean_g, mean_gh] = [means(&g), means(&gh)];
+        let dx = (0..x.numel()).map(|at| {
+            let row = self.statistics(at);
+            let centred = if self.centred() { g[at] - mean_g[row] } else { g[at] };
+            (centred - h[at] * mean_gh[row]) * scale[at]
+        });
+        [Array { shape: x.shape.clone(), data: dx.collect() }, dw, db]
+    }
+
+    /// Of the gradients those whose inputs there are.
+    fn present(&self, [dx, dw, db]: [Array; 3], between: usize) -> Vec<Option<Array>> {
+        let mut all = vec![None; 1 + between];
+        all[0] = Some(dx);
+        all.extend(self.weight.then_some(Some(dw)));
+        all.extend(self.bias.then_some(Some(db)));
+        all
+    }
+
+    fn label(&self) -> String {
+        let Norm { kind, shape, eps, weight, bias } = self;
+        format!("{kind:?} of {shape:?}, eps {eps}, weight {weight}, bias {bias}")
+    }
+
+    /// The inputs: x, far from zero in some cases, then weight and bias.
+    fn inputs(&self, g: &mut Gen) -> Vec<Input> {
+        let centre = g.choose(&[0.0, 0.0, 0.0, -20.0, 300.0]);
+        let x = g.values(&self.shape, centre - 3.0, centre + 3.0);
+        let mut inputs = vec![x];
+        for _ in 0..usize::from(self.weight) + usize::from(self.bias) {
+            inputs.push(g.values(&self.channels(), -2.0, 2.0));
+        }
+        inputs
+    }
+}
+
+/// The additions that an element passes through in a sum over `n`, at most: one invocation adds four a turn, after two
+/// among them and before up to three that are left over; or lanes and slices share it, which merge in fewer steps than
+/// they save. The twin has sixteen strands of a slice, and adds up the slices.
+fn depth(n: usize) -> usize {
+    n / 4 + 20
+}
+
+/// The roundings of merging up to `n / 16` slices.
+fn merging(n: usize) -> usize {
+    n / 256 + 20
+}
+
+fn sum(terms: &[Approx]) -> Approx {
+    Approx::sum_by(depth(terms.len()) + merging(terms.len()), terms.iter().copied())
+}
+
+/// Higham's γ: the relative error of `n` roundings.
+fn gamma(n: usize) -> f64 {
+    n as f64 * ULP / (1.0 - n as f64 * ULP)
+}
+
+/// Where squares are taken of the elements themselves.
+fn squares(x: &[Approx]) -> [Approx; 2] {
+    let squares: Vec<Approx> = x.iter().map(|&x| x * x).collect();
+    [Approx::ZERO, sum(&squares) / x.len() as f64]
+}
+
+/// The mean and the variance as the kernels compute them. That the first mean cancels out is beyond a rule for each
+/// operation, which would count its error twice; so the bound follows by hand. n elements lie within `range` of each
+/// other, and slices of theirs too; `most` is the largest.
+fn moments(x: &[Approx]) -> [Approx; 2] {
+    let (n, count) = (x.len(), x.len() as f64);
+    let values = || x.iter().map(|x| x.value());
+    if values().any(|x| !x.is_finite()) || n == 0 {
+        // An infinity less an infinite mean is NaN, in every sum.
+        return [Approx::exact(f64::NAN); 2];
+    }
+    let mean = values().sum::<f64>() / count;
+    let squares: f64 = values().map(|x| (x - mean).powi(2)).sum();
+    let distances: f64 = values().map(|x| (x - mean).abs()).sum();
+    let most = values().fold(0.0, |most: f64, x| most.max(x.abs()));
+    let range = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
+    let (sums, merges) = (gamma(depth(n)), gamma(merging(n)));
+
+    // A slice's first mean m: the sum's error, and a division's.
+    let first = (sums + 2.5 * ULP) * most;
+    // d = x - m, and sum(d)/n, which m - mean is exactly: how far that may be off, and how large it is.
+    let apart = range + first;
+    let shift_error = (sums + ULP) * apart + 2.5 * ULP * first;
+    let shift = first + shift_error;
+    let slice_mean = shift_error + ULP * most;
+    // Σd² - Σd·Σd/n: the squares about the slice's mean, whatever m is.
+    let within = (sums + 4.0 * ULP) * (squares + count * first * first)
+        + count * (2.0 * first * shift_error + shift_error * shift_error + 5.0 * ULP * shift * shift);
+
+    // Of slices: the mean of their means from the first on, and the squares n_s (m_s - mean)² between them.
+    let whole_mean = slice_mean + (merges + 5.0 * ULP) * (range + 2.0 * slice_mean) + ULP * most;
+    let off = slice_mean + whole_mean + ULP * range;
+    let between = 2.0 * off * distances + count * off * off + (merges + 3.0 * ULP) * squares;
+    let sliced = n >= 32;
+    // A hundredth for the products of errors, and what may be flushed.
+    let error = |own: f64, more: f64| 1.01 * if sliced { own + more } else { own } + 1e-37 * count;
+    let mean = Approx::new(mean, error(slice_mean, whole_mean));
+    [mean, Approx::new(squares, error(within, between)) / count]
+}
+
+/// A case of an op that finds the statistics itself.
+fn case(
+    g: &mut Gen,
+    norm: Norm,
+    run: impl Fn(&Norm, &Tensor, [Option<&Tensor>; 2]) -> crate::Result<Tensor> + 'static,
+) -> Case {
+    let inputs = norm.inputs(g);
+    let [a, b, c] = [norm.clone(), norm.clone(), norm.clone()];
+    Case::new(
+        norm.label(),
+        inputs,
+        move |t| run(&a, &t[0], a.parameters(&t[1..])),
+        move |x| b.output(&x[0], &b.moments(&x[0]), &x[1..]),
+    )
+    .gradient(move |x, dy| {
+        let [weight, _] = c.parameters(&x[1..]);
+        c.present(c.gradients(&x[0], &c.moments(&x[0]), weight, dy, false), 0)
+    })
+}
+
+/// A shape of rank 1 to 4 of which some last axes are normalised over.
+fn rows(g: &mut Gen) -> (Vec<usize>, usize) {
+    let rank = g.range(1..=4);
+    (g.shape_of_rank(rank), g.range(1..=rank))
+}
+
+/// A shape `[n, c, ..]`.
+fn planes(g: &mut Gen) -> Vec<usize> {
+    let rank = g.range(2..=4);
+    g.shape_of_rank(rank)
+}
+
+fn layer(g: &mut Gen, shape: Vec<usize>, axes: usize) -> Case {
+    let norm = Norm::draw(g, Kind::Layer(axes), shape);
+    case(g, norm, move |norm, x, [w, b]| x.layer_norm(axes, w, b, norm.eps))
+}
+
+fn layer_norm(g: &mut Gen) -> Case {
+    let (shape, axes) = rows(g);
+    layer(g, shape, axes)
+}
+
+fn rms(g: &mut Gen, shape: Vec<usize>, axes: usize) -> Case {
+    let norm = Norm::draw(g, Kind::Rms(axes), shape);
+    case(g, norm, move |norm, x, [w, _]| x.rms_norm(axes, w, norm.eps))
+}
+
+fn rms_norm(g: &mut Gen) -> Case {
+    let (shape, axes) = rows(g);
+    rms(g, shape, axes)
+}
+
+fn grouped(g: &mut Gen, shape: Vec<usize>, groups: usize) -> Case {
+    let norm = Norm::draw(g, Kind::Group(groups), shape);
+    case(g, norm, move |norm, x, [w, b]| x.group_norm(groups, w, b, norm.eps))
+}
+
+fn group_norm(g: &mut Gen) -> Case {
+    let mut shape = planes(g);
+    // Groups of 1 to 4 channels.
+    let (groups, group) = (shape[1].max(1), g.range(1..=4));
+    shape[1] = if shape.iter().product::<usize>() * group <= g.size { groups * group } else { groups };
+    grouped(g, shape, groups)
+}
+
+fn instance_norm(g: &mut Gen) -> Case {
+    let mut shape = planes(g);
+    shape[1] = shape[1].max(1);
+    let norm = Norm::draw(g, Kind::Group(shape[1]), shape);
+    case(g, norm, |norm, x, [w, b]| x.instance_norm(w, b, norm.eps))
+}
+
+/// A shape that batch normalisation trains with: one element a channel has no variance.
+fn batch(g: &mut Gen) -> Vec<usize> {
+    let mut shape = planes(g);
+    if shape[0] * shape[2..].iter().product::<usize>() == 1 {
+        shape[0] = 2;
+    }
+    shape
+}
+
+fn batched(g: &mut Gen, shape: Vec<usize>) -> Case {
+    let norm = Norm::draw(g, Kind::Batch, shape);
+    case(g, norm, |norm, x, [w, b]| Ok(x.batch_norm(w, b, norm.eps)?.output))
+}
+
+fn batch_norm(g: &mut Gen) -> Case {
+    let shape = batch(g);
+    batched(g, shape)
+}
+
+/// The batch's mean and variance, and running ones that follow them.
+fn batch_statistics(g: &mut Gen) -> Case {
+    let shape = batch(g);
+    let norm = Norm { weight: false, bias: false, ..Norm::draw(g, Kind::Batch, shape) };
+    let (which, momentum) = (g.below(4), g.choose(&[0.0, 0.1f32, 1.0]));
+    let mut inputs = norm.inputs(g);
+    inputs[0].kind = crate::proof::Kind::Constant;
+    inputs.extend([g.constants(&norm.channels(), -1.0, 1.0), g.constants(&norm.channels(), 0.5, 2.0)]);
+    let eps = norm.eps;
+    let run = move |t: &[Tensor]| {
+        let batch = t[0].batch_norm(None, None, eps)?;
+        let [mut mean, mut variance] = [t[1].clone(), t[2].clone()];
+        batch.update(&mut mean, &mut variance, momentum)?;
+        Ok(vec![batch.mean, batch.variance, mean, variance].swap_remove(which))
+    };
+    let label = format!("{}, number {which}, momentum {momentum}", norm.label());
+    Case::new(label, inputs, run, move |x| {
+        let count = x[0].numel() / norm.shape[1].max(1);
+        let unbias = Approx::exact(f64::from((count as f64 / (count as f64 - 1.0)) as f32));
+        let moments = norm.moments(&x[0]);
+        let follow = |old: Approx, new: Approx| {
+            if count == 0 { old } else { old + (new - old) * f64::from(momentum) }
+        };
+        let data = moments.iter().enumerate().map(|(channel, &[mean, variance])| match which {
+            0 => mean,
+            1 => variance,
+            2 => follow(x[1].data[channel], mean),
+            _ => follow(x[2].data[channel], variance * unbias),
+        });
+        Array { shape: norm.channels(), data: data.collect() }
+    })
+}
+
+fn by(g: &mut Gen, shape: Vec<usize>) -> Case {
+    let norm = Norm::draw(g, Kind::Batch, shape);
+    let mut inputs = norm.inputs(g);
+    inputs.splice(1..1, [g.constants(&norm.channels(), -1.0, 1.0), g.constants(&norm.channels(), 0.1, 2.0)]);
+    let [a, b, c] = [norm.clone(), norm.clone(), norm.clone()];
+    let pairs = |x: &[Array]| -> Vec<[Approx; 2]> {
+        x[1].data.iter().zip(&x[2].data).map(|(&mean, &variance)| [mean, variance]).collect()
+    };
+    Case::new(
+        norm.label(),
+        inputs,
+        move |t| {
+            let [weight, bias] = a.parameters(&t[3..]);
+            t[0].batch_norm_by(&t[1], &t[2], weight, bias, a.eps)
+        },
+        move |x| b.output(&x[0], &pairs(x), &x[3..]),
+    )
+    .gradient(move |x, dy| {
+        let [weight, _] = c.parameters(&x[3..]);
+        c.present(c.gradients(&x[0], &pairs(x), weight, dy, true), 2)
+    })
+}
+
+fn batch_norm_by(g: &mut Gen) -> Case {
+    let shape = planes(g);
+    by(g, shape)
+}
+
+/// x read once, y written once.
+fn timed(case: Case) -> (Work, Case) {
+    (Work::Bytes(8 * case.inputs[0].array.numel()), case)
+}
+
+fn layer_norm_bench(g: &mut Gen) -> (Work, Case) {
+    timed(layer(g, vec![4096, 1024], 1))
+}
+
+fn rms_norm_bench(g: &mut Gen) -> (Work, Case) {
+    timed(rms(g, vec![4096, 1024], 1))
+}
+
+fn group_norm_bench(g: &mut Gen) -> (Work, Case) {
+    timed(grouped(g, vec![16, 64, 56, 56], 8))
+}
+
+fn batch_norm_bench(g: &mut Gen) -> (Work, Case) {
+    timed(batched(g, vec![16, 64, 56, 56]))
+}
+
+fn batch_norm_by_bench(g: &mut Gen) -> (Work, Case) {
+    timed(by(g, vec![16, 64, 56, 56]))
+}

@@ -1,0 +1,423 @@
+//! Normalisations: values worked by hand, rows of every length, errors; the layers with their running statistics. The table
+//! (`tests/table.rs`) holds them to f64.
+#![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
+
+mod common;
+
+use common::*;
+use gristmill::nn::{
+    self, BatchNorm1d, BatchNorm2d, GroupNorm, Init, LayerNorm, Linear, Module, RmsNorm, Sequential,
+};
+use gristmill::optim::{Optimizer, Sgd};
+use gristmill::{Device, Error, Result, Shape, Tensor};
+
+fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
+    Tensor::from_slice(data, shape, device).unwrap()
+}
+
+/// Within a few roundings of numbers near `size`.
+fn assert_near(what: &str, got: &Tensor, want: &[f64], size: f64) {
+    let want = Array::new(got.shape().to_vec(), want.to_vec());
+    assert_within(what, got, &want, |_| 16.0 * EPS * size);
+}
+
+/// Mean 5, deviation 2.
+const EIGHT: [f32; 8] = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
+const STANDARD: [f64; 8] = [-1.5, -0.5, -0.5, -0.5, 0.0, 0.0, 1.0, 2.0];
+
+#[test]
+fn layer_norm_by_hand() {
+    for device in devices_and_hardware() {
+        let x = tensor(&EIGHT, &[2, 4], &device).reshape([8]).unwrap();
+        assert_near("layer_norm", &x.layer_norm(1, None, None, 0.0).unwrap(), &STANDARD, 2.0);
+        // A variance of 4 and an eps of 5: divided by 3.
+        let thirds = STANDARD.map(|y| y * 2.0 / 3.0);
+        assert_near("eps", &x.layer_norm(1, None, None, 5.0).unwrap(), &thirds, 2.0);
+        // Over both axes, with a weight and a bias an element.
+        let x = x.reshape([1, 2, 4]).unwrap();
+        let weight = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &[2, 4], &device);
+        let bias = tensor(&[0.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0], &[2, 4], &device);
+        let y = x.layer_norm(2, Some(&weight), Some(&bias), 0.0).unwrap();
+        assert_near("affine", &y, &[-1.5, 0.0, -1.5, -2.0, 0.0, -1.0, 7.0, 16.0], 16.0);
+        // Rows of one element are their own mean.
+        let y = x.reshape([8, 1]).unwrap().layer_norm(1, None, None, 1e-5).unwrap();
+        assert_eq!(y.to_vec().unwrap(), [0.0; 8]);
+    }
+}
+
+/// dx = (g - mean(g) - h mean(g h)) / deviation for g = (0, .., 0, 1): means of 1/8 and 2/8.
+#[test]
+fn the_gradient_by_hand() {
+    let want = [0.125, 0.0, 0.0, 0.0, -0.0625, -0.0625, -0.1875, 0.1875];
+    for device in devices_and_hardware() {
+        let leaf = |data: &[f32], shape: &[usize]| tensor(data, shape, &device).requires_grad().unwrap();
+        let (x, weight, bias) = (leaf(&EIGHT, &[1, 8]), leaf(&[1.0; 8], &[8]), leaf(&[0.0; 8], &[8]));
+        let y = x.layer_norm(1, Some(&weight), Some(&bias), 0.0).unwrap();
+        let dy = tensor(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], &[1, 8], &device);
+        let grads = y.backward_from(&dy).unwrap();
+        assert_near("dx", grads.get(&x).unwrap(), &want, 1.0);
+        assert_near("dw", grads.get(&weight).unwrap(), &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0], 2.0);
+        assert_near("db", grads.get(&bias).unwrap(), &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 1.0);
+    }
+}
+
+#[test]
+fn rms_norm_by_hand() {
+    for device in devices_and_hardware() {
+        // A mean square of 25.
+        let x = tensor(&[1.0, 7.0], &[1, 2], &device).requires_grad().unwrap();
+        let weight = tensor(&[10.0, 100.0], &[2], &device).requires_grad().unwrap();
+        let y = x.rms_norm(1, Some(&weight), 0.0).unwrap();
+        assert_near("rms_norm", &y, &[2.0, 140.0], 140.0);
+        // g = (10, 0), h = (0.2, 1.4), mean(g h) = 1: dx = (g - h) / 5.
+        let grads = y.backward_from(&tensor(&[1.0, 0.0], &[1, 2], &device)).unwrap();
+        assert_near("dx", grads.get(&x).unwrap(), &[1.96, -0.28], 2.0);
+        assert_near("dw", grads.get(&weight).unwrap(), &[0.2, 0.0], 1.0);
+        // An infinity takes all: 1 / inf is 0, inf / inf is NaN. A NaN makes its row NaN.
+        let x = tensor(&[1.0, f32::INFINITY, 1.0, f32::NAN], &[2, 2], &device);
+        let y = x.rms_norm(1, None, 0.0).unwrap().to_vec().unwrap();
+        assert!(y[0] == 0.0 && y[1..].iter().all(|y| y.is_nan()), "{y:?}");
+    }
+}
+
+#[test]
+fn group_norm_by_hand() {
+    for device in devices_and_hardware() {
+        // Four channels of two: groups of mean 2 and 15, of deviation 1 and 5.
+        let x = tensor(&[1.0, 3.0, 1.0, 3.0, 10.0, 20.0, 20.0, 10.0], &[1, 4, 2], &device);
+        let weight = tensor(&[1.0, 2.0, 3.0, 4.0], &[4], &device);
+        let bias = tensor(&[0.0, 0.0, 0.0, 10.0], &[4], &device);
+        let y = x.group_norm(2, Some(&weight), Some(&bias), 0.0).unwrap();
+        assert_near("group_norm", &y, &[-1.0, 1.0, -2.0, 2.0, -3.0, 3.0, 14.0, 6.0], 14.0);
+        // Each channel by itself is (-1, 1).
+        let y = x.instance_norm(None, None, 0.0).unwrap();
+        assert_near("instance_norm", &y, &[-1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0], 1.0);
+        // One group is a layer.
+        let x = tensor(&EIGHT, &[1, 4, 2], &device);
+        assert_near("one group", &x.group_norm(1, None, None, 0.0).unwrap(), &STANDARD, 2.0);
+    }
+}
+
+#[test]
+fn batch_norm_by_hand() {
+    for device in devices_and_hardware() {
+        // Channel 0 has `EIGHT`, channel 1 has mean 5 and deviation 5.
+        let [a, b] = [&EIGHT[..4], &EIGHT[4..]];
+        let other = [0.0, 10.0, 0.0, 10.0];
+        let x = tensor(&[a, &other, b, &other].concat(), &[2, 2, 4], &device);
+        let weight = tensor(&[1.0, 3.0], &[2], &device);
+        let bias = tensor(&[0.0, 1.0], &[2], &device);
+        let batch = x.batch_norm(Some(&weight), Some(&bias), 0.0).unwrap();
+        let other = [-2.0, 4.0, -2.0, 4.0];
+        let want = [&STANDARD[..4], &other, &STANDARD[4..], &other].concat();
+        assert_near("batch_norm", &batch.output, &want, 4.0);
+        assert_near("mean", &batch.mean, &[5.0, 5.0], 5.0);
+        assert_near("variance", &batch.variance, &[4.0, 25.0], 25.0);
+        // Unbiased: 32/7 and 200/7.
+        let mut mean = Tensor::zeros([2], &device).unwrap();
+        let mut variance = Tensor::ones([2], &device).unwrap();
+        batch.update(&mut mean, &mut variance, 0.5).unwrap();
+        assert_near("running mean", &mean, &[2.5, 2.5], 2.5);
+        assert_near("running variance", &variance, &[0.5 + 16.0 / 7.0, 0.5 + 100.0 / 7.0], 15.0);
+
+        let [mean, variance] = [[1.0, 0.0], [4.0, 100.0]].map(|data| tensor(&data, &[2], &device));
+        let y = x.batch_norm_by(&mean, &variance, Some(&weight), Some(&bias), 0.0).unwrap();
+        let other = [1.0, 4.0, 1.0, 4.0];
+        let want = [&[0.5, 1.5, 1.5, 1.5][..], &other, &[2.0, 2.0, 3.0, 4.0], &other].concat();
+        assert_near("batch_norm_by", &y, &want, 4.0);
+    }
+}
+
+/// A mean a million times the spread: the squares' sum holds nothing of the variance, and the mean has to be right to the
+/// last bit.
+#[test]
+fn a_mean_far_above_the_spread() {
+    for device in devices_and_hardware() {
+        for dims in [[3, 8], [3, 1000], [40, 64], [1, 70_000]] {
+            let x = Array::from_fn(dims, |at| 1e6 + if at[1] % 2 == 0 { -1.0 } else { 1.0 });
+            let want = x.map(|x| x - 1e6);
+            let y = x.to_tensor(&device).layer_norm(1, None, None, 0.0).unwrap();
+            // Off by half a place of the mean, 1/32, at most.
+            assert_within(&format!("{dims:?}"), &y, &want, |_| 0.04);
+            let y = x.to_tensor(&device).t().unwrap().batch_norm(None, None, 0.0).unwrap().output;
+            let want = Array::from_fn([dims[1], dims[0]], |at| want.at(&[at[1], at[0]]));
+            assert_within(&format!("{dims:?} by column"), &y, &want, |_| 0.04);
+        }
+    }
+}
+
+/// What is normalised, and by channel or by row: all the ways in which kernels cut up rows. Each row holds as many -1 as
+/// 1, so sums are small whole numbers and one element lost or read twice shows.
+#[test]
+fn long_rows_lose_nothing() {
+    type Op = fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
+    let layer: Op = |x, w, b| x.layer_norm(1, Some(w), Some(b), 0.0);
+    let rms: Op = |x, w, b| x.rms_norm(1, Some(w), 0.0)?.add(b);
+    let group: Op = |x, w, b| x.group_norm(2, Some(w), Some(b), 0.0);
+    let batch: Op = |x, w, b| Ok(x.batch_norm(Some(w), Some(b), 0.0)?.output);
+    let cases: &[(&str, Op, &[usize], usize)] = &[
+        ("layer", layer, &[1, 262_144], 262_144),
+        ("layer", layer, &[2, 262_148], 262_148),
+        ("layer", layer, &[17, 13_004], 13_004),
+        ("layer", layer, &[260, 40_000], 40_000),
+        ("layer", layer, &[20_000, 10], 10),
+        ("layer", layer, &[70_000, 2], 2),
+        ("rms", rms, &[3, 70_002], 70_002),
+        ("group", group, &[1, 6, 40_000], 6),
+        ("group", group, &[300, 4, 26], 4),
+        ("batch", batch, &[130_004, 3], 3),
+        ("batch", batch, &[66, 300, 1], 300),
+        ("batch", batch, &[2, 3, 65_538], 3),
+        ("batch", batch, &[20_002, 2, 3], 2),
+    ];
+    for (name, op, dims, channels) in cases {
+        // Signs in turn, along the elements of each row and channel.
+        let sign = |index: &[usize]| if index.iter().sum::<usize>() % 2 == 0 { 1.0 } else { -1.0 };
+        let x = Array::from_fn(*dims, sign);
+        let shape: &[usize] = &[*channels];
+        for device in devices_and_hardware() {
+            let what = format!("{name} of {dims:?}");
+            let x_leaf = x.to_tensor(&device).requires_grad().unwrap();
+            let w = Tensor::ones(shape, &device).unwrap().requires_grad().unwrap();
+            let b = Tensor::zeros(shape, &device).unwrap().requires_grad().unwrap();
+            let y = op(&x_leaf, &w, &b).unwrap();
+            let rows = x.numel() / channels;
+            // The mean is 0 and the deviation 1; one element more or less moves the mean by 1 in all of a row.
+            let count = match *name {
+                "layer" | "rms" => *channels,
+                "group" => dims[1..].iter().product::<usize>() / 2,
+                _ => rows,
+            };
+            assert_within(&what, &y, &x, |_| 8.0 * EPS + 0.25 / count as f64);
+            let grads = y.backward_from(&Tensor::ones(*dims, &device).unwrap()).unwrap();
+            let ones = Array::from_fn(shape, |_| rows as f64);
+            assert_within(&format!("{what}: db"), grads.get(&b).unwrap(), &ones, |_| 0.0);
+            let zeros = Array::from_fn(shape, |_| if rows % 2 == 0 { 0.0 } else { f64::NAN });
+            if rows % 2 == 0 {
+                assert_within(&format!("{what}: dw"), grads.get(&w).unwrap(), &zeros, |_| 0.5);
+            }
+            if *name != "rms" {
+                // 1 less a mean of ones, which a division finds.
+                let zeros = Array::from_fn(*dims, |_| 0.0);
+                assert_within(&format!("{what}: dx"), grads.get(&x_leaf).unwrap(), &zeros, |_| {
+                    16.0 * EPS + 0.25 / count as f64
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_normalised() {
+    for device in devices() {
+        let [weight, bias] = [Tensor::ones([3], &device), Tensor::zeros([3], &device)]
+            .map(|tensor| tensor.unwrap().requires_grad().unwrap());
+        for (name, op) in [
+            (
+                "layer",
+                (|x, w, b| x.layer_norm(1, Some(w), Some(b), 1e-5))
+                    as fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+            ),
+            ("group", |x, w, b| x.group_norm(3, Some(w), Some(b), 1e-5)),
+            ("batch", |x, w, b| Ok(x.batch_norm(Some(w), Some(b), 1e-5)?.output)),
+            ("by", |x, w, b| x.batch_norm_by(&w.detach(), &w.detach(), Some(w), Some(b), 1e-5)),
+        ] {
+            let x = Tensor::zeros([0, 3], &device).unwrap().requires_grad().unwrap();
+            let y = op(&x, &weight, &bias).unwrap();
+            assert_eq!(y.shape(), [0, 3], "{name}");
+            let grads = y.backward_from(&Tensor::zeros([0, 3], &device).unwrap()).unwrap();
+            assert_eq!(grads.get(&x).unwrap().shape(), [0, 3], "{name}");
+            for leaf in [&weight, &bias] {
+                assert_eq!(grads.get(leaf).unwrap().to_vec().unwrap(), [0.0; 3], "{name}");
+            }
+        }
+        // Rows of nothing.
+        let x = Tensor::zeros([2, 0], &device).unwrap();
+        assert_eq!(x.layer_norm(1, None, None, 1e-5).unwrap().shape(), [2, 0]);
+        let batch = Tensor::zeros([0, 3, 2], &device).unwrap().batch_norm(None, None, 1e-5).unwrap();
+        assert!(batch.mean.to_vec().unwrap().iter().all(|m| m.is_nan()));
+        let mut running = [Tensor::zeros([3], &device).unwrap(), Tensor::ones([3], &device).unwrap()];
+        let [mean, variance] = &mut running;
+        batch.update(mean, variance, 0.1).unwrap();
+        assert_eq!((mean.to_vec().unwrap(), variance.to_vec().unwrap()), (vec![0.0; 3], vec![1.0; 3]));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    for device in devices() {
+        let x = Tensor::zeros([2, 6, 4], &device).unwrap();
+        let six = Tensor::ones([6], &device).unwrap();
+        let ids = Tensor::from_ids(&[0; 6], [6], &device).unwrap();
+        let message = |result: Result<Tensor>| match result.unwrap_err() {
+            error @ (Error::Shape { .. } | Error::Argument { .. }) => error.to_string(),
+            other => panic!("{other}"),
+        };
+        let cases = [
+            (
+                x.layer_norm(0, None, None, 1e-5),
+                "layer_norm: the last 0 axes of shape [2, 6, 4], should be 1 to 3",
+            ),
+            (
+                x.layer_norm(4, None, None, 1e-5),
+                "layer_norm: the last 4 axes of shape [2, 6, 4], should be 1 to 3",
+            ),
+            (
+                x.layer_norm(1, Some(&six), None, 1e-5),
+                "layer_norm: a weight of shape [6] for [2, 6, 4], should be [4]",
+            ),
+            (
+                x.layer_norm(2, None, Some(&six), 1e-5),
+                "layer_norm: a bias of shape [6] for [2, 6, 4], should be [6, 4]",
+            ),
+            (x.layer_norm(1, None, None, -1.0), "layer_norm: eps is -1, should be at least 0"),
+            (x.rms_norm(1, None, f32::NAN), "rms_norm: eps is NaN, should be at least 0"),
+            (ids.layer_norm(1, None, None, 1e-5), "layer_norm: wants f32, got u32 of shape [6]"),
+            (x.layer_norm(1, Some(&ids), None, 1e-5), "layer_norm: wants f32, got u32 of shape [6]"),
+            (
+                x.group_norm(4, None, None, 1e-5),
+                "group_norm: 4 groups do not divide the 6 channels of shape [2, 6, 4]",
+            ),
+            (
+                x.group_norm(0, None, None, 1e-5),
+                "group_norm: 0 groups do not divide the 6 channels of shape [2, 6, 4]",
+            ),
+            (six.group_norm(1, None, None, 1e-5), "group_norm: shape [6], should be [n, c, ..]"),
+            (six.instance_norm(None, None, 1e-5), "instance_norm: shape [6], should be [n, c, ..]"),
+            (
+                six.batch_norm(None, None, 1e-5).map(|b| b.output),
+                "batch_norm: shape [6], should be [n, c, ..]",
+            ),
+            (
+                Tensor::zeros([1, 6], &device).unwrap().batch_norm(None, None, 1e-5).map(|b| b.output),
+                "batch_norm: one element a channel in shape [1, 6] has no variance to train with",
+            ),
+            (
+                x.batch_norm_by(&six, &x, None, None, 1e-5),
+                "batch_norm: statistics of shape [2, 6, 4] for [2, 6, 4], should be [6]",
+            ),
+        ];
+        for (result, want) in cases {
+            assert_eq!(message(result), want);
+        }
+        let batch = x.batch_norm(None, None, 1e-5).unwrap();
+        let [mut three, mut right] = [3, 6].map(|n| Tensor::zeros([n], &device).unwrap());
+        let error = batch.update(&mut three, &mut right, 0.1).unwrap_err().to_string();
+        assert_eq!(error, "batch_norm: states of shapes [[3], [6]] do not fit [[6], [6]]");
+    }
+}
+
+#[test]
+fn layers_say_what_they_are() {
+    for device in devices() {
+        let init = Init::new(1, &device);
+        let x = Array::random([4, 6, 2, 3], 1, -1.0, 1.0).to_tensor(&device);
+        let check = |layer: &dyn Module,
+                     x: &Tensor,
+                     want: Tensor,
+                     describe: &str,
+                     flops: usize,
+                     parameters: usize| {
+            assert_eq!(layer.describe(), describe);
+            let y = layer.forward(x).unwrap();
+            assert_eq!(y.to_vec(), want.to_vec(), "{describe}");
+            assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
+            assert_eq!(layer.flops(x.shape()), Ok((flops * x.numel()) as u64), "{describe}");
+            assert_eq!(layer.parameters().iter().map(|p| p.numel()).sum::<usize>(), parameters);
+            let wrong = Shape::new([4, 5]).unwrap();
+            assert!(layer.output_shape(wrong).is_err(), "{describe}");
+        };
+        let layer = LayerNorm::new([2, 3], &init).unwrap();
+        check(&layer, &x, x.layer_norm(2, None, None, 1e-5).unwrap(), "LayerNorm [2, 3]", 8, 12);
+        let layer = RmsNorm::new([3], &init).unwrap().with_eps(0.125).unwrap();
+        check(&layer, &x, x.rms_norm(1, None, 0.125).unwrap(), "RmsNorm [3], eps 0.125", 5, 3);
+        let layer = GroupNorm::new(3, 6, &init).unwrap();
+        check(&layer, &x, x.group_norm(3, None, None, 1e-5).unwrap(), "GroupNorm 3 of 6", 8, 12);
+        let layer = BatchNorm2d::new(6, &init).unwrap();
+        check(&layer, &x, x.batch_norm(None, None, 1e-5).unwrap().output, "BatchNorm2d 6", 8, 12);
+        let layer = BatchNorm1d::new(6, &init).unwrap();
+        let flat = x.reshape([4, 6, 6]).unwrap();
+        check(&layer, &flat, flat.batch_norm(None, None, 1e-5).unwrap().output, "BatchNorm1d 6", 8, 12);
+        assert!(layer.forward(&x).is_err());
+
+        let weight = Tensor::ones([3], &device).unwrap();
+        let layer = LayerNorm::from_tensors(&weight, None).unwrap();
+        assert_eq!(layer.parameters().len(), 1);
+        assert!(LayerNorm::from_tensors(&weight, Some(&x)).is_err());
+        assert!(GroupNorm::new(4, 6, &init).is_err() && GroupNorm::new(0, 6, &init).is_err());
+        assert!(BatchNorm1d::new(6, &init).unwrap().with_momentum(1.5).is_err());
+        assert!(LayerNorm::new([3], &init).unwrap().with_eps(-1.0).is_err());
+    }
+}
+
+#[test]
+fn running_statistics_follow_and_are_saved() {
+    let path = std::env::temp_dir().join(format!("gristmill-norms-{}.safetensors", std::process::id()));
+    for device in devices() {
+        let model = |seed| {
+            let mut init = Init::new(seed, &device);
+            Sequential::new()
+                .push(Linear::new(3, 4, &mut init).unwrap())
+                .push(BatchNorm1d::new(4, &init).unwrap().with_momentum(0.25).unwrap())
+        };
+        let (model, other) = (model(1), model(2));
+        let names =
+            |all: Vec<(String, nn::Parameter)>| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(model.named_parameters()), ["0.weight", "0.bias", "1.weight", "1.bias"]);
+        assert_eq!(
+            names(model.named_state()),
+            ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
+        );
+
+        // Three steps, with the statistics beside them in f64.
+        let mut optimizer = Sgd::new(0.1);
+        let mut running = [vec![0.0f64; 4], vec![1.0f64; 4]];
+        for step in 0..3 {
+            let x = Array::random([8, 3], step, -1.0, 1.0).to_tensor(&device);
+            let parameters = model.parameters();
+            let hidden = x.linear(&parameters[0].tensor(), Some(&parameters[1].tensor()), Default::default());
+            let hidden: Vec<f64> = hidden.unwrap().to_vec().unwrap().into_iter().map(f64::from).collect();
+            for channel in 0..4 {
+                let column: Vec<f64> = hidden.iter().skip(channel).step_by(4).copied().collect();
+                let mean = column.iter().sum::<f64>() / 8.0;
+                let unbiased = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 7.0;
+                running[0][channel] += 0.25 * (mean - running[0][channel]);
+                running[1][channel] += 0.25 * (unbiased - running[1][channel]);
+            }
+            let loss =
+                model.forward(&x).unwrap().square().unwrap().mul_scalar(0.5).unwrap().mean_all().unwrap();
+            optimizer.step(&parameters, &loss.backward().unwrap()).unwrap();
+        }
+        let state = model.named_state();
+        for (at, want) in running.iter().enumerate() {
+            assert_near(&state[4 + at].0, &state[4 + at].1.tensor(), want, 4.0);
+        }
+
+        // In evaluation nothing moves, and each row has its own result.
+        model.eval();
+        let x = Array::random([5, 3], 9, -1.0, 1.0).to_tensor(&device);
+        let y = model.forward(&x).unwrap();
+        let before = state[4].1.tensor().to_vec().unwrap();
+        let row = model.forward(&x.slice(0, 2..3).unwrap()).unwrap();
+        assert_near(
+            "one row",
+            &row,
+            &y.to_vec().unwrap()[8..12].iter().map(|&y| f64::from(y)).collect::<Vec<_>>(),
+            4.0,
+        );
+        assert_eq!(state[4].1.tensor().to_vec().unwrap(), before);
+
+        nn::save_parameters(&model, &path).unwrap();
+        assert_ne!(nn::hash_parameters(&model), nn::hash_parameters(&other));
+        nn::load_parameters(&other, &path).unwrap();
+        assert_eq!(nn::hash_parameters(&model), nn::hash_parameters(&other));
+        other.eval();
+        assert_eq!(other.forward(&x).unwrap().to_vec(), y.to_vec());
+        // Buffers have no gradient, loaded or not.
+        assert!(!other.named_state()[4].1.tensor().is_differentiable());
+        other.train();
+        other.forward(&x).unwrap();
+        assert_ne!(nn::hash_parameters(&model), nn::hash_parameters(&other));
+    }
+    std::fs::remove_file(path).unwrap();
+}
