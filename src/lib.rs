@@ -24,7 +24,9 @@ pub use autograd::{Gradients, no_grad};
 pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
-pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
+pub use ops::conv2d::{
+    Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions,
+};
 pub use ops::matmul::MatMulKernel;
 pub use ops::pool2d::Pool2dOptions;
 pub use ops::unary::Activation;
