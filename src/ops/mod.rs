@@ -1,5 +1,6 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
+pub mod avg_pool2d;
 pub mod binary;
 pub mod conv2d;
 pub mod copy;
@@ -8,8 +9,10 @@ pub mod dropout;
 pub mod matmul;
 pub mod pool2d;
 pub mod reduce;
+mod resample;
 pub mod softmax;
 pub mod unary;
+mod upsample2d;
 mod view;
 pub mod where_cond;
 
@@ -31,6 +34,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         optim::KERNELS,
         pool2d::KERNELS,
         reduce::KERNELS,
+        resample::KERNELS,
         softmax::KERNELS,
         unary::KERNELS,
         where_cond::KERNELS,

@@ -2,6 +2,8 @@
 
 use super::case::Row;
 
+mod conv;
+mod planes;
 mod pointwise;
 mod reduce;
 mod softmax;
@@ -11,5 +13,5 @@ pub(crate) use pointwise::erf;
 
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
-    [pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
+    [conv::ROWS, planes::ROWS, pointwise::ROWS, reduce::ROWS, softmax::ROWS].concat()
 }
