@@ -5,8 +5,8 @@ mod common;
 
 use common::*;
 use gristmill::{
-    Activation, Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions, Device,
-    Error, Tensor,
+    Activation, Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions,
+    Device, Error, Tensor,
 };
 
 const KERNELS: [Conv2dKernel; 3] = [Conv2dKernel::Auto, Conv2dKernel::Naive, Conv2dKernel::Registers];
@@ -36,8 +36,8 @@ fn a_transposed_convolution_worked_by_hand() {
             assert_eq!(
                 y.to_vec().unwrap(),
                 [
-                    1., 10., 2., 20., 0., 100., 1000., 200., 2000., 0., 3., 30., 4., 40., 0., 300., 3000., 400.,
-                    4000., 0.
+                    1., 10., 2., 20., 0., 100., 1000., 200., 2000., 0., 3., 30., 4., 40., 0., 300., 3000.,
+                    400., 4000., 0.
                 ]
             );
             // The middle alone, under relu.
@@ -82,17 +82,17 @@ fn pytorch_agrees_on_stride_padding_output_padding_dilation_and_groups() {
             assert_eq!(
                 values[35..70],
                 [
-                    -1.5, -1.0, -1.25, -1.5, -1.875, -0.25, -1.0, 0.25, -2.375, -1.75, -1.75, -2.0, 0.625, -1.0,
-                    -0.5, -1.375, 1.0, -3.375, -2.75, 1.625, -1.0, -0.875, 0.625, -1.75, -1.75, -0.875, -2.375,
-                    -1.0, -0.875, -0.375, -0.875, 1.625, -0.875, -3.375, -1.0
+                    -1.5, -1.0, -1.25, -1.5, -1.875, -0.25, -1.0, 0.25, -2.375, -1.75, -1.75, -2.0, 0.625,
+                    -1.0, -0.5, -1.375, 1.0, -3.375, -2.75, 1.625, -1.0, -0.875, 0.625, -1.75, -1.75, -0.875,
+                    -2.375, -1.0, -0.875, -0.375, -0.875, 1.625, -0.875, -3.375, -1.0
                 ]
             );
             assert_eq!(
                 values[350..385],
                 [
-                    -3.125, -0.625, 1.875, -0.625, -0.125, -0.625, -0.75, -1.5, -1.5, -2.125, 0.5, -0.125, -1.0,
-                    -0.75, 1.875, -2.5, -3.125, 1.25, -1.125, -0.25, -0.75, -1.5, 2.625, -1.0, -1.125, -0.5,
-                    -1.375, -0.75, 0.0, -1.625, -1.25, -1.0, -0.75, -1.25, -0.75
+                    -3.125, -0.625, 1.875, -0.625, -0.125, -0.625, -0.75, -1.5, -1.5, -2.125, 0.5, -0.125,
+                    -1.0, -0.75, 1.875, -2.5, -3.125, 1.25, -1.125, -0.25, -0.75, -1.5, 2.625, -1.0, -1.125,
+                    -0.5, -1.375, -0.75, 0.0, -1.625, -1.25, -1.0, -0.75, -1.25, -0.75
                 ]
             );
             let dy = fill(|i| (i * 3 % 11) as f32 - 5.0, &[2, 6, 5, 7], &device);
@@ -103,8 +103,8 @@ fn pytorch_agrees_on_stride_padding_output_padding_dilation_and_groups() {
             assert_eq!(
                 grad(&w)[54..72],
                 [
-                    0.25, -6.75, -13.75, 0.0, -7.25, 2.0, -6.75, -13.75, 6.75, -7.25, 2.0, -8.0, -13.75, 6.75, 2.5,
-                    2.0, -8.0, -12.5
+                    0.25, -6.75, -13.75, 0.0, -7.25, 2.0, -6.75, -13.75, 6.75, -7.25, 2.0, -8.0, -13.75,
+                    6.75, 2.5, 2.0, -8.0, -12.5
                 ]
             );
             assert_eq!(grad(&b), [-8.0, 5.0, -4.0, 9.0, 0.0, -9.0]);
@@ -131,8 +131,8 @@ fn pytorch_agrees_in_one_dimension() {
         assert_eq!(
             y.to_vec().unwrap()[..24],
             [
-                -0.375, 2.375, -1.375, 1.625, 1.5, -2.0, 0.375, -2.125, 0.875, 0.75, -0.375, -1.375, 2.75, 4.375,
-                1.0, -0.25, 1.625, -2.5, -2.5, 0.875, -2.0, -0.5, 2.875, 1.25
+                -0.375, 2.375, -1.375, 1.625, 1.5, -2.0, 0.375, -2.125, 0.875, 0.75, -0.375, -1.375, 2.75,
+                4.375, 1.0, -0.25, 1.625, -2.5, -2.5, 0.875, -2.0, -0.5, 2.875, 1.25
             ]
         );
         let grads = y.backward_from(&dy(&y)).unwrap();
@@ -140,8 +140,8 @@ fn pytorch_agrees_in_one_dimension() {
         assert_eq!(
             grad(&a)[28..],
             [
-                1.5, 0.0, 0.0, 0.0, 1.0, 0.0, -3.5, 2.0, 0.0, 0.0, 0.0, -0.5, 0.0, -5.0, -5.0, 0.0, 5.5, 0.0, -5.5,
-                0.0, 4.0, 4.0, 0.0, -5.5, 0.0, 5.5, 0.0, -5.0
+                1.5, 0.0, 0.0, 0.0, 1.0, 0.0, -3.5, 2.0, 0.0, 0.0, 0.0, -0.5, 0.0, -5.0, -5.0, 0.0, 5.5, 0.0,
+                -5.5, 0.0, 4.0, 4.0, 0.0, -5.5, 0.0, 5.5, 0.0, -5.0
             ]
         );
         assert_eq!(grads.get(&k).unwrap().shape(), [6, 2, 3]);
@@ -162,8 +162,8 @@ fn pytorch_agrees_in_one_dimension() {
         assert_eq!(
             y.to_vec().unwrap(),
             [
-                0.0, -1.25, -0.75, 0.0, 0.5, 0.75, 0.0, -0.5, -1.875, 0.0, 1.25, 0.0, 0.0, 0.0, 0.0, 0.375, 0.75,
-                0.125, -1.125, -1.0, -0.375, 1.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0
+                0.0, -1.25, -0.75, 0.0, 0.5, 0.75, 0.0, -0.5, -1.875, 0.0, 1.25, 0.0, 0.0, 0.0, 0.0, 0.375,
+                0.75, 0.125, -1.125, -1.0, -0.375, 1.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0
             ]
         );
         let grads = y.backward_from(&dy(&y)).unwrap();
@@ -288,7 +288,10 @@ fn errors_name_the_op_and_the_shapes() {
     ] {
         assert!(back(&fits, &by, vast).contains("larger than a kernel can count"), "{vast:?}");
     }
-    assert!(back(&fits, &by, ConvTranspose2dOptions { padding: [usize::MAX; 2], ..plain }).contains("leaves nothing"));
+    assert!(
+        back(&fits, &by, ConvTranspose2dOptions { padding: [usize::MAX; 2], ..plain })
+            .contains("leaves nothing")
+    );
     let bias = message(t(&fits).conv_transpose2d(&t(&by), Some(&t(&[4])), plain));
     assert!(bias.starts_with("conv_transpose2d: a bias of shape [4] for weight [4, 3, 3, 3]"), "{bias}");
     let ids = Tensor::from_ids(&[0; 100], fits, &device).unwrap();

@@ -218,21 +218,27 @@ fn refuses_what_it_cannot_resample() {
         assert!(pooled(&[1, 1, 4, 0], two).contains("[1, 1, 4, 0]"));
         assert!(pooled(&[1, 1, 4, 4], AvgPool2dOptions::new([0, 2])).contains("of 0"));
         assert!(pooled(&[1, 1, 4, 4], AvgPool2dOptions { stride: [2, 0], ..two }).contains("of 0"));
-        assert!(pooled(&[1, 1, 4, 4], AvgPool2dOptions { divisor_override: Some(0), ..two }).contains("divisor of 0"));
-        assert!(pooled(&[1, 1, 4, 4], AvgPool2dOptions { padding: [0, 2], ..two }).contains("half the kernel"));
+        assert!(
+            pooled(&[1, 1, 4, 4], AvgPool2dOptions { divisor_override: Some(0), ..two })
+                .contains("divisor of 0")
+        );
+        assert!(
+            pooled(&[1, 1, 4, 4], AvgPool2dOptions { padding: [0, 2], ..two }).contains("half the kernel")
+        );
         pooled(&[1, 1, 4, 4], AvgPool2dOptions { stride: [usize::MAX, 1], ..two });
 
-        let adaptive = |dims: &[usize], size| refused("adaptive_avg_pool2d: ", t(dims).adaptive_avg_pool2d(size));
+        let adaptive =
+            |dims: &[usize], size| refused("adaptive_avg_pool2d: ", t(dims).adaptive_avg_pool2d(size));
         assert!(adaptive(&[2, 3, 4], [1, 1]).contains("[2, 3, 4]"));
         assert!(adaptive(&[1, 1, 0, 4], [1, 1]).contains("[1, 1, 0, 4]"));
         adaptive(&[1, 1, 4, 4], [usize::MAX, 1]);
-        let nearest = |dims: &[usize], size| refused("upsample_nearest2d: ", t(dims).upsample_nearest2d(size));
+        let nearest =
+            |dims: &[usize], size| refused("upsample_nearest2d: ", t(dims).upsample_nearest2d(size));
         assert!(nearest(&[2, 3, 4], [1, 1]).contains("[2, 3, 4]"));
         assert!(nearest(&[1, 1, 4, 4], [0, 3]).contains("[0, 3]"));
         nearest(&[1, 1, 4, 4], [1 << 40, 3]);
-        let bilinear = |dims: &[usize], size| {
-            refused("upsample_bilinear2d: ", t(dims).upsample_bilinear2d(size, true))
-        };
+        let bilinear =
+            |dims: &[usize], size| refused("upsample_bilinear2d: ", t(dims).upsample_bilinear2d(size, true));
         assert!(bilinear(&[1, 1, 4, 0], [1, 1]).contains("[1, 1, 4, 0]"));
         assert!(bilinear(&[1, 1, 4, 4], [3, 0]).contains("[3, 0]"));
         let ids = Tensor::from_ids(&[1; 16], [1, 1, 4, 4], &device).unwrap();

@@ -64,6 +64,20 @@ impl AvgPool2dOptions {
     }
 }
 
+/// The axes of the planes that become ones of `size`.
+fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
+    let from = plane("adaptive_avg_pool2d", x)?;
+    Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], rule: Rule::Even }))
+}
+
+/// The shape of what is pooled from `x`, and the elements of all windows.
+pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64)> {
+    let [rows, cols] = adaptive_axes(x, size)?.map(|axis| axis.reads() as u64);
+    let planes = (x[0] * x[1]) as u64;
+    let shape = Shape::new([x[0], x[1], size[0], size[1]])?;
+    Ok((shape, planes.saturating_mul(rows).saturating_mul(cols)))
+}
+
 impl Tensor {
     /// The mean of each window of the last two axes of `[n, c, h, w]`, by PyTorch's rules: `[n, c, oh, ow]` with
     /// `oh = (h + 2 padding - kernel) / stride + 1`, rounded down, or up with `ceil_mode`.
@@ -89,8 +103,6 @@ impl Tensor {
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
-        let from = plane("adaptive_avg_pool2d", self.shape())?;
-        let axis = |k: usize| Axis { input: from[k], output: size[k], rule: Rule::Even };
-        resample("adaptive_avg_pool2d", self, [0, 1].map(axis))
+        resample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
     }
 }

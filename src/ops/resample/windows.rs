@@ -83,6 +83,11 @@ pub(in crate::ops) struct Axis {
 }
 
 impl Axis {
+    /// The lengths of all windows together.
+    pub(in crate::ops) fn reads(&self) -> usize {
+        self.windows().reads()
+    }
+
     /// The windows of the outputs.
     pub(super) fn windows(&self) -> Windows {
         let &Axis { input, output, .. } = self;

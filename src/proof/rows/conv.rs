@@ -5,19 +5,21 @@
 //! links; transposed, the big ones; and the weight's gradient is a sum over the links of one tap.
 
 use crate::ops::unary::Activation;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, ravel, unravel};
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, Work, unravel};
 use crate::tensor::Tensor;
-use crate::{Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions};
+use crate::{
+    Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions, Result,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "conv2d", covers: &["conv2d", "conv2d_with"], draw: conv2d, bench: None },
     Row { name: "conv2d depthwise", covers: &["conv2d"], draw: depthwise, bench: None },
-    Row { name: "conv1d", covers: &["conv1d"], draw: conv1d, bench: None },
+    Row { name: "conv1d", covers: &["conv1d"], draw: conv1d, bench: Some(conv1d_bench) },
     Row {
         name: "conv_transpose2d",
         covers: &["conv_transpose2d", "conv_transpose2d_with"],
         draw: conv_transpose2d,
-        bench: None,
+        bench: Some(conv_transpose2d_bench),
     },
     Row { name: "conv_transpose1d", covers: &["conv_transpose1d"], draw: conv_transpose1d, bench: None },
 ];
@@ -133,21 +135,20 @@ impl Sizes {
 
     /// Calls `link` with the places in the small tensor, the weight and the big tensor.
     fn links(&self, mut link: impl FnMut([usize; 3])) {
-        let small = [self.images, self.groups * self.rows, self.small[0], self.small[1]];
-        let big = [self.images, self.groups * self.depth, self.big[0], self.big[1]];
-        let taps = [self.depth, self.kernel[0], self.kernel[1]];
+        let &Sizes { rows, depth, kernel, stride, padding, dilation, .. } = self;
+        let small = [self.images, self.groups * rows, self.small[0], self.small[1]];
         for o in 0..small.iter().product() {
-            let at = unravel(o, &small);
-            for tap in 0..taps.iter().product() {
-                let by = unravel(tap, &taps);
-                let reached = |k: usize| {
-                    let place = at[2 + k] * self.stride[k] + by[1 + k] * self.dilation[k];
-                    place.checked_sub(self.padding[k]).filter(|&place| place < self.big[k])
+            let [image, channel, row, col] = unravel(o, &small)[..] else { return };
+            for tap in 0..depth * kernel[0] * kernel[1] {
+                let (c, ky, kx) = (tap / kernel[1] / kernel[0], tap / kernel[1] % kernel[0], tap % kernel[1]);
+                let reached = |k: usize, at: usize, by: usize| {
+                    let place = at * stride[k] + by * dilation[k];
+                    place.checked_sub(padding[k]).filter(|&place| place < self.big[k])
                 };
-                if let (Some(row), Some(col)) = (reached(0), reached(1)) {
-                    let channel = at[1] / self.rows * self.depth + by[0];
-                    let weight = at[1] * taps.iter().product::<usize>() + tap;
-                    link([o, weight, ravel(&[at[0], channel, row, col], &big)]);
+                if let (Some(row), Some(col)) = (reached(0, row, ky), reached(1, col, kx)) {
+                    let plane = (image * self.groups + channel / rows) * depth + c;
+                    let weight = channel * depth * kernel[0] * kernel[1] + tap;
+                    link([o, weight, (plane * self.big[0] + row) * self.big[1] + col]);
                 }
             }
         }
@@ -179,7 +180,7 @@ impl Sizes {
             };
             let (terms, linked) = sums.next().unwrap_or_default();
             match odd.iter().filter(meets).count() > linked {
-                true => Approx::new(0.0, f64::INFINITY),
+                true => Approx::UNKNOWN,
                 false => Approx::sum(terms),
             }
         })
@@ -218,18 +219,34 @@ impl Sizes {
         [Some(dx), Some(dw), db].into_iter().take(x.len()).collect()
     }
 
-    fn case(
-        self,
-        g: &mut Gen,
-        run: impl Fn(&[Tensor], Activation) -> crate::Result<Tensor> + 'static,
-    ) -> Case {
-        let activation = g.choose(&[
-            Activation::None,
-            Activation::None,
-            Activation::Relu,
-            Activation::Sigmoid,
-            Activation::Tanh,
-        ]);
+    fn run(&self, t: &[Tensor], activation: Activation, kernel: Conv2dKernel) -> Result<Tensor> {
+        let &Sizes { stride, padding, extra: output_padding, dilation, groups, .. } = self;
+        let (x, weight, bias) = (&t[0], &t[1], t.get(2));
+        let ([_, s], [_, p], [_, e], [_, d]) = (stride, padding, output_padding, dilation);
+        match (self.axes, self.transposed) {
+            (1, false) => {
+                let options = Conv1dOptions { stride: s, padding: p, dilation: d, groups, activation };
+                x.conv1d(weight, bias, options)
+            }
+            (1, true) => {
+                let (stride, padding, output_padding, dilation) = (s, p, e, d);
+                let options =
+                    ConvTranspose1dOptions { stride, padding, output_padding, dilation, groups, activation };
+                x.conv_transpose1d(weight, bias, options)
+            }
+            (_, false) => {
+                let options = Conv2dOptions { stride, padding, dilation, groups, activation };
+                x.conv2d_with(weight, bias, options, kernel)
+            }
+            (_, true) => {
+                let options =
+                    ConvTranspose2dOptions { stride, padding, output_padding, dilation, groups, activation };
+                x.conv_transpose2d_with(weight, bias, options, kernel)
+            }
+        }
+    }
+
+    fn case(self, g: &mut Gen, activation: Activation, kernel: Conv2dKernel) -> Case {
         let (x, channels) = match self.transposed {
             false => (self.big_shape(), self.groups * self.rows),
             true => (self.small_shape(), self.groups * self.depth),
@@ -239,9 +256,9 @@ impl Sizes {
             inputs.push(g.values(&[channels], -1.0, 1.0));
         }
         Case::new(
-            format!("{self:?}, {activation:?}"),
+            format!("{self:?}, {activation:?}, {kernel:?}"),
             inputs,
-            move |t| run(t, activation),
+            move |t| self.run(t, activation, kernel),
             move |x| self.forward(x).map(|sum| activated(activation, sum)),
         )
         .gradient(move |x, dy| {
@@ -277,9 +294,7 @@ fn slope(activation: Activation, y: Approx) -> Approx {
     match activation {
         Activation::None => Approx::ONE,
         // Nothing is known at the corner.
-        Activation::Relu if y.value() != 0.0 && y.value().abs() <= y.error() => {
-            Approx::new(0.0, f64::INFINITY)
-        }
+        Activation::Relu if y.value() != 0.0 && y.value().abs() <= y.error() => Approx::UNKNOWN,
         Activation::Relu if y.value() <= 0.0 => Approx::ZERO,
         Activation::Relu => Approx::ONE,
         Activation::Sigmoid => z * (-z + 1.0),
@@ -287,65 +302,80 @@ fn slope(activation: Activation, y: Approx) -> Approx {
     }
 }
 
-/// One of the ladder's rungs.
-fn rung(g: &mut Gen) -> Conv2dKernel {
-    g.choose(&[Conv2dKernel::Auto, Conv2dKernel::Auto, Conv2dKernel::Naive, Conv2dKernel::Registers])
-}
-
-fn forward_2d(g: &mut Gen, depthwise: bool) -> Case {
-    let s = Sizes::draw(g, 2, false, depthwise);
-    let kernel = rung(g);
-    let Sizes { stride, padding, dilation, groups, .. } = s;
-    s.case(g, move |t, activation| {
-        let options = Conv2dOptions { stride, padding, dilation, groups, activation };
-        t[0].conv2d_with(&t[1], t.get(2), options, kernel)
-    })
+/// A case of any activation, on one of the ladder's rungs.
+fn draw(g: &mut Gen, axes: usize, transposed: bool, depthwise: bool) -> Case {
+    use Activation::{None, Relu, Sigmoid, Tanh};
+    use Conv2dKernel::{Auto, Naive, Registers};
+    let sizes = Sizes::draw(g, axes, transposed, depthwise);
+    let (activation, kernel) =
+        (g.choose(&[None, None, Relu, Sigmoid, Tanh]), g.choose(&[Auto, Auto, Naive, Registers]));
+    sizes.case(g, activation, kernel)
 }
 
 fn conv2d(g: &mut Gen) -> Case {
-    forward_2d(g, false)
+    draw(g, 2, false, false)
 }
 
 fn depthwise(g: &mut Gen) -> Case {
-    forward_2d(g, true)
+    draw(g, 2, false, true)
 }
 
 fn conv1d(g: &mut Gen) -> Case {
     let depthwise = g.one_in(4);
-    let s = Sizes::draw(g, 1, false, depthwise);
-    let [[_, stride], [_, padding], [_, dilation]] = [s.stride, s.padding, s.dilation];
-    s.case(g, move |t, activation| {
-        let options = Conv1dOptions { stride, padding, dilation, groups: s.groups, activation };
-        t[0].conv1d(&t[1], t.get(2), options)
-    })
+    draw(g, 1, false, depthwise)
 }
 
 fn conv_transpose2d(g: &mut Gen) -> Case {
     let depthwise = g.one_in(4);
-    let s = Sizes::draw(g, 2, true, depthwise);
-    let kernel = rung(g);
-    let Sizes { stride, padding, extra: output_padding, dilation, groups, .. } = s;
-    s.case(g, move |t, activation| {
-        let options =
-            ConvTranspose2dOptions { stride, padding, output_padding, dilation, groups, activation };
-        t[0].conv_transpose2d_with(&t[1], t.get(2), options, kernel)
-    })
+    draw(g, 2, true, depthwise)
 }
 
 fn conv_transpose1d(g: &mut Gen) -> Case {
     let depthwise = g.one_in(4);
-    let s = Sizes::draw(g, 1, true, depthwise);
-    let [[_, stride], [_, padding], [_, output_padding], [_, dilation]] =
-        [s.stride, s.padding, s.extra, s.dilation];
-    s.case(g, move |t, activation| {
-        let options = ConvTranspose1dOptions {
-            stride,
-            padding,
-            output_padding,
-            dilation,
-            groups: s.groups,
-            activation,
-        };
-        t[0].conv_transpose1d(&t[1], t.get(2), options)
-    })
+    draw(g, 1, true, depthwise)
+}
+
+/// A case to time.
+fn bench(g: &mut Gen, sizes: Sizes) -> (Work, Case) {
+    let mut links = 0;
+    sizes.links(|_| links += 1);
+    (Work::Flops(2 * links), sizes.case(g, Activation::None, Conv2dKernel::Auto))
+}
+
+fn conv1d_bench(g: &mut Gen) -> (Work, Case) {
+    let line = Sizes {
+        axes: 1,
+        transposed: false,
+        images: 1,
+        groups: 1,
+        rows: 64,
+        depth: 32,
+        small: [1, 1024],
+        big: [1, 1024],
+        kernel: [1, 5],
+        stride: [1; 2],
+        padding: [0, 2],
+        extra: [0; 2],
+        dilation: [1; 2],
+    };
+    bench(g, line)
+}
+
+fn conv_transpose2d_bench(g: &mut Gen) -> (Work, Case) {
+    let planes = Sizes {
+        axes: 2,
+        transposed: true,
+        images: 1,
+        groups: 1,
+        rows: 32,
+        depth: 32,
+        small: [24; 2],
+        big: [48; 2],
+        kernel: [4; 2],
+        stride: [2; 2],
+        padding: [1; 2],
+        extra: [0; 2],
+        dilation: [1; 2],
+    };
+    bench(g, planes)
 }

@@ -1,28 +1,29 @@
 //! Pooling and resampling of planes.
 
-use crate::proof::{Approx, Array, Case, Gen, Row, ravel, unravel};
-use crate::{AvgPool2dOptions, Pool2dOptions};
+use crate::proof::{Approx, Array, Case, Gen, Row, Work, ravel, unravel};
+use crate::tensor::Tensor;
+use crate::{AvgPool2dOptions, Pool2dOptions, Result};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "max_pool2d", covers: &["max_pool2d"], draw: max_pool2d, bench: None },
-    Row { name: "avg_pool2d", covers: &["avg_pool2d"], draw: avg_pool2d, bench: None },
+    Row { name: "avg_pool2d", covers: &["avg_pool2d"], draw: avg_pool2d, bench: Some(avg_pool2d_bench) },
     Row {
         name: "adaptive_avg_pool2d",
         covers: &["adaptive_avg_pool2d"],
         draw: adaptive_avg_pool2d,
-        bench: None,
+        bench: Some(adaptive_avg_pool2d_bench),
     },
     Row {
         name: "upsample_nearest2d",
         covers: &["upsample_nearest2d"],
         draw: upsample_nearest2d,
-        bench: None,
+        bench: Some(upsample_nearest2d_bench),
     },
     Row {
         name: "upsample_bilinear2d",
         covers: &["upsample_bilinear2d"],
         draw: upsample_bilinear2d,
-        bench: None,
+        bench: Some(upsample_bilinear2d_bench),
     },
 ];
 
@@ -111,7 +112,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
                 let found = largest(&x[0], &index, Approx::value);
                 // A device may flush subnormals, and then take another for the first of equal ones.
                 let flushed = largest(&x[0], &index, |x| if x.error() > 0.0 { 0.0 } else { x.value() });
-                let unknown = Approx::new(0.0, f64::INFINITY);
+                let unknown = Approx::UNKNOWN;
                 match (found, flushed) {
                     (Some(at), Some(other)) if at != other => {
                         terms[at].push(unknown);
@@ -140,7 +141,7 @@ fn separable(
     g: &mut Gen,
     dims: [usize; 4],
     [rows, cols]: [Taps; 2],
-    run: impl Fn(&crate::Tensor) -> crate::Result<crate::Tensor> + 'static,
+    run: impl Fn(&Tensor) -> Result<Tensor> + 'static,
 ) -> Case {
     let out = [dims[0], dims[1], rows.len(), cols.len()];
     // Each product of weights with its place in x and in y.
@@ -189,6 +190,11 @@ fn avg_pool2d(g: &mut Gen) -> Case {
         count_include_pad: g.flag(),
         divisor_override: if g.one_in(4) { Some(g.range(1..=9)) } else { None },
     };
+    averaged(g, dims, o)
+}
+
+fn averaged(g: &mut Gen, dims: [usize; 4], o: AvgPool2dOptions) -> Case {
+    let AvgPool2dOptions { kernel, stride, padding, ceil_mode, .. } = o;
     let plain = Pool2dOptions { kernel, stride, padding, dilation: [1; 2], ceil_mode };
     let taps = |k: usize| -> Taps {
         let (len, padding) = (dims[2 + k] as i64, padding[k] as i64);
@@ -237,6 +243,10 @@ fn adaptive_avg_pool2d(g: &mut Gen) -> Case {
     if g.one_in(16) {
         size[g.below(2)] = 0;
     }
+    adapted(g, dims, size)
+}
+
+fn adapted(g: &mut Gen, dims: [usize; 4], size: [usize; 2]) -> Case {
     let taps = [0, 1].map(|k| -> Taps {
         let (from, to) = (dims[2 + k], size[k]);
         let window = |i: usize| {
@@ -251,6 +261,10 @@ fn adaptive_avg_pool2d(g: &mut Gen) -> Case {
 fn upsample_nearest2d(g: &mut Gen) -> Case {
     let dims = planes(g);
     let size = target(g, dims);
+    nearest(g, dims, size)
+}
+
+fn nearest(g: &mut Gen, dims: [usize; 4], size: [usize; 2]) -> Case {
     let taps = [0, 1].map(|k| (0..size[k]).map(|i| vec![(i * dims[2 + k] / size[k], Approx::ONE)]).collect());
     separable(format!("{size:?} of {dims:?}"), g, dims, taps, move |x| x.upsample_nearest2d(size))
 }
@@ -259,6 +273,10 @@ fn upsample_bilinear2d(g: &mut Gen) -> Case {
     let dims = planes(g);
     let size = target(g, dims);
     let corners = g.flag();
+    linear(g, dims, size, corners)
+}
+
+fn linear(g: &mut Gen, dims: [usize; 4], size: [usize; 2], corners: bool) -> Case {
     let taps = [0, 1].map(|k| -> Taps {
         let (from, to) = (dims[2 + k] as i64, size[k] as i64);
         let two = |i: i64| {
@@ -279,4 +297,30 @@ fn upsample_bilinear2d(g: &mut Gen) -> Case {
     });
     let label = format!("{size:?} of {dims:?}, corners {corners}");
     separable(label, g, dims, taps, move |x| x.upsample_bilinear2d(size, corners))
+}
+
+/// Each element read and written once.
+fn bytes(from: [usize; 4], to: [usize; 2]) -> Work {
+    Work::Bytes(4 * from[0] * from[1] * (from[2] * from[3] + to[0] * to[1]))
+}
+
+fn avg_pool2d_bench(g: &mut Gen) -> (Work, Case) {
+    let dims = [4, 32, 112, 112];
+    let o = AvgPool2dOptions { stride: [2; 2], padding: [1; 2], ..AvgPool2dOptions::new([3; 2]) };
+    (bytes(dims, [56, 56]), averaged(g, dims, o))
+}
+
+fn adaptive_avg_pool2d_bench(g: &mut Gen) -> (Work, Case) {
+    let dims = [32, 512, 7, 7];
+    (bytes(dims, [1, 1]), adapted(g, dims, [1, 1]))
+}
+
+fn upsample_nearest2d_bench(g: &mut Gen) -> (Work, Case) {
+    let dims = [4, 32, 56, 56];
+    (bytes(dims, [112, 112]), nearest(g, dims, [112, 112]))
+}
+
+fn upsample_bilinear2d_bench(g: &mut Gen) -> (Work, Case) {
+    let dims = [4, 32, 56, 56];
+    (bytes(dims, [112, 112]), linear(g, dims, [112, 112], false))
 }
