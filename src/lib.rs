@@ -24,7 +24,10 @@ pub use autograd::{Gradients, no_grad};
 pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
-pub use ops::conv2d::{Conv2dKernel, Conv2dOptions};
+pub use ops::avg_pool2d::AvgPool2dOptions;
+pub use ops::conv2d::{
+    Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions,
+};
 pub use ops::cross_entropy::CrossEntropyOptions;
 pub use ops::matmul::MatMulKernel;
 pub use ops::pad::PadMode;

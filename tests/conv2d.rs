@@ -1,222 +1,18 @@
-//! Convolutions: every kernel of the ladder against f64, epilogues, gradients, long sums, special values.
+//! Convolutions: values worked by hand and PyTorch's, long sums, the edges, errors. Their rows of the table
+//! (tests/table.rs) hold every kernel of the ladder to f64.
 
 mod common;
 
 use common::*;
 use gristmill::gpu::GpuOptions;
 use gristmill::{Activation, Conv2dKernel, Conv2dOptions, Device, Error, Tensor};
-use proptest::prelude::*;
 
 // Auto is the subgroup kernel on the software adapters that have subgroups.
 const KERNELS: [Conv2dKernel; 3] = [Conv2dKernel::Auto, Conv2dKernel::Naive, Conv2dKernel::Registers];
 
-/// The kernels for the tests that SwiftShader takes minutes for: there the small one. The others meet it in the properties.
+/// The kernels for the tests that SwiftShader takes minutes for: there the small one. The others meet it in the table.
 fn ladder(device: &Device) -> &'static [Conv2dKernel] {
     if device.id().contains("swiftshader") { &KERNELS[1..2] } else { &KERNELS }
-}
-
-/// A convolution's shapes and options.
-#[derive(Debug, Clone)]
-struct Case {
-    x: [usize; 4],
-    weight: [usize; 4],
-    options: Conv2dOptions,
-}
-
-impl Case {
-    /// The output's shape; `None` where the kernel does not fit.
-    fn out(&self) -> Option<[usize; 4]> {
-        let o = &self.options;
-        let side = |axis: usize| {
-            let reach = (self.weight[axis + 2] - 1) * o.dilation[axis] + 1;
-            let room = (self.x[axis + 2] + 2 * o.padding[axis]).checked_sub(reach)?;
-            Some(room / o.stride[axis] + 1)
-        };
-        Some([self.x[0], self.weight[0], side(0)?, side(1)?])
-    }
-
-    fn macs(&self) -> usize {
-        self.out().map_or(0, |out| out.iter().product::<usize>() * self.weight[1..].iter().product::<usize>())
-    }
-
-    /// Calls `f` with the places in x, the weight and y of every product that is summed.
-    fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
-        let (o, out) = (&self.options, self.out().unwrap());
-        let [_, depth, kh, kw] = self.weight;
-        for at in 0..out.iter().product() {
-            let [n, channel, oy, ox] = unravel(at, &out)[..] else { unreachable!() };
-            let group = channel / (self.weight[0] / o.groups);
-            for tap in 0..depth * kh * kw {
-                let [c, ky, kx] = unravel(tap, &[depth, kh, kw])[..] else { unreachable!() };
-                let place = |axis: usize, out: usize, tap: usize| {
-                    let at = (out * o.stride[axis] + tap * o.dilation[axis]).checked_sub(o.padding[axis])?;
-                    (at < self.x[axis + 2]).then_some(at)
-                };
-                if let (Some(iy), Some(ix)) = (place(0, oy, ky), place(1, ox, kx)) {
-                    let from = ravel(&[n, group * depth + c, iy, ix], &self.x);
-                    f(from, channel * depth * kh * kw + tap, at);
-                }
-            }
-        }
-    }
-
-    fn sum(&self, x: &Array, w: &Array, bias: Option<&Array>, f: impl Fn(f64) -> f64) -> Array {
-        let out = self.out().unwrap();
-        let mut y = Array::from_fn(out, |at| bias.map_or(0.0, |bias| f(bias.data[at[1]])));
-        self.products(|from, weight, to| y.data[to] += f(x.data[from] * w.data[weight]));
-        y
-    }
-
-    /// The sum, and for its bound the sum of the absolute values.
-    fn reference(&self, x: &Array, w: &Array, bias: Option<&Array>) -> (Array, Array) {
-        (self.sum(x, w, bias, |v| v), self.sum(x, w, bias, f64::abs))
-    }
-
-    /// The gradients with regard to x and the weight.
-    fn gradients(&self, x: &Array, w: &Array, dy: &Array) -> (Array, Array) {
-        let (mut dx, mut dw) = (x.map(|_| 0.0), w.map(|_| 0.0));
-        self.products(|from, weight, to| {
-            dx.data[from] += w.data[weight] * dy.data[to];
-            dw.data[weight] += x.data[from] * dy.data[to];
-        });
-        (dx, dw)
-    }
-
-    /// Products in the longest sum of y.
-    fn depth(&self) -> usize {
-        self.weight[1..].iter().product()
-    }
-}
-
-fn apply(activation: Activation, y: f64) -> f64 {
-    match activation {
-        Activation::None => y,
-        Activation::Relu => y.max(0.0),
-        Activation::Sigmoid => 1.0 / (1.0 + (-y).exp()),
-        Activation::Tanh => y.tanh(),
-    }
-}
-
-const ACTIVATIONS: [Activation; 4] =
-    [Activation::None, Activation::Relu, Activation::Sigmoid, Activation::Tanh];
-
-/// What an activation adds to an error of `err`: none is steeper than 1. sigmoid's exponential errs by (3 + 2|y|) ULP, its
-/// quotient by 2.5, the sum by half; tanh by 1e-5 in WGSL's table.
-fn after(activation: Activation, y: f64, err: f64) -> f64 {
-    match activation {
-        Activation::None | Activation::Relu => err,
-        Activation::Sigmoid => err / 4.0 + (6.0 + 2.0 * y.abs()) * 2.0 * EPS,
-        Activation::Tanh => err + 1e-5,
-    }
-}
-
-/// A sum of k products and a bias, in any order, errs by at most k + 1 roundings of each partial sum.
-fn bound(k: usize, magnitude: f64) -> f64 {
-    (k as f64 + 2.0) * EPS * magnitude * 1.0001
-}
-
-/// Whole numbers, of which sums are exact.
-fn whole(shape: impl Into<Vec<usize>>, seed: u64) -> Array {
-    Array::random(shape, seed, -3.0, 3.0).map(f64::round)
-}
-
-/// Two numbers below `most` and at least `least`.
-fn pair(least: usize, most: usize) -> impl Strategy<Value = [usize; 2]> {
-    [least..most, least..most]
-}
-
-/// Cases of at most `macs` multiply-adds, around the tiles of 8 and 16 channels and of 8, 32 and 64 pixels, with at most
-/// `rows` output channels a group.
-fn case(macs: usize, rows: &'static [usize]) -> impl Strategy<Value = Case> {
-    let sides = [
-        prop_oneof![1 => Just(0usize), 6 => 1usize..9, 2 => prop::sample::select(vec![13usize, 16, 17])],
-        prop_oneof![1 => Just(0usize), 6 => 1usize..9, 2 => prop::sample::select(vec![31usize, 32, 33])],
-    ];
-    let channels = (1usize..4, prop::sample::select(rows), prop::sample::select(vec![0usize, 1, 1, 2, 3, 5]));
-    let slide = (pair(1, 4), pair(0, 4), pair(1, 3), 0usize..4);
-    (prop::sample::select(vec![0usize, 1, 1, 2, 3]), channels, sides, pair(1, 6), slide)
-        .prop_map(|(n, (groups, rows, depth), [h, w], [kh, kw], (stride, padding, dilation, which))| Case {
-            x: [n, groups * depth, h, w],
-            weight: [groups * rows, depth, kh, kw],
-            options: Conv2dOptions { stride, padding, dilation, groups, activation: ACTIVATIONS[which] },
-        })
-        .prop_filter("does not fit, or too large", move |case| case.out().is_some() && case.macs() <= macs)
-}
-
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn every_kernel_matches_f64(case in case(100_000, &[1, 2, 7, 8, 9, 15, 16, 17]), seed: u64, ways: (u8, u8), bias: bool) {
-        let (x, w) = (Array::random(case.x, seed, -1.0, 1.0), Array::random(case.weight, seed ^ 1, -1.0, 1.0));
-        let bias = bias.then(|| Array::random([case.weight[0]], seed ^ 2, -1.0, 1.0));
-        let (sum, size) = case.reference(&x, &w, bias.as_ref());
-        let activation = case.options.activation;
-        let want = sum.map(|y| apply(activation, y));
-        for device in devices() {
-            let (x, w) = (laid_out(&x, ways.0, &device), laid_out(&w, ways.1, &device));
-            let bias = bias.as_ref().map(|bias| laid_out(bias, ways.0, &device));
-            for kernel in KERNELS {
-                let got = x.conv2d_with(&w, bias.as_ref(), case.options, kernel).unwrap();
-                assert_within(&format!("{kernel:?}"), &got, &want, |at| {
-                    after(activation, sum.data[at], bound(case.depth(), size.data[at]))
-                });
-            }
-        }
-    }
-
-    /// Sums of whole numbers are exact, so a single term too many or too few shows.
-    #[test]
-    fn whole_numbers_are_exact(case in case(100_000, &[1, 3, 8, 9, 17]), seed: u64, ways: (u8, u8)) {
-        let options = Conv2dOptions { activation: Activation::None, ..case.options };
-        let (x, w, b) = (whole(case.x, seed), whole(case.weight, seed ^ 1), whole([case.weight[0]], seed ^ 2));
-        let want = case.reference(&x, &w, Some(&b)).0;
-        let dy = whole(want.shape.clone(), seed ^ 3);
-        let (dx, dw) = case.gradients(&x, &w, &dy);
-        let mut db = b.map(|_| 0.0);
-        dy.data.iter().enumerate().for_each(|(at, dy)| db.data[unravel(at, &want.shape)[1]] += dy);
-        for device in devices() {
-            for kernel in KERNELS {
-                let [x, w, b] = [(&x, ways.0), (&w, ways.1), (&b, 0)]
-                    .map(|(t, way)| laid_out(t, way, &device).requires_grad().unwrap());
-                let y = x.conv2d_with(&w, Some(&b), options, kernel).unwrap();
-                assert_within(&format!("{kernel:?}"), &y, &want, |_| 0.0);
-                let grads = y.backward_from(&laid_out(&dy, ways.0, &device)).unwrap();
-                for (what, leaf, want) in [("dx", &x, &dx), ("dw", &w, &dw), ("db", &b, &db)] {
-                    assert_within(&format!("{kernel:?} {what}"), grads.get(leaf).unwrap(), want, |_| 0.0);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn gradients_match_differences(case in case(400, &[1, 2, 3]), seed: u64, naive: bool) {
-        // Differences take a pass an element.
-        let elements: usize = case.x.iter().product::<usize>() + case.weight.iter().product::<usize>();
-        prop_assume!(elements <= 250);
-        let kernel = if naive { Conv2dKernel::Naive } else { Conv2dKernel::Auto };
-        let activation = case.options.activation;
-        // Multiples of 1/8, and of 1/64 and a half of that: no sum is nearer to relu's corner than 1/128.
-        let eighths = |shape: &[usize], seed: u64| Array::random(shape, seed, -1.0, 1.0).map(|v| (v * 8.0).round() / 8.0);
-        let x = eighths(&case.x, seed);
-        let w = eighths(&case.weight, seed ^ 1);
-        let b = eighths(&[case.weight[0]], seed ^ 2).map(|v| v + 1.0 / 128.0);
-        // A gradient sums at most as many products as there are multiply-adds (the bias's, as many terms as outputs), each
-        // below 1 and off by a few roundings; tanh
-        // and sigmoid are off as in `after`, and their slopes with them.
-        let outputs: usize = case.out().map_or(0, |out| out.iter().product());
-        let terms = (case.macs() + outputs) as f64 + 1.0;
-        let slope = match activation {
-            Activation::None | Activation::Relu => 0.0,
-            // |y| is at most the longest sum.
-            _ => 2.0 * after(activation, case.depth() as f64 + 2.0, bound(case.depth(), case.depth() as f64 + 2.0)),
-        };
-        let slack = terms * ((terms + 4.0) * EPS + slope);
-        check_gradients("conv2d", &[x, w, b],
-            |t| t[0].conv2d_with(&t[1], Some(&t[2]), case.options, kernel),
-            |t| case.sum(&t[0], &t[1], Some(&t[2]), |v| v).map(|y| apply(activation, y)),
-            slack);
-    }
 }
 
 #[test]
@@ -309,54 +105,6 @@ fn pytorch_agrees_on_stride_padding_dilation_and_groups() {
                 ]
             );
             assert_eq!(grads.get(&b).unwrap().to_vec().unwrap(), [-2.0, -1.0, 0.0, 1.0, 2.0, -2.0]);
-        }
-    }
-}
-
-/// A NaN at one pixel reaches every output whose window has it, and no other; so for the input's gradient. That of the
-/// weight has it wherever the output's gradient meets x, and at most in the other weights of that channel, whose taps
-/// meet the zeros of the padding.
-#[test]
-fn nan_reaches_what_it_touches_and_no_more() {
-    for (stride, padding, dilation, groups) in [([1, 1], [1, 2], [1, 1], 1), ([2, 3], [2, 0], [2, 1], 2)] {
-        let options = Conv2dOptions { stride, padding, dilation, groups, activation: Activation::Relu };
-        let case = Case { x: [2, 4, 7, 8], weight: [6, 4 / groups, 3, 3], options };
-        let out = case.out().unwrap();
-        for at in [0, 7, 2 * 56 + 3 * 8 + 4, 4 * 56 - 1, 8 * 56 - 1] {
-            let mut x = Array::from_fn(case.x, |_| 1.0);
-            x.data[at] = f64::NAN;
-            let w = Array::from_fn(case.weight, |_| 1.0);
-            let mut nan_y = vec![false; out.iter().product()];
-            case.products(|from, _, to| nan_y[to] |= from == at);
-            // The same place in the output's gradient, as far as there is one.
-            let bad = at % nan_y.len();
-            let (mut nan_x, mut nan_w) = (vec![false; x.numel()], vec![false; w.numel()]);
-            case.products(|from, weight, to| {
-                nan_x[from] |= to == bad;
-                nan_w[weight] |= to == bad;
-            });
-            let mut dy = Array::from_fn(out, |_| 1.0);
-            dy.data[bad] = f64::NAN;
-            for device in devices() {
-                for &kernel in ladder(&device) {
-                    let what = format!("{kernel:?} on {}, NaN at {at}, {options:?}", device.id());
-                    let is_nan =
-                        |t: &Tensor| t.to_vec().unwrap().iter().map(|v| v.is_nan()).collect::<Vec<_>>();
-                    let (x, w) = (x.to_tensor(&device), w.to_tensor(&device));
-                    let y = x.conv2d_with(&w, None, options, kernel).unwrap();
-                    assert_eq!(is_nan(&y), nan_y, "{what}");
-                    let x = Tensor::ones(case.x, &device).unwrap().requires_grad().unwrap();
-                    let w = w.requires_grad().unwrap();
-                    let y = x.conv2d_with(&w, None, options, kernel).unwrap();
-                    let grads = y.backward_from(&dy.to_tensor(&device)).unwrap();
-                    assert_eq!(is_nan(grads.get(&x).unwrap()), nan_x, "{what}, dx");
-                    let channel = |weight: usize| weight / case.depth();
-                    for (weight, is_nan) in is_nan(grads.get(&w).unwrap()).into_iter().enumerate() {
-                        let may = channel(weight) == bad / (out[2] * out[3]) % out[1];
-                        assert!(if nan_w[weight] { is_nan } else { may || !is_nan }, "{what}, dw");
-                    }
-                }
-            }
         }
     }
 }
@@ -459,19 +207,17 @@ fn folded_grids_cover_all() {
     }
     let options = GpuOptions { max_workgroups: Some(20), ..GpuOptions::default() };
     let device = Device::open_with(tested.id(), &options).unwrap();
-    let case = Case { x: [3, 2, 17, 33], weight: [9, 2, 3, 2], options: Conv2dOptions::default() };
-    let (x, w) = (whole(case.x, 1), whole(case.weight, 2));
-    let (want, _) = case.reference(&x, &w, None);
-    let dy = whole(want.shape.clone(), 3);
-    let (dx, dw) = case.gradients(&x, &w, &dy);
+    // Whole numbers, of which sums are exact.
+    let whole = |shape: &[usize], seed| Array::random(shape, seed, -3.0, 3.0).map(f64::round);
+    let run = |device: &Device, kernel: Conv2dKernel| {
+        let [x, w] = [whole(&[3, 2, 17, 33], 1), whole(&[9, 2, 3, 2], 2)]
+            .map(|t| t.to_tensor(device).requires_grad().unwrap());
+        let y = x.conv2d_with(&w, None, Conv2dOptions::default(), kernel).unwrap();
+        let grads = y.backward_from(&whole(&y.shape(), 3).to_tensor(device)).unwrap();
+        [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap()].map(|t| t.to_vec().unwrap())
+    };
     for kernel in KERNELS {
-        let (x, w) =
-            (x.to_tensor(&device).requires_grad().unwrap(), w.to_tensor(&device).requires_grad().unwrap());
-        let y = x.conv2d_with(&w, None, case.options, kernel).unwrap();
-        let grads = y.backward_from(&dy.to_tensor(&device)).unwrap();
-        for (got, want) in [(&y, &want), (grads.get(&x).unwrap(), &dx), (grads.get(&w).unwrap(), &dw)] {
-            assert_within(&format!("{kernel:?}"), got, want, |_| 0.0);
-        }
+        assert!(run(&device, kernel) == run(&Device::cpu(), kernel), "{kernel:?}");
     }
 }
 

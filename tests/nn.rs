@@ -9,7 +9,10 @@ use common::*;
 use gristmill::io::{self, Metadata};
 use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
-use gristmill::{Activation, Conv2dOptions, Device, Pool2dOptions, Result, Shape, Tensor};
+use gristmill::{
+    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Device,
+    Pool2dOptions, Result, Shape, Tensor,
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -116,6 +119,34 @@ fn small_layers() {
         let layer = MaxPool2d::with_options(options);
         check(&layer, x.max_pool2d(options).unwrap(), 2 * 3 * 4 * 3 * 5);
         assert_eq!(layer.describe(), "MaxPool2d 3x2, stride 1x2, padding 1x0, ceil");
+        let pooled = x.avg_pool2d(AvgPool2dOptions::new([2, 2])).unwrap();
+        check(&AvgPool2d::new([2, 2]), pooled, 24 * 4);
+        let options = AvgPool2dOptions {
+            stride: [1, 2],
+            padding: [1, 0],
+            ceil_mode: true,
+            count_include_pad: false,
+            divisor_override: Some(5),
+            ..AvgPool2dOptions::new([3, 2])
+        };
+        let layer = AvgPool2d::with_options(options);
+        check(&layer, x.avg_pool2d(options).unwrap(), 2 * 3 * 4 * 3 * 6);
+        assert_eq!(
+            layer.describe(),
+            "AvgPool2d 3x2, stride 1x2, padding 1x0, ceil, padding not counted, divisor 5"
+        );
+        // Three windows of two rows, by two of three columns.
+        let layer = AdaptiveAvgPool2d::new([3, 2]);
+        check(&layer, x.adaptive_avg_pool2d([3, 2]).unwrap(), 2 * 3 * 6 * 6);
+        assert_eq!(layer.describe(), "AdaptiveAvgPool2d 3x2");
+        check(&Upsample::nearest([2, 3]), x.upsample_nearest2d([8, 15]).unwrap(), 0);
+        let layer = Upsample::bilinear([3, 1], true);
+        check(&layer, x.upsample_bilinear2d([12, 5], true).unwrap(), 360 * 7);
+        assert_eq!(layer.describe(), "Upsample 3x1, bilinear, corners aligned");
+        assert_eq!(Upsample::nearest([2, 2]).describe(), "Upsample 2x2, nearest");
+        let flat = x.reshape([6, 20]).unwrap();
+        let error = Upsample::nearest([2, 2]).forward(&flat).unwrap_err().to_string();
+        assert!(error.contains("upsample: wants [n, c, h, w], got shape [6, 20]"), "{error}");
         check(&Sequential::new(), x.clone(), 0);
         check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1).unwrap(), 120);
         check(&Dropout::new(0.0, 1).unwrap(), x.clone(), 0);
@@ -171,6 +202,69 @@ fn a_convolution_by_hand() {
     let flat = Tensor::zeros([3, 4], &device).unwrap();
     let error = Conv2d::from_tensors(&flat, None, options(1)).err().unwrap().to_string();
     assert!(error.contains("conv2d: a weight of shape [3, 4]"), "{error}");
+}
+
+#[test]
+fn convolutions_along_a_line_and_back() {
+    for device in devices() {
+        let weight = tensor(&[1.0, 2.0, 3.0, 1.0, 0.0, -1.0], &[2, 1, 3], &device);
+        let bias = tensor(&[10.0, 0.0], &[2], &device);
+        let x = tensor(&[1.0, 2.0, 4.0, 8.0], &[1, 1, 4], &device);
+        let layer = Conv1d::from_tensors(&weight, Some(&bias), Conv1dOptions::default()).unwrap();
+        assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [27.0, 44.0, -3.0, -6.0]);
+        // Three products, two sums and the bias, for each of 4 outputs.
+        assert_eq!(layer.flops(x.shape()), Ok(4 * 6));
+        assert_eq!(layer.describe(), "Conv1d 1 -> 2, 3");
+        let options = Conv1dOptions { stride: 2, padding: 1, dilation: 3, groups: 2, ..Default::default() };
+        let layer = Conv1d::with_options(4, 6, 3, options, &mut Init::new(1, &device)).unwrap();
+        let layer = layer.with_activation(Activation::Tanh);
+        let y = layer.forward(&Tensor::ones([2, 4, 9], &device).unwrap()).unwrap();
+        assert_eq!(layer.output_shape(Shape::new([2, 4, 9]).unwrap()), Ok(y.shape()));
+        assert_eq!(layer.describe(), "Conv1d 4 -> 6, 3, stride 2, padding 1, dilation 3, groups 2, tanh");
+
+        let weight = tensor(&[1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0], &[1, 2, 2, 2], &device);
+        let bias = tensor(&[0.0, 1.0], &[2], &device);
+        let x = tensor(&[1.0, 10.0], &[1, 1, 1, 2], &device);
+        let options = ConvTranspose2dOptions { padding: [0, 1], ..Default::default() };
+        let layer = ConvTranspose2d::from_tensors(&weight, Some(&bias), options).unwrap();
+        let y = layer.forward(&x).unwrap();
+        assert_eq!(
+            (y.shape(), y.to_vec().unwrap()),
+            (Shape::new([1, 2, 2, 1]).unwrap(), vec![12.0, 34.0, 12.0, 12.0])
+        );
+        // Each of 2 inputs meets 8 weights; each product is summed, the bias being what a sum starts from.
+        assert_eq!(layer.flops(x.shape()), Ok(2 * 8 * 2));
+        let options = ConvTranspose2dOptions {
+            stride: [2, 2],
+            padding: [1, 0],
+            output_padding: [1, 0],
+            groups: 3,
+            ..options
+        };
+        let layer = ConvTranspose2d::with_options(6, 9, [4, 2], options, &mut Init::new(1, &device)).unwrap();
+        let x = Array::random([2, 6, 3, 5], 1, -1.0, 1.0).to_tensor(&device);
+        assert_eq!(layer.forward(&x).unwrap().shape(), layer.output_shape(x.shape()).unwrap());
+        assert_eq!(layer.output_shape(x.shape()), Ok(Shape::new([2, 9, 7, 10]).unwrap()));
+        assert_eq!(
+            layer.describe(),
+            "ConvTranspose2d 6 -> 9, 4x2, stride 2x2, padding 1x0, output padding 1x0, groups 3"
+        );
+        let weight = &layer.parameters()[0];
+        assert_eq!(weight.shape(), [6, 3, 4, 2]);
+        // He's bound for sums over 2 channels and 8 / 4 taps.
+        let bound = (6.0f32 / 4.0).sqrt();
+        assert!(
+            values(weight).iter().all(|w| w.abs() <= bound)
+                && values(weight).iter().any(|w| w.abs() > 0.8 * bound)
+        );
+        assert_eq!(layer.parameters()[1].shape(), [9]);
+        let error = ConvTranspose2d::from_tensors(&tensor(&[0.0; 4], &[4], &device), None, options);
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.contains("conv_transpose2d: a weight of shape [4], should be [in, out / groups, ..]"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

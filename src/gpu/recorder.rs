@@ -286,6 +286,16 @@ impl<'d> Recorder<'d> {
         self.gpu.allocate_in(&mut self.state, words)
     }
 
+    /// Memory with these words, for a table that a kernel reads.
+    ///
+    /// # Errors
+    /// As [`Recorder::scratch`].
+    pub fn table(&mut self, words: &[u32]) -> Result<GpuBuffer> {
+        let buffer = self.scratch(words.len())?;
+        self.upload(&buffer, words)?;
+        Ok(buffer)
+    }
+
     /// The status buffer and the code by which `op` reports an invalid id in it: the kernel stores the code, and
     /// the next read-back answers an error that names the op.
     ///

@@ -34,7 +34,7 @@ impl Linear {
         if shape.rank() != 2 {
             return Err(Error::shape("linear", format!("a weight of shape {shape}, should be [out, in]")));
         }
-        let bias = biased("linear", shape, bias)?;
+        let bias = biased("linear", shape, shape[0], bias)?;
         Ok(Linear { weight: Parameter::new(weight)?, bias, activation: Activation::None })
     }
 
@@ -45,9 +45,14 @@ impl Linear {
 }
 
 /// The parameter of a bias, checked against its weight's outputs.
-pub(super) fn biased(op: &'static str, weight: Shape, bias: Option<&Tensor>) -> Result<Option<Parameter>> {
+pub(super) fn biased(
+    op: &'static str,
+    weight: Shape,
+    outputs: usize,
+    bias: Option<&Tensor>,
+) -> Result<Option<Parameter>> {
     match bias {
-        Some(bias) if bias.shape() != [weight[0]] => {
+        Some(bias) if bias.shape() != [outputs] => {
             Err(Error::shape(op, format!("a bias of shape {} for a weight of {weight}", bias.shape())))
         }
         bias => bias.map(Parameter::new).transpose(),
@@ -70,11 +75,11 @@ pub(super) fn suffix(activation: Activation) -> &'static str {
     }
 }
 
-/// The operations of a layer each of whose `outputs` sums `terms` products.
-pub(super) fn sum_flops(outputs: Shape, terms: usize, biased: bool, activation: Activation) -> u64 {
-    let each =
-        (2 * terms as u64).saturating_sub(u64::from(!biased)) + u64::from(activation != Activation::None);
-    (outputs.numel() as u64).saturating_mul(each)
+/// The operations of a layer whose `outputs` are sums of `products` products in all.
+pub(super) fn product_flops(outputs: Shape, products: usize, biased: bool, activation: Activation) -> u64 {
+    let outputs = outputs.numel() as u64;
+    let sums = (products as u64).saturating_mul(2).saturating_sub(if biased { 0 } else { outputs });
+    sums.saturating_add(if activation == Activation::None { 0 } else { outputs })
 }
 
 impl Module for Linear {
@@ -97,8 +102,9 @@ impl Module for Linear {
     }
 
     fn flops(&self, input: Shape) -> Result<u64> {
-        let terms = self.weight.shape()[1];
-        Ok(sum_flops(self.output_shape(input)?, terms, self.bias.is_some(), self.activation))
+        let outputs = self.output_shape(input)?;
+        let products = outputs.numel().saturating_mul(self.weight.shape()[1]);
+        Ok(product_flops(outputs, products, self.bias.is_some(), self.activation))
     }
 
     fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {

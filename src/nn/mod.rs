@@ -47,4 +47,4 @@ pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
-pub use vision::{Conv2d, MaxPool2d};
+pub use vision::{AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, MaxPool2d, Upsample};

@@ -1,116 +1,172 @@
 //! The layers of convolutional networks.
 
 use super::init::Init;
-use super::layers::{biased, named, suffix, sum_flops};
+use super::layers::{biased, named, product_flops, suffix};
 use super::module::Module;
 use super::parameter::Parameter;
+use crate::ops::avg_pool2d::adaptive_windows;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Activation, Conv2dOptions, Error, Pool2dOptions, Result};
+use crate::{
+    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Error, Pool2dOptions,
+    Result,
+};
 
-/// A pair as `3x3`.
-fn by([height, width]: [usize; 2]) -> String {
-    format!("{height}x{width}")
+/// A length, or one of each axis.
+trait Sides: Copy + PartialEq {
+    fn sides(&self) -> Vec<usize>;
+}
+
+impl Sides for usize {
+    fn sides(&self) -> Vec<usize> {
+        vec![*self]
+    }
+}
+
+impl Sides for [usize; 2] {
+    fn sides(&self) -> Vec<usize> {
+        self.to_vec()
+    }
+}
+
+/// Lengths as `3x3`.
+fn by(lengths: impl AsRef<[usize]>) -> String {
+    lengths.as_ref().iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
 /// `, name 2x2`, unless it is what goes without saying.
-fn unless(name: &str, pair: [usize; 2], usual: [usize; 2]) -> String {
-    if pair == usual { String::new() } else { format!(", {name} {}", by(pair)) }
+fn unless<S: Sides>(name: &str, value: S, usual: S) -> String {
+    if value == usual { String::new() } else { format!(", {name} {}", by(value.sides())) }
 }
 
-/// A convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv2d`]. Weight `[out, in / groups, kh, kw]`, bias
-/// `[out]`.
-pub struct Conv2d {
-    weight: Parameter,
-    bias: Option<Parameter>,
-    options: Conv2dOptions,
+/// The input and output channels of a layer, from its weight's first axes.
+fn channels(weight: Shape, groups: usize, transposed: bool) -> [usize; 2] {
+    if transposed { [weight[0], weight[1] * groups] } else { [weight[1] * groups, weight[0]] }
 }
 
-impl Conv2d {
-    /// Weights by the initialiser's scheme, biases 0; stride 1, no padding, no activation.
-    ///
-    /// # Errors
-    /// The device has no room.
-    pub fn new(inputs: usize, outputs: usize, kernel: [usize; 2], init: &mut Init) -> Result<Conv2d> {
-        Conv2d::with_options(inputs, outputs, kernel, Conv2dOptions::default(), init)
-    }
-
-    /// As [`Conv2d::new`], with these options.
-    ///
-    /// # Errors
-    /// Channels that the groups do not divide, or the device has no room.
-    pub fn with_options(
-        inputs: usize,
-        outputs: usize,
-        kernel: [usize; 2],
-        options: Conv2dOptions,
-        init: &mut Init,
-    ) -> Result<Conv2d> {
-        let groups = options.groups;
-        if groups == 0 || !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
-            let message =
-                format!("{groups} groups do not divide {inputs} input and {outputs} output channels");
-            return Err(Error::argument("conv2d", message));
+/// The layers with a kernel that slides. `transposed`: whether the weight's first axis is the input's channels.
+macro_rules! convolutions {
+    ($($(#[$doc:meta])* $name:ident, $options:ident, $kernel:ty, rank $rank:literal, $op:ident, transposed $transposed:literal
+       $(, $extra:ident $label:literal)?;)*) => {$(
+        $(#[$doc])*
+        pub struct $name {
+            weight: Parameter,
+            bias: Option<Parameter>,
+            options: $options,
         }
-        let taps = kernel[0].saturating_mul(kernel[1]);
-        let [fan_in, fan_out] = [inputs, outputs].map(|channels| (channels / groups).saturating_mul(taps));
-        let weight = init.weights([outputs, inputs / groups, kernel[0], kernel[1]], fan_in, fan_out)?;
-        Conv2d::from_tensors(&weight, Some(&init.zeros([outputs])?), options)
-    }
 
-    /// With these parameters; without a bias where there is none.
-    ///
-    /// # Errors
-    /// A weight that is not of rank 4, a bias that does not fit it, or tensors of ids.
-    pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>, options: Conv2dOptions) -> Result<Conv2d> {
-        let shape = weight.shape();
-        if shape.rank() != 4 {
-            let message = format!("a weight of shape {shape}, should be [out, in / groups, kh, kw]");
-            return Err(Error::shape("conv2d", message));
+        impl $name {
+            /// Weights by the initialiser's scheme, biases 0; stride 1, no padding, no activation.
+            ///
+            /// # Errors
+            /// The device has no room.
+            pub fn new(inputs: usize, outputs: usize, kernel: $kernel, init: &mut Init) -> Result<$name> {
+                $name::with_options(inputs, outputs, kernel, $options::default(), init)
+            }
+
+            /// As `new`, with these options.
+            ///
+            /// # Errors
+            /// Channels that the groups do not divide, or the device has no room.
+            pub fn with_options(
+                inputs: usize,
+                outputs: usize,
+                kernel: $kernel,
+                options: $options,
+                init: &mut Init,
+            ) -> Result<$name> {
+                let groups = options.groups;
+                if groups == 0 || !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
+                    let message =
+                        format!("{groups} groups do not divide {inputs} input and {outputs} output channels");
+                    return Err(Error::argument(stringify!($op), message));
+                }
+                let product = |sides: Vec<usize>| sides.into_iter().fold(1, usize::saturating_mul);
+                let taps = product(kernel.sides());
+                // Of a transposed convolution's taps, each output meets one in every stride.
+                let met = if $transposed { taps.div_ceil(product(options.stride.sides()).max(1)) } else { taps };
+                let (fan_in, fan_out) =
+                    ((inputs / groups).saturating_mul(met), (outputs / groups).saturating_mul(taps));
+                let outer = if $transposed { [inputs, outputs / groups] } else { [outputs, inputs / groups] };
+                let weight = init.weights([&outer[..], &kernel.sides()].concat(), fan_in, fan_out)?;
+                $name::from_tensors(&weight, Some(&init.zeros([outputs])?), options)
+            }
+
+            /// With these parameters; without a bias where there is none.
+            ///
+            /// # Errors
+            /// A weight of another rank, a bias that does not fit it, or tensors of ids.
+            pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>, options: $options) -> Result<$name> {
+                let shape = weight.shape();
+                if shape.rank() != $rank {
+                    let axes = if $transposed { "[in, out / groups, ..]" } else { "[out, in / groups, ..]" };
+                    let message = format!("a weight of shape {shape}, should be {axes} of rank {}", $rank);
+                    return Err(Error::shape(stringify!($op), message));
+                }
+                let [_, outputs] = channels(shape, options.groups, $transposed);
+                let bias = biased(stringify!($op), shape, outputs, bias)?;
+                Ok($name { weight: Parameter::new(weight)?, bias, options })
+            }
+
+            /// With an activation, computed by the same kernel.
+            pub fn with_activation(self, activation: Activation) -> $name {
+                $name { options: $options { activation, ..self.options }, ..self }
+            }
         }
-        let bias = biased("conv2d", shape, bias)?;
-        Ok(Conv2d { weight: Parameter::new(weight)?, bias, options })
-    }
 
-    /// With an activation, computed by the same kernel.
-    pub fn with_activation(self, activation: Activation) -> Conv2d {
-        Conv2d { options: Conv2dOptions { activation, ..self.options }, ..self }
-    }
+        impl Module for $name {
+            fn describe(&self) -> String {
+                let (shape, options, usual) = (self.weight.shape(), &self.options, $options::default());
+                let [inputs, outputs] = channels(shape, options.groups, $transposed);
+                let groups =
+                    if options.groups == 1 { String::new() } else { format!(", groups {}", options.groups) };
+                [
+                    format!("{} {inputs} -> {outputs}, {}", stringify!($name), by(&shape[2..])),
+                    unless("stride", options.stride, usual.stride),
+                    unless("padding", options.padding, usual.padding),
+                    $(unless($label, options.$extra, usual.$extra),)?
+                    unless("dilation", options.dilation, usual.dilation),
+                    groups,
+                    suffix(options.activation).to_string(),
+                ]
+                .concat()
+            }
+
+            fn forward(&self, input: &Tensor) -> Result<Tensor> {
+                let bias = self.bias.as_ref().map(Parameter::tensor);
+                input.$op(&self.weight.tensor(), bias.as_ref(), self.options)
+            }
+
+            fn output_shape(&self, input: Shape) -> Result<Shape> {
+                self.options.output_shape(input, self.weight.shape())
+            }
+
+            fn flops(&self, input: Shape) -> Result<u64> {
+                let output = self.output_shape(input)?;
+                // Every element of the one side meets all of the weight but its own channel's axis.
+                let each: usize = self.weight.shape()[1..].iter().product();
+                let products = (if $transposed { input } else { output }).numel().saturating_mul(each);
+                Ok(product_flops(output, products, self.bias.is_some(), self.options.activation))
+            }
+
+            fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+                named(&self.weight, &self.bias)
+            }
+        }
+    )*};
 }
 
-impl Module for Conv2d {
-    fn describe(&self) -> String {
-        let (shape, options) = (self.weight.shape(), &self.options);
-        let groups = if options.groups == 1 { String::new() } else { format!(", groups {}", options.groups) };
-        format!(
-            "Conv2d {} -> {}, {}{}{}{}{groups}{}",
-            shape[1] * options.groups,
-            shape[0],
-            by([shape[2], shape[3]]),
-            unless("stride", options.stride, [1; 2]),
-            unless("padding", options.padding, [0; 2]),
-            unless("dilation", options.dilation, [1; 2]),
-            suffix(options.activation)
-        )
-    }
-
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(Parameter::tensor);
-        input.conv2d(&self.weight.tensor(), bias.as_ref(), self.options)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.options.output_shape(input, self.weight.shape())
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let terms = self.weight.shape()[1..].iter().product();
-        Ok(sum_flops(self.output_shape(input)?, terms, self.bias.is_some(), self.options.activation))
-    }
-
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
-        named(&self.weight, &self.bias)
-    }
+convolutions! {
+    /// A convolution along one axis, `[n, in, l]` to `[n, out, l']`, by [`Tensor::conv1d`]. Weight
+    /// `[out, in / groups, k]`, bias `[out]`.
+    Conv1d, Conv1dOptions, usize, rank 3, conv1d, transposed false;
+    /// A convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv2d`]. Weight `[out, in / groups, kh, kw]`,
+    /// bias `[out]`.
+    Conv2d, Conv2dOptions, [usize; 2], rank 4, conv2d, transposed false;
+    /// A transposed convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv_transpose2d`]. Weight
+    /// `[in, out / groups, kh, kw]`, bias `[out]`.
+    ConvTranspose2d, ConvTranspose2dOptions, [usize; 2], rank 4, conv_transpose2d, transposed true,
+        output_padding "output padding";
 }
 
 /// Max pooling over the last two axes, `[n, c, h, w]` to `[n, c, h', w']`, by [`Tensor::max_pool2d`].
@@ -152,5 +208,137 @@ impl Module for MaxPool2d {
     fn flops(&self, input: Shape) -> Result<u64> {
         let outputs = self.output_shape(input)?.numel() as u64;
         Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1] - 1) as u64))
+    }
+}
+
+/// Average pooling over the last two axes, `[n, c, h, w]` to `[n, c, h', w']`, by [`Tensor::avg_pool2d`].
+pub struct AvgPool2d(AvgPool2dOptions);
+
+impl AvgPool2d {
+    /// Windows of this size side by side.
+    pub fn new(kernel: [usize; 2]) -> AvgPool2d {
+        AvgPool2d(AvgPool2dOptions::new(kernel))
+    }
+
+    /// With these options.
+    pub fn with_options(options: AvgPool2dOptions) -> AvgPool2d {
+        AvgPool2d(options)
+    }
+}
+
+impl Module for AvgPool2d {
+    fn describe(&self) -> String {
+        let AvgPool2dOptions { kernel, stride, padding, ceil_mode, count_include_pad, divisor_override } =
+            self.0;
+        [
+            format!("AvgPool2d {}", by(kernel)),
+            unless("stride", stride, kernel),
+            unless("padding", padding, [0; 2]),
+            String::from(if ceil_mode { ", ceil" } else { "" }),
+            String::from(if count_include_pad || padding == [0; 2] { "" } else { ", padding not counted" }),
+            divisor_override.map_or(String::new(), |divisor| format!(", divisor {divisor}")),
+        ]
+        .concat()
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        input.avg_pool2d(self.0)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        self.0.output_shape(input)
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        // Of each window the sum, and one product.
+        let outputs = self.output_shape(input)?.numel() as u64;
+        Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1]) as u64))
+    }
+}
+
+/// Average pooling to planes of one size, `[n, c, h, w]` to `[n, c, size[0], size[1]]`, by
+/// [`Tensor::adaptive_avg_pool2d`].
+pub struct AdaptiveAvgPool2d([usize; 2]);
+
+impl AdaptiveAvgPool2d {
+    /// To planes of this size; `[1, 1]` takes the mean of each.
+    pub fn new(size: [usize; 2]) -> AdaptiveAvgPool2d {
+        AdaptiveAvgPool2d(size)
+    }
+}
+
+impl Module for AdaptiveAvgPool2d {
+    fn describe(&self) -> String {
+        format!("AdaptiveAvgPool2d {}", by(self.0))
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        input.adaptive_avg_pool2d(self.0)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        Ok(adaptive_windows(input, self.0)?.0)
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        Ok(adaptive_windows(input, self.0)?.1)
+    }
+}
+
+/// Planes made larger by whole factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by
+/// [`Tensor::upsample_nearest2d`] or [`Tensor::upsample_bilinear2d`].
+pub struct Upsample {
+    scale: [usize; 2],
+    /// Bilinear, with its corners aligned or not.
+    corners: Option<bool>,
+}
+
+impl Upsample {
+    /// Every pixel repeated.
+    pub fn nearest(scale: [usize; 2]) -> Upsample {
+        Upsample { scale, corners: None }
+    }
+
+    /// Pixels between pixels.
+    pub fn bilinear(scale: [usize; 2], align_corners: bool) -> Upsample {
+        Upsample { scale, corners: Some(align_corners) }
+    }
+
+    fn size(&self, input: Shape) -> Result<[usize; 2]> {
+        let size = [0, 1].map(|axis| Some(input.get(2 + axis)?.saturating_mul(self.scale[axis])));
+        match (input.rank(), size) {
+            (4, [Some(height), Some(width)]) => Ok([height, width]),
+            _ => Err(Error::shape("upsample", format!("wants [n, c, h, w], got shape {input}"))),
+        }
+    }
+}
+
+impl Module for Upsample {
+    fn describe(&self) -> String {
+        let mode = match self.corners {
+            None => "nearest",
+            Some(false) => "bilinear",
+            Some(true) => "bilinear, corners aligned",
+        };
+        format!("Upsample {}, {mode}", by(self.scale))
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        let size = self.size(input.shape())?;
+        match self.corners {
+            None => input.upsample_nearest2d(size),
+            Some(corners) => input.upsample_bilinear2d(size, corners),
+        }
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let [height, width] = self.size(input)?;
+        Shape::new([input[0], input[1], height, width])
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        // Four products and their sum.
+        let each = if self.corners.is_some() { 7 } else { 0 };
+        Ok((self.output_shape(input)?.numel() as u64).saturating_mul(each))
     }
 }

@@ -1,5 +1,6 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
+pub mod avg_pool2d;
 pub mod binary;
 mod cat;
 pub mod conv2d;
@@ -13,11 +14,13 @@ mod one_hot;
 pub mod pad;
 pub mod pool2d;
 pub mod reduce;
+mod resample;
 mod scatter;
 pub mod softmax;
 mod sort;
 pub mod standardise;
 pub mod unary;
+mod upsample2d;
 mod view;
 pub mod where_cond;
 
@@ -44,6 +47,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         pool2d::KERNELS,
         reduce::KERNELS,
         scatter::KERNELS,
+        resample::KERNELS,
         softmax::KERNELS,
         sort::KERNELS,
         standardise::KERNELS,

@@ -121,9 +121,9 @@ struct Geometry {
 }
 
 impl Pool2dOptions {
-    /// Checks the options, and that they fit the shape.
-    fn geometry(&self, op: &'static str, x: Shape) -> Result<Geometry> {
-        let &[n, c, h, w] = &*x else {
+    /// Checks the options, and that they fit the shape: the sizes of a plane of x and of one of the result.
+    pub(super) fn sizes(&self, op: &'static str, x: Shape) -> Result<([usize; 2], [usize; 2])> {
+        let &[_, _, h, w] = &*x else {
             return Err(Error::shape(op, format!("wants [n, c, h, w], got shape {x}")));
         };
         let Pool2dOptions { kernel, stride, padding, dilation, .. } = *self;
@@ -143,7 +143,14 @@ impl Pool2dOptions {
         let (Some(oh), Some(ow), 1.., 1..) = (self.windows(0, h), self.windows(1, w), h, w) else {
             return Err(Error::shape(op, format!("no window of {self:?} fits shape {x}")));
         };
-        let cover = [(self.span(0) / stride[0] + 1).min(oh), (self.span(1) / stride[1] + 1).min(ow)];
+        Ok(([h, w], [oh, ow]))
+    }
+
+    /// As [`Pool2dOptions::sizes`], and that one invocation may visit a window, or the windows that hold an element.
+    fn geometry(&self, op: &'static str, x: Shape) -> Result<Geometry> {
+        let (input, output) = self.sizes(op, x)?;
+        let Pool2dOptions { kernel, stride, .. } = *self;
+        let cover = [0, 1].map(|k| (self.span(k) / stride[k] + 1).min(output[k]));
         if rounds(kernel).max(rounds(cover)) >= MOST_ROUNDS {
             let message = format!(
                 "{self:?} is over {MOST_ROUNDS} rounds of a loop: windows of {kernel:?} elements, and windows of \
@@ -151,7 +158,7 @@ impl Pool2dOptions {
             );
             return Err(Error::argument(op, message));
         }
-        Ok(Geometry { planes: n * c, input: [h, w], output: [oh, ow], cover })
+        Ok(Geometry { planes: x[0] * x[1], input, output, cover })
     }
 
     /// The shape of what is pooled from `x`.

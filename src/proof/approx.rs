@@ -35,7 +35,7 @@ impl Approx {
     pub const ONE: Approx = Approx { value: 1.0, error: 0.0 };
 
     /// Of which nothing is known.
-    const UNKNOWN: Approx = Approx { value: 0.0, error: f64::INFINITY };
+    pub const UNKNOWN: Approx = Approx { value: 0.0, error: f64::INFINITY };
 
     /// A value with this error, rounded to f32's range: what overflows is infinite.
     pub fn new(value: f64, error: f64) -> Approx {

@@ -32,7 +32,8 @@ fn room(scratch: &mut Vec<f32>, words: usize) -> &mut [f32] {
 impl Geometry {
     /// Whether the columns are the input as it lies.
     fn is_pointwise(&self) -> bool {
-        (self.kernel, self.stride, self.padding) == ([1, 1], [1, 1], [0, 0])
+        // A transposed convolution may have a larger input, by the output padding that a dilation allows.
+        (self.kernel, self.stride, self.padding) == ([1, 1], [1, 1], [0, 0]) && self.input == self.output
     }
 
     /// Whether a group has one channel only, which makes for thin matrices.
@@ -156,23 +157,27 @@ fn dot(a: &[f32], b: &[f32], step: usize) -> f32 {
     strands.into_iter().sum()
 }
 
-pub(super) fn forward(
-    g: &Geometry,
-    activation: Activation,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-) {
-    let channels = g.groups * g.rows;
-    let finish = |channel: usize, y: &mut [f32]| {
-        let bias = bias.map_or(0.0, |bias| bias[channel]);
-        match activation {
+/// What becomes of a sum of products.
+#[derive(Clone, Copy)]
+pub(super) struct Epilogue<'a> {
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+}
+
+impl Epilogue<'_> {
+    /// Applied to a plane of a channel.
+    fn finish(&self, channel: usize, y: &mut [f32]) {
+        let bias = self.bias.map_or(0.0, |bias| bias[channel]);
+        match self.activation {
             Activation::None if bias == 0.0 => {}
             Activation::None => y.iter_mut().for_each(|y| *y += bias),
             activation => y.iter_mut().for_each(|y| *y = activation.apply(*y + bias)),
         }
-    };
+    }
+}
+
+pub(super) fn forward(g: &Geometry, epilogue: Epilogue, x: &[f32], weight: &[f32], y: &mut [f32]) {
+    let channels = g.groups * g.rows;
     if g.is_depthwise() {
         return y.par_chunks_mut(g.output_plane()).enumerate().for_each(|(plane, y)| {
             let (image, channel) = (plane / channels, plane % channels);
@@ -184,7 +189,7 @@ pub(super) fn forward(
                     add_scaled(&mut y[out..out + pixels], 1, &x[input..], g.stride[1], factor);
                 });
             }
-            finish(channel, y);
+            epilogue.finish(channel, y);
         });
     }
     each_image(g, y, channels * g.output_plane(), |scratch, image, y, parallel| {
@@ -193,7 +198,7 @@ pub(super) fn forward(
             let weight = &weight[group * g.rows * g.columns()..][..g.rows * g.columns()];
             product(g, scratch, x, weight, y, parallel);
             for (row, y) in y.chunks_mut(g.output_plane()).enumerate() {
-                finish(group * g.rows + row, y);
+                epilogue.finish(group * g.rows + row, y);
             }
         }
     });
@@ -246,8 +251,9 @@ fn each_image(
         .for_each_init(Scratch::default, |scratch, (image, out)| work(scratch, image, out, false));
 }
 
-pub(super) fn input_grad(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
-    let (plane, columns) = (g.output_plane(), g.columns());
+/// The other way: from dy, at the geometry's output, to dx, at its input.
+pub(super) fn transposed(g: &Geometry, epilogue: Epilogue, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    let plane = g.output_plane();
     if g.is_depthwise() {
         return dx.par_chunks_mut(g.input_plane()).enumerate().for_each(|(at, dx)| {
             dx.fill(0.0);
@@ -260,41 +266,57 @@ pub(super) fn input_grad(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32
                     });
                 }
             }
+            epilogue.finish(at % g.groups, dx);
         });
     }
     let size = g.depth * g.input_plane();
     each_image(g, dx, g.groups * size, |scratch, image, dx, parallel| {
         for (group, dx) in dx.chunks_mut(size).enumerate() {
             let dy = &dy[(image * g.groups + group) * g.rows * plane..][..g.rows * plane];
-            if g.rows == 0 {
-                dx.fill(0.0);
-                continue;
-            }
-            let weight = &weight[group * g.rows * columns..][..g.rows * columns];
-            let weight = Matrix { data: weight, rows: 1, cols: columns };
-            if g.is_pointwise() {
-                let dy = Matrix { data: dy, rows: plane, cols: 1 };
-                gemm(dx, (columns, plane, g.rows), weight, dy, false, parallel);
-                continue;
-            }
-            dx.fill(0.0);
-            for band in g.bands() {
-                let made = room(&mut scratch.columns, columns * band.len());
-                let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
-                gemm(made, (columns, band.len(), g.rows), weight, dy, false, parallel);
-                let channel = |(dx, lines): (&mut [f32], &[f32])| {
-                    for (tap, line) in lines.chunks(band.len()).enumerate() {
-                        scatter(g, line, g.column(tap).1, &band, dx);
-                    }
-                };
-                let lines = g.taps() * band.len();
-                match parallel {
-                    true => dx.par_chunks_mut(g.input_plane()).zip(made.par_chunks(lines)).for_each(channel),
-                    false => dx.chunks_mut(g.input_plane()).zip(made.chunks(lines)).for_each(channel),
-                }
+            let weight = &weight[group * g.rows * g.columns()..][..g.rows * g.columns()];
+            transposed_product(g, scratch, dy, weight, dx, parallel);
+            for (channel, dx) in dx.chunks_mut(g.input_plane()).enumerate() {
+                epilogue.finish(group * g.depth + channel, dx);
             }
         }
     });
+}
+
+/// One group of one image: columns `[columns, plane]` = weightᵀ `[columns, rows]` · dy `[rows, plane]`, each added to the
+/// pixels of dx that it would be read from.
+fn transposed_product(
+    g: &Geometry,
+    scratch: &mut Scratch,
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    parallel: bool,
+) {
+    let (plane, columns) = (g.output_plane(), g.columns());
+    if g.rows == 0 {
+        return dx.fill(0.0);
+    }
+    let weight = Matrix { data: weight, rows: 1, cols: columns };
+    if g.is_pointwise() {
+        let dy = Matrix { data: dy, rows: plane, cols: 1 };
+        return gemm(dx, (columns, plane, g.rows), weight, dy, false, parallel);
+    }
+    dx.fill(0.0);
+    for band in g.bands() {
+        let made = room(&mut scratch.columns, columns * band.len());
+        let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
+        gemm(made, (columns, band.len(), g.rows), weight, dy, false, parallel);
+        let channel = |(dx, lines): (&mut [f32], &[f32])| {
+            for (tap, line) in lines.chunks(band.len()).enumerate() {
+                scatter(g, line, g.column(tap).1, &band, dx);
+            }
+        };
+        let lines = g.taps() * band.len();
+        match parallel {
+            true => dx.par_chunks_mut(g.input_plane()).zip(made.par_chunks(lines)).for_each(channel),
+            false => dx.chunks_mut(g.input_plane()).zip(made.chunks(lines)).for_each(channel),
+        }
+    }
 }
 
 /// Into how many slices of images the gradient with regard to the weight is cut. It depends on the sizes alone and not on the

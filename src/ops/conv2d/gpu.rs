@@ -1,6 +1,6 @@
 //! The dispatches of the convolution kernels.
 
-use super::{Conv2dKernel, Geometry};
+use super::{Conv2dKernel, Convolve, Geometry, Way};
 use crate::gpu::{Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::unary::Activation;
@@ -75,59 +75,8 @@ params! {
     }
 }
 
-pub(super) struct Operands<'a> {
-    pub(super) x: GpuView<'a>,
-    pub(super) weight: GpuView<'a>,
-    pub(super) bias: Option<GpuView<'a>>,
-}
-
-pub(super) fn forward(
-    rec: &mut Recorder,
-    kernel: Conv2dKernel,
-    geometry: &Geometry,
-    activation: Activation,
-    operands: Operands,
-    y: GpuOut,
-) -> Result<()> {
-    let g = geometry;
-    let sides = Sides {
-        name: "conv2d",
-        transposed: 0,
-        source: g.input,
-        result: g.output,
-        rows: g.rows,
-        depth: g.depth,
-        weight_row: g.columns(),
-        weight_depth: g.taps(),
-    };
-    convolve(rec, kernel, g, sides, activation, operands, y)
-}
-
-pub(super) fn input_grad(
-    rec: &mut Recorder,
-    kernel: Conv2dKernel,
-    geometry: &Geometry,
-    dy: GpuView,
-    weight: GpuView,
-    dx: GpuOut,
-) -> Result<()> {
-    let g = geometry;
-    let sides = Sides {
-        name: "conv2d_input_grad",
-        transposed: if g.stride == [1, 1] { 1 } else { 2 },
-        source: g.output,
-        result: g.input,
-        rows: g.depth,
-        depth: g.rows,
-        weight_row: g.taps(),
-        weight_depth: g.columns(),
-    };
-    convolve(rec, kernel, g, sides, Activation::None, Operands { x: dy, weight, bias: None }, dx)
-}
-
-/// What differs between the forward convolution and its mirror image.
+/// What differs between the two ways.
 struct Sides {
-    name: &'static str,
     transposed: u32,
     source: [usize; 2],
     result: [usize; 2],
@@ -137,21 +86,40 @@ struct Sides {
     weight_depth: usize,
 }
 
-fn convolve(
-    rec: &mut Recorder,
-    kernel: Conv2dKernel,
-    g: &Geometry,
-    sides: Sides,
-    activation: Activation,
-    operands: Operands,
-    y: GpuOut,
-) -> Result<()> {
-    let name = sides.name;
+impl Sides {
+    fn new(way: Way, g: &Geometry) -> Sides {
+        match way {
+            Way::Forward => Sides {
+                transposed: 0,
+                source: g.input,
+                result: g.output,
+                rows: g.rows,
+                depth: g.depth,
+                weight_row: g.columns(),
+                weight_depth: g.taps(),
+            },
+            Way::Transposed => Sides {
+                transposed: if g.stride == [1, 1] { 1 } else { 2 },
+                source: g.output,
+                result: g.input,
+                rows: g.depth,
+                depth: g.rows,
+                weight_row: g.taps(),
+                weight_depth: g.columns(),
+            },
+        }
+    }
+}
+
+/// `inputs` are x, the weight and, where there is one, the bias.
+pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y: GpuOut) -> Result<()> {
+    let &Convolve { name, ref geometry, activation, kernel, .. } = op;
+    let (g, sides) = (geometry, Sides::new(op.way, geometry));
+    let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
     let w = |n: usize| word(name, n);
     let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
-    let Operands { x, weight, bias } = operands;
     // Every place that the kernels compute lies below these.
-    for view in [Some(x), Some(weight), bias].into_iter().flatten() {
+    for view in inputs {
         w(view.layout.offset + view.layout.shape.numel())?;
     }
     w(y.shape.numel())?;
@@ -181,7 +149,7 @@ fn convolve(
 
     let passes = passes(name, g.kernel, sides.depth)?;
     // Without a bias some buffer must still be bound; the kernel does not read it.
-    let bound_bias = bias.unwrap_or(weight);
+    let bound_bias = bias.unwrap_or(&weight);
     for (at, (taps, channels)) in passes.iter().enumerate() {
         let last = at + 1 == passes.len();
         let activation = if last { activation } else { Activation::None };

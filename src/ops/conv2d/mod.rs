@@ -1,47 +1,26 @@
-//! 2-D convolution with bias and activation in its epilogue, and its gradients.
+//! Convolution in one and two dimensions and its transpose, with bias and activation in the epilogue, and their gradients.
 //!
-//! `cpu.rs` has the CPU twins, `gpu.rs` the kernels of `shaders/conv2d*.wgsl`.
+//! One pair of ops serves all: [`Convolve`] goes either way, and each way is the other's gradient with regard to x;
+//! [`WeightGrad`] is that of both with regard to the weight. One dimension is a plane of one row.
+//!
+//! `options.rs` says how a convolution slides, `geometry.rs` has the shape rules, `cpu.rs` the CPU twins, `gpu.rs` the
+//! kernels of `shaders/conv2d*.wgsl`.
 
 mod cpu;
+mod geometry;
 mod gpu;
+mod options;
 
 use super::{arity, floats};
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::ops::unary::Activation;
-use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use geometry::Geometry;
 
 pub(crate) use gpu::KERNELS;
-
-/// How a convolution slides; pairs are (vertical, horizontal). The defaults are PyTorch's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Conv2dOptions {
-    /// Input pixels from one output pixel to the next; 1 by default.
-    pub stride: [usize; 2],
-    /// Rows and columns of zeros on each side of the input; 0 by default.
-    pub padding: [usize; 2],
-    /// Input pixels from one tap of the kernel to the next; 1 by default.
-    pub dilation: [usize; 2],
-    /// Into how many groups the channels are divided, each convolved for itself; 1 by default. As many as there are
-    /// input channels makes a depthwise convolution.
-    pub groups: usize,
-    /// What is applied to the sum; nothing by default.
-    pub activation: Activation,
-}
-
-impl Default for Conv2dOptions {
-    fn default() -> Conv2dOptions {
-        Conv2dOptions {
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-            activation: Activation::None,
-        }
-    }
-}
+pub use options::{Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions};
 
 /// Which of the kernels of `shaders/conv2d*.wgsl` computes a convolution, and its gradients, on a GPU. The CPU has one
 /// way.
@@ -59,126 +38,59 @@ pub enum Conv2dKernel {
     Subgroup,
 }
 
-impl Conv2dOptions {
-    /// The output's shape for an input `[n, c, h, w]` and a weight `[c_out, c / groups, kh, kw]`.
-    ///
-    /// # Errors
-    /// As [`Tensor::conv2d`].
-    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
-        Geometry::new(&input, &weight, self)?.output_shape()
-    }
+/// Which way a convolution goes through its geometry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the geometry's input to its output.
+    Forward,
+    /// From its output to its input: the gradient of the other.
+    Transposed,
 }
 
-/// The sizes of a convolution, checked.
-#[derive(Debug, Clone, Copy)]
-struct Geometry {
-    images: usize,
-    groups: usize,
-    /// Output channels a group.
-    rows: usize,
-    /// Input channels a group.
-    depth: usize,
-    input: [usize; 2],
-    output: [usize; 2],
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
-    dilation: [usize; 2],
-}
-
-impl Geometry {
-    fn new(x: &Shape, weight: &Shape, options: &Conv2dOptions) -> Result<Geometry> {
-        let &Conv2dOptions { stride, padding, dilation, groups, .. } = options;
-        let (&[images, channels, height, width], &[out, depth, kernel_h, kernel_w]) = (&x[..], &weight[..])
-        else {
-            let message =
-                format!("input {x} and weight {weight}: wants [n, c, h, w] and [c_out, c / groups, kh, kw]");
-            return Err(Error::shape("conv2d", message));
-        };
-        if stride.contains(&0) || dilation.contains(&0) || groups == 0 {
-            let message =
-                format!("stride {stride:?}, dilation {dilation:?} and groups {groups} must be positive");
-            return Err(Error::argument("conv2d", message));
-        }
-        if channels != depth.saturating_mul(groups) || out % groups != 0 {
-            let message = format!("input {x} and weight {weight} do not divide into {groups} groups");
-            return Err(Error::shape("conv2d", message));
-        }
-        let (input, kernel) = ([height, width], [kernel_h, kernel_w]);
-        let mut output = [0; 2];
-        for axis in 0..2 {
-            // The kernels count in 32 bits, and need one of them for places before the input's first.
-            let padded = padding[axis].checked_mul(2).and_then(|p| p.checked_add(input[axis]));
-            let Some(padded) = padded.filter(|&padded| padded < 1 << 31) else {
-                let message = format!("input {x} with padding {padding:?} is larger than a kernel can count");
-                return Err(Error::shape("conv2d", message));
-            };
-            let reach = kernel[axis].checked_sub(1).and_then(|taps| taps.checked_mul(dilation[axis]));
-            let Some(room) = reach.and_then(|reach| padded.checked_sub(reach.checked_add(1)?)) else {
-                let message = format!(
-                    "weight {weight} with dilation {dilation:?} does not fit in input {x} with padding {padding:?}"
-                );
-                return Err(Error::shape("conv2d", message));
-            };
-            output[axis] = room / stride[axis] + 1;
-        }
-        let rows = out / groups;
-        Ok(Geometry { images, groups, rows, depth, input, output, kernel, stride, padding, dilation })
-    }
-
-    /// Taps of the kernel.
-    fn taps(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
-    }
-
-    /// Columns of a group's weight as a matrix: its channels times the taps.
-    fn columns(&self) -> usize {
-        self.depth * self.taps()
-    }
-
-    fn input_plane(&self) -> usize {
-        self.input[0] * self.input[1]
-    }
-
-    fn output_plane(&self) -> usize {
-        self.output[0] * self.output[1]
-    }
-
-    fn input_shape(&self) -> Result<Shape> {
-        Shape::new([self.images, self.groups * self.depth, self.input[0], self.input[1]])
-    }
-
-    fn output_shape(&self) -> Result<Shape> {
-        Shape::new([self.images, self.groups * self.rows, self.output[0], self.output[1]])
-    }
-
-    /// The input's pixel, along one axis, that tap `tap` of output pixel `out` reads, unless it is in the padding.
-    fn reached(&self, axis: usize, out: usize, tap: usize) -> Option<usize> {
-        let at = (out * self.stride[axis] + tap * self.dilation[axis]).checked_sub(self.padding[axis])?;
-        (at < self.input[axis]).then_some(at)
-    }
-}
-
-/// `activation(x * weight + bias)`; inputs x, weight and, where there is one, bias.
-struct Conv2d {
-    options: Conv2dOptions,
+/// `activation(x * weight + bias)`, or with the transposed convolution in the place of `*`; inputs x, weight and, where
+/// there is one, bias.
+#[derive(Clone, Copy)]
+struct Convolve {
+    name: &'static str,
+    way: Way,
+    geometry: Geometry,
+    activation: Activation,
     kernel: Conv2dKernel,
 }
 
-impl Op for Conv2d {
+impl Convolve {
+    /// Channels of the result.
+    fn channels(&self) -> usize {
+        let Geometry { groups, rows, depth, .. } = self.geometry;
+        groups * if self.way == Way::Forward { rows } else { depth }
+    }
+
+    /// The gradient with regard to x: the other way.
+    fn input_grad(&self) -> Convolve {
+        let (name, way) = match self.way {
+            Way::Forward => ("conv2d_input_grad", Way::Transposed),
+            Way::Transposed => ("conv_transpose2d_input_grad", Way::Forward),
+        };
+        Convolve { name, way, activation: Activation::None, ..*self }
+    }
+}
+
+impl Op for Convolve {
     fn name(&self) -> &'static str {
-        "conv2d"
+        self.name
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        floats("conv2d", inputs)?;
-        let weight = inputs[1].shape;
-        let out = Geometry::new(&inputs[0].shape, &weight, &self.options)?.output_shape()?;
-        if let Some(bias) = inputs.get(2).filter(|bias| bias.shape != [weight[0]]) {
-            let message = format!("a bias of shape {} for weight {weight}", bias.shape);
-            return Err(Error::shape("conv2d", message));
+        floats(self.name, inputs)?;
+        if let Some(bias) = inputs.get(2).filter(|bias| bias.shape != [self.channels()]) {
+            let message = format!("a bias of shape {} for weight {}", bias.shape, inputs[1].shape);
+            return Err(Error::shape(self.name, message));
         }
-        Ok(vec![Meta::f32(out)])
+        let out = match self.way {
+            Way::Forward => self.geometry.output_shape(),
+            Way::Transposed => self.geometry.input_shape(),
+        };
+        Ok(vec![Meta::f32(out?)])
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -186,89 +98,54 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let geometry = Geometry::new(&inputs[0].shape(), &inputs[1].shape(), &self.options)?;
-        let bias = inputs.get(2).map(CpuView::slice);
-        cpu::forward(
-            &geometry,
-            self.options.activation,
-            inputs[0].slice(),
-            inputs[1].slice(),
-            bias,
-            outputs[0].data,
-        );
+        let run = match self.way {
+            Way::Forward => cpu::forward,
+            Way::Transposed => cpu::transposed,
+        };
+        let epilogue = cpu::Epilogue { bias: inputs.get(2).map(CpuView::slice), activation: self.activation };
+        run(&self.geometry, epilogue, inputs[0].slice(), inputs[1].slice(), outputs[0].data);
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let geometry = Geometry::new(&inputs[0].layout.shape, &inputs[1].layout.shape, &self.options)?;
-        let operands = gpu::Operands { x: inputs[0], weight: inputs[1], bias: inputs.get(2).copied() };
-        gpu::forward(rec, self.kernel, &geometry, self.options.activation, operands, outputs[0])
+        gpu::convolve(rec, self, inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
-        match self.options.activation {
+        match self.activation {
             Activation::None => Saves { inputs: &[0, 1], outputs: &[] },
             _ => Saves { inputs: &[0, 1], outputs: &[0] },
         }
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let dy = match self.options.activation {
+        let dy = match self.activation {
             Activation::None => grad.clone(),
             activation => activation.backward(saved.output(0)?, grad)?,
         };
         let dy = dy.contiguous()?; // once for all three
-        let geometry = Geometry::new(&saved.shape(0), &saved.shape(1), &self.options)?;
-        let kernel = self.kernel;
-        let dx = || apply(InputGrad { geometry, kernel }, &[&dy, saved.input(1)?]);
+        let &Convolve { geometry, kernel, .. } = self;
+        let dx = || apply(self.input_grad(), &[&dy, saved.input(1)?]);
         let dw = || {
             let slices = match dy.device().is_gpu() {
                 true => gpu::slices(&geometry, kernel),
                 false => cpu::slices(&geometry),
             };
-            let partial = apply(WeightGrad { geometry, kernel, slices }, &[&dy, saved.input(0)?])?;
+            let x = saved.input(0)?;
+            let (from, to) = if self.way == Way::Forward { (x, &dy) } else { (&dy, x) };
+            let partial = apply(WeightGrad { geometry, kernel, slices }, &[to, from])?;
             if slices == 1 { partial.reshape(saved.shape(1)) } else { partial.sum(&[0], false) }
         };
         let mut grads = vec![needs[0].then(dx).transpose()?, needs[1].then(dw).transpose()?];
         if let Some(&needs_bias) = needs.get(2) {
-            grads.push(needs_bias.then(|| dy.sum(&[0, 2, 3], false)).transpose()?);
+            grads.push(needs_bias.then(|| dy.sum(geometry.bias_axes(), false)).transpose()?);
         }
         Ok(grads)
     }
 }
 
-/// The gradient with regard to x; inputs the output's gradient, and the weight.
-struct InputGrad {
-    geometry: Geometry,
-    kernel: Conv2dKernel,
-}
-
-impl Op for InputGrad {
-    fn name(&self) -> &'static str {
-        "conv2d_input_grad"
-    }
-
-    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        arity::<2>(self.name(), inputs)?;
-        Ok(vec![Meta::f32(self.geometry.input_shape()?)])
-    }
-
-    fn layout(&self, _: usize) -> Layouts {
-        Layouts::Contiguous
-    }
-
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::input_grad(&self.geometry, inputs[0].slice(), inputs[1].slice(), outputs[0].data);
-        Ok(())
-    }
-
-    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::input_grad(rec, self.kernel, &self.geometry, inputs[0], inputs[1], outputs[0])
-    }
-}
-
-/// The gradient with regard to the weight as partial sums `[slices, c_out, c_in / groups, kh, kw]`, whose sum it is;
-/// inputs the output's gradient, and x.
+/// The gradient with regard to the weight as partial sums `[slices, ..]`, whose sum it is; inputs the tensors at the
+/// geometry's output and at its input, of which one is x and the other the gradient of the result.
 struct WeightGrad {
     geometry: Geometry,
     kernel: Conv2dKernel,
@@ -282,8 +159,7 @@ impl Op for WeightGrad {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         arity::<2>(self.name(), inputs)?;
-        let Geometry { groups, rows, depth, kernel: [kh, kw], .. } = self.geometry;
-        Ok(vec![Meta::f32(Shape::new([self.slices, groups * rows, depth, kh, kw])?)])
+        Ok(vec![Meta::f32(self.geometry.partial_shape(self.slices)?)])
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -297,6 +173,14 @@ impl Op for WeightGrad {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         gpu::weight_grad(rec, self.kernel, &self.geometry, self.slices, inputs[0], inputs[1], outputs[0])
+    }
+}
+
+/// Runs a convolution whose shapes fit.
+fn convolve(op: Convolve, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => apply(op, &[x, weight, bias]),
+        None => apply(op, &[x, weight]),
     }
 }
 
@@ -330,10 +214,93 @@ impl Tensor {
         options: Conv2dOptions,
         kernel: Conv2dKernel,
     ) -> Result<Tensor> {
-        let op = Conv2d { options, kernel };
-        match bias {
-            Some(bias) => apply(op, &[self, weight, bias]),
-            None => apply(op, &[self, weight]),
-        }
+        let geometry = options.geometry(&self.shape(), &weight.shape())?;
+        let activation = options.activation;
+        convolve(
+            Convolve { name: "conv2d", way: Way::Forward, geometry, activation, kernel },
+            self,
+            weight,
+            bias,
+        )
+    }
+
+    /// 1-D convolution of this `[n, c_in, l]` with `weight` `[c_out, c_in / groups, k]`, plus `bias` `[c_out]`, under an
+    /// activation; gives `[n, c_out, l']`. It is [`Tensor::conv2d`] over planes of one row, by the same kernels.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv2d`], for ranks of 3.
+    pub fn conv1d(&self, weight: &Tensor, bias: Option<&Tensor>, options: Conv1dOptions) -> Result<Tensor> {
+        let geometry = options.geometry(&self.shape(), &weight.shape())?;
+        let (activation, kernel) = (options.activation, Conv2dKernel::Auto);
+        convolve(
+            Convolve { name: "conv1d", way: Way::Forward, geometry, activation, kernel },
+            self,
+            weight,
+            bias,
+        )
+    }
+
+    /// 2-D transposed convolution, as PyTorch's `conv_transpose2d`, of this `[n, c_in, h, w]` with `weight`
+    /// `[c_in, c_out / groups, kh, kw]`, plus `bias` `[c_out]`, under an activation: each input pixel adds its multiple of
+    /// the kernel to the output, `stride` pixels from where its neighbour does. Gives `[n, c_out, h', w']` with
+    /// `h' = (h - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1`, and so for `w'`
+    /// ([Dumoulin & Visin](https://arxiv.org/abs/1603.07285), chapter 4).
+    ///
+    /// It is the gradient of [`Tensor::conv2d`] with regard to its input, computed by the same kernels: every output
+    /// gathers what reaches it, so that nothing is added atomically. Its own gradient is a `conv2d`.
+    ///
+    /// ```
+    /// # use gristmill::{ConvTranspose2dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &Device::cpu())?;
+    /// let kernel = Tensor::from_slice(&[1.0, 10.0, 100.0], [1, 1, 1, 3], &Device::cpu())?;
+    /// let options = ConvTranspose2dOptions { stride: [1, 2], ..Default::default() };
+    /// assert_eq!(x.conv_transpose2d(&kernel, None, options)?.to_vec()?, [1.0, 10.0, 102.0, 20.0, 200.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Ranks other than 4, channels that do not fit or do not divide into the groups, a bias of another shape, a stride,
+    /// dilation or number of groups of 0, an output padding that is not below the stride or the dilation, a padding that
+    /// leaves no output, an empty plane, or the device fails.
+    pub fn conv_transpose2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: ConvTranspose2dOptions,
+    ) -> Result<Tensor> {
+        self.conv_transpose2d_with(weight, bias, options, Conv2dKernel::Auto)
+    }
+
+    /// As [`Tensor::conv_transpose2d`], on a GPU by the kernel `kernel`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv_transpose2d`], or an adapter that can't run that kernel.
+    pub fn conv_transpose2d_with(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: ConvTranspose2dOptions,
+        kernel: Conv2dKernel,
+    ) -> Result<Tensor> {
+        let geometry = options.geometry(&self.shape(), &weight.shape())?;
+        let (name, way, activation) = ("conv_transpose2d", Way::Transposed, options.activation);
+        convolve(Convolve { name, way, geometry, activation, kernel }, self, weight, bias)
+    }
+
+    /// 1-D transposed convolution of this `[n, c_in, l]` with `weight` `[c_in, c_out / groups, k]`, plus `bias` `[c_out]`,
+    /// under an activation; gives `[n, c_out, l']`. It is [`Tensor::conv_transpose2d`] over planes of one row.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv_transpose2d`], for ranks of 3.
+    pub fn conv_transpose1d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: ConvTranspose1dOptions,
+    ) -> Result<Tensor> {
+        let geometry = options.geometry(&self.shape(), &weight.shape())?;
+        let (activation, kernel) = (options.activation, Conv2dKernel::Auto);
+        let (name, way) = ("conv_transpose1d", Way::Transposed);
+        convolve(Convolve { name, way, geometry, activation, kernel }, self, weight, bias)
     }
 }

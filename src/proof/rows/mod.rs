@@ -2,10 +2,12 @@
 
 use super::case::Row;
 
+mod conv;
 mod indexing;
 mod losses;
 mod matmul;
 mod norms;
+mod planes;
 mod pointwise;
 mod reduce;
 mod softmax;
@@ -18,10 +20,12 @@ pub(crate) use pointwise::erf;
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
     [
+        conv::ROWS,
         indexing::ROWS,
         losses::ROWS,
         matmul::ROWS,
         norms::ROWS,
+        planes::ROWS,
         pointwise::ROWS,
         reduce::ROWS,
         softmax::ROWS,

@@ -1,0 +1,108 @@
+//! Average pooling over the last two axes.
+
+use super::pool2d::Pool2dOptions;
+use super::resample::{Axis, Divisor, Rule, plane, resample};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The windows of an average pooling; pairs are (vertical, horizontal).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AvgPool2dOptions {
+    /// The window's size.
+    pub kernel: [usize; 2],
+    /// The distance between neighbouring windows.
+    pub stride: [usize; 2],
+    /// How far windows may start before the first and end after the last element; at most half the kernel.
+    pub padding: [usize; 2],
+    /// Whether a last window that does not fit is kept, if it does not start in the padding at the end.
+    pub ceil_mode: bool,
+    /// Whether a mean counts the zeros of the padding. What sticks out past the padding never counts.
+    pub count_include_pad: bool,
+    /// What every sum is divided by, instead of the number of elements.
+    pub divisor_override: Option<usize>,
+}
+
+impl AvgPool2dOptions {
+    /// Windows of this size side by side, without padding.
+    pub fn new(kernel: [usize; 2]) -> AvgPool2dOptions {
+        AvgPool2dOptions {
+            kernel,
+            stride: kernel,
+            padding: [0; 2],
+            ceil_mode: false,
+            count_include_pad: true,
+            divisor_override: None,
+        }
+    }
+
+    /// The axes of the planes, checked.
+    fn axes(&self, op: &'static str, x: Shape) -> Result<[Axis; 2]> {
+        let &AvgPool2dOptions { kernel, stride, padding, ceil_mode, .. } = self;
+        if self.divisor_override == Some(0) {
+            return Err(Error::argument(op, "a divisor of 0"));
+        }
+        let windows = Pool2dOptions { kernel, stride, padding, dilation: [1; 2], ceil_mode };
+        let (input, output) = windows.sizes(op, x)?;
+        let divisor = |axis: usize| match (self.divisor_override, self.count_include_pad) {
+            // Once is enough.
+            (Some(divisor), _) => Divisor::Fixed(if axis == 0 { divisor } else { 1 }),
+            (None, true) => Divisor::Padded,
+            (None, false) => Divisor::Inputs,
+        };
+        Ok([0, 1].map(|k| {
+            let (kernel, stride, padding) = (kernel[k], stride[k], padding[k]);
+            let rule = Rule::Pool { kernel, stride, padding, divisor: divisor(k) };
+            Axis { input: input[k], output: output[k], rule }
+        }))
+    }
+
+    /// The shape of what is pooled from `x`.
+    pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
+        let [rows, cols] = self.axes("avg_pool2d", x)?.map(|axis| axis.output);
+        Shape::new([x[0], x[1], rows, cols])
+    }
+}
+
+/// The axes of the planes that become ones of `size`.
+fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
+    let from = plane("adaptive_avg_pool2d", x)?;
+    Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], rule: Rule::Even }))
+}
+
+/// The shape of what is pooled from `x`, and the elements of all windows.
+pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64)> {
+    let [rows, cols] = adaptive_axes(x, size)?.map(|axis| axis.reads() as u64);
+    let planes = (x[0] * x[1]) as u64;
+    let shape = Shape::new([x[0], x[1], size[0], size[1]])?;
+    Ok((shape, planes.saturating_mul(rows).saturating_mul(cols)))
+}
+
+impl Tensor {
+    /// The mean of each window of the last two axes of `[n, c, h, w]`, by PyTorch's rules: `[n, c, oh, ow]` with
+    /// `oh = (h + 2 padding - kernel) / stride + 1`, rounded down, or up with `ceil_mode`.
+    ///
+    /// ```
+    /// # use gristmill::{AvgPool2dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 2.0, 0.0, 3.0, 3.0, 8.0, 6.0], [1, 1, 2, 4], &Device::cpu())?;
+    /// let y = x.avg_pool2d(AvgPool2dOptions::new([2, 2]))?;
+    /// assert_eq!(y.to_vec()?, [3.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Not of rank 4, no window fits, a kernel, stride or divisor of 0, a padding over half the kernel, or the device
+    /// fails.
+    pub fn avg_pool2d(&self, options: AvgPool2dOptions) -> Result<Tensor> {
+        resample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
+    }
+
+    /// The means of as many windows of the last two axes of `[n, c, h, w]` as make the result `[n, c, size[0], size[1]]`,
+    /// as PyTorch's `adaptive_avg_pool2d`: window i has the rows from `⌊i h / size[0]⌋` to before `⌈(i + 1) h / size[0]⌉`.
+    ///
+    /// # Errors
+    /// Not of rank 4, a height or width of 0, or the device fails.
+    pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
+        resample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
+    }
+}

@@ -1,0 +1,197 @@
+//! How convolutions slide, as their callers say it.
+
+use super::geometry::{Geometry, Slide};
+use crate::Result;
+use crate::ops::unary::Activation;
+use crate::shape::Shape;
+
+/// How a 1-D convolution slides. The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conv1dOptions {
+    /// Input elements from one output element to the next; 1 by default.
+    pub stride: usize,
+    /// Zeros on each side of the input; 0 by default.
+    pub padding: usize,
+    /// Input elements from one tap of the kernel to the next; 1 by default.
+    pub dilation: usize,
+    /// Into how many groups the channels are divided; 1 by default.
+    pub groups: usize,
+    /// What is applied to the sum; nothing by default.
+    pub activation: Activation,
+}
+
+/// How a convolution slides; pairs are (vertical, horizontal). The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conv2dOptions {
+    /// Input pixels from one output pixel to the next; 1 by default.
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros on each side of the input; 0 by default.
+    pub padding: [usize; 2],
+    /// Input pixels from one tap of the kernel to the next; 1 by default.
+    pub dilation: [usize; 2],
+    /// Into how many groups the channels are divided, each convolved for itself; 1 by default. As many as there are
+    /// input channels makes a depthwise convolution.
+    pub groups: usize,
+    /// What is applied to the sum; nothing by default.
+    pub activation: Activation,
+}
+
+/// How a 1-D transposed convolution slides. The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvTranspose1dOptions {
+    /// Output elements from one input element to the next; 1 by default.
+    pub stride: usize,
+    /// Elements cut off each side of the output; 0 by default.
+    pub padding: usize,
+    /// Elements added to the end of the output; 0 by default.
+    pub output_padding: usize,
+    /// Output elements from one tap of the kernel to the next; 1 by default.
+    pub dilation: usize,
+    /// Into how many groups the channels are divided; 1 by default.
+    pub groups: usize,
+    /// What is applied to the sum; nothing by default.
+    pub activation: Activation,
+}
+
+/// How a transposed convolution slides; pairs are (vertical, horizontal). The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvTranspose2dOptions {
+    /// Output pixels from one input pixel to the next; 1 by default.
+    pub stride: [usize; 2],
+    /// Rows and columns cut off each side of the output: the padding of the convolution that goes the other way; 0 by
+    /// default.
+    pub padding: [usize; 2],
+    /// Rows and columns added below and to the right of the output, below the stride or the dilation; 0 by default. A
+    /// convolution of stride s gives the same size for s sizes of its input; this says which of them is wanted back.
+    pub output_padding: [usize; 2],
+    /// Output pixels from one tap of the kernel to the next; 1 by default.
+    pub dilation: [usize; 2],
+    /// Into how many groups the channels are divided; 1 by default.
+    pub groups: usize,
+    /// What is applied to the sum; nothing by default.
+    pub activation: Activation,
+}
+
+impl Default for Conv1dOptions {
+    fn default() -> Conv1dOptions {
+        Conv1dOptions { stride: 1, padding: 0, dilation: 1, groups: 1, activation: Activation::None }
+    }
+}
+
+impl Default for Conv2dOptions {
+    fn default() -> Conv2dOptions {
+        Conv2dOptions {
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            activation: Activation::None,
+        }
+    }
+}
+
+impl Default for ConvTranspose1dOptions {
+    fn default() -> ConvTranspose1dOptions {
+        ConvTranspose1dOptions {
+            stride: 1,
+            padding: 0,
+            output_padding: 0,
+            dilation: 1,
+            groups: 1,
+            activation: Activation::None,
+        }
+    }
+}
+
+impl Default for ConvTranspose2dOptions {
+    fn default() -> ConvTranspose2dOptions {
+        ConvTranspose2dOptions {
+            stride: [1; 2],
+            padding: [0; 2],
+            output_padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            activation: Activation::None,
+        }
+    }
+}
+
+impl Conv1dOptions {
+    pub(super) fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
+        let &Conv1dOptions { stride, padding, dilation, groups, .. } = self;
+        Slide {
+            op: "conv1d",
+            axes: 1,
+            stride: [1, stride],
+            padding: [0, padding],
+            dilation: [1, dilation],
+            groups,
+        }
+        .forward(x, weight)
+    }
+
+    /// The output's shape for an input `[n, c, l]` and a weight `[c_out, c / groups, k]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv1d`](crate::Tensor::conv1d).
+    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        self.geometry(&input, &weight)?.output_shape()
+    }
+}
+
+impl Conv2dOptions {
+    pub(super) fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
+        let &Conv2dOptions { stride, padding, dilation, groups, .. } = self;
+        Slide { op: "conv2d", axes: 2, stride, padding, dilation, groups }.forward(x, weight)
+    }
+
+    /// The output's shape for an input `[n, c, h, w]` and a weight `[c_out, c / groups, kh, kw]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv2d`](crate::Tensor::conv2d).
+    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        self.geometry(&input, &weight)?.output_shape()
+    }
+}
+
+impl ConvTranspose1dOptions {
+    pub(super) fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
+        let &ConvTranspose1dOptions { stride, padding, output_padding, dilation, groups, .. } = self;
+        Slide {
+            op: "conv_transpose1d",
+            axes: 1,
+            stride: [1, stride],
+            padding: [0, padding],
+            dilation: [1, dilation],
+            groups,
+        }
+        .transposed([0, output_padding], x, weight)
+    }
+
+    /// The output's shape for an input `[n, c, l]` and a weight `[c, c_out / groups, k]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv_transpose1d`](crate::Tensor::conv_transpose1d).
+    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        self.geometry(&input, &weight)?.input_shape()
+    }
+}
+
+impl ConvTranspose2dOptions {
+    pub(super) fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
+        let &ConvTranspose2dOptions { stride, padding, output_padding, dilation, groups, .. } = self;
+        Slide { op: "conv_transpose2d", axes: 2, stride, padding, dilation, groups }.transposed(
+            output_padding,
+            x,
+            weight,
+        )
+    }
+
+    /// The output's shape for an input `[n, c, h, w]` and a weight `[c, c_out / groups, kh, kw]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::conv_transpose2d`](crate::Tensor::conv_transpose2d).
+    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
+        self.geometry(&input, &weight)?.input_shape()
+    }
+}

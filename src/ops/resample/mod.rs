@@ -1,0 +1,219 @@
+//! Separable resampling of planes: average pooling, nearest and bilinear up-sampling, and their gradients, all by one
+//! kernel over windows that `windows.rs` computes.
+
+mod windows;
+
+use super::{WG, arity, floats, word};
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+use windows::{Window, Windows};
+
+pub(super) use windows::{Axis, Divisor, Rule};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&RESAMPLE];
+
+static RESAMPLE: Kernel = kernel!("resample.wgsl", "resample", reads: 2, writes: 1, params: Params,
+    "WEIGHTED": &[0, 1], "PLANES": &[1, 4], "WG": &[WG]);
+
+/// The most elements of a window that one invocation sums: long windows over few outputs would leave a device idle.
+const LONGEST: usize = 1024;
+
+params! {
+    struct Params {
+        size: [u32; 2],
+        result: [u32; 2],
+        planes: u32,
+        x_offset: u32,
+    }
+}
+
+/// The last two axes of `[n, c, h, w]`, each from its input to its output; the gradient goes back, with the same weights.
+#[derive(Debug, Clone, Copy)]
+struct Resample {
+    name: &'static str,
+    /// The rows and the columns.
+    axes: [Axis; 2],
+    back: bool,
+}
+
+impl Resample {
+    /// The windows of the rows and of the columns of the result.
+    fn windows(&self) -> [Windows; 2] {
+        self.axes.map(|axis| if self.back { axis.windows().transposed() } else { axis.windows() })
+    }
+}
+
+impl Op for Resample {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x] = arity(self.name, inputs)?;
+        floats(self.name, inputs)?;
+        let [rows, cols] = self.axes.map(|axis| if self.back { axis.input } else { axis.output });
+        Ok(vec![Meta::f32(Shape::new([x.shape[0], x.shape[1], rows, cols])?)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    /// Down the columns into a line, then along it.
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0].slice(), &mut outputs[0].data);
+        let [rows, cols] = &self.windows();
+        let (height, width) = (rows.list.len(), cols.list.len());
+        // Tasks of whole lines.
+        let lines = GRAIN.div_ceil(width);
+        y.par_chunks_mut(lines * width).enumerate().for_each_init(
+            || vec![0.0; cols.input],
+            |line, (task, y)| {
+                for (at, y) in y.chunks_mut(width).enumerate() {
+                    let (plane, row) = ((task * lines + at) / height, (task * lines + at) % height);
+                    let x = &x[plane * rows.input * cols.input..][..rows.input * cols.input];
+                    let window = &rows.list[row];
+                    let line = down(rows, window, x, line);
+                    for (y, across) in y.iter_mut().zip(&cols.list) {
+                        *y = cols.sum(across, line) * (window.scale * across.scale);
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0], outputs[0]);
+        let planes = y.shape[0] * y.shape[1];
+        let mut from: Option<GpuBuffer> = None;
+        let mut steps = steps(self.name, self.windows())?.into_iter().peekable();
+        while let Some(windows) = steps.next() {
+            let [rows, cols] = windows.each_ref().map(|axis| axis.list.len());
+            let to = if steps.peek().is_some() { Some(rec.scratch(planes * rows * cols)?) } else { None };
+            let x = from.as_ref().map_or((x.buffer, x.layout.offset), |from| (from, 0));
+            self.step(rec, x, planes, &windows, to.as_ref().unwrap_or(y.buffer))?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, _: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(apply(Resample { back: !self.back, ..*self }, &[grad])?)])
+    }
+}
+
+/// The sum over a window of rows of every column of `x`: in `line`, unless it lies in `x` as it is.
+fn down<'a>(rows: &Windows, window: &Window, x: &'a [f32], line: &'a mut [f32]) -> &'a [f32] {
+    let width = line.len();
+    let x = &x[window.first as usize * width..][..window.length as usize * width];
+    if window.length == 1 && rows.weights.is_empty() {
+        return x;
+    }
+    line.fill(0.0);
+    for (k, x) in x.chunks_exact(width.max(1)).enumerate() {
+        let weight = rows.weight(window, k);
+        line.iter_mut().zip(x).for_each(|(line, &x)| *line += weight * x);
+    }
+    line
+}
+
+/// The windows of each dispatch: of rows and columns at once, unless summing along one after the other takes much fewer
+/// additions; and no window too long for one invocation.
+fn steps(name: &'static str, windows: [Windows; 2]) -> Result<Vec<[Windows; 2]>> {
+    let [rows, cols] = &windows;
+    let count = |n: usize| n as f64;
+    let additions = |[first, other]: [&Windows; 2]| {
+        count(first.reads()) * count(other.input) + count(first.list.len()) * count(other.reads())
+    };
+    let ways = [additions([rows, cols]), additions([cols, rows])];
+    let together = count(rows.reads()) * count(cols.reads());
+    let longest = rows.longest().saturating_mul(cols.longest());
+    if longest <= LONGEST && together <= 2.0 * ways[0].min(ways[1]) {
+        return Ok(vec![windows]);
+    }
+    let mut steps = Vec::new();
+    let mut size = [rows.input, cols.input];
+    for axis in if ways[0] <= ways[1] { [0, 1] } else { [1, 0] } {
+        let mut push = |windows: Windows| {
+            let other = Windows::same(size[1 - axis]);
+            size[axis] = windows.list.len();
+            steps.push(if axis == 0 { [windows, other] } else { [other, windows] });
+        };
+        let mut rest = windows[axis].clone();
+        while let Some([parts, sums]) = rest.split(name, LONGEST)? {
+            push(parts);
+            rest = sums;
+        }
+        push(rest);
+    }
+    Ok(steps)
+}
+
+impl Resample {
+    fn step(
+        &self,
+        rec: &mut Recorder,
+        (x, offset): (&GpuBuffer, usize),
+        planes: usize,
+        [rows, cols]: &[Windows; 2],
+        y: &GpuBuffer,
+    ) -> Result<()> {
+        let w = |n: usize| word(self.name, n);
+        let (size, result) = ([rows.input, cols.input], [rows.list.len(), cols.list.len()]);
+        let per = if planes == 1 { 1 } else { 4 };
+        let count = planes.div_ceil(per) * result[0] * result[1];
+        // The kernel counts up to these.
+        w(offset + planes * size[0] * size[1])?;
+        w(planes * result[0] * result[1])?;
+        w(count + WG as usize)?;
+
+        let weighted = !(rows.weights.is_empty() && cols.weights.is_empty());
+        let mut table: Vec<u32> = Vec::new();
+        let mut weights = Vec::new();
+        for axis in [rows, cols] {
+            let begin = 4 * (result[0] + result[1]) + weights.len();
+            table.extend(axis.list.iter().flat_map(|&Window { first, length, weights, scale }| {
+                [first, length, begin as u32 + weights, scale.to_bits()]
+            }));
+            match axis.weights.is_empty() {
+                true if weighted => weights.resize(weights.len() + axis.longest(), 1.0f32.to_bits()),
+                _ => weights.extend(axis.weights.iter().map(|weight| weight.to_bits())),
+            }
+        }
+        table.extend(weights);
+        w(table.len())?;
+        let table = rec.table(&table)?;
+
+        let params = Params {
+            size: [w(size[0])?, w(size[1])?],
+            result: [w(result[0])?, w(result[1])?],
+            planes: w(planes)?,
+            x_offset: w(offset)?,
+        };
+        let constants = [u32::from(weighted), per as u32, WG];
+        rec.dispatch(&RESAMPLE, &constants, &[x, &table, y], &params, count.div_ceil(WG as usize))
+    }
+}
+
+/// The height and width of `[n, c, h, w]`, neither of them 0.
+pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
+    match x[..] {
+        [_, _, height, width] if height > 0 && width > 0 => Ok([height, width]),
+        _ => Err(Error::shape(op, format!("wants [n, c, h, w] with rows and columns, got shape {x}"))),
+    }
+}
+
+/// Resamples the last two axes of `[n, c, h, w]`, whose lengths are those of the axes' inputs.
+pub(super) fn resample(name: &'static str, x: &Tensor, axes: [Axis; 2]) -> Result<Tensor> {
+    for axis in axes {
+        // A table counts in 32 bits.
+        word(name, axis.input.max(axis.output).saturating_mul(4))?;
+    }
+    apply(Resample { name, axes, back: false }, &[x])
+}

@@ -1,0 +1,240 @@
+//! Where each output of an axis looks: computed on the host, in whole numbers that can't overflow, and uploaded as a table.
+
+use crate::Result;
+use crate::ops::word;
+use std::ops::Range;
+
+/// Along one axis, output o is `scale · Σ_k weight_k · x[first + k]` over a window of neighbouring inputs; the windows of
+/// later outputs neither begin nor end earlier.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Windows {
+    pub(super) list: Vec<Window>,
+    /// What the windows' `weights` point into; none where every weight is 1.
+    pub(super) weights: Vec<f32>,
+    /// The length of the axis that is read.
+    pub(super) input: usize,
+}
+
+/// A row of the table.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct Window {
+    pub(super) first: u32,
+    pub(super) length: u32,
+    /// The place of its first weight.
+    pub(super) weights: u32,
+    pub(super) scale: f32,
+}
+
+impl Window {
+    /// The inputs, each with a weight of 1.
+    pub(super) fn new(inputs: Range<usize>, scale: f32) -> Window {
+        Window { first: inputs.start as u32, length: inputs.len() as u32, weights: 0, scale }
+    }
+
+    pub(super) fn inputs(&self) -> Range<usize> {
+        self.first as usize..self.first as usize + self.length as usize
+    }
+}
+
+/// `⌊a · b / c⌋`, exactly.
+fn ratio(a: usize, b: usize, c: usize) -> usize {
+    a.checked_mul(b).map_or_else(|| (a as u128 * b as u128 / c as u128) as usize, |product| product / c)
+}
+
+/// As [`ratio`], rounded up.
+fn ratio_up(a: usize, b: usize, c: usize) -> usize {
+    let down = ratio(a, b, c);
+    down + usize::from(a as u128 * b as u128 > down as u128 * c as u128)
+}
+
+/// How the windows of an axis lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::ops) enum Rule {
+    /// Means of `kernel` inputs, `stride` apart, from `padding` before the first on.
+    Pool { kernel: usize, stride: usize, padding: usize, divisor: Divisor },
+    /// Means over windows that begin and end evenly: window o has the inputs that the o-th of as many equal parts of the
+    /// axis as there are outputs touches.
+    Even,
+    /// Every output the input in which its beginning falls.
+    Nearest,
+    /// Every output between the two inputs beside it, in inverse proportion to its distance from each. An output lies
+    /// where its middle does, or with `corners` so that the first and the last of both axes coincide.
+    Linear { corners: bool },
+}
+
+/// What the sum over a window is divided by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::ops) enum Divisor {
+    /// The inputs in the window.
+    Inputs,
+    /// The same with those of the padding.
+    Padded,
+    /// This.
+    Fixed(usize),
+}
+
+/// An axis from `input` to `output` elements.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::ops) struct Axis {
+    pub(in crate::ops) input: usize,
+    pub(in crate::ops) output: usize,
+    pub(in crate::ops) rule: Rule,
+}
+
+impl Axis {
+    /// The lengths of all windows together.
+    pub(in crate::ops) fn reads(&self) -> usize {
+        self.windows().reads()
+    }
+
+    /// The windows of the outputs.
+    pub(super) fn windows(&self) -> Windows {
+        let &Axis { input, output, .. } = self;
+        let plain = |window: &dyn Fn(usize) -> Window| Windows {
+            list: (0..output).map(window).collect(),
+            weights: Vec::new(),
+            input,
+        };
+        match self.rule {
+            Rule::Pool { kernel, stride, padding, divisor } => plain(&|o| {
+                // In the padded axis, which a last window may stick out of.
+                let begin = o * stride;
+                let end = (begin + kernel).min(input + 2 * padding);
+                let inputs = begin.max(padding) - padding..end.min(input + padding) - padding;
+                let count = match divisor {
+                    Divisor::Inputs => inputs.len(),
+                    Divisor::Padded => end - begin,
+                    Divisor::Fixed(count) => count,
+                };
+                Window::new(inputs, share(count))
+            }),
+            Rule::Even => plain(&|o| {
+                let inputs = ratio(o, input, output)..ratio_up(o + 1, input, output);
+                Window::new(inputs.clone(), share(inputs.len()))
+            }),
+            Rule::Nearest => plain(&|o| {
+                let place = ratio(o, input, output);
+                Window::new(place..place + 1, 1.0)
+            }),
+            Rule::Linear { corners } => Windows::linear(input, output, corners),
+        }
+    }
+}
+
+impl Windows {
+    /// Every output its input.
+    pub(super) fn same(len: usize) -> Windows {
+        Axis { input: len, output: len, rule: Rule::Nearest }.windows()
+    }
+
+    fn linear(input: usize, output: usize, corners: bool) -> Windows {
+        let (last, wide) = (input as u128 - 1, output as u128);
+        let mut windows = Windows { list: Vec::with_capacity(output), weights: Vec::new(), input };
+        for o in 0..wide {
+            // Its place among the inputs, as a fraction.
+            let (place, unit) = match corners {
+                true => (o * last, (wide - 1).max(1)),
+                false => (((2 * o + 1) * input as u128).saturating_sub(wide), 2 * wide),
+            };
+            let (first, rest) = (place / unit, place % unit);
+            let between = rest > 0 && first < last;
+            let first = first as usize;
+            let inputs = first..first + if between { 2 } else { 1 };
+            windows.list.push(Window { weights: windows.weights.len() as u32, ..Window::new(inputs, 1.0) });
+            let part = |n: u128| (n as f64 / unit as f64) as f32;
+            match between {
+                true => windows.weights.extend([part(unit - rest), part(rest)]),
+                false => windows.weights.push(1.0),
+            }
+        }
+        windows
+    }
+
+    /// The same weights the other way: what each input gives to the outputs, and so the windows of the gradient.
+    pub(super) fn transposed(&self) -> Windows {
+        let (output, plain) = (self.list.len(), self.weights.is_empty());
+        // Of windows without weights, an input's weights are the scales of the windows that hold it.
+        let alike = self.list.windows(2).all(|pair| pair[0].scale == pair[1].scale);
+        let scale = self.list.first().filter(|_| alike).map_or(1.0, |window| window.scale);
+        let mut weights: Vec<f32> = Vec::new();
+        if plain && !alike {
+            weights.extend(self.list.iter().map(|window| window.scale));
+        }
+        let mut outputs = 0..0;
+        let list = (0..self.input).map(|r| {
+            while outputs.start < output && self.list[outputs.start].inputs().end <= r {
+                outputs.start += 1;
+            }
+            outputs.end = outputs.end.max(outputs.start);
+            while outputs.end < output && self.list[outputs.end].inputs().start <= r {
+                outputs.end += 1;
+            }
+            let window = Window::new(outputs.clone(), scale);
+            if plain {
+                return Window { weights: if alike { 0 } else { window.first }, ..window };
+            }
+            let at = weights.len() as u32;
+            weights.extend(self.list[outputs.clone()].iter().map(|w| {
+                self.weights[w.weights as usize + r - w.first as usize] * if alike { 1.0 } else { w.scale }
+            }));
+            Window { weights: at, ..window }
+        });
+        let list = list.collect();
+        Windows { list, weights, input: output }
+    }
+
+    /// These windows as two steps, if one is longer than `most`: parts of them, and the sums of the parts.
+    ///
+    /// # Errors
+    /// More parts than a kernel can count.
+    pub(super) fn split(&self, op: &'static str, most: usize) -> Result<Option<[Windows; 2]>> {
+        if self.longest() <= most {
+            return Ok(None);
+        }
+        word(op, self.list.iter().map(|window| window.inputs().len().div_ceil(most)).sum())?;
+        let mut parts = Windows { list: Vec::new(), ..self.clone() };
+        let mut sums = Windows { list: Vec::new(), weights: Vec::new(), input: 0 };
+        for window in &self.list {
+            let first = parts.list.len();
+            for begin in window.inputs().step_by(most) {
+                let done = begin as u32 - window.first;
+                let length = (window.length - done).min(most as u32);
+                let weights = if self.weights.is_empty() { 0 } else { window.weights + done };
+                parts.list.push(Window { first: begin as u32, length, weights, scale: 1.0 });
+            }
+            sums.list.push(Window::new(first..parts.list.len(), window.scale));
+        }
+        sums.input = parts.list.len();
+        Ok(Some([parts, sums]))
+    }
+
+    /// The weight of element `k` of a window.
+    pub(super) fn weight(&self, window: &Window, k: usize) -> f32 {
+        if self.weights.is_empty() { 1.0 } else { self.weights[window.weights as usize + k] }
+    }
+
+    /// The weighted sum over a window, not scaled.
+    pub(super) fn sum(&self, window: &Window, x: &[f32]) -> f32 {
+        let x = &x[window.inputs()];
+        match self.weights.is_empty() {
+            true => x.iter().sum(),
+            false => x.iter().enumerate().map(|(k, &x)| self.weight(window, k) * x).sum(),
+        }
+    }
+
+    /// The length of the longest window.
+    pub(super) fn longest(&self) -> usize {
+        self.list.iter().map(|window| window.length as usize).max().unwrap_or(0)
+    }
+
+    /// The lengths of all windows together.
+    pub(super) fn reads(&self) -> usize {
+        self.list.iter().map(|window| window.length as usize).sum()
+    }
+}
+
+/// `1 / n`.
+fn share(n: usize) -> f32 {
+    (1.0 / n as f64) as f32
+}
