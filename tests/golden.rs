@@ -100,6 +100,10 @@ impl Attrs {
         self.get(name).as_bool().unwrap_or(false)
     }
 
+    fn float(&self, name: &'static str, default: f32) -> f32 {
+        self.get(name).as_f64().map_or(default, |value| value as f32)
+    }
+
     fn int(&self, name: &'static str, default: isize) -> isize {
         self.get(name).as_i64().map_or(default, |value| value as isize)
     }

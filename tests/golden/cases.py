@@ -114,6 +114,8 @@ for op, (function, low, high) in UNARY.items():
         special = special[:6]  # 1e4 has lost the place in its period
     if op in ("gelu", "silu", "hardswish"):
         special.remove(-inf)  # PyTorch's product -inf · 0 is NaN; the function's limit is 0
+    if op == "sign":
+        special.remove(nan)  # 0 in PyTorch, NaN in NumPy
     add(op, "special", function, given(special), gradient=False, **attrs)
 for op in ("abs", "relu", "leaky_relu", "elu", "hardswish", "sign", "square", "silu", "gelu", "softplus", "erf", "sin"):
     add(op, "at zero", UNARY[op][0], given([0.0, 2.0, -2.0]), **DEFAULTS.get(op, {}))

@@ -12,31 +12,6 @@ pub(super) struct Row(pub(super) &'static str, pub(super) Bound, pub(super) Boun
 /// Ops, and single cases, that are there before the crate can do them: shown as ignored. An op that has a row may not
 /// stand here.
 pub(super) const PENDING: &[&str] = &[
-    "leaky_relu",
-    "elu",
-    "silu",
-    "hardswish",
-    "softplus",
-    "erf",
-    "rsqrt",
-    "sin",
-    "cos",
-    "floor",
-    "ceil",
-    "round",
-    "sign",
-    "clamp",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "logical_and",
-    "logical_or",
-    "logical_xor",
-    "logical_not",
-    "where_cond",
     "argmax",
     "argmin",
     "var",
@@ -72,7 +47,6 @@ pub(super) const PENDING: &[&str] = &[
     "chunk",
     "argsort",
     "cross_entropy_with",
-    "pow zero to the zero",
     "bce_with_logits",
     "mse_loss",
     "l1_loss",
@@ -135,6 +109,36 @@ pub(super) const ROWS: &[Row] = &[
     // The polynomial's 1.5e-7 and exp's error, times |x| / 2 of up to 3; in the gradient times |dy| / 2.
     Row("gelu", floor(3.0 * (1.5e-7 + 24.0 * EPS), 4.0), floor(1.5e-7 + 24.0 * EPS, 30.0), |_, x| one(x[0].gelu())),
     Row("square", each(1.0), each(1.0), |_, x| one(x[0].square())),
+    Row("rsqrt", each(4.0), each(15.0), |_, x| one(x[0].rsqrt())),
+    // Within 2^-21 = 8 halves of an ULP of the result, and 2^-28.
+    Row("sin", floor(SMALL, 8.0), floor(2.0 * SMALL, 10.0), |_, x| one(x[0].sin())),
+    Row("cos", floor(SMALL, 8.0), floor(2.0 * SMALL, 10.0), |_, x| one(x[0].cos())),
+    // The gradient is an exponential of x², whose condition is 2 x².
+    Row("erf", each(8.0), each(10.0), |_, x| one(x[0].erf())),
+    Row("floor", EXACT, EXACT, |_, x| one(x[0].floor())),
+    Row("ceil", EXACT, EXACT, |_, x| one(x[0].ceil())),
+    Row("round", EXACT, EXACT, |_, x| one(x[0].round())),
+    Row("sign", EXACT, EXACT, |_, x| one(x[0].sign())),
+    Row("leaky_relu", each(1.0), each(1.0), |a, x| one(x[0].leaky_relu(a.float("negative_slope", 0.01)))),
+    // e^x - 1 cancels near 0.
+    Row("elu", floor(8.0 * EPS, 8.0), each(8.0), |a, x| one(x[0].elu(a.float("alpha", 1.0)))),
+    // The sigmoid and a product; in the gradient y (1 + x (1 - y)) cancels, of terms of up to 1.3 |dy|.
+    Row("silu", each(14.0), near(3.0, 24.0), |_, x| one(x[0].silu())),
+    Row("hardswish", each(8.0), each(8.0), |_, x| one(x[0].hardswish())),
+    // The logarithm's 8 halves of an ULP, absolutely; the gradient is the sigmoid.
+    Row("softplus", floor(8.0 * EPS, 16.0), each(14.0), |_, x| one(x[0].softplus())),
+    Row("clamp", EXACT, each(0.0), |a, x| one(x[0].clamp(a.float("min", -INF), a.float("max", INF)))),
+    Row("eq", EXACT, EXACT, |_, x| one(x[0].eq(&x[1]))),
+    Row("ne", EXACT, EXACT, |_, x| one(x[0].ne(&x[1]))),
+    Row("lt", EXACT, EXACT, |_, x| one(x[0].lt(&x[1]))),
+    Row("le", EXACT, EXACT, |_, x| one(x[0].le(&x[1]))),
+    Row("gt", EXACT, EXACT, |_, x| one(x[0].gt(&x[1]))),
+    Row("ge", EXACT, EXACT, |_, x| one(x[0].ge(&x[1]))),
+    Row("logical_and", EXACT, EXACT, |_, x| one(x[0].logical_and(&x[1]))),
+    Row("logical_or", EXACT, EXACT, |_, x| one(x[0].logical_or(&x[1]))),
+    Row("logical_xor", EXACT, EXACT, |_, x| one(x[0].logical_xor(&x[1]))),
+    Row("logical_not", EXACT, EXACT, |_, x| one(x[0].logical_not())),
+    Row("where_cond", EXACT, each(0.0), |_, x| one(x[0].where_cond(&x[1], &x[2]))),
 
     Row("sum", each(0.0), each(0.0), |a, x| one(x[0].sum(&a.ints("axes"), a.flag("keepdim")))),
     // A division, or a product with a quotient.
@@ -158,6 +162,9 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 const EPS: f64 = super::common::EPS;
+/// 2^-28.
+const SMALL: f64 = 1.0 / (1u64 << 28) as f64;
+const INF: f32 = f32::INFINITY;
 
 fn activation(a: &Attrs) -> Activation {
     match a.text("activation", "none") {
