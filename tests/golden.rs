@@ -1,0 +1,325 @@
+//! Golden files: every op on every device against what PyTorch and JAX say of it, result and gradients.
+//!
+//! `tests/golden/make.py` writes the files and says what is in them, `tests/golden/cases.py` has the cases, and
+//! `tests/golden/ops.rs` the calls and bounds. One trial a case, as in `cargo test --test golden conv2d`; a case whose op
+//! has no row there fails, and so does one with an attribute that the row does not heed.
+//!
+//! An element may be off by `EPS (roundings + terms) (|y| + condition)` and a floor. The condition, from the file, is how
+//! far the element moves when every input does by a relative unit; `terms`, the longest tensor of the case, is no fewer
+//! than any sum in it has. A sum of products is thus held to the usual bound `n EPS sum |a b|`; a case has at most 400
+//! elements, so that one term of a sum, left out, is some `1 / terms` of it and a hundred times over the bound.
+
+mod common;
+#[path = "golden/ops.rs"]
+mod ops;
+
+use common::{Array, EPS, devices, unravel};
+use gristmill::{DType, Device, Tensor};
+use libtest_mimic::{Arguments, Failed, Trial};
+use ops::{PENDING, ROWS, Row};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How far an element may be off; see the head of this file.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    /// In a single element, besides the additions of its sums.
+    roundings: f64,
+    /// Values of up to this size are added up or cancel on the way.
+    size: f64,
+    /// Whether the element's condition counts.
+    conditioned: bool,
+    /// Whether the largest element and condition count for all.
+    whole: bool,
+    /// The error that does not shrink with the values.
+    floor: f64,
+}
+
+impl Bound {
+    const EACH: Bound = Bound { roundings: 0.0, size: 0.0, conditioned: true, whole: false, floor: 0.0 };
+    /// Every bit.
+    const EXACT: Bound = Bound { roundings: f64::NEG_INFINITY, ..Bound::EACH };
+
+    /// For each element of `want`.
+    fn of(&self, want: &Golden, condition: &[f64], terms: usize) -> Vec<f64> {
+        if self.roundings < 0.0 {
+            return vec![0.0; want.values.len()];
+        }
+        // One more for the rounding of what the file holds.
+        let roundings = EPS * (1.0 + self.roundings + terms as f64);
+        let finite = |x: f64| if x.is_finite() { x.abs() } else { 0.0 };
+        let scale = |at: usize| {
+            let condition = if self.conditioned { finite(condition[at]) } else { 0.0 };
+            self.size + finite(want.values[at]) + condition
+        };
+        let largest = (0..want.values.len()).map(scale).fold(0.0, f64::max);
+        let scale = |at: usize| if self.whole { largest } else { scale(at) };
+        // Below the smallest normal number a result may be flushed to 0.
+        let flushed = f64::from(f32::MIN_POSITIVE);
+        (0..want.values.len()).map(|at| roundings * scale(at) + self.floor + flushed).collect()
+    }
+}
+
+/// A tensor of a file.
+#[derive(Debug, Clone)]
+struct Golden {
+    shape: Vec<usize>,
+    dtype: DType,
+    values: Vec<f64>,
+}
+
+impl Golden {
+    fn to_tensor(&self, device: &Device) -> gristmill::Result<Tensor> {
+        match self.dtype {
+            DType::F32 => Ok(Array::new(self.shape.clone(), self.values.clone()).to_tensor(device)),
+            DType::U32 => {
+                let ids: Vec<u32> = self.values.iter().map(|&id| id as u32).collect();
+                Tensor::from_ids(&ids, &self.shape, device)
+            }
+        }
+    }
+}
+
+/// The oracle's keyword arguments, and which of them a call has asked for.
+struct Attrs {
+    said: Value,
+    read: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Attrs {
+    fn get(&self, name: &'static str) -> &Value {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        &self.said[name]
+    }
+
+    fn flag(&self, name: &'static str) -> bool {
+        self.get(name).as_bool().unwrap_or(false)
+    }
+
+    fn float(&self, name: &'static str, default: f32) -> f32 {
+        self.get(name).as_f64().map_or(default, |value| value as f32)
+    }
+
+    fn int(&self, name: &'static str, default: isize) -> isize {
+        self.get(name).as_i64().map_or(default, |value| value as isize)
+    }
+
+    fn size(&self, name: &'static str, default: usize) -> usize {
+        self.get(name).as_u64().map_or(default, |value| value as usize)
+    }
+
+    fn text(&self, name: &'static str, default: &'static str) -> &str {
+        self.get(name).as_str().unwrap_or(default)
+    }
+
+    fn ints(&self, name: &'static str) -> Vec<isize> {
+        self.get(name)
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_i64)
+            .map(|n| n as isize)
+            .collect()
+    }
+
+    fn pair(&self, name: &'static str, default: [usize; 2]) -> [usize; 2] {
+        <[isize; 2]>::try_from(self.ints(name)).map_or(default, |pair| pair.map(|n| n as usize))
+    }
+
+    /// Those that no call has asked for.
+    fn unread(&self) -> Vec<&String> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        self.said
+            .as_object()
+            .into_iter()
+            .flat_map(|said| said.keys())
+            .filter(|key| !read.contains(&***key))
+            .collect()
+    }
+}
+
+/// A case: its op, attributes and tensors by name.
+struct Case {
+    name: String,
+    op: String,
+    attrs: Attrs,
+    tensors: BTreeMap<String, Golden>,
+}
+
+impl Case {
+    /// The tensors `KIND0`, `KIND1`, ... by their numbers.
+    fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (usize, &'a Golden)> {
+        let numbered = move |(name, golden): (&str, &'a Golden)| {
+            Some((name.strip_prefix(kind)?.parse::<usize>().ok()?, golden))
+        };
+        self.tensors.iter().filter_map(move |(name, golden)| numbered((name, golden)))
+    }
+
+    /// Compares a result with the tensor `name`.
+    fn compare(&self, name: &str, got: &Tensor, bound: Bound) -> Result<(), String> {
+        let want = &self.tensors[name];
+        if (got.shape().to_vec(), got.dtype()) != (want.shape.clone(), want.dtype) {
+            return Err(format!(
+                "is {:?} {}, should be {:?} {:?}",
+                got.dtype(),
+                got.shape(),
+                want.dtype,
+                want.shape
+            ));
+        }
+        let values: Vec<f64> = match want.dtype {
+            DType::F32 => got.to_vec().map_err(|e| e.to_string())?.into_iter().map(f64::from).collect(),
+            DType::U32 => got.to_ids().map_err(|e| e.to_string())?.into_iter().map(f64::from).collect(),
+        };
+        let condition =
+            self.tensors.get(&format!("{name}~")).map_or(vec![0.0; values.len()], |c| c.values.clone());
+        let terms = self.tensors.values().map(|golden| golden.values.len()).max().unwrap_or(0);
+        let bounds = bound.of(want, &condition, terms);
+        for (at, (&got, &want)) in values.iter().zip(&want.values).enumerate() {
+            let near = (got - want).abs() <= bounds[at];
+            if !(near || got == want || (got.is_nan() && want.is_nan())) {
+                let index = unravel(at, &self.tensors[name].shape);
+                return Err(format!("{index:?} is {got}, should be {want} within {}", bounds[at]));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, row: &Row, device: &Device) -> Result<(), String> {
+        let Row(_, forward, backward, call) = row;
+        let inputs = (0..self.all("x").count()).map(|at| {
+            let x = self.tensors[&format!("x{at}")].to_tensor(device)?;
+            if self.tensors.contains_key(&format!("dx{at}")) { x.requires_grad() } else { Ok(x) }
+        });
+        let inputs: Vec<Tensor> = inputs.collect::<gristmill::Result<_>>().map_err(|e| e.to_string())?;
+        let outputs = call(&self.attrs, &inputs).map_err(|e| e.to_string())?;
+        let unread = self.attrs.unread();
+        if !unread.is_empty() {
+            return Err(format!("the call in tests/golden/ops.rs does not heed {unread:?}"));
+        }
+        if outputs.len() != self.all("y").count() {
+            return Err(format!("{} outputs, should be {}", outputs.len(), self.all("y").count()));
+        }
+        for (at, y) in outputs.iter().enumerate() {
+            let name = format!("y{at}");
+            self.compare(&name, y, self.activated(*forward, &name)).map_err(|e| format!("{name} {e}"))?;
+        }
+        if self.all("dx").next().is_none() {
+            return Ok(());
+        }
+        let grads = self.backward(&outputs, device).map_err(|e| e.to_string())?;
+        for (at, _) in self.all("dx") {
+            let zeros = Tensor::zeros(inputs[at].shape(), device).map_err(|e| e.to_string())?;
+            let name = format!("dx{at}");
+            let bound = self.activated(*backward, &name);
+            let got = grads.get(&inputs[at]).unwrap_or(&zeros);
+            self.compare(&name, got, bound).map_err(|e| format!("{name} {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// The gradients of the sum of `y · dy` over the outputs that have a dy.
+    fn backward(&self, outputs: &[Tensor], device: &Device) -> gristmill::Result<gristmill::Gradients> {
+        let given: Vec<(usize, &Golden)> = self.all("dy").collect();
+        if let [(at, dy)] = given[..] {
+            return outputs[at].backward_from(&dy.to_tensor(device)?);
+        }
+        let sum = Tensor::scalar(0.0, device)?;
+        let add = |sum: Tensor, (at, dy): (usize, &Golden)| {
+            sum.add(&outputs[at].mul(&dy.to_tensor(device)?)?.sum_all()?)
+        };
+        given.into_iter().try_fold(sum, add)?.backward()
+    }
+
+    /// An op that applies a function to its result errs as that function does as well: tanh by 14 roundings of 1 and its
+    /// slope by twice that, the sigmoid and its slope by 24, and what is computed from them in proportion.
+    fn activated(&self, bound: Bound, name: &str) -> Bound {
+        let error = match self.attrs.text("activation", "none") {
+            "tanh" => 28.0 * EPS,
+            "sigmoid" => 24.0 * EPS,
+            _ => return bound,
+        };
+        let largest = |name: &str| {
+            let values = self.tensors.get(name).map_or(&[][..], |golden| &golden.values);
+            values.iter().fold(1.0, |m: f64, v| m.max(v.abs()))
+        };
+        Bound { floor: bound.floor + error * largest(&format!("{name}~")), ..bound }
+    }
+}
+
+/// The cases of a file.
+fn cases(path: &PathBuf) -> Vec<Case> {
+    let fail = |what: &str| -> ! { panic!("{}: {what}", path.display()) };
+    let bytes = std::fs::read(path).unwrap_or_else(|error| fail(&error.to_string()));
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| fail(&error.to_string()));
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap_or_else(|error| fail(&error.to_string()));
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let mut cases: BTreeMap<String, Case> = BTreeMap::new();
+    for (key, text) in &metadata {
+        let Some(name) = key.strip_prefix("case ") else { continue };
+        let mut said: Value = serde_json::from_str(text).unwrap_or_else(|error| fail(&error.to_string()));
+        let op = said["op"].as_str().unwrap_or_else(|| fail("a case without an op")).to_string();
+        let attrs = Attrs { said: said["attrs"].take(), read: Mutex::default() };
+        cases.insert(name.to_string(), Case { name: name.to_string(), op, attrs, tensors: BTreeMap::new() });
+    }
+    for (name, view) in file.tensors() {
+        let words = view.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let (dtype, values) = match view.dtype() {
+            Dtype::F32 => (DType::F32, words.map(|word| f64::from(f32::from_bits(word))).collect()),
+            Dtype::U32 => (DType::U32, words.map(f64::from).collect()),
+            other => fail(&format!("{name} is {other:?}")),
+        };
+        let (case, part) = name.rsplit_once('/').unwrap_or_else(|| fail(&name));
+        let case = cases.get_mut(case).unwrap_or_else(|| fail(&format!("{name} is of no case")));
+        case.tensors.insert(part.to_string(), Golden { shape: view.shape().to_vec(), dtype, values });
+    }
+    cases.into_values().collect()
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+    files.sort();
+    let cases: Vec<Arc<Case>> = files.iter().flat_map(cases).map(Arc::new).collect();
+
+    let known: BTreeSet<String> =
+        cases.iter().flat_map(|case| [case.op.clone(), case.name.clone()]).collect();
+    let mut trials: Vec<Trial> = cases.into_iter().map(trial).collect();
+    trials.push(Trial::test("every row has a case", move || every_row_has_a_case(&known)));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(case: Arc<Case>) -> Trial {
+    let pending = PENDING.contains(&&*case.op) || PENDING.contains(&&*case.name);
+    let name = case.name.clone();
+    let run = move || {
+        let row = ROWS.iter().find(|row| row.0 == case.op);
+        let row =
+            row.ok_or_else(|| Failed::from(format!("tests/golden/ops.rs has no row for {}", case.op)))?;
+        for device in devices() {
+            let failed =
+                |what| Failed::from(format!("{} {:?} on {}: {what}", case.op, case.attrs.said, device.id()));
+            case.check(row, &device).map_err(failed)?;
+        }
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(pending)
+}
+
+/// And what is pending is not there yet.
+fn every_row_has_a_case(known: &BTreeSet<String>) -> Result<(), Failed> {
+    let mut strays: Vec<&str> = ROWS.iter().map(|row| row.0).filter(|&op| !known.contains(op)).collect();
+    let settled = |name: &str| !known.contains(name) || ROWS.iter().any(|row| row.0 == name);
+    strays.extend(PENDING.iter().filter(|name| settled(name)));
+    match strays.is_empty() {
+        true => Ok(()),
+        false => Err(format!("no case, or pending with a row: {strays:?}").into()),
+    }
+}

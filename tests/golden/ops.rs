@@ -1,0 +1,197 @@
+//! How each op of the golden files is called, and how far off it may be.
+
+use super::{Attrs, Bound};
+use gristmill::{Activation, Conv2dOptions, Pool2dOptions, Result, Tensor};
+
+/// Runs a case: its attributes and inputs to its outputs.
+pub(super) type Call = fn(&Attrs, &[Tensor]) -> Result<Vec<Tensor>>;
+
+/// Name, bound of the outputs, bound of the gradients, call.
+pub(super) struct Row(pub(super) &'static str, pub(super) Bound, pub(super) Bound, pub(super) Call);
+
+/// Ops, and single cases, that are there before the crate can do them: shown as ignored. An op that has a row may not
+/// stand here.
+pub(super) const PENDING: &[&str] = &[
+    "argmax",
+    "argmin",
+    "var",
+    "std",
+    "norm",
+    "logsumexp",
+    "prod",
+    "cumsum",
+    "cat",
+    "stack",
+    "split",
+    "pad",
+    "gather",
+    "scatter_add",
+    "index_select",
+    "embedding",
+    "one_hot",
+    "topk",
+    "sort",
+    "conv1d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+    "upsample_nearest2d",
+    "upsample_bilinear2d",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "batch_norm",
+    "batch_norm_by",
+    "instance_norm",
+    "chunk",
+    "argsort",
+    "cross_entropy_with",
+    "bce_with_logits",
+    "mse_loss",
+    "l1_loss",
+    "huber_loss",
+    "hinge_loss",
+    "kl_div",
+];
+
+fn one(y: Result<Tensor>) -> Result<Vec<Tensor>> {
+    Ok(vec![y?])
+}
+
+const EXACT: Bound = Bound::EXACT;
+
+/// So many roundings of a single result, in units of half an ULP, on top of those of the longest sum.
+const fn each(roundings: f64) -> Bound {
+    Bound { roundings, ..Bound::EACH }
+}
+
+/// As `each`, for results of intermediate values of up to `size`.
+const fn near(size: f64, roundings: f64) -> Bound {
+    Bound { roundings, size, conditioned: false, ..Bound::EACH }
+}
+
+/// As `each`, and this much absolutely.
+const fn floor(floor: f64, roundings: f64) -> Bound {
+    Bound { roundings, floor, ..Bound::EACH }
+}
+
+/// The reasons are WGSL's accuracy table (<https://www.w3.org/TR/WGSL/#concrete-float-accuracy>), where an ULP counts
+/// twice, the formulas of the ops, and what `src/cpu/functions.rs` says of the functions that are gristmill's own.
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    Row("add", each(1.0), each(0.0), |_, x| one(x[0].add(&x[1]))),
+    Row("sub", each(1.0), each(0.0), |_, x| one(x[0].sub(&x[1]))),
+    Row("mul", each(1.0), each(1.0), |_, x| one(x[0].mul(&x[1]))),
+    // A quotient is within 2.5 ULP; the gradient takes two, and a product.
+    Row("div", each(5.0), each(11.0), |_, x| one(x[0].div(&x[1]))),
+    // The gradient is halved at a tie.
+    Row("maximum", EXACT, each(0.0), |_, x| one(x[0].maximum(&x[1]))),
+    Row("minimum", EXACT, each(0.0), |_, x| one(x[0].minimum(&x[1]))),
+    // exp2(b log2 a): log2 is within 3 ULP or 2^-21 = 8 halves absolutely, exp2 within 3 ULP + 2 ULP of its exponent e.
+    // The result errs by 0.7 |b| (8 + 6 |log2 a|) + 0.7 |e| + 6 + 4 |e| of itself; its condition is |b| + 0.7 |e|.
+    Row("pow", each(13.0), each(24.0), |_, x| one(x[0].pow(&x[1]))),
+    Row("neg", EXACT, each(0.0), |_, x| one(x[0].neg())),
+    // 3 + 2 |x| ULP; the condition is |x|.
+    Row("exp", each(6.0), each(7.0), |_, x| one(x[0].exp())),
+    // 3 ULP, or 8 halves absolutely near 1, where the condition is 1.
+    Row("log", each(8.0), each(5.0), |_, x| one(x[0].log())),
+    // 1 / inverseSqrt(x): 2 ULP and 2.5 ULP; the gradient divides once more.
+    Row("sqrt", each(9.0), each(14.0), |_, x| one(x[0].sqrt())),
+    Row("recip", each(5.0), each(12.0), |_, x| one(x[0].recip())),
+    Row("abs", EXACT, each(0.0), |_, x| one(x[0].abs())),
+    Row("relu", EXACT, each(0.0), |_, x| one(x[0].relu())),
+    // e = exp(-|x|) errs by 6 + 4 |x| of itself, the sum by 1, the quotient by 5. 1 - y cancels in the gradient: 2 dy is
+    // off by what y is.
+    Row("sigmoid", each(12.0), floor(4.0 * 24.0 * EPS, 14.0), |_, x| one(x[0].sigmoid())),
+    // 7 ULP; (1 - y)(1 + y) in the gradient twice that, of 1.
+    Row("tanh", each(14.0), near(4.0, 18.0), |_, x| one(x[0].tanh())),
+    // erf errs by 8 of itself, which is up to 1; times |x| / 2 of up to 3, in the gradient times |dy| / 2.
+    Row("gelu", floor(30.0 * EPS, 4.0), floor(20.0 * EPS, 30.0), |_, x| one(x[0].gelu())),
+    Row("square", each(1.0), each(1.0), |_, x| one(x[0].square())),
+    Row("rsqrt", each(4.0), each(15.0), |_, x| one(x[0].rsqrt())),
+    // 6 ULP of the result, and 2^-28.
+    Row("sin", floor(SMALL, 12.0), floor(2.0 * SMALL, 14.0), |_, x| one(x[0].sin())),
+    Row("cos", floor(SMALL, 12.0), floor(2.0 * SMALL, 14.0), |_, x| one(x[0].cos())),
+    // 4 ULP; the gradient is an exponential of x², whose condition is 2 x².
+    Row("erf", each(8.0), each(10.0), |_, x| one(x[0].erf())),
+    Row("floor", EXACT, EXACT, |_, x| one(x[0].floor())),
+    Row("ceil", EXACT, EXACT, |_, x| one(x[0].ceil())),
+    Row("round", EXACT, EXACT, |_, x| one(x[0].round())),
+    Row("sign", EXACT, EXACT, |_, x| one(x[0].sign())),
+    Row("leaky_relu", each(1.0), each(1.0), |a, x| one(x[0].leaky_relu(a.float("negative_slope", 0.01)))),
+    // e^x - 1 errs by 7 near 0; below, e^x does by 6.
+    Row("elu", each(12.0), each(8.0), |a, x| one(x[0].elu(a.float("alpha", 1.0)))),
+    // The sigmoid and a product; in the gradient y (1 + x (1 - y)) cancels, of terms of up to 1.3 |dy|.
+    Row("silu", each(14.0), near(3.0, 24.0), |_, x| one(x[0].silu())),
+    Row("hardswish", each(8.0), each(8.0), |_, x| one(x[0].hardswish())),
+    // ln(1 + e) errs by 13, and by what e^-|x| does; the gradient is the sigmoid.
+    Row("softplus", each(20.0), each(14.0), |_, x| one(x[0].softplus())),
+    Row("clamp", EXACT, each(0.0), |a, x| one(x[0].clamp(a.float("min", -INF), a.float("max", INF)))),
+    Row("eq", EXACT, EXACT, |_, x| one(x[0].eq(&x[1]))),
+    Row("ne", EXACT, EXACT, |_, x| one(x[0].ne(&x[1]))),
+    Row("lt", EXACT, EXACT, |_, x| one(x[0].lt(&x[1]))),
+    Row("le", EXACT, EXACT, |_, x| one(x[0].le(&x[1]))),
+    Row("gt", EXACT, EXACT, |_, x| one(x[0].gt(&x[1]))),
+    Row("ge", EXACT, EXACT, |_, x| one(x[0].ge(&x[1]))),
+    Row("logical_and", EXACT, EXACT, |_, x| one(x[0].logical_and(&x[1]))),
+    Row("logical_or", EXACT, EXACT, |_, x| one(x[0].logical_or(&x[1]))),
+    Row("logical_xor", EXACT, EXACT, |_, x| one(x[0].logical_xor(&x[1]))),
+    Row("logical_not", EXACT, EXACT, |_, x| one(x[0].logical_not())),
+    Row("where_cond", EXACT, each(0.0), |_, x| one(x[0].where_cond(&x[1], &x[2]))),
+
+    Row("sum", each(0.0), each(0.0), |a, x| one(x[0].sum(&a.ints("axes"), a.flag("keepdim")))),
+    // A division, or a product with a quotient.
+    Row("mean", each(6.0), each(6.0), |a, x| one(x[0].mean(&a.ints("axes"), a.flag("keepdim")))),
+    // Ties share the gradient: a division.
+    Row("max", EXACT, each(5.0), |a, x| one(x[0].max(&a.ints("axes"), a.flag("keepdim")))),
+    Row("min", EXACT, each(5.0), |a, x| one(x[0].min(&a.ints("axes"), a.flag("keepdim")))),
+
+    // exp(x - m) errs by 6 + 4 |x - m| of itself, which is at most 6 + 4 / e; the quotient by 5. Of the logarithm see log.
+    // In the gradients sum y dy <= 2 and sum dy <= 2 n for rows of n <= 7.
+    Row("softmax", near(1.0, 13.0), near(4.0, 16.0), |a, x| one(x[0].softmax(a.int("axis", -1)))),
+    Row("log_softmax", near(1.0, 24.0), near(16.0, 16.0), |a, x| one(x[0].log_softmax(a.int("axis", -1)))),
+
+    // Differences of logits of up to 8, and 1e4 in y itself; the logarithm as above. Probabilities times dy <= 2.
+    Row("cross_entropy", near(16.0, 24.0), near(2.0, 16.0), |_, x| one(x[0].cross_entropy(&x[1]))),
+
+    Row("matmul", each(1.0), each(1.0), |_, x| one(x[0].matmul(&x[1]))),
+    Row("linear", each(2.0), each(2.0), |a, x| one(x[0].linear(&x[1], x.get(2), activation(a)))),
+    Row("conv2d", each(2.0), each(2.0), |a, x| one(x[0].conv2d(&x[1], x.get(2), conv2d(a)))),
+    Row("max_pool2d", EXACT, each(0.0), |a, x| one(x[0].max_pool2d(max_pool2d(a)))),
+];
+
+const EPS: f64 = super::common::EPS;
+/// 2^-28.
+const SMALL: f64 = 1.0 / (1u64 << 28) as f64;
+const INF: f32 = f32::INFINITY;
+
+fn activation(a: &Attrs) -> Activation {
+    match a.text("activation", "none") {
+        "relu" => Activation::Relu,
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        _ => Activation::None,
+    }
+}
+
+fn conv2d(a: &Attrs) -> Conv2dOptions {
+    Conv2dOptions {
+        stride: a.pair("stride", [1; 2]),
+        padding: a.pair("padding", [0; 2]),
+        dilation: a.pair("dilation", [1; 2]),
+        groups: a.size("groups", 1),
+        activation: activation(a),
+    }
+}
+
+fn max_pool2d(a: &Attrs) -> Pool2dOptions {
+    let kernel = a.pair("kernel_size", [0; 2]);
+    Pool2dOptions {
+        kernel,
+        stride: a.pair("stride", kernel),
+        padding: a.pair("padding", [0; 2]),
+        dilation: a.pair("dilation", [1; 2]),
+        ceil_mode: a.flag("ceil_mode"),
+    }
+}

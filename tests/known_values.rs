@@ -1,0 +1,336 @@
+//! Values that a person can check, with the arithmetic beside them: each op's result, and its gradients for the dy given,
+//! on every device.
+//!
+//! What PyTorch and JAX say of many more cases is held in `tests/golden.rs`. Some are kept with the rest of their op's
+//! suite: further products, convolutions and poolings in `matmul.rs`, `conv2d.rs`, `pool2d.rs`; masks of dropout in
+//! `dropout.rs`; views in `views.rs`; Philox in `random.rs`; layers in `nn.rs`; optimizers and schedules in `optim.rs`.
+
+mod common;
+
+use common::*;
+use gristmill::{Activation, Conv2dOptions, Pool2dOptions, Result, Tensor};
+use std::f64::consts::{E, LN_2};
+
+/// A function of tensors at one point: its result, and its gradients where that of the result is `dy`.
+struct Known {
+    what: &'static str,
+    call: fn(&[Tensor]) -> Result<Tensor>,
+    inputs: Vec<Array>,
+    y: Array,
+    dy: Vec<f64>,
+    dx: Vec<Vec<f64>>,
+    /// How far off a value may be: a share of it, and this much absolutely.
+    within: [f64; 2],
+}
+
+/// Whole numbers and their like, which f32 computes exactly.
+const EXACT: [f64; 2] = [0.0, 0.0];
+/// So many ULP: WGSL's accuracy table is in these, an input that f32 does not hold adds its rounding.
+const fn ulp(count: f64) -> [f64; 2] {
+    [2.0 * count * EPS, 0.0]
+}
+
+fn a(shape: &[usize], data: &[f64]) -> Array {
+    Array::new(shape, data.to_vec())
+}
+
+/// An array of one axis.
+fn v(data: &[f64]) -> Array {
+    a(&[data.len()], data)
+}
+
+fn hold(all: Vec<Known>) {
+    for device in devices() {
+        for Known { what, call, inputs, y, dy, dx, within: [share, rest] } in &all {
+            let bound = |want: &Array, at: usize| share * want.data[at].abs() + rest;
+            let leaves: Vec<Tensor> =
+                inputs.iter().map(|x| x.to_tensor(&device).requires_grad().unwrap()).collect();
+            let got = call(&leaves).unwrap_or_else(|error| panic!("{what} on {}: {error}", device.id()));
+            assert_within(what, &got, y, |at| bound(y, at));
+            let dy = Array::new(y.shape.clone(), dy.clone()).to_tensor(&device);
+            let grads = got.backward_from(&dy).unwrap();
+            for (at, (leaf, want)) in leaves.iter().zip(dx).enumerate() {
+                let want = Array::new(leaf.shape().to_vec(), want.clone());
+                let what = format!("{what}, gradient {at}");
+                assert_within(&what, grads.get(leaf).expect(&what), &want, |at| bound(&want, at));
+            }
+        }
+    }
+}
+
+#[test]
+fn binary() {
+    hold(vec![
+        Known {
+            what: "add",
+            call: |x| x[0].add(&x[1]),
+            inputs: vec![v(&[1., 2.]), v(&[10.])],
+            y: v(&[11., 12.]),
+            dy: vec![1., 2.],
+            dx: vec![vec![1., 2.], vec![1. + 2.]], // b went into both
+            within: EXACT,
+        },
+        Known {
+            what: "sub",
+            call: |x| x[0].sub(&x[1]),
+            inputs: vec![v(&[5., 7.]), a(&[], &[2.])],
+            y: v(&[3., 5.]),
+            dy: vec![1., 10.],
+            dx: vec![vec![1., 10.], vec![-1. - 10.]],
+            within: EXACT,
+        },
+        Known {
+            what: "mul",
+            call: |x| x[0].mul(&x[1]),
+            inputs: vec![a(&[2, 1], &[2., 3.]), v(&[4., 5.])],
+            y: a(&[2, 2], &[8., 10., 12., 15.]),
+            dy: vec![1., 10., 100., 1000.],
+            // 4 · 1 + 5 · 10, 4 · 100 + 5 · 1000; 2 · 1 + 3 · 100, 2 · 10 + 3 · 1000
+            dx: vec![vec![54., 5400.], vec![302., 3020.]],
+            within: EXACT,
+        },
+        Known {
+            what: "div",
+            call: |x| x[0].div(&x[1]),
+            inputs: vec![v(&[6., 1.]), v(&[2., 4.])],
+            y: v(&[3., 0.25]),
+            dy: vec![1., 8.],
+            dx: vec![vec![1. / 2., 8. / 4.], vec![-6. / 4., -8. / 16.]], // dy / b, -dy a / b²
+            within: ulp(6.0),
+        },
+        Known {
+            what: "maximum",
+            call: |x| x[0].maximum(&x[1]),
+            inputs: vec![v(&[1., 5., 2.]), v(&[4., 3., 2.])],
+            y: v(&[4., 5., 2.]),
+            dy: vec![1., 2., 4.],
+            dx: vec![vec![0., 2., 2.], vec![1., 0., 2.]], // equals share
+            within: EXACT,
+        },
+        Known {
+            what: "minimum",
+            call: |x| x[0].minimum(&x[1]),
+            inputs: vec![v(&[1., 5., 2.]), v(&[4., 3., 2.])],
+            y: v(&[1., 3., 2.]),
+            dy: vec![1., 2., 4.],
+            dx: vec![vec![1., 0., 2.], vec![0., 2., 2.]],
+            within: EXACT,
+        },
+        Known {
+            what: "pow",
+            call: |x| x[0].pow(&x[1]),
+            inputs: vec![v(&[2., 4.]), v(&[3., 0.5])],
+            y: v(&[8., 2.]),
+            dy: vec![1., 1.],
+            // b a^(b - 1): 3 · 2², 0.5 / √4; a^b ln a: 8 ln 2, 2 ln 4
+            dx: vec![vec![12., 0.25], vec![8. * LN_2, 4. * LN_2]],
+            within: ulp(20.0),
+        },
+        Known {
+            what: "with numbers",
+            call: |x| x[0].mul_scalar(3.0)?.add_scalar(1.0)?.pow_scalar(2.0),
+            inputs: vec![v(&[1., -2.])],
+            y: v(&[16., 25.]), // (3 + 1)², (-6 + 1)²
+            dy: vec![1., 1.],
+            dx: vec![vec![24., -30.]], // 2 · 4 · 3, 2 · -5 · 3
+            within: ulp(20.0),
+        },
+    ]);
+}
+
+#[test]
+fn unary() {
+    let of = |what, call, x: &[f64], y: &[f64], dx: &[f64], within| Known {
+        what,
+        call,
+        inputs: vec![v(x)],
+        y: v(y),
+        dy: vec![1.0; x.len()],
+        dx: vec![dx.to_vec()],
+        within,
+    };
+    let third = 3f64.ln();
+    hold(vec![
+        of("neg", |x| x[0].neg(), &[2., -3.], &[-2., 3.], &[-1., -1.], EXACT),
+        of("exp", |x| x[0].exp(), &[0., 1., LN_2], &[1., E, 2.], &[1., E, 2.], ulp(6.0)),
+        // log 1 may be off by 2^-21 absolutely.
+        of("log", |x| x[0].log(), &[1., 2., 0.5], &[0., LN_2, -LN_2], &[1., 0.5, 2.], [0.0, 8.0 * EPS]),
+        of("sqrt", |x| x[0].sqrt(), &[9., 0.25], &[3., 0.5], &[1. / 6., 1.], ulp(8.0)), // 1 / 2y
+        of("recip", |x| x[0].recip(), &[4., -0.5], &[0.25, -2.], &[-1. / 16., -4.], ulp(6.0)), // -y²
+        of("abs", |x| x[0].abs(), &[2., -3., 0.], &[2., 3., 0.], &[1., -1., 0.], EXACT),
+        of("relu", |x| x[0].relu(), &[2., -3., 0.], &[2., 0., 0.], &[1., 0., 0.], EXACT),
+        // 1 / (1 + 1/3), and y (1 - y): 1/2 · 1/2, 3/4 · 1/4.
+        of("sigmoid", |x| x[0].sigmoid(), &[0., third], &[0.5, 0.75], &[0.25, 0.1875], ulp(24.0)),
+        // (2 - 1/2) / (2 + 1/2), and 1 - y²; tanh is within 1e-5.
+        of("tanh", |x| x[0].tanh(), &[0., LN_2, -LN_2], &[0., 0.6, -0.6], &[1., 0.64, 0.64], [0.0, 2e-5]),
+        // x Φ(x), and Φ(x) + x φ(x), by a table of the normal distribution: Φ(1) = 0.8413447, φ(1) = 0.2419707.
+        of(
+            "gelu",
+            |x| x[0].gelu(),
+            &[0., 1., -1.],
+            &[0., 0.8413447, -0.1586553],
+            &[0.5, 1.0833154, -0.0833154],
+            [0.0, 1e-6],
+        ),
+        of("square", |x| x[0].square(), &[3., -0.5], &[9., 0.25], &[6., -1.], EXACT),
+    ]);
+}
+
+#[test]
+fn reductions() {
+    let x = || a(&[2, 3], &[1., 2., 3., 5., 5., -4.]);
+    hold(vec![
+        Known {
+            what: "sum of each row",
+            call: |x| x[0].sum(&[-1], false),
+            inputs: vec![x()],
+            y: v(&[6., 6.]),
+            dy: vec![1., 10.],
+            dx: vec![vec![1., 1., 1., 10., 10., 10.]],
+            within: EXACT,
+        },
+        Known {
+            what: "sum of each column, kept",
+            call: |x| x[0].sum(&[0], true),
+            inputs: vec![x()],
+            y: a(&[1, 3], &[6., 7., -1.]),
+            dy: vec![1., 10., 100.],
+            dx: vec![vec![1., 10., 100., 1., 10., 100.]],
+            within: EXACT,
+        },
+        Known {
+            what: "mean of all",
+            call: |x| x[0].mean_all(),
+            inputs: vec![x()],
+            y: a(&[], &[2.]), // 12 / 6
+            dy: vec![3.],
+            dx: vec![vec![0.5; 6]],
+            within: ulp(4.0),
+        },
+        Known {
+            what: "max of each row",
+            call: |x| x[0].max(&[1], false),
+            inputs: vec![x()],
+            y: v(&[3., 5.]),
+            dy: vec![1., 10.],
+            dx: vec![vec![0., 0., 1., 5., 5., 0.]], // both fives share
+            within: ulp(3.0),
+        },
+        Known {
+            what: "min of each column",
+            call: |x| x[0].min(&[0], false),
+            inputs: vec![x()],
+            y: v(&[1., 2., -4.]),
+            dy: vec![1., 10., 100.],
+            dx: vec![vec![1., 10., 0., 0., 0., 100.]],
+            within: ulp(3.0),
+        },
+        Known {
+            what: "sum_to undoes a broadcast",
+            call: |x| x[0].sum_to(gristmill::Shape::new([2, 1])?),
+            inputs: vec![x()],
+            y: a(&[2, 1], &[6., 6.]),
+            dy: vec![1., 2.],
+            dx: vec![vec![1., 1., 1., 2., 2., 2.]],
+            within: EXACT,
+        },
+    ]);
+}
+
+#[test]
+fn softmax() {
+    let third = 3f64.ln();
+    hold(vec![
+        Known {
+            what: "softmax",
+            call: |x| x[0].softmax(-1),
+            inputs: vec![a(&[2, 2], &[7., 7., 0., third])],
+            y: a(&[2, 2], &[0.5, 0.5, 0.25, 0.75]), // 1 and 3 of 4
+            dy: vec![1., 0., 16., 0.],
+            // y (dy - sum y dy): 1/2 (1 - 1/2), -1/2 · 1/2; 1/4 (16 - 4), 3/4 · -4
+            dx: vec![vec![0.25, -0.25, 3., -3.]],
+            within: ulp(30.0),
+        },
+        Known {
+            what: "log_softmax",
+            call: |x| x[0].log_softmax(0),
+            inputs: vec![a(&[2, 1], &[0., third])],
+            y: a(&[2, 1], &[-2. * LN_2, third - 2. * LN_2]), // ln 1/4, ln 3/4
+            dy: vec![4., 0.],
+            dx: vec![vec![3., -3.]], // dy - y sum dy: 4 - 1/4 · 4, -3/4 · 4
+            within: ulp(40.0),
+        },
+        Known {
+            what: "cross_entropy",
+            call: |x| x[0].cross_entropy(&Tensor::from_ids(&[0, 1], [2], x[0].device())?),
+            inputs: vec![a(&[2, 2], &[0., third, 0., third])],
+            y: a(&[], &[2. * LN_2 - third / 2.]), // the mean of -ln 1/4 and -ln 3/4
+            dy: vec![2.],
+            dx: vec![vec![0.25 - 1., 0.75, 0.25, 0.75 - 1.]], // the shares, less 1 at the targets
+            within: ulp(40.0),
+        },
+    ]);
+}
+
+#[test]
+fn products() {
+    hold(vec![
+        Known {
+            what: "matmul",
+            call: |x| x[0].matmul(&x[1]),
+            inputs: vec![a(&[2, 2], &[1., 2., 3., 4.]), a(&[2, 1], &[5., 6.])],
+            y: a(&[2, 1], &[17., 39.]), // 5 + 12, 15 + 24
+            dy: vec![1., 10.],
+            // dy bᵀ; aᵀ dy: 1 + 30, 2 + 40
+            dx: vec![vec![5., 6., 50., 60.], vec![31., 42.]],
+            within: EXACT,
+        },
+        Known {
+            what: "matmul of one matrix with each of two",
+            call: |x| x[0].matmul(&x[1]),
+            inputs: vec![a(&[1, 2], &[1., 2.]), a(&[2, 2, 1], &[1., 1., 3., -1.])],
+            y: a(&[2, 1, 1], &[3., 1.]),
+            dy: vec![1., 10.],
+            // 1 · (1, 1) + 10 · (3, -1); each b gets its own
+            dx: vec![vec![31., -9.], vec![1., 2., 10., 20.]],
+            within: EXACT,
+        },
+        Known {
+            what: "linear and relu",
+            call: |x| x[0].linear(&x[1], Some(&x[2]), Activation::Relu),
+            inputs: vec![a(&[1, 2], &[1., 2.]), a(&[2, 2], &[3., 4., 5., -6.]), v(&[100., -1.])],
+            y: a(&[1, 2], &[111., 0.]), // 3 + 8 + 100; 5 - 12 - 1 is below 0, and stops its gradient
+            dy: vec![2., 7.],
+            dx: vec![vec![6., 8.], vec![2., 4., 0., 0.], vec![2., 0.]],
+            within: EXACT,
+        },
+    ]);
+}
+
+#[test]
+fn planes() {
+    hold(vec![
+        Known {
+            what: "conv2d over a border",
+            call: |x| {
+                let options = Conv2dOptions { padding: [0, 1], stride: [1, 2], ..Conv2dOptions::default() };
+                x[0].conv2d(&x[1], Some(&x[2]), options)
+            },
+            inputs: vec![a(&[1, 1, 1, 3], &[1., 2., 3.]), a(&[1, 1, 1, 2], &[10., 1.]), v(&[0.5])],
+            y: a(&[1, 1, 1, 2], &[1.5, 23.5]), // 10 · 0 + 1 · 1, 10 · 2 + 1 · 3: the kernel is not turned about
+            dy: vec![1., 2.],
+            // x0 by 1, x1 by 10 · 2, x2 by 1 · 2; w0 by 0 · 1 + 2 · 2, w1 by 1 · 1 + 3 · 2
+            dx: vec![vec![1., 20., 2.], vec![4., 7.], vec![3.]],
+            within: EXACT,
+        },
+        Known {
+            what: "max_pool2d",
+            call: |x| x[0].max_pool2d(Pool2dOptions::new([1, 2])),
+            inputs: vec![a(&[1, 1, 2, 4], &[1., 3., 2., 2., -5., -4., 0., -1.])],
+            y: a(&[1, 1, 2, 2], &[3., 2., -4., 0.]),
+            dy: vec![1., 2., 3., 4.],
+            dx: vec![vec![0., 1., 2., 0., 0., 3., 4., 0.]], // the first of the two twos
+            within: EXACT,
+        },
+    ]);
+}
