@@ -1,14 +1,21 @@
 //! Element-wise functions.
 
 use crate::Result;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, broadcast};
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, Work, broadcast};
 use crate::tensor::Tensor;
 
-/// Rows that are named as the method that they prove.
+/// Rows that are named as the method that they prove; some are timed.
 macro_rules! rows {
-    ($($name:ident: $draw:expr;)*) => {
-        &[$(Row { name: stringify!($name), covers: &[stringify!($name)], draw: $draw, bench: None }),*]
+    ($($name:ident: $draw:expr $(, timed: $bench:expr)?;)*) => {
+        &[$(Row {
+            name: stringify!($name),
+            covers: &[stringify!($name)],
+            draw: $draw,
+            bench: rows!(@bench $($bench)?),
+        }),*]
     };
+    (@bench) => { None };
+    (@bench $bench:expr) => { Some($bench) };
 }
 
 pub(super) const ROWS: &[Row] = rows! {
@@ -30,13 +37,14 @@ pub(super) const ROWS: &[Row] = rows! {
         unary(g, ends, Tensor::tanh, tanh, |x| (Approx::ONE - tanh(x)) * (Approx::ONE + tanh(x)))
     };
     gelu: |g| unary(g, (-4.0, 9.0), Tensor::gelu, |x| x.max((-14.0).into()) * 0.5 * twice_phi(x), gelu_slope);
-    silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, |x| x.max((-104.0).into()) * sigmoid(x), silu_slope);
+    silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, |x| x.max((-104.0).into()) * sigmoid(x), silu_slope),
+        timed: |g| timed_unary(g, Tensor::silu, |x| x * sigmoid(x));
     softplus: |g| unary(g, (-20.0, 20.0), Tensor::softplus, softplus, sigmoid);
     hardswish: |g| unary(g, (-5.0, 5.0), Tensor::hardswish, hardswish, hardswish_slope);
     erf: |g| unary(g, (-3.0, 3.0), Tensor::erf, error_function, |x| {
         (-x.square()).exp() * Approx::rounded(std::f64::consts::FRAC_2_SQRT_PI)
-    });
-    sin: |g| wave(g, Tensor::sin, sine, cosine);
+    }), timed: |g| timed_unary(g, Tensor::erf, error_function);
+    sin: |g| wave(g, Tensor::sin, sine, cosine), timed: |g| timed_unary(g, Tensor::sin, sine);
     cos: |g| wave(g, Tensor::cos, cosine, |x| -sine(x));
     floor: |g| unary(g, (-9.0, 9.0), Tensor::floor, |x| x.through(f64::floor), |_| Approx::ZERO);
     ceil: |g| unary(g, (-9.0, 9.0), Tensor::ceil, |x| x.through(f64::ceil), |_| Approx::ZERO);
@@ -96,7 +104,7 @@ pub(super) const ROWS: &[Row] = rows! {
     logical_and: |g| comparison(g, Tensor::logical_and, |a, b| a != 0.0 && b != 0.0);
     logical_or: |g| comparison(g, Tensor::logical_or, |a, b| a != 0.0 || b != 0.0);
     logical_xor: |g| comparison(g, Tensor::logical_xor, |a, b| (a != 0.0) != (b != 0.0));
-    where_cond: where_cond;
+    where_cond: where_cond, timed: timed_where;
 };
 
 /// A function of one operand; `slope` is its derivative. Now and then the operand is one element, expanded.
@@ -188,6 +196,29 @@ fn where_cond(g: &mut Gen) -> Case {
         };
         vec![None, part(1, true), part(2, false)]
     })
+}
+
+/// Elements of the cases that are timed.
+const TIMED: usize = 1 << 20;
+
+fn timed_unary(g: &mut Gen, run: fn(&Tensor) -> Result<Tensor>, f: fn(Approx) -> Approx) -> (Work, Case) {
+    let x = g.values(&[TIMED], -9.0, 9.0);
+    let case = Case::new("1M", vec![x], move |t| run(&t[0]), move |x| x[0].map(f));
+    (Work::Bytes(2 * 4 * TIMED), case)
+}
+
+fn timed_where(g: &mut Gen) -> (Work, Case) {
+    let inputs = vec![whole(g, &[TIMED]), g.values(&[TIMED], 0.0, 1.0), g.values(&[TIMED], 1.0, 2.0)];
+    let case = Case::new(
+        "1M",
+        inputs,
+        |t| t[0].where_cond(&t[1], &t[2]),
+        |x| {
+            let pick = |at: usize| x[if x[0].data[at].value() != 0.0 { 1 } else { 2 }].data[at];
+            Array { shape: vec![TIMED], data: (0..TIMED).map(pick).collect() }
+        },
+    );
+    (Work::Bytes(4 * 4 * TIMED), case)
 }
 
 /// Small whole numbers, so that many are equal and many 0; without a gradient.
