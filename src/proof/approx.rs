@@ -250,6 +250,13 @@ impl<T: Into<Approx>> Mul<T> for Approx {
     type Output = Approx;
     fn mul(self, other: T) -> Approx {
         let (a, b) = (self, other.into());
+        if a.value.is_nan() || b.value.is_nan() {
+            return Approx::new(f64::NAN, 0.0);
+        }
+        // Even times 0: it may be infinite.
+        if a.error == f64::INFINITY || b.error == f64::INFINITY {
+            return Approx::UNKNOWN;
+        }
         if a.value.is_infinite() || b.value.is_infinite() {
             return if a.may_vanish() || b.may_vanish() {
                 Approx::UNKNOWN
@@ -318,9 +325,13 @@ mod tests {
         assert!(small.admits(0.0) && small.admits(1e-40));
         assert!((Approx::ONE / small).admits(f32::INFINITY));
         let inf = Approx::exact(f64::INFINITY);
-        for unknown in
-            [inf * small, inf + Approx::UNKNOWN, Approx::ONE / Approx::UNKNOWN, Approx::UNKNOWN.exp()]
-        {
+        for unknown in [
+            inf * small,
+            inf + Approx::UNKNOWN,
+            Approx::ONE / Approx::UNKNOWN,
+            Approx::UNKNOWN.exp(),
+            Approx::UNKNOWN * 0.0,
+        ] {
             assert!(unknown.admits(f32::NAN) && unknown.admits(1.0), "{unknown:?}");
         }
         assert!(!(inf * inf).admits(1.0) && !(Approx::exact(f64::NAN) * Approx::UNKNOWN).admits(1.0));
