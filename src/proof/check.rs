@@ -236,7 +236,10 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     if !moved.is_empty() {
         moved.rotate_left(1);
     }
-    if values.len() >= 8 && moved != values && !seen(&moved) {
+    // Neighbours that nobody could tell apart are not out of place.
+    let most = values.iter().filter(|y| y.is_finite()).fold(0.0f64, |most, y| most.max(y.abs()));
+    let differ = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-4 * most || a.is_nan() != b.is_nan();
+    if values.len() >= 8 && moved.iter().zip(&values).any(differ) && !seen(&moved) {
         return Err("a result off by one place passes".to_string());
     }
     let mut pick = Gen::new(seed, 0, Values::Ordinary);
