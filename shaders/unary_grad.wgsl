@@ -21,28 +21,27 @@
 fn gradient(s: f32, dy: f32) -> f32 {
     let a = p.attributes;
     switch OP {
-        case 0u: { return -dy; }
-        case 1u: { return dy * s; }                          // exp: s = y
-        case 2u: { return dy / s; }                          // log: s = x
-        case 3u: { return dy / (2.0 * s); }                  // sqrt: s = y
-        case 4u: { return -dy * s * s; }                     // recip: s = y
-        case 5u: { return dy * sign_nan(s); }                // abs: s = x
-        case 6u: { return select(0.0, dy, s > 0.0 || is_nan(s)); } // relu: s = y
-        case 7u: { return dy * s * (1.0 - s); }              // sigmoid: s = y
-        case 8u: { return dy * (1.0 - s) * (1.0 + s); }      // tanh: s = y
-        case 9u: { return dy * gelu_slope(s); }              // gelu: s = x
-        case 10u: { return dy * 2.0 * s; }                   // square: s = x
+        case 0u: { return dy * s; }                          // exp: s = y
+        case 1u: { return dy / s; }                          // log: s = x
+        case 2u: { return dy / (2.0 * s); }                  // sqrt: s = y
+        case 3u: { return -dy * s * s; }                     // recip: s = y
+        case 4u: { return dy * sign_nan(s); }                // abs: s = x
+        case 5u: { return select(0.0, dy, s > 0.0 || is_nan(s)); } // relu: s = y
+        case 6u: { return dy * s * (1.0 - s); }              // sigmoid: s = y
+        case 7u: { return dy * (1.0 - s) * (1.0 + s); }      // tanh: s = y
+        case 8u: { return dy * gelu_slope(s); }              // gelu: s = x
+        case 9u: { return dy * 2.0 * s; }                    // square: s = x
         // From here on s = x, but for rsqrt.
-        case 11u: { return select(dy * a.x, dy, s > 0.0); }  // leaky_relu
-        case 12u: { return select(dy * (a.x * exp_nan(s)), dy, s > 0.0); } // elu
-        case 13u: { return dy * silu_slope(s); }
+        case 10u: { return select(dy * a.x, dy, s > 0.0); }  // leaky_relu
+        case 11u: { return select(dy * (a.x * exp_nan(s)), dy, s > 0.0); } // elu
+        case 12u: { return dy * silu_slope(s); }
         // hardswish
-        case 14u: { return select(select(dy * (s / 3.0 + 0.5), dy, s >= 3.0), 0.0, s <= -3.0); }
-        case 15u: { return dy * sigmoid(s); }                // softplus
-        case 16u: { return dy * (1.1283792 * exp_nan(-s * s)); } // erf: 2 / sqrt(π) e^-x²
-        case 17u: { return dy * -0.5 * (s * s * s); }        // rsqrt: s = y
-        case 18u: { return dy * sin_from(s, 1u); }
-        case 19u: { return -dy * sin_from(s, 0u); }          // cos
+        case 13u: { return select(select(dy * (s / 3.0 + 0.5), dy, s >= 3.0), 0.0, s <= -3.0); }
+        case 14u: { return dy * sigmoid(s); }                // softplus
+        case 15u: { return dy * (1.1283792 * exp_nan(-s * s)); } // erf: 2 / sqrt(π) e^-x²
+        case 16u: { return dy * -0.5 * (s * s * s); }        // rsqrt: s = y
+        case 17u: { return dy * sin_from(s, 1u); }
+        case 18u: { return -dy * sin_from(s, 0u); }          // cos
         default: { return select(0.0, dy, s >= a.x && s <= a.y && !is_nan(s)); } // clamp
     }
 }

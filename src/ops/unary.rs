@@ -23,8 +23,8 @@ static GRAD_VECTOR: Kernel =
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
-/// The functions with a slope come first: the kernels of the gradient know no others.
-const SLOPES: &[u32] = OPS.split_at(Function::Floor as usize).0;
+/// The functions whose gradient takes a kernel come first.
+const SLOPES: &[u32] = OPS.split_at(Function::Neg as usize).0;
 
 /// What a gradient is computed from, beside that of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,9 @@ enum Of {
 }
 
 /// Declares the functions: name and number in `unary.wgsl` and `unary_grad.wgsl`; the function of x and its attributes;
-/// what its gradient is computed from, and the gradient of that, dy and the attributes.
+/// what its gradient is computed from and, where that takes a kernel, the gradient of that, dy and the attributes.
 macro_rules! functions {
-    ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident, $gradient:expr;)*) => {
+    ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident $(, $gradient:expr)?;)*) => {
         const OPS: &[u32] = &[$($number),*];
 
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,46 +59,49 @@ macro_rules! functions {
             }
 
             fn each_gradient(self, dx: &mut [f32], s: CpuView, dy: CpuView, a: [f32; 2]) {
-                match self { $(Function::$function => each_gradient(dx, s, dy, a, $gradient)),* }
+                match self {
+                    $($(Function::$function => each_gradient(dx, s, dy, a, $gradient),)?)*
+                    _ => dx.fill(0.0),
+                }
             }
         }
     };
 }
 
 functions! {
-    Neg "neg" = 0: |x, _| -x; Nothing, |_, dy, _| -dy;
-    Exp "exp" = 1: |x, _| x.exp(); Output, |y, dy, _| dy * y;
-    Log "log" = 2: |x, _| x.ln(); Input, |x, dy, _| dy / x;
-    Sqrt "sqrt" = 3: |x, _| x.sqrt(); Output, |y, dy, _| dy / (2.0 * y);
-    Recip "recip" = 4: |x, _| x.recip(); Output, |y, dy, _| -dy * y * y;
-    Abs "abs" = 5: |x, _| x.abs(); Input, |x, dy, _| if x == 0.0 { 0.0 } else { dy * x.signum() };
-    Relu "relu" = 6: |x, _| relu(x); Output, |y, dy, _| if y > 0.0 || y.is_nan() { dy } else { 0.0 };
-    Sigmoid "sigmoid" = 7: |x, _| sigmoid(x); Output, |y, dy, _| dy * y * (1.0 - y);
-    Tanh "tanh" = 8: |x, _| tanh(x); Output, |y, dy, _| dy * (1.0 - y) * (1.0 + y);
-    Gelu "gelu" = 9: |x, _| gelu(x); Input, |x, dy, _| dy * gelu_slope(x);
-    Square "square" = 10: |x, _| x * x; Input, |x, dy, _| dy * 2.0 * x;
-    LeakyRelu "leaky_relu" = 11: |x, [slope, _]| if x > 0.0 { x } else { slope * x };
+    Exp "exp" = 0: |x, _| x.exp(); Output, |y, dy, _| dy * y;
+    Log "log" = 1: |x, _| x.ln(); Input, |x, dy, _| dy / x;
+    Sqrt "sqrt" = 2: |x, _| x.sqrt(); Output, |y, dy, _| dy / (2.0 * y);
+    Recip "recip" = 3: |x, _| x.recip(); Output, |y, dy, _| -dy * y * y;
+    Abs "abs" = 4: |x, _| x.abs(); Input, |x, dy, _| if x == 0.0 { 0.0 } else { dy * x.signum() };
+    Relu "relu" = 5: |x, _| relu(x); Output, |y, dy, _| if y > 0.0 || y.is_nan() { dy } else { 0.0 };
+    Sigmoid "sigmoid" = 6: |x, _| sigmoid(x); Output, |y, dy, _| dy * y * (1.0 - y);
+    Tanh "tanh" = 7: |x, _| tanh(x); Output, |y, dy, _| dy * (1.0 - y) * (1.0 + y);
+    Gelu "gelu" = 8: |x, _| gelu(x); Input, |x, dy, _| dy * gelu_slope(x);
+    Square "square" = 9: |x, _| x * x; Input, |x, dy, _| dy * 2.0 * x;
+    LeakyRelu "leaky_relu" = 10: |x, [slope, _]| if x > 0.0 { x } else { slope * x };
         Input, |x, dy, [slope, _]| if x > 0.0 { dy } else { dy * slope };
-    Elu "elu" = 12: |x, [alpha, _]| if x > 0.0 { x } else { alpha * exp_m1(x) };
+    Elu "elu" = 11: |x, [alpha, _]| if x > 0.0 { x } else { alpha * exp_m1(x) };
         Input, |x, dy, [alpha, _]| if x > 0.0 { dy } else { dy * (alpha * x.exp()) };
-    Silu "silu" = 13: |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
-    Hardswish "hardswish" = 14:
+    Silu "silu" = 12: |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
+    Hardswish "hardswish" = 13:
         // -inf has the limit 0, which -inf * 0 would miss.
         |x, _| (if x < -3.0 { -3.0 } else { x }) * (x + 3.0).clamp(0.0, 6.0) / 6.0;
         Input, |x, dy, _| if x >= 3.0 { dy } else if x <= -3.0 { 0.0 } else { dy * (x / 3.0 + 0.5) };
-    Softplus "softplus" = 15: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
-    Erf "erf" = 16: |x, _| erf(x); Input, |x, dy, _| dy * (1.128_379_2 * (-x * x).exp());
-    Rsqrt "rsqrt" = 17: |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
+    Softplus "softplus" = 14: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
+    Erf "erf" = 15: |x, _| erf(x); Input, |x, dy, _| dy * (1.128_379_2 * (-x * x).exp());
+    Rsqrt "rsqrt" = 16: |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
         Output, |y, dy, _| dy * -0.5 * (y * y * y);
-    Sin "sin" = 18: |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
-    Cos "cos" = 19: |x, _| sin_from(x, 1); Input, |x, dy, _| -dy * sin_from(x, 0);
-    Clamp "clamp" = 20: |x, [low, high]| if x < low { low } else if x > high { high } else { x };
+    Sin "sin" = 17: |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
+    Cos "cos" = 18: |x, _| sin_from(x, 1); Input, |x, dy, _| -dy * sin_from(x, 0);
+    Clamp "clamp" = 19: |x, [low, high]| if x < low { low } else if x > high { high } else { x };
         Input, |x, dy, [low, high]| if low <= x && x <= high { dy } else { 0.0 };
-    Floor "floor" = 21: |x, _| x.floor(); Nothing, |_, _, _| 0.0;
-    Ceil "ceil" = 22: |x, _| x.ceil(); Nothing, |_, _, _| 0.0;
-    Round "round" = 23: |x, _| x.round_ties_even(); Nothing, |_, _, _| 0.0;
-    Sign "sign" = 24: |x, _| if x == 0.0 || x.is_nan() { x } else { x.signum() }; Nothing, |_, _, _| 0.0;
-    LogicalNot "logical_not" = 25: |x, _| f32::from(x == 0.0); Nothing, |_, _, _| 0.0;
+    Neg "neg" = 20: |x, _| -x; Nothing;
+    Floor "floor" = 21: |x, _| x.floor(); Nothing;
+    Ceil "ceil" = 22: |x, _| x.ceil(); Nothing;
+    Round "round" = 23: |x, _| x.round_ties_even(); Nothing;
+    Sign "sign" = 24: |x, _| if x == 0.0 || x.is_nan() { x } else { x.signum() }; Nothing;
+    LogicalNot "logical_not" = 25: |x, _| f32::from(x == 0.0); Nothing;
 }
 
 /// What a matrix product or a convolution may apply to its result before it writes it. Only functions whose
