@@ -1,7 +1,7 @@
 // Cross-entropy of rows of logits against class ids: losses[r] = log(s_r) - (x[r, t[r]] - m_r), the softmax's negative
 // logarithm at the row's class, with m_r the row's maximum and s_r = sum_c exp(x[r, c] - m_r).
 //
-// LANES invocations share a row and fold it by the online normaliser (shared/normaliser.wgsl): x is read once, and no
+// LANES invocations share a row and fold it by the online normaliser (shared/normaliser_row.wgsl): x is read once, and no
 // probabilities are written. The gradient needs m_r and s_r only. The mean over rows is reduce.wgsl's.
 //
 //   x [rows, classes] f32, contiguous     t [rows] u32, contiguous
@@ -10,7 +10,7 @@
 //   WG: invocations a workgroup    LANES: invocations a row (prepended by ops/cross_entropy.rs)
 
 #import shared/grid.wgsl
-#import shared/normaliser.wgsl
+#import shared/normaliser_row.wgsl
 
 struct Params { rows: u32, classes: u32, x_offset: u32, t_offset: u32, code: u32 }
 

@@ -8,7 +8,7 @@
 //   WG: invocations a workgroup    LANES: invocations a row (prepended by ops/cross_entropy.rs)
 
 #import shared/grid.wgsl
-#import shared/normaliser.wgsl
+#import shared/normaliser_row.wgsl
 
 struct Params { rows: u32, classes: u32, x_offset: u32, t_offset: u32, n_offset: u32, dy_offset: u32 }
 

@@ -1,11 +1,17 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
+pub mod arg;
 pub mod binary;
 pub mod conv2d;
 pub mod copy;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dropout;
+pub(crate) mod fold;
+pub mod logsumexp;
 pub mod matmul;
+pub mod moments;
+pub mod norm;
 pub mod pool2d;
 pub mod reduce;
 pub mod softmax;
@@ -21,12 +27,17 @@ use crate::{Error, Result, params};
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
     [
+        arg::KERNELS,
         binary::KERNELS,
         conv2d::KERNELS,
         copy::KERNELS,
         cross_entropy::KERNELS,
+        cumsum::KERNELS,
         dropout::KERNELS,
+        logsumexp::KERNELS,
         matmul::KERNELS,
+        moments::KERNELS,
+        norm::KERNELS,
         optim::KERNELS,
         pool2d::KERNELS,
         reduce::KERNELS,

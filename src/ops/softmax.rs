@@ -93,7 +93,7 @@ impl Teams {
 }
 
 /// The layout's rows along `axis`: where they begin, and the stride along them.
-fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
+pub(super) fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
     let mut order: Vec<usize> = (0..layout.shape.rank()).collect();
     order.remove(axis);
     Ok((layout.permute(&order)?, layout.strides[axis]))
