@@ -145,17 +145,25 @@ impl Plan {
     }
 }
 
-/// The most merges that an element passes through where `length` are folded into each of `outputs`, on either device and
-/// in every layout: the depth of a sum, for the bound on its error.
+/// The most merges that an element passes through in the kernels where `length` are folded into each of `outputs`, in
+/// whatever layout.
+pub(crate) fn kernel_depth(outputs: usize, length: usize) -> usize {
+    [false, true]
+        .map(|columns| Plan::new(outputs, length, columns).depth(outputs, length, columns))
+        .into_iter()
+        .max()
+        .unwrap_or(length)
+}
+
+/// As [`kernel_depth`], on either device: the depth of a sum, for the bound on its error.
 pub(crate) fn depth(outputs: usize, length: usize) -> usize {
-    let gpu = |columns| Plan::new(outputs, length, columns).depth(outputs, length, columns);
     // As `fold_slice` has it: strands and their joining, or blocks.
-    let cpu = |length: usize| {
-        (length.div_ceil(Strands::<f32>::COUNT) + Strands::<f32>::COUNT + 1)
-            .max(length.min(BLOCK) + length / BLOCK + 1)
+    let slice = |length: usize| {
+        let strands = length.div_ceil(Strands::<f32>::COUNT) + Strands::<f32>::COUNT;
+        strands.max(length.min(BLOCK) + length / BLOCK) + 1
     };
-    let cpu = cpu(length.min(SLICE)) + if length > SLICE { cpu(length.div_ceil(SLICE)) } else { 0 };
-    gpu(false).max(gpu(true)).max(cpu)
+    let cpu = slice(length.min(SLICE)) + if length > SLICE { slice(length.div_ceil(SLICE)) } else { 0 };
+    kernel_depth(outputs, length).max(cpu)
 }
 
 impl Folder<'_> {

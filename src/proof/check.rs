@@ -236,7 +236,9 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     if !moved.is_empty() {
         moved.rotate_left(1);
     }
-    if values.len() >= 8 && moved != values && !seen(&moved) {
+    // By bits, in which NaN equals itself.
+    let same = |wrong: &[f64]| wrong.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits());
+    if values.len() >= 8 && !same(&moved) && !seen(&moved) {
         return Err("a result off by one place passes".to_string());
     }
     let mut pick = Gen::new(seed, 0, Values::Ordinary);
@@ -249,7 +251,7 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
         let mut fewer = inputs.clone();
         fewer[which].data[pick.below(inputs[which].numel())] = Approx::ZERO;
         let dropped = (case.reference)(&fewer).values();
-        if dropped == values {
+        if same(&dropped) {
             continue;
         }
         if seen(&dropped) {

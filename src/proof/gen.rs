@@ -101,7 +101,8 @@ impl Gen {
             shape[long] = 1;
             shape[long] = (self.size / shape.iter().product::<usize>()).max(1);
         }
-        while shape.iter().product::<usize>() > self.size {
+        // An empty axis is no leave for the others to be long: a row may make it 1.
+        while shape.iter().map(|&d| d.max(1)).product::<usize>() > self.size {
             let longest = (0..rank).max_by_key(|&axis| shape[axis]).unwrap_or(0);
             shape[longest] = shape[longest].div_ceil(2);
         }
