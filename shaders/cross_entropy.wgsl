@@ -6,7 +6,7 @@
 // keep is 1 - smoothing, spread is smoothing / classes: label smoothing, Szegedy et al. (arXiv:1512.00567, section 7). A
 // row whose class is `ignored` costs 0, whatever its logits.
 //
-// LANES invocations share a row and fold it by the online normaliser (shared/normaliser.wgsl): x is read once, and no
+// LANES invocations share a row and fold it by the online normaliser (shared/normaliser_row.wgsl): x is read once, and no
 // probabilities are written. The second sum is W (log(s_r) + m_r - origin) - sum_c w[c] (x[r, c] - origin), W being the
 // sum of the weights, for any origin; the target's logit is one that no shift of the row moves away from it. The
 // gradient needs two numbers a row: m_r, and (keep w[t[r]] + spread W) / s_r. The sum over rows is reduce.wgsl's.
@@ -20,7 +20,7 @@
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
-#import shared/normaliser.wgsl
+#import shared/normaliser_row.wgsl
 
 struct Params {
     walk: Walk,

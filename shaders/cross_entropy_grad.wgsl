@@ -14,7 +14,7 @@
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
-#import shared/normaliser.wgsl
+#import shared/normaliser_row.wgsl
 
 struct Params {
     walk: Walk,

@@ -2,7 +2,7 @@
 // s_r = sum_c exp(x[r, c] - m_r); and its logarithm x[r, c] - m_r - log(s_r).
 //
 // LANES invocations share a row. Each folds every LANES-th element into a running maximum and sum, the online
-// normaliser (shared/normaliser.wgsl), four loads under way at once; the lanes meet in workgroup memory in log2(LANES)
+// normaliser (shared/normaliser_row.wgsl), four loads under way at once; the lanes meet in workgroup memory in log2(LANES)
 // steps. x is read twice, y written once. LANES = 1 needs no workgroup memory and suits short rows, and rows that lie
 // side by side because the axis is not the last.
 //
@@ -17,7 +17,7 @@
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
-#import shared/normaliser.wgsl
+#import shared/normaliser_row.wgsl
 
 /// `steps`: the distances between a row's elements in x and in y. `size`: the elements of a slice; the last may have fewer.
 struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }

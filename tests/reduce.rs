@@ -1,10 +1,10 @@
-//! Reductions over any axes: against f64 on every device, gradients by central differences.
+//! Reductions over any axes: values worked by hand or taken from PyTorch, reductions so long that they are cut up several
+//! times, special values, errors. Random shapes, gradients and bounds are the table's (tests/table.rs).
 
 mod common;
 
 use common::*;
 use gristmill::{Error, Result, Shape, Tensor};
-use proptest::prelude::*;
 
 /// Name, op, reference over the elements of one reduction.
 type Case = (&'static str, fn(&Tensor, &[isize], bool) -> Result<Tensor>, fn(&[f64]) -> f64);
@@ -15,11 +15,6 @@ const REDUCTIONS: &[Case] = &[
     ("max", Tensor::max, |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
     ("min", Tensor::min, |x| x.iter().copied().fold(f64::INFINITY, f64::min)),
 ];
-
-/// The axes that the bits of `mask` name.
-fn axes(mask: u8, rank: usize) -> Vec<usize> {
-    (0..rank).filter(|axis| mask >> axis & 1 == 1).collect()
-}
 
 /// `f` of each reduction's elements in row-major order; the reduced axes stay with length 1.
 fn reduced(x: &Array, axes: &[usize], f: impl Fn(&[f64]) -> f64) -> Array {
@@ -35,116 +30,28 @@ fn reduced(x: &Array, axes: &[usize], f: impl Fn(&[f64]) -> f64) -> Array {
     Array::new(shape, groups.iter().map(|group| f(group)).collect())
 }
 
-fn without(shape: &[usize], axes: &[usize]) -> Vec<usize> {
-    shape.iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, &d)| d).collect()
-}
-
 /// Some axes counted from the front, some from the back.
 fn signed(axes: &[usize], rank: usize) -> Vec<isize> {
     let back = |&axis: &usize| axis as isize - if axis % 2 == 0 { rank as isize } else { 0 };
     axes.iter().map(back).collect()
 }
 
-/// Name of a reduction without an element to start from.
-fn chooses(name: &str) -> bool {
-    matches!(name, "max" | "min")
-}
+/// Rows, columns and planes long enough that each kernel cuts them into slices, once and twice: shape and reduced axes.
+const LONG: &[(&[usize], &[usize])] = &[
+    (&[(1 << 20) + 3], &[0]),
+    (&[3, 70_001], &[1]),
+    (&[70_001, 3], &[0]),
+    (&[300, 100, 3], &[0, 1]),
+    (&[100, 3, 300], &[0, 2]),
+    (&[65, 1025], &[1]),
+    (&[1025, 65], &[0]),
+    (&[129, 33], &[1]),
+];
 
-proptest! {
-    #![proptest_config(cases())]
-
-    /// On small whole numbers every sum is exact in f32, so one element lost or read twice shows.
-    #[test]
-    fn reductions_match_f64(dims in shape(6, 4000), mask: u8, keepdim: bool, way: u8, seed: u64, whole: bool) {
-        let rank = dims.len();
-        let axes = axes(mask, rank);
-        let x = Array::random(dims, seed, -9.0, 9.0);
-        let x = if whole { x.map(f64::round) } else { x };
-        let length: usize = axes.iter().map(|&axis| x.shape[axis]).product();
-        let sizes = reduced(&x, &axes, |group| group.iter().map(|x| x.abs()).sum());
-        for (name, op, f) in REDUCTIONS {
-            let mut want = reduced(&x, &axes, f);
-            let empty = x.numel() == 0 && want.numel() > 0;
-            if !keepdim {
-                want.shape = without(&x.shape, &axes);
-            }
-            for device in devices() {
-                let got = op(&laid_out(&x, way, &device), &signed(&axes, rank), keepdim);
-                if empty && chooses(name) {
-                    let message = got.unwrap_err().to_string();
-                    prop_assert!(message.contains(name), "{message}");
-                    continue;
-                }
-                assert_within(name, &got.unwrap(), &want, |at| {
-                    // Each of the additions, in whatever order, rounds by at most EPS of the sizes' sum.
-                    let sum = if whole { 0.0 } else { length as f64 * EPS * sizes.data[at] };
-                    match *name {
-                        "sum" => sum,
-                        // WGSL: division is within 2.5 ULP.
-                        "mean" => sum / length as f64 + 2.5 * 2.0 * EPS * want.data[at].abs(),
-                        _ => 0.0,
-                    }
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn gradients_match_differences(dims in shape(4, 48), mask: u8, keepdim: bool, seed: u64) {
-        let rank = dims.len();
-        let axes = axes(mask, rank);
-        let count: usize = dims.iter().product();
-        // All different by more than the differences' step: an extreme with a tie has a corner.
-        let x = Array::from_fn(dims.clone(), |index| {
-            let at = ravel(index, &dims) as u64;
-            ((at * 31 + seed % 1000) % 48) as f64 / 16.0 - 1.5 + at as f64 / 1024.0
-        });
-        prop_assume!(count > 0);
-        for (name, op, f) in REDUCTIONS {
-            let reference = |x: &[Array]| {
-                let mut y = reduced(&x[0], &axes, f);
-                if !keepdim {
-                    y.shape = without(&x[0].shape, &axes);
-                }
-                y
-            };
-            // A gradient is a weight, divided at most once by the length: 2.5 ULP and a rounding.
-            check_gradients(name, std::slice::from_ref(&x), |x| op(&x[0], &signed(&axes, rank), keepdim), reference, 8.0 * EPS);
-        }
-    }
-
-    #[test]
-    fn sum_to_undoes_a_broadcast(dims in shape(4, 1000), ones: u8, cut in 0usize..4, seed: u64) {
-        let cut = cut.min(dims.len());
-        let to: Vec<usize> =
-            dims.iter().enumerate().skip(cut).map(|(axis, &d)| if ones >> axis & 1 == 1 { 1 } else { d }).collect();
-        let x = Array::random(dims, seed, -9.0, 9.0).map(f64::round);
-        let axes: Vec<usize> =
-            (0..x.shape.len()).filter(|&axis| axis < cut || (to[axis - cut] == 1)).collect();
-        let mut want = reduced(&x, &axes, |x| x.iter().sum());
-        want.shape = to.clone();
-        for device in devices() {
-            let got = x.to_tensor(&device).sum_to(Shape::new(&to).unwrap()).unwrap();
-            assert_within("sum_to", &got, &want, |_| 0.0);
-        }
-    }
-}
-
-/// Rows, columns and planes long enough that each kernel cuts them into slices, once and twice: of whole numbers, whose
-/// sums f32 holds exactly.
+/// Of whole numbers, whose sums f32 holds exactly.
 #[test]
 fn long_reductions_lose_nothing() {
-    let shapes: &[(&[usize], &[usize])] = &[
-        (&[(1 << 20) + 3], &[0]),
-        (&[3, 70_001], &[1]),
-        (&[70_001, 3], &[0]),
-        (&[300, 100, 3], &[0, 1]),
-        (&[100, 3, 300], &[0, 2]),
-        (&[65, 1025], &[1]),
-        (&[1025, 65], &[0]),
-        (&[129, 33], &[1]),
-    ];
-    for (dims, axes) in shapes {
+    for (dims, axes) in LONG {
         let count: usize = dims.iter().product();
         let data: Vec<f64> = (0..count).map(|at| ((at * 7 + at / 31) % 13) as f64 - 5.0).collect();
         let x = Array::new(*dims, data);
@@ -161,6 +68,48 @@ fn long_reductions_lose_nothing() {
                     });
                 }
             }
+        }
+    }
+}
+
+/// By hand: powers of two have exact products; the squares of whole numbers exact sums, whose roots are within 4.5 ULP; of
+/// zeros and -inf the exponentials count the zeros.
+#[test]
+fn long_products_norms_and_exponentials_lose_nothing() {
+    for (dims, axes) in LONG {
+        let count: usize = dims.iter().product();
+        let choose = |of: &[f64]| {
+            let data = (0..count).map(|at| of[(at * 7 + at / 31) % of.len()]).collect();
+            Array::new(*dims, data)
+        };
+        let axes_given = signed(axes, dims.len());
+        for device in devices() {
+            let check =
+                |x: &Array, f: fn(&[f64]) -> f64, op: &dyn Fn(&Tensor) -> Result<Tensor>, ulps: f64| {
+                    let want = reduced(x, axes, f);
+                    for way in 0..2 {
+                        let got = op(&laid_out(x, way, &device)).unwrap();
+                        assert_within(&format!("{dims:?}"), &got, &want, |at| {
+                            ulps * 2.0 * EPS * want.data[at].abs()
+                        });
+                    }
+                };
+            let factors = choose(&[2.0, -0.5, 1.0, 0.5, -2.0]);
+            check(&factors, |x| x.iter().product(), &|x| x.prod(&axes_given, true), 0.0);
+            let whole = choose(&[3.0, -1.0, 0.0, 4.0, -2.0, 1.0, 1.0]);
+            let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            check(&whole, norm, &|x| x.norm(2.0, &axes_given, true), 5.5);
+            check(&whole, |x| x.iter().map(|x| x.abs()).sum(), &|x| x.norm(1.0, &axes_given, true), 0.0);
+            check(
+                &whole,
+                |x| x.iter().filter(|x| **x != 0.0).count() as f64,
+                &|x| x.norm(0.0, &axes_given, true),
+                0.0,
+            );
+            let masked = choose(&[0.0, f64::NEG_INFINITY, 0.0]);
+            let log = |x: &[f64]| (x.iter().filter(|x| x.is_finite()).count() as f64).ln();
+            // 3 ULP, or 2^-21 of the numbers up to 2, here at least 20.
+            check(&masked, log, &|x| x.logsumexp(&axes_given, true), 4.0);
         }
     }
 }
@@ -301,5 +250,241 @@ fn errors_name_the_op_and_the_shape() {
         }
         let message = x.sum_to(Shape::new([2, 2]).unwrap()).unwrap_err().to_string();
         assert!(message.starts_with("sum_to") && message.contains("[2, 3]"), "{message}");
+    }
+}
+
+/// Name, op over the last axis, values of three rows, gradients of all elements.
+type Known = (&'static str, fn(&Tensor) -> Result<Tensor>, [f64; 3], [f64; 12]);
+
+/// From PyTorch 1.13 in f64, of `x` with the rows' results weighted 1, -2 and 0.5.
+#[rustfmt::skip]
+const KNOWN: &[Known] = &[
+    ("var", |x| x.var(&[1], 0, false), [3.171875, 5.1875, 1.25],
+        [0.1875, -1.3125, 1.1875, -0.0625, -2.25, -2.25, 2.75, 1.75, -0.125, 0.125, 0.375, -0.375]),
+    ("var", |x| x.var(&[-1], 1, false), [4.229166666667, 6.916666666667, 1.666666666667],
+        [0.25, -1.75, 1.583333333, -0.083333333, -3.0, -3.0, 3.666666667, 2.333333333, -0.166666667, 0.166666667, 0.5, -0.5]),
+    ("var", |x| x.var(&[1], 3, true)?.reshape([3]), [12.6875, 20.75, 5.0],
+        [0.75, -5.25, 4.75, -0.25, -9.0, -9.0, 11.0, 7.0, -0.5, 0.5, 1.5, -1.5]),
+    ("std", |x| x.std(&[1], 1, false), [2.056493779876, 2.629955639677, 1.290994448736],
+        [0.060783067, -0.425481472, 0.384959427, -0.020261022, -0.570351825, -0.570351825, 0.697096676, 0.443606975,
+         -0.064549722, 0.064549722, 0.193649167, -0.193649167]),
+    ("norm", |x| x.norm(0.5, &[1], false), [23.555211530607, 25.0, 160007.999500025],
+        [4.853371151, -3.431851653, 2.802095141, 6.863703305, -5.0, -5.0, 10.0, 0.0, 2.000049996, 1.999950001, 1.999850021, 2.000150006]),
+    ("norm", |x| x.norm(1.0, &[1], false), [6.5, 9.0, 40002.0],
+        [1.0, -1.0, 1.0, 1.0, -2.0, -2.0, 2.0, 0.0, 0.5, 0.5, 0.5, 0.5]),
+    ("norm", |x| x.norm(1.5, &[1], false), [4.447107111128, 6.611489018458, 25199.680997688472],
+        [0.474199624, -0.670619539, 0.821337841, 0.33530977, -1.555644475, -1.555644475, 0.777822237, 0.0,
+         0.314972388, 0.314988136, 0.315003883, 0.314956639]),
+    ("norm", |x| x.norm(2.0, &[-1], false), [3.774917217635, 5.744562646538, 20001.000124993749],
+        [0.264906471, -0.529812943, 0.794719414, 0.132453236, -1.392621248, -1.392621248, 0.348155312, 0.0,
+         0.249987499, 0.250012498, 0.250037497, 0.2499625]),
+    ("norm", |x| x.norm(3.0, &[1], false), [3.305744509229, 5.052774347209, 15874.804418623178],
+        [0.091508499, -0.366033994, 0.823576487, 0.022877125, -1.253401388, -1.253401388, 0.078337587, 0.0,
+         0.198405286, 0.198444969, 0.198484656, 0.198365606]),
+    ("norm", |x| x.norm(f32::INFINITY, &[1], false), [3.0, 4.0, 10002.0],
+        [0.0, 0.0, 1.0, 0.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0]),
+    ("norm", |x| x.norm(0.0, &[1], false), [4.0, 3.0, 4.0], [0.0; 12]),
+    ("logsumexp", |x| x.logsumexp(&[1], false), [3.202253447679, 4.705596162375, 10002.440189698562],
+        [0.11055375, 0.005504147, 0.816887863, 0.067054239, -0.987628186, -0.987628186, -0.006654586, -0.018089041,
+         0.043572159, 0.118441409, 0.32195713, 0.016029302]),
+    ("prod", |x| x.prod(&[1], false), [-3.0, 0.0, 1.000199989998e16],
+        [-3.0, 1.5, -1.0, -6.0, 0.0, 0.0, 0.0, 32.0, 500099994999.0, 500049990000.0, 499999995000.0, 500150010000.0]),
+];
+
+/// The bound is the table's to derive; here a part in 10,000 tells right from wrong. (A difference from 10,000 is known
+/// to 2^-11: the gradients of logsumexp, and the variance's.)
+#[test]
+fn values_and_gradients_are_pytorchs() {
+    let x =
+        Array::new([3, 4], vec![1.0, -2.0, 3.0, 0.5, 4.0, 4.0, -1.0, 0.0, 1e4, 10_001.0, 10_002.0, 9_999.0]);
+    let weights = Array::new([3], vec![1.0, -2.0, 0.5]);
+    for device in devices() {
+        for (name, op, values, slopes) in KNOWN {
+            let near = |want: f64| 1e-4 * want.abs() + 1e-6;
+            let x = x.to_tensor(&device).requires_grad().unwrap();
+            let y = op(&x).unwrap();
+            let values = Array::new([3], values.to_vec());
+            assert_within(name, &y, &values, |at| near(values.data[at]));
+            let grads = y.backward_from(&weights.to_tensor(&device)).unwrap();
+            let slopes = Array::new([3, 4], slopes.to_vec());
+            assert_within(&format!("{name}'s gradient"), grads.get(&x).unwrap(), &slopes, |at| {
+                near(slopes.data[at])
+                    + if *name == "logsumexp" && at >= 8 { 1e-3 * slopes.data[at] } else { 0.0 }
+            });
+        }
+    }
+}
+
+/// By hand: with one zero the others' product goes to it, with two nothing to anyone.
+#[test]
+fn a_product_of_zeros_has_a_gradient() {
+    for device in devices() {
+        let x = Tensor::from_slice(&[2.0, 0.0, 3.0, 0.0, 0.0, 5.0, 2.0, -3.0, 4.0], [3, 3], &device).unwrap();
+        let x = x.requires_grad().unwrap();
+        let y = x.prod(&[1], false).unwrap();
+        assert_within("prod", &y, &Array::new([3], vec![0.0, 0.0, -24.0]), |_| 0.0);
+        let grads = y.backward_from(&Tensor::ones([3], &device).unwrap()).unwrap();
+        let want = Array::new([3, 3], vec![0.0, 6.0, 0.0, 0.0, 0.0, 0.0, -12.0, 8.0, -6.0]);
+        // A division within 2.5 ULP.
+        assert_within("prod", grads.get(&x).unwrap(), &want, |at| 5.0 * EPS * want.data[at].abs());
+    }
+}
+
+/// As PyTorch 1.13, but that the sign of NaN is NaN here.
+#[test]
+fn special_values_are_pytorchs() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let norm = |p: f32| move |x: &Tensor| x.norm(p, &[0], false);
+    let check = |what: &str, op: &dyn Fn(&Tensor) -> Result<Tensor>, cases: &[(&[f32], f32)]| {
+        for device in devices() {
+            for (x, want) in cases {
+                let x = Tensor::from_slice(x, [x.len()], &device).unwrap();
+                let want = Array::new([], vec![f64::from(*want)]);
+                assert_within(&format!("{what} of {x:?}"), &op(&x).unwrap(), &want, |_| {
+                    4.0 * EPS * want.data[0].abs()
+                });
+            }
+        }
+    };
+    for correction in [2, 5] {
+        let var = |x: &Tensor| x.var(&[0], correction, false);
+        check("var", &var, &[(&[1.0, 2.0], inf), (&[1.0, 1.0], nan), (&[3.0], nan), (&[], nan)]);
+    }
+    let var = |x: &Tensor| x.var(&[0], 0, false);
+    check(
+        "var",
+        &var,
+        &[(&[1.0], 0.0), (&[1.0, inf], nan), (&[-inf, 1.0], nan), (&[nan, 1.0], nan), (&[], nan)],
+    );
+    let std = |x: &Tensor| x.std(&[0], 1, false);
+    check("std", &std, &[(&[7.0], nan), (&[7.0, 7.0], 0.0), (&[1.0, inf], nan), (&[2.0, nan], nan)]);
+    let logsumexp = |x: &Tensor| x.logsumexp(&[0], false);
+    #[rustfmt::skip]
+    check("logsumexp", &logsumexp, &[
+        (&[-inf, -inf], -inf), (&[], -inf), (&[inf, 0.0], inf), (&[inf, inf], inf), (&[inf, -inf], inf),
+        (&[nan, inf], nan), (&[-inf, nan], nan), (&[-inf, 1.0], 1.0), (&[-3.4e38, -inf], -3.4e38),
+    ]);
+    for p in [1.0, 1.5, 2.0, 3.0, 64.0] {
+        #[rustfmt::skip]
+        check(&format!("norm {p}"), &norm(p), &[
+            (&[nan, 1.0], nan), (&[inf, nan], nan), (&[inf, 1.0], inf), (&[1e38, -inf, inf], inf), (&[0.0, -0.0], 0.0), (&[], 0.0),
+        ]);
+    }
+    // Squares and cubes of these are past the ends of f32.
+    check("norm 2", &norm(2.0), &[(&[3e-30, 4e-30], 5e-30), (&[-3e30, 4e30], 5e30), (&[3e38, 1.0], 3e38)]);
+    check("norm inf", &norm(inf), &[(&[nan, 1.0], nan), (&[-inf, 1.0], inf), (&[1e-30, -3e-30], 3e-30)]);
+    check("norm 0", &norm(0.0), &[(&[nan, 1.0, 0.0, -0.0], 2.0), (&[inf, -inf], 2.0), (&[], 0.0)]);
+    let prod = |x: &Tensor| x.prod(&[0], false);
+    check("prod", &prod, &[(&[], 1.0), (&[inf, 0.0], nan), (&[inf, -2.0], -inf), (&[nan, 0.0], nan)]);
+}
+
+/// A spread far below the mean keeps its digits: of 1 and -1 about a million the variance is 1, though f32 sums of squares
+/// of a million hold no unit.
+#[test]
+fn a_variance_survives_a_large_mean() {
+    for device in devices() {
+        for dims in [[1, 70_001], [70_001, 1], [300, 300]] {
+            let x = Array::from_fn(dims, |i| 1e6 + if (i[0] + i[1]) % 2 == 0 { 1.0 } else { -1.0 });
+            let x = x.to_tensor(&device);
+            let n = x.numel() as f64;
+            let odd = if n as usize % 2 == 1 { 1.0 - 1.0 / (n * n) } else { 1.0 };
+            let want = Array::new([], vec![odd]);
+            let got = x.var(&[0, 1], 0, false).unwrap();
+            // Means relative to the first element are within 2 of 0, and each merge errs by a few units of that.
+            assert_within(&format!("var of {dims:?}"), &got, &want, |_| 2e-4);
+        }
+    }
+}
+
+/// The place of an extreme is found wherever it lies, and the first of several: at the ends of slices, lanes and strands.
+#[test]
+fn the_first_extreme_is_found_in_every_place() {
+    let count = 70_001;
+    for device in devices() {
+        for place in [0, 1, 15, 16, 127, 128, 255, 8191, 8192, 8193, 65_535, count - 1] {
+            let lone = |at: usize, value: f32| match at {
+                at if at == place || at > place && at % 977 == 5 => value,
+                _ => -1.0,
+            };
+            let data: Vec<f32> = (0..count).map(|at| lone(at, 2.0)).collect();
+            let x = Tensor::from_slice(&data, [count], &device).unwrap();
+            let wide = x.reshape([count, 1]).unwrap().expand([count, 2]).unwrap();
+            assert_eq!(x.argmax(0, false).unwrap().to_ids().unwrap(), [place as u32], "{}", device.id());
+            assert_eq!(wide.argmax(0, true).unwrap().to_ids().unwrap(), [place as u32; 2], "{}", device.id());
+            assert_eq!(wide.argmax(0, true).unwrap().shape(), [1, 2]);
+            let least = x.neg().unwrap().argmin(0, false).unwrap();
+            assert_eq!(least.to_ids().unwrap(), [place as u32], "{}", device.id());
+            let data: Vec<f32> =
+                (0..count).map(|at| if at == 3 { f32::INFINITY } else { lone(at, f32::NAN) }).collect();
+            let x = Tensor::from_slice(&data, [count], &device).unwrap();
+            for found in [x.argmax(0, false), x.argmin(0, false)] {
+                assert_eq!(
+                    found.unwrap().to_ids().unwrap(),
+                    [place.max(if place == 3 { 4 } else { 0 }) as u32]
+                );
+            }
+        }
+    }
+}
+
+/// As PyTorch 1.13.
+#[test]
+fn ties_zeros_and_infinities_have_a_first() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let cases: &[(&[f32], u32, u32)] = &[
+        (&[1.0, nan, 5.0, nan], 1, 1),
+        (&[0.0, -0.0], 0, 0),
+        (&[-0.0, 0.0], 0, 0),
+        (&[2.0, 2.0, 1.0, 1.0], 0, 2),
+        (&[-inf, -inf], 0, 0),
+        (&[inf, -inf], 0, 1),
+        (&[-inf, nan, inf], 1, 1),
+        (&[-2.0, -1.0, -3.0], 1, 2),
+        (&[3.4e38, inf, -3.4e38], 1, 2),
+    ];
+    for device in devices() {
+        // Rows and columns cut up.
+        for (dims, axis) in [([70, 129], 1), ([129, 70], 0), ([3, 5000], 1)] {
+            let x = Array::from_fn(dims, |i| ((i[0] * 31 + i[1] * 17) % 257 / 2) as f64);
+            let first = |row: &[f64]| {
+                let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                row.iter().position(|&x| x == largest).unwrap() as f64
+            };
+            let want: Vec<u32> = reduced(&x, &[axis], first).data.iter().map(|&i| i as u32).collect();
+            let got = x.to_tensor(&device).argmax(axis as isize, false).unwrap();
+            assert_eq!(got.to_ids().unwrap(), want, "{dims:?} on {}", device.id());
+        }
+        for (x, largest, smallest) in cases {
+            let t = Tensor::from_slice(x, [x.len()], &device).unwrap();
+            let places = [t.argmax(-1, false), t.argmin(-1, false)].map(|y| y.unwrap().to_ids().unwrap()[0]);
+            assert_eq!(places, [*largest, *smallest], "{x:?} on {}", device.id());
+        }
+        // Ids have no gradient; what they are of keeps its own.
+        let x = Tensor::ones([3], &device).unwrap().requires_grad().unwrap();
+        assert!(!x.argmax(0, false).unwrap().is_differentiable());
+    }
+}
+
+#[test]
+fn what_a_norm_or_a_place_can_not_be_of_is_refused() {
+    for device in devices() {
+        let x = Tensor::ones([2, 3], &device).unwrap();
+        for p in [-1.0, f32::NAN, f32::NEG_INFINITY, 64.5] {
+            let error = x.norm(p, &[0], false).unwrap_err();
+            let message = error.to_string();
+            assert!(matches!(error, Error::Argument { op: "norm", .. }), "{message}");
+            assert!(message.contains("[2, 3]"), "{message}");
+        }
+        let none = Tensor::zeros([3, 0], &device).unwrap();
+        let refused = [none.argmax(1, false), none.argmin(-1, true), none.norm(f32::INFINITY, &[1], false)];
+        for message in refused.map(|y| y.unwrap_err().to_string()) {
+            assert!(message.contains("[3, 0]"), "{message}");
+        }
+        for message in [x.argmax(2, false), x.argmin(-3, false)].map(|y| y.unwrap_err().to_string()) {
+            assert!(message.starts_with("arg") && message.contains("[2, 3]"), "{message}");
+        }
+        assert_eq!(none.argmax(0, false).unwrap().shape(), [0]);
+        let ids = Tensor::from_ids(&[1, 2], [2], &device).unwrap();
+        assert!(ids.argmax(0, false).unwrap_err().to_string().starts_with("argmax"));
     }
 }

@@ -31,7 +31,60 @@ pub(crate) fn exp_below(x: f32) -> f32 {
     if x < -87.336_54 { 0.0 } else { y * scale }
 }
 
-/// Folds `map` of a run in sixteen strands, which fit vector registers and err less than one.
+/// A fold in sixteen strands, which fit vector registers and err less than one.
+pub(crate) struct Strands<S> {
+    strands: [S; 16],
+    identity: S,
+    /// The strand that an element out of step joins next.
+    next: usize,
+}
+
+impl<S: Copy> Strands<S> {
+    /// The number of strands.
+    pub(crate) const COUNT: usize = 16;
+
+    #[inline(always)]
+    pub(crate) fn new(identity: S) -> Strands<S> {
+        Strands { strands: [identity; 16], identity, next: 0 }
+    }
+
+    /// With the elements of `run`, the first being number `first`.
+    #[inline(always)]
+    pub(crate) fn run<T: Copy>(&mut self, run: &[T], first: u32, include: impl Fn(S, T, u32) -> S) {
+        let (blocks, rest) = run.as_chunks::<16>();
+        let mut i = first;
+        for block in blocks {
+            for (lane, (strand, &x)) in (0..).zip(self.strands.iter_mut().zip(block)) {
+                *strand = include(*strand, x, i + lane);
+            }
+            i += 16;
+        }
+        self.spread(rest.len(), |k| rest[k], i, include);
+    }
+
+    /// With `len` elements one after the other, the first being number `first`.
+    #[inline(always)]
+    pub(crate) fn spread<T>(
+        &mut self,
+        len: usize,
+        element: impl Fn(usize) -> T,
+        first: u32,
+        include: impl Fn(S, T, u32) -> S,
+    ) {
+        for (k, i) in (0..len).zip(first..) {
+            let strand = &mut self.strands[self.next % 16];
+            *strand = include(*strand, element(k), i);
+            self.next += 1;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn join(self, merge: impl Fn(S, S) -> S) -> S {
+        self.strands.into_iter().fold(self.identity, merge)
+    }
+}
+
+/// Folds `map` of a run in strands.
 #[inline(always)]
 pub(crate) fn fold_run(
     identity: f32,
@@ -39,17 +92,9 @@ pub(crate) fn fold_run(
     map: impl Fn(f32) -> f32 + Copy,
     run: &[f32],
 ) -> f32 {
-    let mut strands = [identity; 16];
-    let (blocks, rest) = run.as_chunks::<16>();
-    for block in blocks {
-        for (strand, &x) in strands.iter_mut().zip(block) {
-            *strand = merge(*strand, map(x));
-        }
-    }
-    for (strand, &x) in strands.iter_mut().zip(rest) {
-        *strand = merge(*strand, map(x));
-    }
-    strands.into_iter().fold(identity, merge)
+    let mut strands = Strands::new(identity);
+    strands.run(run, 0, |state, x, _| merge(state, map(x)));
+    strands.join(merge)
 }
 
 #[cfg(test)]

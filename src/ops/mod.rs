@@ -1,15 +1,21 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
+pub mod arg;
 pub mod avg_pool2d;
 pub mod binary;
 mod cat;
 pub mod conv2d;
 pub mod copy;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dropout;
+pub(crate) mod fold;
 mod gather;
+pub mod logsumexp;
 pub mod loss;
 pub mod matmul;
+pub mod moments;
+pub mod norm;
 mod one_hot;
 pub mod pad;
 pub mod pool2d;
@@ -33,15 +39,20 @@ use crate::{Error, Result, params};
 /// Every kernel of the crate, for the tests that compile each with all its constants.
 pub fn kernels() -> Vec<&'static Kernel> {
     [
+        arg::KERNELS,
         binary::KERNELS,
         conv2d::KERNELS,
         copy::KERNELS,
         cross_entropy::KERNELS,
+        cumsum::KERNELS,
         dropout::KERNELS,
         gather::KERNELS,
         loss::KERNELS,
         matmul::KERNELS,
         one_hot::KERNELS,
+        logsumexp::KERNELS,
+        moments::KERNELS,
+        norm::KERNELS,
         optim::KERNELS,
         pad::KERNELS,
         pool2d::KERNELS,

@@ -1,153 +1,133 @@
-//! Reductions over any axes: sum, mean, max, min.
+//! Reductions over any axes to one number: sum, mean, product, max, min.
 
-use super::{Walk, arity, floats, word};
-use crate::cpu::simd::fold_run;
-use crate::cpu::walk;
+use super::fold::{self, Axes, Folder, LANES, Params, WG};
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::ops::binary::max_nan;
-use crate::shape::{Layout, MAX_RANK, Shape, collapse};
+use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
-use rayon::prelude::*;
-use std::ops::Range;
+use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
-const WG: u32 = 128;
-/// The most elements of a slice that one workgroup folds.
-const SLICE: usize = 8192;
-/// The fewest and the most elements of a slice that one invocation folds alone.
-const ALONE: (usize, usize) = (64, 1024);
-/// Slices of a long row at least, whose invocations then read this many neighbours together.
-const TOGETHER: usize = 16;
-/// Invocations that a long reduction is cut up for.
-const ENOUGH: usize = 1 << 16;
-
 static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, params: Params,
-    "OP": &[0, 1, 2], "FLAT": &[0, 1], "WG": &[WG], "LANES": &[1, WG]);
-
-params! {
-    struct Params {
-        walk: Walk,
-        reduced: Walk,
-        outputs: u32,
-        length: u32,
-        slices: u32,
-        columns: u32,
-        divisor: f32,
-        pad: [u32; 3],
-    }
-}
+    "OP": &[0, 1, 2, 3, 4, 5, 6], "FLAT": &[0, 1], "WG": &[WG], "LANES": LANES);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fold {
+pub(crate) enum Fold {
     Sum,
     Mean,
+    Prod,
     Max,
     Min,
+    /// The sum of `|x|`; this and the next two are norms.
+    AbsSum,
+    /// The largest `|x|`.
+    AbsMax,
+    /// The number of x that are not 0.
+    Count,
 }
 
 impl Fold {
-    /// The number in `reduce.wgsl`.
-    fn code(self) -> u32 {
+    fn name(self) -> &'static str {
         match self {
-            Fold::Sum | Fold::Mean => 0,
-            Fold::Max => 1,
-            Fold::Min => 2,
+            Fold::Sum => "sum",
+            Fold::Mean => "mean",
+            Fold::Prod => "prod",
+            Fold::Max => "max",
+            Fold::Min => "min",
+            Fold::AbsSum | Fold::AbsMax | Fold::Count => "norm",
+        }
+    }
+
+    /// Its number in `reduce.wgsl`, and that of the fold of its partial results.
+    fn codes(self) -> [u32; 2] {
+        match self {
+            Fold::Sum | Fold::Mean => [0, 0],
+            Fold::Max => [1, 1],
+            Fold::Min => [2, 2],
+            Fold::Prod => [3, 3],
+            Fold::AbsSum => [4, 0],
+            Fold::AbsMax => [5, 1],
+            Fold::Count => [6, 0],
         }
     }
 
     /// The CPU twin; one monomorphic loop a fold, so that the compiler can vectorise it.
-    fn run(self, x: &[f32], kept: Layout, reduced: Layout, y: &mut [f32]) {
+    fn run(self, x: CpuView, axes: &Axes, y: &mut [f32]) -> Result<()> {
+        /// A fold of `map` of each element.
+        fn of(
+            identity: f32,
+            merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
+            map: impl Fn(f32) -> f32 + Copy + Sync,
+            (x, axes, y): (CpuView, &Axes, &mut [f32]),
+        ) -> Result<()> {
+            let include = move |state, x, _| merge(state, map(x));
+            fold::fold(fold::Fold { identity, include, merge }, x, axes, y)
+        }
+        let (all, sum) = ((x, axes, y), |a, b| a + b);
         match self {
-            Fold::Sum | Fold::Mean => fold(0.0, |a, b| a + b, x, kept, reduced, y),
-            Fold::Max => fold(f32::NEG_INFINITY, max_nan, x, kept, reduced, y),
-            Fold::Min => fold(f32::INFINITY, |a, b| -max_nan(-a, -b), x, kept, reduced, y),
+            Fold::Sum | Fold::Mean => of(0.0, sum, |x| x, all),
+            Fold::Prod => of(1.0, |a, b| a * b, |x| x, all),
+            Fold::Max => of(f32::NEG_INFINITY, max_nan, |x| x, all),
+            Fold::Min => of(f32::INFINITY, |a, b| -max_nan(-a, -b), |x| x, all),
+            Fold::AbsSum => of(0.0, sum, f32::abs, all),
+            Fold::AbsMax => of(0.0, max_nan, f32::abs, all),
+            Fold::Count => of(0.0, sum, |x| f32::from(x != 0.0), all),
         }
     }
 }
 
 /// A reduction; the reduced axes stay, with length 1.
-#[derive(Debug, Clone)]
-struct Reduce {
-    fold: Fold,
-    /// Whether each axis is reduced.
-    axes: [bool; MAX_RANK],
-}
-
-/// An input's layout, split into the axes that stay and those that are folded away.
-struct Split {
-    kept: Layout,
-    reduced: Layout,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reduce {
+    pub(crate) fold: Fold,
+    pub(crate) axes: Axes,
 }
 
 impl Reduce {
-    fn split(&self, x: &Layout) -> Result<Split> {
-        let part = |wanted: bool, offset: usize| -> Result<Layout> {
-            let axes: Vec<usize> = (0..x.shape.rank()).filter(|&k| self.axes[k] == wanted).collect();
-            let dims: Vec<usize> = axes.iter().map(|&k| x.shape[k]).collect();
-            let mut strides = [0; MAX_RANK];
-            for (to, &from) in axes.iter().enumerate() {
-                strides[to] = x.strides[from];
-            }
-            Ok(Layout { shape: Shape::new(dims)?, strides, offset })
-        };
-        Ok(Split { kept: part(false, x.offset)?, reduced: part(true, 0)? })
+    /// What the fold is divided by: the mean's count.
+    fn divisor(&self, x: &Layout) -> f32 {
+        if self.fold == Fold::Mean { self.axes.length(x.shape) as f32 } else { 1.0 }
     }
 
-    /// What the fold is divided by: the mean's count.
-    fn divisor(&self, length: usize) -> f32 {
-        if self.fold == Fold::Mean { length as f32 } else { 1.0 }
+    fn dispatch(&self, rec: &mut Recorder, x: GpuView, y: &GpuBuffer, value: f32) -> Result<()> {
+        let [first, then] = self.fold.codes();
+        let constants = [&[first][..], &[then]];
+        Folder { name: self.name(), kernel: &REDUCE, constants, words: 1, value }
+            .dispatch(rec, x, &self.axes, y)
     }
 }
 
 impl Op for Reduce {
     fn name(&self) -> &'static str {
-        match self.fold {
-            Fold::Sum => "sum",
-            Fold::Mean => "mean",
-            Fold::Max => "max",
-            Fold::Min => "min",
-        }
+        self.fold.name()
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [x] = arity(self.name(), inputs)?;
-        floats(self.name(), inputs)?;
-        let dims: Vec<usize> =
-            x.shape.iter().zip(self.axes).map(|(&d, reduced)| if reduced { 1 } else { d }).collect();
-        let out = Shape::new(dims)?;
-        if matches!(self.fold, Fold::Max | Fold::Min) && x.shape.numel() == 0 && out.numel() > 0 {
-            let message = format!("no element to choose from in a reduced axis of shape {}", x.shape);
-            return Err(Error::shape(self.name(), message));
-        }
-        Ok(vec![Meta::f32(out)])
+        let chooses = matches!(self.fold, Fold::Max | Fold::Min | Fold::AbsMax);
+        Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, chooses)?)])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let x = inputs[0];
-        let Split { kept, reduced } = self.split(&x.layout)?;
-        let length = reduced.shape.numel();
-        let divisor = self.divisor(length);
-        self.fold.run(x.data, kept, reduced, outputs[0].data);
+        let (x, y) = (inputs[0], &mut *outputs[0].data);
+        self.fold.run(x, &self.axes, y)?;
+        let divisor = self.divisor(&x.layout);
         if divisor != 1.0 {
-            outputs[0].data.iter_mut().for_each(|y| *y /= divisor);
+            y.iter_mut().for_each(|y| *y /= divisor);
         }
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (x, y) = (inputs[0], outputs[0]);
-        let Split { kept, reduced } = self.split(&x.layout)?;
-        let length = reduced.shape.numel();
-        self.dispatch(rec, x.buffer, kept, reduced, y.buffer, self.divisor(length))
+        self.dispatch(rec, inputs[0], outputs[0].buffer, self.divisor(&inputs[0].layout))
     }
 
     fn saves(&self) -> Saves {
         match self.fold {
-            Fold::Sum | Fold::Mean => Saves::default(),
             Fold::Max | Fold::Min => Saves { inputs: &[0], outputs: &[0] },
+            Fold::Prod => Saves { inputs: &[0], outputs: &[] },
+            _ => Saves::default(),
         }
     }
 
@@ -155,73 +135,25 @@ impl Op for Reduce {
         let shape = saved.shape(0);
         let dx = match self.fold {
             Fold::Sum => grad.expand(shape)?,
-            Fold::Mean => {
-                let length = shape.iter().zip(self.axes).filter(|(_, reduced)| *reduced).map(|(&d, _)| d);
-                grad.mul_scalar(1.0 / length.product::<usize>() as f32)?.expand(shape)?
-            }
+            Fold::Mean => grad.mul_scalar(1.0 / self.axes.length(shape) as f32)?.expand(shape)?,
             // Evenly to all that equal the extreme, as PyTorch's amax.
             Fold::Max | Fold::Min => {
                 let ties = saved.input(0)?.same(saved.output(0)?)?;
-                let count = apply(Reduce { fold: Fold::Sum, ..self.clone() }, &[&ties])?;
+                let count = apply(Reduce { fold: Fold::Sum, ..*self }, &[&ties])?;
                 ties.mul(&grad.div(&count)?)?
             }
+            // The product of the others: that of all but the zeros, divided by the element, where no other is 0.
+            Fold::Prod => {
+                let x = saved.input(0)?;
+                let zero = x.eq(&Tensor::scalar(0.0, x.device())?)?;
+                let filled = x.add(&zero)?;
+                let zeros = apply(Reduce { fold: Fold::Sum, ..*self }, &[&zero])?;
+                let others = apply(*self, &[&filled])?.mul(grad)?.div(&filled)?;
+                others.mul(&zeros.eq(&zero)?)?
+            }
+            Fold::AbsSum | Fold::AbsMax | Fold::Count => return Err(no_gradient(self.name())),
         };
         Ok(vec![Some(dx)])
-    }
-}
-
-impl Reduce {
-    /// One dispatch, or where the reduction is long one that leaves a partial result a slice, and one that folds
-    /// those.
-    fn dispatch(
-        &self,
-        rec: &mut Recorder,
-        x: &GpuBuffer,
-        kept: Layout,
-        reduced: Layout,
-        y: &GpuBuffer,
-        divisor: f32,
-    ) -> Result<()> {
-        let name = self.name();
-        let (outputs, length) = (kept.shape.numel(), reduced.shape.numel());
-        let [kept, reduced] = [kept, reduced].map(|layout| collapse([layout])[0]);
-        let nearest = |l: &Layout| l.shape.rank().checked_sub(1).map_or(usize::MAX, |last| l.strides[last]);
-        let columns = nearest(&kept) < nearest(&reduced);
-        let most = if columns { ALONE.1 } else { (length / TOGETHER).clamp(ALONE.0, ALONE.1) };
-        let (lanes, size) = match length {
-            0..=64 => (1, length),
-            65..=SLICE if outputs < 64 && !columns => (WG, SLICE),
-            _ => (1, (outputs * length / ENOUGH).clamp(ALONE.0, most)),
-        };
-        let slices = length.div_ceil(size.max(1)).max(1);
-        let partial = if slices > 1 { Some(rec.scratch(outputs * slices)?) } else { None };
-        let params = Params {
-            walk: Walk::new(name, [kept])?,
-            reduced: Walk::new(name, [reduced])?,
-            outputs: word(name, outputs)?,
-            length: word(name, length)?,
-            slices: word(name, slices)?,
-            columns: u32::from(columns),
-            divisor: if slices > 1 { 1.0 } else { divisor },
-            pad: [0; 3],
-        };
-        // The kernel counts up to these.
-        word(name, outputs * slices)?;
-        word(name, length + 4 * slices * lanes as usize)?;
-        let groups = (outputs * slices).div_ceil((WG / lanes) as usize);
-        let to = partial.as_ref().unwrap_or(y);
-        rec.dispatch(
-            &REDUCE,
-            &[self.fold.code(), u32::from(reduced.shape.rank() <= 1), WG, lanes],
-            &[x, to],
-            &params,
-            groups,
-        )?;
-        let Some(partial) = partial else { return Ok(()) };
-        let shape = if columns { [slices, outputs] } else { [outputs, slices] };
-        let axes = [columns, !columns, false, false, false, false];
-        let split = Reduce { fold: self.fold, axes }.split(&Layout::contiguous(Shape::new(shape)?))?;
-        self.dispatch(rec, &partial, split.kept, split.reduced, y, divisor)
     }
 }
 
@@ -234,125 +166,20 @@ pub(crate) fn sum_rows(
     divisor: f32,
     y: &GpuBuffer,
 ) -> Result<()> {
-    let reduce = Reduce { fold: Fold::Sum, axes: [false, true, false, false, false, false] };
-    let split = reduce.split(&Layout::contiguous(Shape::new([rows, length])?))?;
-    reduce.dispatch(rec, x, split.kept, split.reduced, y, divisor)
+    let layout = Layout::contiguous(Shape::new([rows, length])?);
+    let axes = Axes::new("sum", layout.shape, &[1])?;
+    Reduce { fold: Fold::Sum, axes }.dispatch(rec, GpuView { buffer: x, layout }, y, divisor)
 }
 
 /// The twin of [`sum_rows`] for one row.
 pub(crate) fn sum_row(x: &[f32], divisor: f32) -> Result<f32> {
     let mut y = [0.0];
-    let row = Layout::contiguous(Shape::new([x.len()])?);
-    Fold::Sum.run(x, Layout::contiguous(Shape::SCALAR), row, &mut y);
+    let layout = Layout::contiguous(Shape::new([x.len()])?);
+    Fold::Sum.run(CpuView { data: x, layout }, &Axes::new("sum", layout.shape, &[0])?, &mut y)?;
     Ok(y[0] / divisor)
 }
 
-/// Elements that lie evenly apart.
-struct Run {
-    start: usize,
-    len: usize,
-    step: usize,
-}
-
-/// A part of a walk, as runs.
-fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
-    let [walk] = collapse([walk]);
-    let Some((&inner, outer)) = walk.shape.split_last() else {
-        return vec![Run { start: 0, len: range.len(), step: 0 }];
-    };
-    let step = walk.strides[outer.len()];
-    let mut runs = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        let (mut rest, first) = (at / inner, at % inner);
-        let mut start = first * step;
-        for axis in (0..outer.len()).rev() {
-            start += rest % outer[axis] * walk.strides[axis];
-            rest /= outer[axis];
-        }
-        let len = (inner - first).min(range.end - at);
-        runs.push(Run { start, len, step });
-        at += len;
-    }
-    runs
-}
-
-/// As the kernel: a reduction longer than a slice leaves a partial result each, and those are folded.
-fn fold(
-    identity: f32,
-    merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
-    x: &[f32],
-    kept: Layout,
-    reduced: Layout,
-    y: &mut [f32],
-) {
-    let (length, outputs) = (reduced.shape.numel(), y.len());
-    let slices = length.div_ceil(SLICE);
-    if slices <= 1 {
-        return fold_slice(identity, merge, x, kept, &runs(reduced, 0..length), y);
-    }
-    let mut partial = vec![identity; slices * outputs];
-    partial.par_chunks_mut(outputs).enumerate().for_each(|(slice, partial)| {
-        let range = slice * SLICE..length.min((slice + 1) * SLICE);
-        fold_slice(identity, merge, x, kept, &runs(reduced, range), partial);
-    });
-    let rows = Run { start: 0, len: slices, step: outputs };
-    fold_slice(identity, merge, &partial, Layout { offset: 0, ..Layout::contiguous(kept.shape) }, &[rows], y);
-}
-
-/// Folds the same runs for every output; `kept` says where an output's begin.
-fn fold_slice(
-    identity: f32,
-    merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
-    x: &[f32],
-    kept: Layout,
-    runs: &[Run],
-    y: &mut [f32],
-) {
-    let length: usize = runs.iter().map(|run| run.len).sum();
-    // Never too few outputs a task, so that neighbours can be folded row by row.
-    let grain = (walk::GRAIN / length.max(1)).max(128);
-    walk::rows_by(grain, y, [kept], |y, [start], [step]| {
-        if step == 1 && y.len() > 1 {
-            y.fill(identity);
-            for at in runs.iter().flat_map(|run| (0..run.len).map(|j| start + run.start + j * run.step)) {
-                y.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y = merge(*y, x));
-            }
-            return;
-        }
-        for (j, y) in y.iter_mut().enumerate() {
-            *y = identity;
-            for run in runs {
-                let x = &x[start + j * step + run.start..];
-                let part = match run.step {
-                    1 => fold_run(identity, merge, |x| x, &x[..run.len]),
-                    step => (0..run.len).fold(identity, |y, i| merge(y, x[i * step])),
-                };
-                *y = merge(*y, part);
-            }
-        }
-    });
-}
-
 impl Tensor {
-    fn reduce(&self, fold: Fold, axes: &[isize], keepdim: bool) -> Result<Tensor> {
-        let mut reduce = Reduce { fold, axes: [false; MAX_RANK] };
-        for &axis in axes {
-            let at = self.shape().axis(reduce.name(), axis)?;
-            if std::mem::replace(&mut reduce.axes[at], true) {
-                let message = format!("axis {axis} is named twice in {axes:?} for shape {}", self.shape());
-                return Err(Error::shape(reduce.name(), message));
-            }
-        }
-        let reduced = reduce.axes;
-        let y = apply(reduce, &[self])?;
-        if keepdim {
-            return Ok(y);
-        }
-        let dims: Vec<usize> = (0..self.rank()).filter(|&k| !reduced[k]).map(|k| self.shape()[k]).collect();
-        y.reshape(dims)
-    }
-
     fn all_axes(&self) -> Vec<isize> {
         (0..self.rank() as isize).collect()
     }
@@ -415,9 +242,11 @@ macro_rules! methods {
             /// reduced, as in NumPy.
             ///
             /// # Errors
-            /// No such axis, one named twice, or the device fails; for `max` and `min` also an empty reduced axis.
+            /// No such axis, one named twice, a tensor of ids, or the device fails; for `max` and `min` also an empty
+            /// reduced axis.
             pub fn $name(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
-                self.reduce($fold, axes, keepdim)
+                let fold = $fold;
+                self.fold_by(fold.name(), axes, keepdim, |axes| Reduce { fold, axes })
             }
         )*}
     };
@@ -428,6 +257,8 @@ methods! {
     sum => Fold::Sum,
     /// The mean over `axes`; NaN over an empty axis.
     mean => Fold::Mean,
+    /// The product over `axes`; 1 over an empty axis. The gradient is right with zeros among the factors too.
+    prod => Fold::Prod,
     /// The largest over `axes`; NaN if one is NaN. Ties share the gradient evenly, as PyTorch's `amax`.
     max => Fold::Max,
     /// The smallest over `axes`; NaN if one is NaN. Ties share the gradient evenly, as PyTorch's `amin`.

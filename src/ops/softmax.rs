@@ -54,8 +54,11 @@ impl Teams {
 
     /// For `rows` rows of `cols`; `side` where they lie side by side, element by element.
     pub(crate) fn new(rec: &Recorder, rows: usize, cols: usize, side: bool) -> Teams {
+        Teams::plan(rec.is_software(), rows, cols, side)
+    }
+
+    fn plan(software: bool, rows: usize, cols: usize, side: bool) -> Teams {
         // On a rasteriser gathers cost the same wherever they go, and barriers much.
-        let software = rec.is_software();
         let lanes = match cols {
             _ if side || cols <= 16 || (software && rows >= 16) => 1,
             _ if software || cols <= 256 => 16,
@@ -92,10 +95,25 @@ impl Teams {
         Ok(Teams { lanes, slices: 1 })
     }
 
+    /// The most elements or merges that a sum over a row of `cols` takes in one after the other.
+    fn depth(self, cols: usize) -> usize {
+        let each = cols.div_ceil(self.slices * self.lanes as usize);
+        each + self.slices.div_ceil(self.lanes as usize) + 2 * self.lanes.ilog2() as usize
+    }
+
     /// The workgroups for `rows` rows.
     pub(crate) fn groups(self, rows: usize) -> usize {
         (rows * self.slices).div_ceil((Teams::WG / self.lanes) as usize)
     }
+}
+
+/// The most elements or merges that a sum over one of `rows` rows of `cols` takes in one after the other, on either device
+/// and in every layout: for the bound on its error.
+pub(crate) fn depth(rows: usize, cols: usize) -> usize {
+    let ways = [(false, false), (false, true), (true, false), (true, true)];
+    let kernels = ways.map(|(software, side)| Teams::plan(software, rows, cols, side).depth(cols));
+    // The twin goes down the columns, row by row.
+    kernels.into_iter().fold(cols, usize::max)
 }
 
 /// The layout's rows along `axis`: where they begin, and the stride along them.

@@ -1,31 +1,651 @@
-//! Reductions.
+//! Reductions and running sums.
 
-use crate::proof::{Approx, Array, Case, Gen, Row};
+use crate::Result;
+use crate::ops::{cumsum as scan, fold};
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, ULP, Work};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
 
-pub(super) const ROWS: &[Row] = &[Row { name: "sum", covers: &["sum"], draw: sum, bench: None }];
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "sum", covers: &["sum"], draw: sum, bench: Some(|g| timed(g, sum_of)) },
+    Row { name: "mean", covers: &["mean"], draw: mean, bench: None },
+    Row { name: "prod", covers: &["prod"], draw: prod, bench: None },
+    Row { name: "max", covers: &["max"], draw: max, bench: None },
+    Row { name: "min", covers: &["min"], draw: min, bench: None },
+    Row {
+        name: "of all elements",
+        covers: &["sum_all", "mean_all", "max_all", "min_all"],
+        draw: of_all,
+        bench: None,
+    },
+    Row { name: "sum_to", covers: &["sum_to"], draw: sum_to, bench: None },
+    Row { name: "argmax", covers: &["argmax"], draw: argmax, bench: None },
+    Row { name: "argmin", covers: &["argmin"], draw: argmin, bench: None },
+    Row { name: "var", covers: &["var"], draw: var, bench: None },
+    Row { name: "std", covers: &["std"], draw: std, bench: Some(|g| timed(g, std_of)) },
+    Row {
+        name: "norm",
+        covers: &["norm"],
+        draw: norm,
+        bench: Some(|g| timed(g, |x, fold| norm_of(2.0, x, fold))),
+    },
+    Row {
+        name: "logsumexp",
+        covers: &["logsumexp"],
+        draw: logsumexp,
+        bench: Some(|g| timed(g, logsumexp_of)),
+    },
+    Row { name: "cumsum", covers: &["cumsum"], draw: cumsum, bench: Some(timed_cumsum) },
+];
 
-/// The terms of each output of a reduction that keeps the reduced axes with length 1.
-fn folded(x: &Array, reduced: &[bool], f: impl Fn(&[Approx]) -> Approx) -> Array {
-    let shape: Vec<usize> = x.shape.iter().zip(reduced).map(|(&d, &r)| if r { 1 } else { d }).collect();
-    let place = Array::zeros(shape.clone());
-    let mut terms = vec![Vec::new(); place.numel()];
-    let mut at = 0;
-    Array::from_fn(x.shape.clone(), |index| {
-        terms[place.broadcast_place(index)].push(x.data[at]);
-        at += 1;
-        Approx::ZERO
-    });
-    Array { shape, data: terms.iter().map(|terms| f(terms)).collect() }
+/// A reduction: what of which shape.
+#[derive(Clone)]
+struct Fold {
+    shape: Vec<usize>,
+    reduced: Vec<bool>,
+    keepdim: bool,
+}
+
+impl Fold {
+    /// Any axes of any shape. `chooses`: of at least one element.
+    fn draw(g: &mut Gen, chooses: bool) -> Fold {
+        let mut shape = g.shape(6);
+        if g.one_in(3) {
+            // Long and thin, so that it is cut up.
+            let [outer, inner] = [0; 2].map(|_| g.range(1..=3).min(g.size));
+            let long = g.range(1..=(g.size / (outer * inner)).max(1));
+            shape = vec![outer, long, inner];
+        }
+        let reduced = shape.iter().map(|_| g.flag()).collect();
+        if chooses {
+            shape.iter_mut().for_each(|d| *d = (*d).max(1));
+        }
+        Fold { shape, reduced, keepdim: g.flag() }
+    }
+
+    /// One axis of a shape.
+    fn draw_axis(g: &mut Gen) -> (Fold, isize) {
+        let mut fold = Fold::draw(g, true);
+        if fold.shape.is_empty() {
+            fold.shape = vec![g.some_length().min(g.size)];
+        }
+        let rank = fold.shape.len();
+        let axis = g.below(rank);
+        fold.reduced = (0..rank).map(|k| k == axis).collect();
+        (fold, axis as isize - if g.flag() { rank as isize } else { 0 })
+    }
+
+    fn axes(&self) -> Vec<isize> {
+        (0..self.shape.len()).filter(|&axis| self.reduced[axis]).map(|axis| axis as isize).collect()
+    }
+
+    /// The shape with the reduced axes of length 1.
+    fn kept(&self) -> Vec<usize> {
+        self.shape.iter().zip(&self.reduced).map(|(&d, &reduced)| if reduced { 1 } else { d }).collect()
+    }
+
+    fn out(&self) -> Vec<usize> {
+        let stays = |axis: &usize| self.keepdim || !self.reduced[*axis];
+        (0..self.shape.len()).filter(stays).map(|axis| self.kept()[axis]).collect()
+    }
+
+    fn outputs(&self) -> usize {
+        self.kept().iter().product()
+    }
+
+    fn length(&self) -> usize {
+        self.shape.iter().zip(&self.reduced).filter(|(_, reduced)| **reduced).map(|(&d, _)| d).product()
+    }
+
+    fn depth(&self) -> usize {
+        fold::depth(self.outputs(), self.length())
+    }
+
+    /// The places in a row-major array of what each output is folded from.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let kept = Array::zeros(self.kept());
+        let mut groups = vec![Vec::new(); kept.numel()];
+        let mut at = 0;
+        Array::from_fn(self.shape.clone(), |index| {
+            groups[kept.broadcast_place(index)].push(at);
+            at += 1;
+            Approx::ZERO
+        });
+        groups
+    }
+
+    /// A case of a function that `value` says on the terms of one output.
+    fn case(
+        self,
+        x: Input,
+        run: impl Fn(&Tensor, &[isize], bool) -> Result<Tensor> + 'static,
+        value: impl Fn(&[Approx]) -> Approx + 'static,
+    ) -> Case {
+        let Fold { shape, keepdim, .. } = &self;
+        let (axes, keepdim) = (self.axes(), *keepdim);
+        let label = format!("axes {axes:?} of {shape:?}, keepdim {keepdim}");
+        let call = move |t: &[Tensor]| run(&t[0], &axes, keepdim);
+        Case::new(label, vec![x], call, move |x| {
+            let terms = |group: &Vec<usize>| group.iter().map(|&at| x[0].data[at]).collect::<Vec<_>>();
+            Array {
+                shape: self.out(),
+                data: self.groups().iter().map(|group| value(&terms(group))).collect(),
+            }
+        })
+    }
+
+    /// The reference of the gradient: what `slopes` says of the terms of one output.
+    fn gradient(
+        self,
+        slopes: impl Fn(&[Approx], Approx) -> Vec<Approx> + 'static,
+    ) -> impl Fn(&[Array], &Array) -> Vec<Option<Array>> + 'static {
+        move |x, dy| {
+            let mut dx = Array::zeros(self.shape.clone());
+            for (group, &dy) in self.groups().iter().zip(&dy.data) {
+                let terms: Vec<Approx> = group.iter().map(|&at| x[0].data[at]).collect();
+                group.iter().zip(slopes(&terms, dy)).for_each(|(&at, slope)| dx.data[at] = slope);
+            }
+            vec![Some(dx)]
+        }
+    }
+}
+
+/// A row-wise reduction of a size that is timed.
+fn timed(g: &mut Gen, case: fn(Input, Fold) -> Case) -> (Work, Case) {
+    let shape = [4096, 1024];
+    let fold = Fold { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
+    let x = g.values(&shape, -3.0, 3.0);
+    (Work::Bytes(4 * (shape[0] * shape[1] + shape[0])), case(x, fold))
+}
+
+/// Nothing is known.
+fn unknown() -> Approx {
+    Approx::new(0.0, f64::INFINITY)
+}
+
+fn nan() -> Approx {
+    Approx::exact(f64::NAN)
 }
 
 fn sum(g: &mut Gen) -> Case {
-    let shape = g.shape(6);
-    let reduced: Vec<bool> = shape.iter().map(|_| g.flag()).collect();
-    let axes: Vec<isize> = (0..shape.len()).filter(|&axis| reduced[axis]).map(|axis| axis as isize).collect();
-    let x = g.values(&shape, -3.0, 3.0);
-    let label = format!("axes {axes:?} of {shape:?}");
-    let run = move |t: &[crate::Tensor]| t[0].sum(&axes, true);
-    let over = reduced.clone();
-    Case::new(label, vec![x], run, move |x| folded(&x[0], &over, |terms| Approx::sum(terms.iter().copied())))
-        .gradient(move |x, dy| vec![Some(Array::from_fn(x[0].shape.clone(), |index| dy.broadcast_at(index)))])
+    let fold = Fold::draw(g, false);
+    sum_of(g.values(&fold.shape, -3.0, 3.0), fold)
+}
+
+fn sum_of(x: Input, fold: Fold) -> Case {
+    let depth = fold.depth();
+    fold.clone()
+        .case(x, Tensor::sum, move |terms| Approx::sum_by(depth, terms.iter().copied()))
+        .gradient(fold.gradient(|terms, dy| vec![dy; terms.len()]))
+}
+
+fn mean(g: &mut Gen) -> Case {
+    let fold = Fold::draw(g, false);
+    let x = g.values(&fold.shape, -3.0, 3.0);
+    let depth = fold.depth();
+    fold.clone().case(x, Tensor::mean, move |terms| average(depth, terms)).gradient(
+        fold.gradient(|terms, dy| vec![dy * Approx::rounded(1.0 / terms.len() as f64); terms.len()]),
+    )
+}
+
+fn average(depth: usize, terms: &[Approx]) -> Approx {
+    Approx::sum_by(depth, terms.iter().copied()) / terms.len() as f64
+}
+
+/// A product of some terms, by a tree of `depth` multiplications, each of which errs by a unit. What is known of it
+/// depends on the order where some of them together overflow or underflow.
+fn product<'a>(depth: usize, terms: impl Iterator<Item = &'a Approx> + Clone) -> Approx {
+    let sizes = terms.clone().map(|x| x.value().abs()).filter(|x| *x > 0.0 && x.is_finite());
+    let (large, small) = sizes.fold((1.0, 1.0), |(large, small), x| (large * x.max(1.0), small * x.min(1.0)));
+    let value: f64 = terms.map(|x| x.value()).product();
+    if !value.is_nan() && (large > f64::from(f32::MAX) / 2.0 || small < 2.0 * TINY) {
+        return unknown();
+    }
+    Approx::new(value, ((depth as f64 * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
+}
+
+fn prod(g: &mut Gen) -> Case {
+    let fold = Fold::draw(g, false);
+    let depth = fold.depth();
+    // Not so far from 1 that many of them overflow or vanish.
+    let x = match fold.length() {
+        0..=40 => g.values(&fold.shape, -1.5, 1.5),
+        length => {
+            let most = (60.0 / length as f64).exp();
+            g.values(&fold.shape, 1.0 / most, most)
+        }
+    };
+    fold.clone().case(x, Tensor::prod, move |terms| product(depth, terms.iter())).gradient(fold.gradient(
+        move |terms, dy| {
+            // That of all but the zeros, divided by the element: two more roundings and a division, and one of a product
+            // with 1 or 0. An infinity is divided by itself.
+            let slope = |at: usize| match terms[at].value().is_finite() {
+                true => product(depth + 6, terms[..at].iter().chain(&terms[at + 1..])) * dy,
+                false => nan(),
+            };
+            // With a NaN or a number that may be a zero, all of them.
+            match product(depth, terms.iter()).error() == f64::INFINITY {
+                true => vec![unknown(); terms.len()],
+                false => (0..terms.len()).map(slope).collect(),
+            }
+        },
+    ))
+}
+
+/// `sign` 1: the largest of the terms, -1: the smallest.
+fn extreme(sign: f64, terms: &[Approx]) -> Approx {
+    let turn = |x: Approx| if sign < 0.0 { -x } else { x };
+    turn(terms.iter().map(|&x| turn(x)).fold(Approx::exact(f64::NEG_INFINITY), Approx::max))
+}
+
+fn extremes(g: &mut Gen, sign: f64, run: fn(&Tensor, &[isize], bool) -> Result<Tensor>) -> Case {
+    let fold = Fold::draw(g, true);
+    let x = g.distinct(&fold.shape, -3.0, 3.0);
+    fold.clone()
+        .case(x, run, move |terms| extreme(sign, terms))
+        .gradient(fold.gradient(move |terms, dy| shared(terms, extreme(sign, terms), dy)))
+}
+
+/// The gradient of an extreme, shared evenly by all that equal it.
+fn shared(terms: &[Approx], top: Approx, dy: Approx) -> Vec<Approx> {
+    let equal = |x: &Approx| x.value() == top.value() || (x.value().is_nan() && top.value().is_nan());
+    // A subnormal may be flushed, and then equal zeros.
+    if terms.iter().any(|x| !equal(x) && (x.value() - top.value()).abs() <= x.error() + top.error()) {
+        return vec![unknown(); terms.len()];
+    }
+    let count = terms.iter().filter(|x| equal(x)).count() as f64;
+    terms.iter().map(|x| if equal(x) { dy / count } else { Approx::ZERO }).collect()
+}
+
+fn max(g: &mut Gen) -> Case {
+    extremes(g, 1.0, Tensor::max)
+}
+
+fn min(g: &mut Gen) -> Case {
+    extremes(g, -1.0, Tensor::min)
+}
+
+fn of_all(g: &mut Gen) -> Case {
+    let drawn = Fold::draw(g, true);
+    let fold = Fold { reduced: vec![true; drawn.shape.len()], keepdim: false, ..drawn };
+    let x = g.distinct(&fold.shape, -3.0, 3.0);
+    let depth = fold.depth();
+    let length = fold.length() as f64;
+    type All = fn(&Tensor) -> Result<Tensor>;
+    let which = g.below(4);
+    let run: All = [Tensor::sum_all as All, Tensor::mean_all, Tensor::max_all, Tensor::min_all][which];
+    fold.clone()
+        .case(
+            x,
+            move |x, _, _| run(x),
+            move |terms| match which {
+                0 => Approx::sum_by(depth, terms.iter().copied()),
+                1 => average(depth, terms),
+                2 => extreme(1.0, terms),
+                _ => extreme(-1.0, terms),
+            },
+        )
+        .gradient(fold.gradient(move |terms, dy| match which {
+            0 => vec![dy; terms.len()],
+            1 => vec![dy * Approx::rounded(1.0 / length); terms.len()],
+            2 => shared(terms, extreme(1.0, terms), dy),
+            _ => shared(terms, extreme(-1.0, terms), dy),
+        }))
+}
+
+fn sum_to(g: &mut Gen) -> Case {
+    let drawn = Fold::draw(g, false);
+    // The leading axes of length 1 may go.
+    let mut to = drawn.kept();
+    let leading = to.iter().take_while(|&&d| d == 1).count();
+    to.drain(..g.below(leading + 1));
+    let fold = Fold { keepdim: true, ..drawn };
+    let x = g.values(&fold.shape, -3.0, 3.0);
+    let depth = fold.depth();
+    let out = to.clone();
+    let case = fold.clone().case(
+        x,
+        move |x, _, _| x.sum_to(Shape::new(&to)?),
+        move |terms| Approx::sum_by(depth, terms.iter().copied()),
+    );
+    let Case { reference, .. } = case;
+    let case = Case { reference: Box::new(move |x| Array { shape: out.clone(), ..reference(x) }), ..case };
+    case.gradient(fold.gradient(|terms, dy| vec![dy; terms.len()]))
+}
+
+/// The place of the first of the largest terms, or of the first NaN.
+fn first(sign: f64, terms: &[Approx]) -> Approx {
+    let beats = |a: f64, b: f64| !b.is_nan() && (a.is_nan() || a > b);
+    let mut best = 0;
+    for at in 1..terms.len() {
+        if beats(sign * terms[at].value(), sign * terms[best].value()) {
+            best = at;
+        }
+    }
+    Approx::exact(best as f64)
+}
+
+fn argmax(g: &mut Gen) -> Case {
+    let (fold, axis) = Fold::draw_axis(g);
+    // Few numbers, so that many are equal.
+    let x =
+        if g.flag() { g.distinct(&fold.shape, -3.0, 3.0) } else { whole(g.values(&fold.shape, -2.0, 2.0)) };
+    fold.case(x, move |x, _, keepdim| x.argmax(axis, keepdim), |terms| first(1.0, terms))
+}
+
+fn argmin(g: &mut Gen) -> Case {
+    let (fold, axis) = Fold::draw_axis(g);
+    let x =
+        if g.flag() { g.distinct(&fold.shape, -3.0, 3.0) } else { whole(g.values(&fold.shape, -2.0, 2.0)) };
+    fold.case(x, move |x, _, keepdim| x.argmin(axis, keepdim), |terms| first(-1.0, terms))
+}
+
+/// Numbers from `low` to `high`, half of them with a minus.
+fn signed(g: &mut Gen, shape: &[usize], low: f64, high: f64) -> Input {
+    let x = g.values(shape, low, high);
+    let values: Vec<f64> =
+        x.array.data.iter().map(|x| if g.flag() { -x.value() } else { x.value() }).collect();
+    Input { array: Array::exact(shape, &values), ..x }
+}
+
+/// Rounded to whole numbers.
+fn whole(x: Input) -> Input {
+    let values: Vec<f64> = x.array.data.iter().map(|x| x.value().round()).collect();
+    Input { array: Array::exact(x.array.shape, &values), ..x }
+}
+
+/// The sum of squared deviations from the mean, as the kernel forms it: by merges of two sets, with the counts a and b,
+/// the distance d of their means and the weight w = ab / (a + b), of which d²w joins the sum.
+///
+/// Let the means be relative to the first element and Q the range of the elements, within which all of them lie. A merge
+/// adds to the error of a mean, in units: 4.5 of its step (a difference, a quotient, a product), which is at most Q / 2,
+/// the second set never being the larger, but where the first is empty; and 1 of itself. So after `depth` merges the
+/// means are off by at most E = (4 depth + 6) Q units. d²w errs by 7.5 units of itself (two differences, a quotient, four
+/// products), and by w (4 E d + 4 E²). All d²w make up S, no w is above the smaller count, so that all make up
+/// W <= n log2(n) / 2, and by Cauchy and Schwarz all w d are at most sqrt(S W). The additions, two a merge, err by
+/// 2 depth units of S. (The twin, in f64, errs less.)
+fn squares(depth: usize, terms: &[Approx]) -> Approx {
+    let n = terms.len() as f64;
+    let first = terms.first().map_or(0.0, |x| x.value());
+    let distances = || terms.iter().map(|x| x.value() - first);
+    let mean = distances().sum::<f64>() / n;
+    let s: f64 = distances().map(|d| (d - mean).powi(2)).sum();
+    let range = distances().fold(0.0, f64::max) - distances().fold(0.0, f64::min);
+    // Subnormals among the terms may be flushed.
+    let off = (4 * depth + 6) as f64 * ULP * range + terms.iter().map(|x| x.error()).fold(0.0, f64::max);
+    let w = n * n.max(1.0).log2() / 2.0;
+    let error = (7.5 + 2.0 * depth as f64) * ULP * s + 4.0 * off * (s * w).sqrt() + 4.0 * off * off * w;
+    Approx::new(s, error * 1.001)
+}
+
+/// Values for a variance, some far from 0, and the correction; of so few terms that one missing shows in spite of the
+/// error of the means.
+fn spread(g: &mut Gen) -> (Input, Fold, usize) {
+    let mut fold = Fold::draw(g, false);
+    while fold.length() > 1000 {
+        let longest = (0..fold.shape.len()).filter(|&k| fold.reduced[k]).max_by_key(|&k| fold.shape[k]);
+        longest.into_iter().for_each(|axis| fold.shape[axis] /= 2);
+    }
+    let shift = g.choose(&[0.0, 0.0, 100.0, -3000.0]);
+    let x = g.values(&fold.shape, shift - 3.0, shift + 3.0);
+    let correction = g.below(fold.length().clamp(1, 3));
+    (x, fold, correction)
+}
+
+fn variance(depth: usize, correction: usize, terms: &[Approx]) -> Approx {
+    let freedom = terms.len().saturating_sub(correction) as f64;
+    squares(depth, terms) / freedom
+}
+
+/// How far each term is from the mean.
+fn deviations(fold: &Fold) -> impl Fn(&[Approx]) -> Vec<Approx> + 'static {
+    let depth = fold.depth();
+    move |terms| {
+        let mean = average(depth, terms);
+        terms.iter().map(|&x| x - mean).collect()
+    }
+}
+
+fn var(g: &mut Gen) -> Case {
+    let (x, fold, correction) = spread(g);
+    let depth = fold::kernel_depth(fold.outputs(), fold.length());
+    let deviations = deviations(&fold);
+    fold.clone()
+        .case(
+            x,
+            move |x, axes, keepdim| x.var(axes, correction, keepdim),
+            move |terms| variance(depth, correction, terms),
+        )
+        .gradient(fold.gradient(move |terms, dy| {
+            let scale = dy * Approx::rounded(2.0 / (terms.len() - correction) as f64);
+            deviations(terms).into_iter().map(|d| d * scale).collect()
+        }))
+}
+
+fn std(g: &mut Gen) -> Case {
+    let (x, fold, correction) = spread(g);
+    std_by(correction, x, fold)
+}
+
+fn std_of(x: Input, fold: Fold) -> Case {
+    std_by(1, x, fold)
+}
+
+fn std_by(correction: usize, x: Input, fold: Fold) -> Case {
+    let depth = fold::kernel_depth(fold.outputs(), fold.length());
+    let deviations = deviations(&fold);
+    let deviation = move |terms: &[Approx]| variance(depth, correction, terms).sqrt();
+    fold.clone().case(x, move |x, axes, keepdim| x.std(axes, correction, keepdim), deviation).gradient(
+        fold.gradient(move |terms, dy| {
+            let s = deviation(terms);
+            if s.value() == 0.0 && s.error() == 0.0 {
+                return vec![Approx::ZERO; terms.len()];
+            }
+            if s.value() <= s.error() {
+                return vec![unknown(); terms.len()];
+            }
+            let scale = dy * Approx::rounded(1.0 / (terms.len() - correction) as f64) / s;
+            deviations(terms).into_iter().map(|d| d * scale).collect()
+        }),
+    )
+}
+
+/// 1, -1 or 0; unknown where the number may be flushed.
+fn sign(x: Approx) -> Approx {
+    match x.value() {
+        v if v.is_nan() => nan(),
+        0.0 => Approx::ZERO,
+        v if v.abs() <= x.error() => unknown(),
+        v => sign_of(v),
+    }
+}
+
+fn sign_of(x: f64) -> Approx {
+    Approx::exact(x.signum())
+}
+
+/// The sum of |x|^p and its root, as the kernel forms them for a p that is no plain reduction.
+///
+/// Everything is relative to 2^e, e being the largest exponent. A power errs by 1 unit where p = 2; else its logarithm
+/// errs by 2^-21, and by a unit once multiplied by p, and exp2 by 3 + 2p. A term whose own exponent is k below e is
+/// scaled down at most k times, exactly where p = 2; else by factors 2^(-pj), the j making up k, which each err by 3 and
+/// 2pj units, by the rounding of pj, and by the product's. The terms pass through `depth` additions. The root: for p = 2
+/// 4.5 units; else a logarithm, a division by p and exp2. The product with 2^e is a unit more.
+fn p_norm(p: f64, depth: usize, terms: &[Approx]) -> Approx {
+    use std::f64::consts::LN_2;
+    let size = |x: &Approx| x.value().abs();
+    if let Some(class) = terms.iter().map(size).filter(|x| !x.is_finite()).max_by(f64::total_cmp) {
+        return Approx::exact(class);
+    }
+    let largest = terms.iter().map(size).fold(0.0, f64::max);
+    if largest < TINY {
+        // Subnormals may be flushed.
+        return Approx::new(0.0, terms.iter().map(size).sum::<f64>());
+    }
+    let top = largest.log2().floor();
+    let square = p == 2.0;
+    let power = if square { 1.0 } else { LN_2 * p * (2f64.powi(-21) / ULP + 1.0) + 3.0 + 2.0 * p };
+    let (mut sum, mut error) = (0.0, 0.0);
+    for x in terms.iter().filter(|x| size(x) > 0.0) {
+        let term = (size(x) / top.exp2()).powf(p);
+        let below = top - size(x).log2().floor();
+        let scaling = if square { 0.0 } else { below * (4.0 + (2.0 + LN_2) * p) };
+        sum += term;
+        error += term * if size(x) < TINY { 1.0 } else { (power + scaling + depth as f64) * ULP * 1.01 };
+    }
+    let sum = Approx::new(sum, error);
+    let root = match square {
+        true => sum.sqrt(),
+        false => {
+            let log = sum.through(f64::log2);
+            let near = if sum.value() - sum.error() <= 2.0 { 2f64.powi(-21) } else { 0.0 };
+            (log.plus(near, 3.0) / p).through(f64::exp2).plus(0.0, 3.0 + 2.0 * log.value() / p + 1.0)
+        }
+    };
+    root * top.exp2()
+}
+
+/// r^q of a number from 0 to 1, by exp2(q log2(r)): a logarithm's 3 units, or 2^-21 near 1; a product; exp2's 3 + 2|e|.
+fn power(r: Approx, q: f64) -> Approx {
+    let log = r.value().log2().abs().min(150.0) + 1.0;
+    let exponent = q.abs() * (2f64.powi(-21) + 4.0 * ULP * log);
+    let y = r.through(|r| r.powf(q));
+    y.plus(y.value().abs() * exponent, 4.0 + 2.0 * q.abs() * log)
+}
+
+fn norm(g: &mut Gen) -> Case {
+    let p = g.choose(&[2.0, 2.0, 1.0, f64::INFINITY, 0.0, 0.5, 1.5, 3.0, 7.25]);
+    let fold = Fold::draw(g, p == f64::INFINITY);
+    let x = match p {
+        f64::INFINITY => g.distinct(&fold.shape, -3.0, 3.0),
+        0.0 => whole(g.constants(&fold.shape, -1.0, 1.0)),
+        2.0 => g.values(&fold.shape, -3.0, 3.0),
+        // Off the corner at 0, or the pole of a slope.
+        _ => signed(g, &fold.shape, 0.3, 3.0),
+    };
+    norm_of(p, x, fold)
+}
+
+fn norm_of(p: f64, x: Input, fold: Fold) -> Case {
+    let depth = fold.depth();
+    let norm = move |terms: &[Approx]| {
+        let sizes = terms.iter().map(|x| x.abs());
+        match p {
+            0.0 => {
+                let counts = terms
+                    .iter()
+                    .map(|x| Approx::new(f64::from(x.value() != 0.0), f64::from(x.error() > 0.0)));
+                Approx::sum_by(0, counts)
+            }
+            1.0 => Approx::sum_by(depth, sizes),
+            f64::INFINITY => sizes.fold(Approx::ZERO, Approx::max),
+            p => p_norm(p, depth, terms),
+        }
+    };
+    let case = fold.clone().case(x, move |x, axes, keepdim| x.norm(p as f32, axes, keepdim), norm);
+    case.gradient(fold.gradient(move |terms, dy| {
+        let y = norm(terms);
+        let slope = |&x: &Approx| match (p, x.value()) {
+            (0.0, _) => Approx::ZERO,
+            (1.0, _) => sign(x) * dy,
+            _ if x.value().is_nan() || y.value().is_nan() => nan(),
+            (_, 0.0) => Approx::ZERO,
+            (_, v) if v.is_infinite() => nan(),
+            _ if y.value() <= y.error() => unknown(),
+            (2.0, _) => x / y * dy,
+            _ => sign_of(x.value()) * power(x.abs() / y, p - 1.0) * dy,
+        };
+        match p {
+            f64::INFINITY => {
+                let sizes: Vec<Approx> = terms.iter().map(|x| x.abs()).collect();
+                shared(&sizes, y, dy)
+                    .into_iter()
+                    .zip(terms)
+                    .map(|(share, &x)| {
+                        if share.value() == 0.0 && share.error() == 0.0 && !x.value().is_nan() {
+                            share
+                        } else {
+                            share * sign(x)
+                        }
+                    })
+                    .collect()
+            }
+            _ => terms.iter().map(slope).collect(),
+        }
+    }))
+}
+
+/// The largest of some terms and the sum of the exponentials relative to it, as the kernels form it: by at most `depth`
+/// merges of two sums, of which one is scaled down by exp(-d).
+///
+/// In units, a merge errs by 3 + 2d (exp), by d (the difference is rounded) and by 2 (a product and an addition); the d
+/// on a term's way make up its distance from the largest. Where exp is 0 it is because the result is subnormal.
+pub(super) fn normaliser(depth: usize, terms: &[Approx]) -> (Approx, Approx) {
+    let max = terms.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
+    let (mut sum, mut error) = (0.0, 0.0);
+    for x in terms {
+        let below = max.value() - x.value();
+        let term = (-below).exp();
+        sum += term;
+        error += x.error()
+            + TINY
+            + if below.is_finite() { term * (5.0 * depth as f64 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
+    }
+    (max, Approx::new(sum, error + max.error() * sum))
+}
+
+fn logsumexp(g: &mut Gen) -> Case {
+    let fold = Fold::draw(g, false);
+    let range = g.choose(&[1.0, 3.0, 30.0]);
+    logsumexp_of(g.values(&fold.shape, -range, range), fold)
+}
+
+fn logsumexp_of(x: Input, fold: Fold) -> Case {
+    let depth = fold.depth();
+    let value = move |terms: &[Approx]| {
+        let (max, sum) = normaliser(depth, terms);
+        if max.value().is_finite() { max + sum.ln() } else { max }
+    };
+    fold.clone().case(x, Tensor::logsumexp, value).gradient(fold.gradient(move |terms, dy| {
+        let y = value(terms);
+        terms.iter().map(|&x| (x - y).exp() * dy).collect()
+    }))
+}
+
+fn cumsum(g: &mut Gen) -> Case {
+    let (fold, axis) = Fold::draw_axis(g);
+    cumsum_of(g.values(&fold.shape, -3.0, 3.0), fold, axis)
+}
+
+fn timed_cumsum(g: &mut Gen) -> (Work, Case) {
+    let shape = [4096, 1024];
+    let fold = Fold { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
+    (Work::Bytes(8 * shape[0] * shape[1]), cumsum_of(g.values(&shape, -3.0, 3.0), fold, 1))
+}
+
+fn cumsum_of(x: Input, fold: Fold, axis: isize) -> Case {
+    let depth = scan::depth(fold.outputs(), fold.length());
+    let label = format!("axis {axis} of {:?}", fold.shape);
+    let over = move |fold: &Fold, x: &Array, backward: bool| {
+        let mut y = Array::zeros(x.shape.clone());
+        for mut group in fold.groups() {
+            if backward {
+                group.reverse();
+            }
+            // As `Approx::sum_by`, of every beginning.
+            let (mut value, mut error, mut magnitude) = (0.0, 0.0, 0.0);
+            for (before, &at) in group.iter().enumerate() {
+                let (term, roundings) = (x.data[at], depth.min(before) as f64);
+                value += term.value();
+                error += term.error();
+                magnitude += term.value().abs() + term.error();
+                let gamma = roundings * ULP / (1.0 - roundings * ULP);
+                y.data[at] = Approx::new(value, error + gamma * magnitude + TINY * roundings);
+            }
+        }
+        y
+    };
+    let same = fold.clone();
+    Case::new(label, vec![x], move |t| t[0].cumsum(axis), move |x| over(&fold, &x[0], false))
+        .gradient(move |_, dy| vec![Some(over(&same, dy, true))])
 }

@@ -1,36 +1,92 @@
-//! Softmax.
+//! Softmax and its logarithm.
 
+use super::reduce::normaliser;
+use crate::Result;
+use crate::ops::softmax::depth;
 use crate::proof::{Approx, Array, Case, Gen, Row};
+use crate::tensor::Tensor;
 
-pub(super) const ROWS: &[Row] = &[Row { name: "softmax", covers: &["softmax"], draw: softmax, bench: None }];
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "softmax", covers: &["softmax"], draw: softmax, bench: None },
+    Row { name: "log_softmax", covers: &["log_softmax"], draw: log_softmax, bench: None },
+];
+
+/// The places of each row along `axis`.
+fn rows_along(shape: &[usize], axis: usize) -> Vec<Vec<usize>> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let cols = shape[axis];
+    let count = shape.iter().product::<usize>().checked_div(cols).unwrap_or(0);
+    let start = |row: usize| row / inner * cols * inner + row % inner;
+    (0..count).map(|row| (0..cols).map(|c| start(row) + c * inner).collect()).collect()
+}
+
+/// A function of each row of some arrays of one shape.
+fn by_row(axis: usize, x: &[&Array], f: impl Fn(&[Vec<Approx>]) -> Vec<Approx>) -> Array {
+    let mut y = x[0].clone();
+    for row in rows_along(&x[0].shape, axis) {
+        let terms: Vec<Vec<Approx>> = x.iter().map(|x| row.iter().map(|&at| x.data[at]).collect()).collect();
+        row.iter().zip(f(&terms)).for_each(|(&at, value)| y.data[at] = value);
+    }
+    y
+}
 
 /// The softmax of one row.
-fn shares(row: &[Approx]) -> Vec<Approx> {
-    let max = row.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
-    let powers: Vec<Approx> = row.iter().map(|&x| (x - max).exp()).collect();
-    let sum = Approx::sum(powers.iter().copied());
-    powers.iter().map(|&power| power / sum).collect()
+fn shares(depth: usize, row: &[Approx]) -> Vec<Approx> {
+    let (max, sum) = normaliser(depth, row);
+    let broken = !max.value().is_finite();
+    let share = |&x: &Approx| if broken { Approx::exact(f64::NAN) } else { (x - max).exp() / sum };
+    row.iter().map(share).collect()
+}
+
+/// Its logarithm.
+fn logarithms(depth: usize, row: &[Approx]) -> Vec<Approx> {
+    let (max, sum) = normaliser(depth, row);
+    let broken = !max.value().is_finite();
+    let share = |&x: &Approx| if broken { Approx::exact(f64::NAN) } else { x - max - sum.ln() };
+    row.iter().map(share).collect()
+}
+
+fn drawn(
+    g: &mut Gen,
+    run: fn(&Tensor, isize) -> Result<Tensor>,
+    value: fn(usize, &[Approx]) -> Vec<Approx>,
+    slope: fn(Approx, Approx, Approx) -> Approx,
+    term: fn(Approx, Approx) -> Approx,
+) -> Case {
+    let rank = g.range(1..=4);
+    let mut shape = g.shape_of_rank(rank);
+    if g.one_in(3) {
+        // Long and thin, so that it is cut up.
+        let [outer, inner] = [0; 2].map(|_| g.range(1..=3).min(g.size));
+        shape = vec![outer, g.range(1..=(g.size / (outer * inner)).max(1)), inner];
+    }
+    let axis = g.below(shape.len());
+    let signed = axis as isize - if g.flag() { shape.len() as isize } else { 0 };
+    let range = g.choose(&[1.0, 3.0, 20.0]);
+    let x = g.values(&shape, -range, range);
+    let cols = shape[axis];
+    let depth = depth(shape.iter().product::<usize>().checked_div(cols).unwrap_or(0), cols);
+    let label = format!("axis {signed} of {shape:?}");
+    Case::new(
+        label,
+        vec![x],
+        move |t| run(&t[0], signed),
+        move |x| by_row(axis, &[&x[0]], |x| value(depth, &x[0])),
+    )
+    .gradient(move |x, dy| {
+        let dx = by_row(axis, &[&x[0], dy], |row| {
+            let (y, dy) = (value(depth, &row[0]), &row[1]);
+            let sum = Approx::sum_by(depth, y.iter().zip(dy).map(|(&y, &dy)| term(y, dy)));
+            y.iter().zip(dy).map(|(&y, &dy)| slope(y, dy, sum)).collect()
+        });
+        vec![Some(dx)]
+    })
 }
 
 fn softmax(g: &mut Gen) -> Case {
-    let rank = g.range(1..=2);
-    let shape = g.shape_of_rank(rank);
-    let x = g.values(&shape, -3.0, 3.0);
-    let cols = shape[rank - 1].max(1);
-    let rows = move |x: &Array| -> Vec<Approx> { x.data.chunks(cols).flat_map(shares).collect() };
-    Case::new(
-        format!("{shape:?}"),
-        vec![x],
-        |t| t[0].softmax(-1),
-        move |x| Array { shape: x[0].shape.clone(), data: rows(&x[0]) },
-    )
-    .gradient(move |x, dy| {
-        let y = rows(&x[0]);
-        let mut dx = Vec::new();
-        for (y, dy) in y.chunks(cols).zip(dy.data.chunks(cols)) {
-            let dot = Approx::sum(y.iter().zip(dy).map(|(&y, &dy)| y * dy));
-            dx.extend(y.iter().zip(dy).map(|(&y, &dy)| y * (dy - dot)));
-        }
-        vec![Some(Array { shape: x[0].shape.clone(), data: dx })]
-    })
+    drawn(g, Tensor::softmax, shares, |y, dy, sum| y * (dy - sum), |y, dy| y * dy)
+}
+
+fn log_softmax(g: &mut Gen) -> Case {
+    drawn(g, Tensor::log_softmax, logarithms, |y, dy, sum| dy - y.exp() * sum, |_, dy| dy)
 }

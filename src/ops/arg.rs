@@ -1,0 +1,81 @@
+//! Where along an axis the largest or smallest element lies.
+
+use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
+use crate::tensor::Tensor;
+use crate::{Result, kernel};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&ARG];
+
+static ARG: Kernel = kernel!("arg.wgsl", "arg", reads: 1, writes: 1, params: Params,
+    "OP": &[0, 1], "PARTS": &[0, 1], "FLAT": &[1], "WG": &[WG], "LANES": LANES);
+
+/// The place of the largest element along the only axis of `axes`, or of the smallest; the first NaN before all.
+struct Arg {
+    smallest: bool,
+    axes: Axes,
+}
+
+/// A number that grows with x, and is largest for NaN; both zeros are one.
+fn key_of(x: f32) -> u32 {
+    match x.to_bits() {
+        _ if x.is_nan() => u32::MAX,
+        bits if x < 0.0 => !bits,
+        bits => bits | 1 << 31,
+    }
+}
+
+impl Op for Arg {
+    fn name(&self) -> &'static str {
+        if self.smallest { "argmin" } else { "argmax" }
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::u32(self.axes.infer(self.name(), inputs, true)?)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let key = |x: f32| key_of(if self.smallest { -x } else { x });
+        // One comparison of pairs: the larger key, then the smaller place.
+        let pair = |x, i: u32| u64::from(key(x)) << 32 | u64::from(!i);
+        let first = Fold { identity: 0, include: |state: u64, x, i| state.max(pair(x, i)), merge: u64::max };
+        let mut pairs = vec![0; outputs[0].shape.numel()];
+        fold(first, inputs[0], &self.axes, &mut pairs)?;
+        outputs[0].ids().iter_mut().zip(pairs).for_each(|(y, pair)| *y = !(pair as u32));
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let op = u32::from(self.smallest);
+        let constants = [&[op, 0][..], &[op, 1]];
+        let folder = Folder { name: self.name(), kernel: &ARG, constants, words: 2, value: 0.0 };
+        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+    }
+}
+
+impl Tensor {
+    /// Where along `axis` the largest element lies, as ids: of several the first; of several NaN the first, whatever
+    /// else there is, as in PyTorch. `keepdim` keeps the axis with length 1. Not differentiable.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 5.0, 0.0, -1.0, -2.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.argmax(1, false)?.to_ids()?, [1, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, an empty one, a tensor of ids, or the device fails.
+    pub fn argmax(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
+        self.detach().fold_by("argmax", &[axis], keepdim, |axes| Arg { smallest: false, axes })
+    }
+
+    /// As [`Tensor::argmax`], of the smallest.
+    ///
+    /// # Errors
+    /// As [`Tensor::argmax`].
+    pub fn argmin(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
+        self.detach().fold_by("argmin", &[axis], keepdim, |axes| Arg { smallest: true, axes })
+    }
+}

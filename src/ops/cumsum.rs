@@ -1,0 +1,219 @@
+//! Running sums along an axis.
+
+use super::softmax::rows_along;
+use super::{Walk, arity, floats, word};
+use crate::cpu::walk::{GRAIN, rows};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
+use crate::shape::{Layout, Shape};
+use crate::tensor::Tensor;
+use crate::{Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&CUMSUM];
+
+const NAME: &str = "cumsum";
+/// Invocations a workgroup.
+const WG: u32 = 128;
+/// Elements of each of several invocations that share a slice.
+const EACH: usize = 8;
+/// The fewest and the most elements of a slice that one invocation handles alone.
+const ALONE: (usize, usize) = (64, 16_384);
+
+/// The stages of the kernel: whole rows in one dispatch, or the sums of slices and then the slices.
+const WHOLE: u32 = 0;
+const SUMS: u32 = 1;
+const SLICES: u32 = 2;
+
+static CUMSUM: Kernel = kernel!("cumsum.wgsl", "cumsum", reads: 2, writes: 1, params: Params,
+    "STAGE": &[WHOLE, SUMS, SLICES], "WG": &[WG], "LANES": &[1, 16, WG]);
+
+params! {
+    struct Params {
+        walk: Walk,
+        rows: u32,
+        cols: u32,
+        steps: [u32; 2],
+        slices: u32,
+        each: u32,
+        columns: u32,
+        pad: u32,
+    }
+}
+
+/// How rows are shared out.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Invocations a slice.
+    lanes: u32,
+    /// Elements an invocation.
+    each: usize,
+    /// Slices a row.
+    slices: usize,
+}
+
+impl Plan {
+    /// `side`: whether the rows lie side by side, element by element.
+    fn new(software: bool, rows: usize, cols: usize, side: bool) -> Plan {
+        let (lanes, each) = if side || software {
+            // On a rasteriser gathers cost the same wherever they go, and barriers much. A few rows are cut up until
+            // there are as many invocations as fill a device.
+            let enough = if software { 256 } else { 1 << 14 };
+            let slices = (enough / rows.max(1)).min(cols / ALONE.0).max(cols.div_ceil(ALONE.1)).max(1);
+            (1, cols.div_ceil(slices))
+        } else {
+            (if cols <= 16 * EACH { 16 } else { WG }, EACH)
+        };
+        Plan { lanes, each, slices: cols.div_ceil(each * lanes as usize) }
+    }
+
+    /// The most additions that an element passes through.
+    fn depth(self, software: bool, rows: usize, side: bool) -> usize {
+        let own = self.each + if self.lanes > 1 { self.each + self.lanes.ilog2() as usize + 1 } else { 0 };
+        match self.slices {
+            1 => own,
+            slices => {
+                own + self.each + 1 + Plan::new(software, rows, slices, side).depth(software, rows, side)
+            }
+        }
+    }
+}
+
+/// The most additions that an element of `rows` rows of `cols` passes through, on either device and in every layout: for
+/// the bound on the error.
+pub(crate) fn depth(rows: usize, cols: usize) -> usize {
+    let ways = [(false, false), (false, true), (true, false), (true, true)];
+    let depth = |(software, side)| Plan::new(software, rows, cols, side).depth(software, rows, side);
+    ways.map(depth).into_iter().max().unwrap_or(cols)
+}
+
+/// `y[i] = Σ x[k]` along `axis` over `k <= i`, or over `k >= i` where `backward`.
+struct Cumsum {
+    axis: usize,
+    backward: bool,
+}
+
+impl Op for Cumsum {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        floats(NAME, inputs)?;
+        arity::<1>(NAME, inputs).map(Vec::from)
+    }
+
+    /// The sums run in f64, as PyTorch's on the CPU.
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0], &mut outputs[0]);
+        let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product::<usize>());
+        rows(y.data, [x.layout], |y, [start], [step]| {
+            y.iter_mut().enumerate().for_each(|(j, y)| *y = x.data[start + j * step]);
+        });
+        let add = |sum: &mut f64, y: &mut f32| {
+            *sum += f64::from(*y);
+            *y = *sum as f32;
+        };
+        y.data.par_chunks_mut(cols * inner).with_min_len(GRAIN.div_ceil(cols * inner)).for_each(|block| {
+            if inner == 1 {
+                let sum = &mut 0.0;
+                return if self.backward {
+                    block.iter_mut().rev().for_each(|y| add(sum, y));
+                } else {
+                    block.iter_mut().for_each(|y| add(sum, y));
+                };
+            }
+            let mut sums = vec![0.0; inner];
+            let mut row = |y: &mut [f32]| {
+                let pairs = sums.par_iter_mut().zip(y).with_min_len(GRAIN);
+                pairs.for_each(|(sum, y)| add(sum, y));
+            };
+            if self.backward {
+                block.chunks_exact_mut(inner).rev().for_each(&mut row);
+            } else {
+                block.chunks_exact_mut(inner).for_each(&mut row);
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (x, y) = (inputs[0], outputs[0]);
+        let layouts = [x.layout, Layout::contiguous(y.shape)];
+        self.dispatch(rec, layouts, [x.buffer, y.buffer])
+    }
+
+    fn backward(&self, _: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(apply(Cumsum { axis: self.axis, backward: !self.backward }, &[grad])?)])
+    }
+}
+
+impl Cumsum {
+    /// One dispatch, or where rows are long one for the sums of their slices, those that scan these, and one for the
+    /// slices.
+    fn dispatch(&self, rec: &mut Recorder, layouts: [Layout; 2], [x, y]: [&GpuBuffer; 2]) -> Result<()> {
+        let cols = layouts[0].shape[self.axis];
+        let mut walked = layouts;
+        let mut steps = [0; 2];
+        for (layout, step) in walked.iter_mut().zip(&mut steps) {
+            let (rows, stride) = rows_along(layout, self.axis)?;
+            *layout = rows;
+            *step = word(NAME, stride)?;
+            if self.backward {
+                // From the last element on, in steps that are negative modulo 2^32.
+                layout.offset += (cols - 1) * stride;
+                *step = step.wrapping_neg();
+            }
+        }
+        let rows = walked[0].shape.numel();
+        let nearest =
+            walked[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| walked[0].strides[last]);
+        let columns = nearest < layouts[0].strides[self.axis];
+        let Plan { lanes, each, slices } = Plan::new(rec.is_software(), rows, cols, columns);
+        let params = Params {
+            walk: Walk::new(NAME, walked)?,
+            rows: word(NAME, rows)?,
+            cols: word(NAME, cols)?,
+            steps,
+            slices: word(NAME, slices)?,
+            each: word(NAME, each)?,
+            columns: u32::from(columns),
+            pad: 0,
+        };
+        // The kernel counts up to these.
+        word(NAME, rows * slices)?;
+        word(NAME, (slices + 1) * each * lanes as usize)?;
+        let groups = (rows * slices).div_ceil((WG / lanes) as usize);
+        let stage = |rec: &mut Recorder, stage: u32, buffers: [&GpuBuffer; 3]| {
+            rec.dispatch(&CUMSUM, &[stage, WG, lanes], &buffers, &params, groups)
+        };
+        if slices == 1 {
+            return stage(rec, WHOLE, [x, x, y]);
+        }
+        let (sums, before) = (rec.scratch(rows * slices)?, rec.scratch(rows * slices)?);
+        stage(rec, SUMS, [x, x, &sums])?;
+        let (shape, axis) = if columns { ([slices, rows], 0) } else { ([rows, slices], 1) };
+        let parts = Layout::contiguous(Shape::new(shape)?);
+        Cumsum { axis, backward: false }.dispatch(rec, [parts; 2], [&sums, &before])?;
+        stage(rec, SLICES, [x, &before, y])
+    }
+}
+
+impl Tensor {
+    /// The running sum along `axis`: element i is the sum of elements 0 to i. Negative axes count from the end; any
+    /// strides are read in place.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.cumsum(0)?.to_vec()?, [1.0, 3.0, 6.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, a tensor of ids, or the device fails.
+    pub fn cumsum(&self, axis: isize) -> Result<Tensor> {
+        let axis = self.shape().axis(NAME, axis)?;
+        apply(Cumsum { axis, backward: false }, &[self])
+    }
+}

@@ -1,0 +1,101 @@
+//! The logarithm of a sum of exponentials over any axes.
+
+use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use crate::cpu::simd::exp_below;
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves};
+use crate::ops::binary::max_nan;
+use crate::tensor::Tensor;
+use crate::{Result, kernel};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&LOGSUMEXP];
+
+static LOGSUMEXP: Kernel = kernel!("logsumexp.wgsl", "logsumexp", reads: 1, writes: 1, params: Params,
+    "PARTS": &[0, 1], "FLAT": &[0, 1], "WG": &[WG], "LANES": LANES);
+
+/// `ln Σ exp(x)`, as `m + ln Σ exp(x - m)` with the largest element m.
+struct LogSumExp {
+    axes: Axes,
+}
+
+/// The exponentials of some elements, summed relative to the largest; as in `shared/normaliser.wgsl`.
+#[derive(Clone, Copy)]
+struct Normaliser {
+    max: f32,
+    sum: f32,
+}
+
+impl Normaliser {
+    const NONE: Normaliser = Normaliser { max: f32::MIN, sum: 0.0 };
+
+    fn of(x: f32) -> Normaliser {
+        if x == f32::NEG_INFINITY { Normaliser::NONE } else { Normaliser { max: x, sum: 1.0 } }
+    }
+
+    fn and(self, other: Normaliser) -> Normaliser {
+        let e = exp_below(-(self.max - other.max).abs());
+        let sum = if self.max > other.max { self.sum + other.sum * e } else { self.sum * e + other.sum };
+        Normaliser { max: max_nan(self.max, other.max), sum }
+    }
+
+    fn log(self) -> f32 {
+        // Of nothing the logarithm is -inf.
+        if self.max.is_finite() { self.max + self.sum.ln() } else { self.max }
+    }
+}
+
+impl Op for LogSumExp {
+    fn name(&self) -> &'static str {
+        "logsumexp"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let include = |state: Normaliser, x, _| state.and(Normaliser::of(x));
+        let sums = Fold { identity: Normaliser::NONE, include, merge: Normaliser::and };
+        let mut states = vec![Normaliser::NONE; outputs[0].shape.numel()];
+        fold(sums, inputs[0], &self.axes, &mut states)?;
+        outputs[0].data.iter_mut().zip(states).for_each(|(y, state)| *y = state.log());
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let constants = [&[0][..], &[1]];
+        let folder = Folder { name: self.name(), kernel: &LOGSUMEXP, constants, words: 2, value: 0.0 };
+        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[0], outputs: &[0] }
+    }
+
+    /// The softmax: `exp(x - y)`.
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let share = saved.input(0)?.sub(saved.output(0)?)?.exp()?;
+        Ok(vec![Some(share.mul(grad)?)])
+    }
+}
+
+impl Tensor {
+    /// `ln Σ exp(x)` over `axes`, computed relative to the largest element so that nothing overflows, in one pass: the
+    /// online normaliser of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). As in PyTorch, +inf gives inf,
+    /// nothing but -inf (or no element) -inf, and NaN gives NaN.
+    ///
+    /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1000.0, 1000.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.logsumexp(&[0], false)?.item()?, 1000.0 + 2f32.ln());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, one named twice, a tensor of ids, or the device fails.
+    pub fn logsumexp(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
+        self.fold_by("logsumexp", axes, keepdim, |axes| LogSumExp { axes })
+    }
+}

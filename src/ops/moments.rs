@@ -1,0 +1,142 @@
+//! Variance and standard deviation over any axes.
+
+use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Result, kernel};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&MOMENTS];
+
+static MOMENTS: Kernel = kernel!("moments.wgsl", "moments", reads: 1, writes: 1, params: Params,
+    "OP": &[0, 1], "PARTS": &[0, 1], "FLAT": &[0, 1], "WG": &[WG], "LANES": LANES);
+
+/// The sum of squared deviations from the mean, divided by the number of elements less `correction`; or its root.
+struct Variance {
+    root: bool,
+    correction: usize,
+    axes: Axes,
+}
+
+impl Variance {
+    /// The degrees of freedom.
+    fn divisor(&self, x: Shape) -> f32 {
+        self.axes.length(x).saturating_sub(self.correction) as f32
+    }
+}
+
+/// Of some elements: how many, their mean, the sum of squared deviations from it. In f64, as PyTorch's on the CPU.
+#[derive(Clone, Copy)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    const NONE: Moments = Moments { count: 0.0, mean: 0.0, squares: 0.0 };
+
+    /// With one more element (Welford).
+    fn with(self, x: f32) -> Moments {
+        let (x, count) = (f64::from(x), self.count + 1.0);
+        let mean = self.mean + (x - self.mean) / count;
+        Moments { count, mean, squares: self.squares + (x - self.mean) * (x - mean) }
+    }
+
+    /// With those of others (Chan, Golub & LeVeque).
+    fn and(self, other: Moments) -> Moments {
+        if other.count == 0.0 {
+            return self;
+        }
+        let count = self.count + other.count;
+        let (apart, share) = (other.mean - self.mean, other.count / count);
+        Moments {
+            count,
+            mean: self.mean + apart * share,
+            squares: self.squares + other.squares + apart * apart * self.count * share,
+        }
+    }
+}
+
+impl Op for Variance {
+    fn name(&self) -> &'static str {
+        if self.root { "std" } else { "var" }
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let divisor = f64::from(self.divisor(inputs[0].shape()));
+        let moments =
+            Fold { identity: Moments::NONE, include: |m: Moments, x, _| m.with(x), merge: Moments::and };
+        let mut states = vec![Moments::NONE; outputs[0].shape.numel()];
+        fold(moments, inputs[0], &self.axes, &mut states)?;
+        for (y, state) in outputs[0].data.iter_mut().zip(states) {
+            let variance = state.squares / divisor;
+            *y = if self.root { variance.sqrt() } else { variance } as f32;
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let (op, value) = (u32::from(self.root), self.divisor(inputs[0].layout.shape));
+        let constants = [&[op, 0][..], &[op, 1]];
+        let folder = Folder { name: self.name(), kernel: &MOMENTS, constants, words: 3, value };
+        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[0], outputs: if self.root { &[0] } else { &[] } }
+    }
+
+    /// Of the variance v: `dv/dx = 2 (x - mean) / divisor`; of its root s: `ds/dx = (x - mean) / (divisor s)`, and 0
+    /// where s is 0, as in PyTorch.
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let x = saved.input(0)?;
+        let divisor = self.divisor(x.shape());
+        let scale = if self.root {
+            let s = saved.output(0)?;
+            let flat = s.eq(&Tensor::scalar(0.0, s.device())?)?;
+            let slope = grad.mul_scalar(1.0 / divisor)?.div(&s.add(&flat)?)?;
+            slope.mul(&flat.neg()?.add_scalar(1.0)?)?
+        } else {
+            grad.mul_scalar(2.0 / divisor)?
+        };
+        let mean = x.mean(&self.axes.list(), true)?;
+        Ok(vec![Some(x.sub(&mean)?.mul(&scale)?)])
+    }
+}
+
+impl Tensor {
+    /// The variance over `axes`: the sum of squared deviations from the mean, divided by the number of elements less
+    /// `correction` (1 for the estimate of a population's from a sample, Bessel's; 0 for that of the elements
+    /// themselves), as PyTorch's `var`. Where that leaves nothing to divide by, NaN, or infinity if the elements
+    /// differ. In one pass, and sound where the mean is far larger than the spread: the pairwise update of Chan, Golub &
+    /// LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances* (1979).
+    ///
+    /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [4], &Device::cpu())?;
+    /// assert_eq!(x.var(&[0], 0, false)?.item()?, 1.25);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such axis, one named twice, a tensor of ids, or the device fails.
+    pub fn var(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
+        self.fold_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
+    }
+
+    /// The standard deviation over `axes`: the root of [`Tensor::var`]. Its gradient is 0 where it is 0 itself.
+    ///
+    /// # Errors
+    /// As [`Tensor::var`].
+    pub fn std(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
+        self.fold_by("std", axes, keepdim, |axes| Variance { root: true, correction, axes })
+    }
+}
