@@ -435,10 +435,10 @@ fn logits(g: &mut Gen) -> Vec<usize> {
     let rank = g.choose(&[2, 2, 3, 4]);
     let mut shape: Vec<usize> = (0..rank).map(|_| g.some_length()).collect();
     if g.one_in(3) {
-        // A few rows of many classes, or many of a few.
-        let long = g.below(2);
-        shape = vec![g.range(1..=3); 2];
-        shape[long] = (g.size / shape[1 - long]).max(1);
+        // A few rows of so many classes that all lanes turn more than once, but not so many that one more or less would
+        // not show; or many rows of a few.
+        let few = g.range(1..=3);
+        shape = if g.flag() { vec![few, g.range(257..=520)] } else { vec![(g.size / few).max(1), few] };
     }
     while shape.iter().product::<usize>() > g.size {
         let longest = (0..shape.len()).max_by_key(|&axis| shape[axis]).unwrap_or(0);
