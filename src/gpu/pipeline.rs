@@ -40,12 +40,18 @@ impl Cache {
                 label: Some(&name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             });
+            // No kernel reads workgroup memory before it has written it. On GL the zeros would be a literal in the source,
+            // one for each word, that takes the driver seconds to compile.
+            let compilation_options = wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            };
             gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),
                 layout: Some(layout),
                 module: &module,
                 entry_point: Some(kernel.entry),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                compilation_options,
                 cache: None,
             })
         });
