@@ -60,15 +60,17 @@ fn scatter_add(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
     let end = min((chunk + 1u) * CHUNK, p.count);
     let to = positions(lane);
 
-    var first = vec2u(0u); // the first segment's key, and its sum's bits
-    var segments = 0u;     // ended so far
+    var first_key: u32;
+    var first_sum: f32;
+    var segments = 0u; // ended so far
     var key = keys[start + chunk * CHUNK];
     var sum = 0.0;
     for (var i = chunk * CHUNK; i < end; i++) {
         let here = keys[start + i];
         if (here != key) {
-            if (segments == 0u && p.chunks > 1u) {
-                first = vec2u(key, bitcast<u32>(sum));
+            if (segments == 0u) {
+                first_key = key;
+                first_sum = sum;
             } else {
                 finish(to.x, key, sum);
             }
@@ -82,20 +84,22 @@ fn scatter_add(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
             sum += src[i * p.lanes + lane];
         }
     }
+    // A chunk of one segment has it as its first term, and nothing as its second.
+    if (segments == 0u) {
+        first_key = key;
+        first_sum = sum;
+        sum = 0.0;
+    }
     if (p.chunks == 1u) {
+        finish(to.x, first_key, first_sum);
         finish(to.x, key, sum);
         return;
     }
-    // A chunk of one segment leaves it as its first term, and nothing as its second.
-    if (segments == 0u) {
-        first = vec2u(key, bitcast<u32>(sum));
-        sum = 0.0;
-    }
     let out = 2u * chunk;
-    sums_out[out * p.lanes + lane] = bitcast<f32>(first.y);
+    sums_out[out * p.lanes + lane] = first_sum;
     sums_out[(out + 1u) * p.lanes + lane] = sum;
     if (lane % p.shared_by == 0u) {
-        keys_out[row * 2u * p.chunks + out] = first.x;
+        keys_out[row * 2u * p.chunks + out] = first_key;
         keys_out[row * 2u * p.chunks + out + 1u] = key;
     }
 }

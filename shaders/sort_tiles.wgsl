@@ -51,20 +51,26 @@ fn sort_tiles(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
         pairs[slot] = pair;
     }
 
-    for (var run = 2u; run <= WIDTH; run *= 2u) {
-        for (var apart = run / 2u; apart > 0u; apart /= 2u) {
-            workgroupBarrier();
-            for (var i = lane; i < TILE / 2u; i += WG) {
-                let low = i / apart * 2u * apart + i % apart;
-                let a = pairs[low];
-                let b = pairs[low + apart];
-                // Runs of a round rise and fall in turn; the last one, a whole tile, rises.
-                let rises = (low & run) == 0u || run == WIDTH;
-                if (is_after(a, b) == rises) {
-                    pairs[low] = b;
-                    pairs[low + apart] = a;
-                }
+    // One loop over all steps of all rounds: two would be unrolled into code that takes seconds to compile.
+    var run = 2u;
+    var apart = 1u;
+    while (run <= WIDTH) {
+        workgroupBarrier();
+        for (var i = lane; i < TILE / 2u; i += WG) {
+            let low = 2u * i - (i & (apart - 1u));
+            let a = pairs[low];
+            let b = pairs[low + apart];
+            // Runs of a round rise and fall in turn; the last one, a whole tile, rises.
+            let rises = (low & run) == 0u || run == WIDTH;
+            if (is_after(a, b) == rises) {
+                pairs[low] = b;
+                pairs[low + apart] = a;
             }
+        }
+        apart /= 2u;
+        if (apart == 0u) {
+            apart = run;
+            run *= 2u;
         }
     }
     workgroupBarrier();
@@ -73,7 +79,7 @@ fn sort_tiles(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
         let tile = first + slot / WIDTH;
         let rank = slot % WIDTH;
         let pair = pairs[slot];
-        if (tile < p.tiles && rank < p.kept && pair.y < p.length) {
+        if (rank < p.kept && pair.y < p.length) {
             let key = pair.x ^ p.flip;
             keys[tile * p.kept + rank] = select(pair.x, bits_of(key), p.last == 1u);
             places[tile * p.kept + rank] = pair.y;

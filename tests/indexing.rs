@@ -135,16 +135,17 @@ fn sorted_by_hand() {
     let bits = |x: &Tensor| x.to_vec().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     for device in devices() {
         // NaN is the largest, of either sign and any payload.
-        let odd = f32::from_bits(0xff80_1234);
-        let x = floats(&[NAN, 1.0, -INF, INF, -1.0, odd, 1e-40, -1e-40], &[8], &device);
+        let odd = f32::from_bits(0x7f80_0001);
+        let least = f32::from_bits(1); // subnormal
+        let x = floats(&[NAN, 1.0, -INF, INF, -1.0, odd, least, -least], &[8], &device);
         let (up, places) = x.sort(0, false).unwrap();
         assert_eq!(places.to_ids().unwrap(), [2, 4, 7, 6, 1, 3, 0, 5]);
         assert!(up.to_vec().unwrap()[6..].iter().all(|x| x.is_nan()));
-        assert_eq!(bits(&up)[..6], [-INF, -1.0, -1e-40, 1e-40, 1.0, INF].map(f32::to_bits));
+        assert_eq!(bits(&up)[..6], [-INF, -1.0, -least, least, 1.0, INF].map(f32::to_bits));
         assert_eq!(x.argsort(0, true).unwrap().to_ids().unwrap(), [0, 5, 3, 1, 6, 7, 4, 2]);
         assert_eq!(x.topk(3, 0, false).unwrap().1.to_ids().unwrap(), [2, 4, 7]);
         // Equal ones keep their order either way, and both zeros are equal.
-        let zeros = floats(&[0.0, -0.0, 0.0, -0.0, -1.0], &[5], &device);
+        let zeros = floats(&[0.0, -0.0, 0.0, -0.0, -least], &[5], &device);
         assert_eq!(zeros.argsort(0, false).unwrap().to_ids().unwrap(), [4, 0, 1, 2, 3]);
         assert_eq!(zeros.argsort(0, true).unwrap().to_ids().unwrap(), [0, 1, 2, 3, 4]);
         // torch.topk(arange(1, 6), 3)
@@ -245,19 +246,27 @@ fn stray_ids_that_were_uploaded_are_refused_at_once() {
 fn stray_ids_that_were_computed_are_refused_at_the_next_read_back() {
     type Use = fn(&Tensor, &Tensor) -> Result<Tensor>;
     let uses: [(&str, Use); 5] = [
-        ("gather", |x, ids| x.gather(0, &ids.reshape([4, 1])?)),
+        ("gather", |x, ids| x.gather(0, &ids.reshape([7, 1])?)),
         ("index_select", |x, ids| x.index_select(0, ids)),
         ("embedding", |x, ids| x.embedding(ids)),
         ("one_hot", |_, ids| ids.one_hot(3)),
-        ("scatter_add", |x, ids| x.scatter_add(0, &ids.reshape([4, 1])?, &Tensor::ones([4, 4], x.device())?)),
+        ("scatter_add", |x, ids| x.scatter_add(0, &ids.reshape([7, 1])?, &Tensor::ones([7, 4], x.device())?)),
     ];
     // On devices of their own: the next read-back might be another test's.
     for device in devices().iter().map(fresh) {
         let x = Tensor::ones([3, 4], &device).unwrap();
-        let places = floats(&[4., 3., 2., 1.], &[4], &device).argsort(0, false).unwrap();
+        let places = floats(&[7., 6., 5., 4., 3., 2., 1.], &[7], &device).argsort(0, false).unwrap();
         for (op, run) in uses {
-            let result = run(&x, &places).and_then(|y| y.to_vec());
-            refused(result, op, &[if device.is_gpu() { "past the end" } else { "index 3" }]);
+            let y = run(&x, &places);
+            let first = y.clone().and_then(|y| y.to_vec());
+            refused(first, op, &[if device.is_gpu() { "past the end" } else { "index 6" }]);
+            // Who reads on finds NaN where something stray should have been.
+            if let ("gather" | "embedding", Ok(y)) = (op, y) {
+                let (values, stray) = (y.to_vec().unwrap(), 4 * y.shape()[1]);
+                assert!(
+                    values[..stray].iter().all(|y| y.is_nan()) && values[stray..].iter().all(|&y| y == 1.0)
+                );
+            }
             // And the device works on.
             assert_eq!(show(x.embedding(&ids(&[2], &[1], &device))), [1.0; 4]);
         }
