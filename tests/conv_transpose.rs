@@ -205,19 +205,24 @@ fn long_sums_are_whole() {
         let ones = |shape: [usize; 4]| Tensor::ones(shape, &device).unwrap().requires_grad().unwrap();
         let b = Tensor::full([2], 5.0, &device).unwrap();
         for kernel in KERNELS {
-            let run = |x: [usize; 4], w: [usize; 4], bias: Option<&Tensor>, padding: [usize; 2]| {
+            let run = |x: [usize; 4], w: [usize; 4], bias: Option<&Tensor>| {
                 let (x, w) = (ones(x), ones(w));
-                let options = ConvTranspose2dOptions { padding, ..ConvTranspose2dOptions::default() };
-                let y = x.conv_transpose2d_with(&w, bias, options, kernel).unwrap();
+                let y = x.conv_transpose2d_with(&w, bias, ConvTranspose2dOptions::default(), kernel).unwrap();
                 let grads = y.backward_from(&Tensor::ones(y.shape(), &device).unwrap()).unwrap();
                 [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap()].map(|t| t.to_vec().unwrap())
             };
             // Channels one way and the other, and pixels.
-            assert_eq!(run([1, 70_001, 1, 1], [70_001, 2, 1, 1], Some(&b), [0; 2])[0], [70_006.0; 2]);
-            assert_eq!(run([1, 2, 1, 1], [2, 70_001, 1, 1], None, [0; 2])[1], [70_001.0; 2]);
-            assert_eq!(run([2, 1, 211, 191], [1, 1, 1, 1], None, [0; 2])[2], [(2 * 211 * 191) as f32]);
-            // The taps of one pixel that the padding leaves.
-            assert_eq!(run([1, 1, 300, 250], [1, 2, 300, 250], Some(&b), [299, 249])[0], [75_005.0; 2]);
+            assert_eq!(run([1, 70_001, 1, 1], [70_001, 2, 1, 1], Some(&b))[0], [70_006.0; 2]);
+            assert_eq!(run([1, 2, 1, 1], [2, 70_001, 1, 1], None)[1], [70_001.0; 2]);
+            assert_eq!(run([2, 1, 211, 191], [1, 1, 1, 1], None)[2], [(2 * 211 * 191) as f32]);
+            // The taps of the one pixel that the padding leaves; the CPU makes the others too, which takes long.
+            if !device.is_gpu() {
+                continue;
+            }
+            let options = ConvTranspose2dOptions { padding: [299, 249], ..ConvTranspose2dOptions::default() };
+            let (x, w) = (ones([1, 1, 300, 250]), ones([1, 2, 300, 250]));
+            let y = x.conv_transpose2d_with(&w, Some(&b), options, kernel).unwrap();
+            assert_eq!(y.to_vec().unwrap(), [75_005.0; 2]);
         }
     }
 }

@@ -219,7 +219,9 @@ impl Windows {
         let x = &x[window.inputs()];
         match self.weights.is_empty() {
             true => x.iter().sum(),
-            false => x.iter().enumerate().map(|(k, &x)| self.weight(window, k) * x).sum(),
+            false => {
+                self.weights[window.weights as usize..].iter().zip(x).map(|(weight, x)| weight * x).sum()
+            }
         }
     }
 

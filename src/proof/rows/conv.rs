@@ -4,6 +4,7 @@
 //! pixel `o stride + k dilation - padding` of the big one, if there is one. Forward, the small planes are sums over the
 //! links; transposed, the big ones; and the weight's gradient is a sum over the links of one tap.
 
+use super::pointwise::{sigmoid, tanh};
 use crate::ops::unary::Activation;
 use crate::proof::{Approx, Array, Case, Gen, Input, Row, Work, unravel};
 use crate::tensor::Tensor;
@@ -157,18 +158,19 @@ impl Sizes {
     /// The tensor at place `to` of a link (small, weight, big), as the sum over its links of the products of the other two.
     ///
     /// A kernel may also count what has no link, as a 0 outside of a plane times a number inside of another tensor. So a
-    /// sum says nothing if such a number is not finite.
+    /// sum says nothing if such a number may be other than finite.
     fn sum(&self, to: usize, shape: Vec<usize>, of: [&Array; 3]) -> Array {
         let (outside, inside) = [(2, 1), (2, 0), (0, 1)][to];
         let (outer, inner) = (of[outside], of[inside]);
+        let is_odd = |x: &Approx| !x.value().is_finite() || x.error() == f64::INFINITY;
         let mut terms = vec![Vec::new(); shape.iter().product()];
         let mut odd_linked = vec![0; terms.len()];
         self.links(|places| {
             let factor = inner.data[places[inside]];
             terms[places[to]].push(outer.data[places[outside]] * factor);
-            odd_linked[places[to]] += usize::from(!factor.value().is_finite());
+            odd_linked[places[to]] += usize::from(is_odd(&factor));
         });
-        let odd = inner.data.iter().enumerate().filter(|(_, factor)| !factor.value().is_finite());
+        let odd = inner.data.iter().enumerate().filter(|(_, factor)| is_odd(factor));
         let odd: Vec<Vec<usize>> = odd.map(|(at, _)| unravel(at, &inner.shape)).collect();
         let mut sums = terms.into_iter().zip(odd_linked);
         Array::from_fn(shape, |index| {
@@ -278,13 +280,8 @@ fn activated(activation: Activation, y: Approx) -> Approx {
     match activation {
         Activation::None => y,
         Activation::Relu => y.max(Approx::ZERO),
-        // An exponential of |y|, which is all of the result or a part of it; a sum, and a division.
-        Activation::Sigmoid => {
-            let reach = if y.value().is_finite() { y.value().abs().min(104.0) } else { 0.0 };
-            y.with_slope(|y| 1.0 / (1.0 + (-y).exp()), 0.25).plus(0.0, 3.0 + 2.0 * reach + 3.5)
-        }
-        // By WGSL's table.
-        Activation::Tanh => y.with_slope(f64::tanh, 1.0).plus(1e-5, 1.0),
+        Activation::Sigmoid => sigmoid(y),
+        Activation::Tanh => tanh(y),
     }
 }
 
@@ -294,7 +291,7 @@ fn slope(activation: Activation, y: Approx) -> Approx {
     match activation {
         Activation::None => Approx::ONE,
         // Nothing is known at the corner.
-        Activation::Relu if y.value() != 0.0 && y.value().abs() <= y.error() => Approx::UNKNOWN,
+        Activation::Relu if y.error() > 0.0 && y.value().abs() <= y.error() => Approx::UNKNOWN,
         Activation::Relu if y.value() <= 0.0 => Approx::ZERO,
         Activation::Relu => Approx::ONE,
         Activation::Sigmoid => z * (-z + 1.0),
