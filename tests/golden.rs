@@ -130,6 +130,24 @@ impl Attrs {
         <[isize; 2]>::try_from(self.ints(name)).map_or(default, |pair| pair.map(|n| n as usize))
     }
 
+    fn flag_or(&self, name: &'static str, default: bool) -> bool {
+        self.get(name).as_bool().unwrap_or(default)
+    }
+
+    fn id(&self, name: &'static str) -> Option<u32> {
+        self.get(name).as_u64().map(|id| id as u32)
+    }
+
+    fn sizes(&self, name: &'static str) -> Vec<usize> {
+        self.ints(name).into_iter().map(|n| n as usize).collect()
+    }
+
+    fn pairs(&self, name: &'static str) -> Vec<(usize, usize)> {
+        let pairs = self.get(name).as_array().into_iter().flatten();
+        let size = |value: &Value| value.as_u64().map_or(0, |n| n as usize);
+        pairs.map(|pair| (size(&pair[0]), size(&pair[1]))).collect()
+    }
+
     /// Those that no call has asked for.
     fn unread(&self) -> Vec<&String> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);

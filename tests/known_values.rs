@@ -1,14 +1,20 @@
 //! Values that a person can check, with the arithmetic beside them: each op's result, and its gradients for the dy given,
 //! on every device.
 //!
-//! What PyTorch and JAX say of many more cases is held in `tests/golden.rs`. Some are kept with the rest of their op's
-//! suite: further products, convolutions and poolings in `matmul.rs`, `conv2d.rs`, `pool2d.rs`; masks of dropout in
+//! What PyTorch and JAX say of many more cases is held in `golden.rs`. Some known values are kept with the rest of their
+//! op's suite: further functions, rounding, comparisons, choices in `elementwise.rs`; further products, convolutions and
+//! poolings in `matmul.rs`, `conv2d.rs`, `conv_transpose.rs`, `pool2d.rs`, `resample.rs`; joining, padding, taking by ids
+//! and sorting in `indexing.rs`; normalisations in `norms.rs`; special values of losses in `losses.rs`; masks of dropout in
 //! `dropout.rs`; views in `views.rs`; Philox in `random.rs`; layers in `nn.rs`; optimizers and schedules in `optim.rs`.
 
 mod common;
 
 use common::*;
-use gristmill::{Activation, Conv2dOptions, Pool2dOptions, Result, Tensor};
+use gristmill::nn::{Loss, Reduction};
+use gristmill::{
+    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions, Pool2dOptions, Result,
+    Tensor,
+};
 use std::f64::consts::{E, LN_2};
 
 /// A function of tensors at one point: its result, and its gradients where that of the result is `dy`.
@@ -331,6 +337,168 @@ fn planes() {
             dy: vec![1., 2., 3., 4.],
             dx: vec![vec![0., 1., 2., 0., 0., 3., 4., 0.]], // the first of the two twos
             within: EXACT,
+        },
+        Known {
+            what: "conv1d by two steps",
+            call: |x| x[0].conv1d(&x[1], None, Conv1dOptions { dilation: 2, ..Conv1dOptions::default() }),
+            inputs: vec![a(&[1, 1, 4], &[1., 2., 3., 4.]), a(&[1, 1, 2], &[10., 1.])],
+            y: a(&[1, 1, 2], &[13., 24.]), // 10 · 1 + 3, 10 · 2 + 4
+            dy: vec![1., 2.],
+            dx: vec![vec![10., 20., 1., 2.], vec![5., 11.]], // 1 + 2 · 2, 3 + 2 · 4
+            within: EXACT,
+        },
+        Known {
+            what: "avg_pool2d, the border not counted",
+            call: |x| {
+                let options = AvgPool2dOptions::new([1, 2]);
+                x[0].avg_pool2d(AvgPool2dOptions { padding: [0, 1], count_include_pad: false, ..options })
+            },
+            inputs: vec![a(&[1, 1, 1, 4], &[5., 2., 4., 7.])],
+            y: a(&[1, 1, 1, 3], &[5., 3., 7.]), // 5 / 1, (2 + 4) / 2, 7 / 1
+            dy: vec![1., 8., 3.],
+            dx: vec![vec![1., 4., 4., 3.]],
+            within: ulp(4.0),
+        },
+        Known {
+            what: "adaptive_avg_pool2d",
+            call: |x| x[0].adaptive_avg_pool2d([1, 2]),
+            inputs: vec![a(&[1, 1, 1, 3], &[1., 3., 7.])],
+            y: a(&[1, 1, 1, 2], &[2., 5.]), // from 0 to ceil(3/2), from floor(3/2) to 3: both have the 3
+            dy: vec![2., 4.],
+            dx: vec![vec![1., 1. + 2., 2.]],
+            within: ulp(4.0),
+        },
+        Known {
+            what: "upsample_nearest2d",
+            call: |x| x[0].upsample_nearest2d([1, 5]),
+            inputs: vec![a(&[1, 1, 1, 2], &[3., 4.])],
+            y: a(&[1, 1, 1, 5], &[3., 3., 3., 4., 4.]), // the floor of 0, 0.4, 0.8, 1.2, 1.6
+            dy: vec![1., 10., 100., 1000., 10000.],
+            dx: vec![vec![111., 11000.]],
+            within: EXACT,
+        },
+        Known {
+            what: "upsample_bilinear2d",
+            call: |x| x[0].upsample_bilinear2d([1, 4], false),
+            inputs: vec![a(&[1, 1, 1, 2], &[0., 4.])],
+            // At (i + 1/2) / 2 - 1/2, which is -1/4, 1/4, 3/4, 5/4, and no further than the ends.
+            y: a(&[1, 1, 1, 4], &[0., 1., 3., 4.]),
+            dy: vec![1., 4., 8., 16.],
+            dx: vec![vec![1. + 3. + 2., 1. + 6. + 16.]],
+            within: ulp(8.0),
+        },
+        Known {
+            what: "upsample_bilinear2d, corners aligned",
+            call: |x| x[0].upsample_bilinear2d([1, 4], true),
+            inputs: vec![a(&[1, 1, 1, 2], &[0., 3.])],
+            y: a(&[1, 1, 1, 4], &[0., 1., 2., 3.]), // at 0, 1/3, 2/3, 1
+            dy: vec![1., 3., 6., 9.],
+            dx: vec![vec![1. + 2. + 2., 1. + 4. + 9.]],
+            within: ulp(8.0),
+        },
+    ]);
+}
+
+#[test]
+fn losses() {
+    let third = 3f64.ln();
+    let pair = |what, call, x: &[f64], t: &[f64], y: &[f64], [dx, dt]: [&[f64]; 2]| Known {
+        what,
+        call,
+        inputs: vec![v(x), v(t)],
+        y: v(y),
+        dy: vec![1.; y.len()],
+        dx: vec![dx.to_vec(), dt.to_vec()],
+        within: ulp(24.0),
+    };
+    hold(vec![
+        // (3 - 1)², (1 - 2)²; 2 (x - t)
+        pair(
+            "mse_loss",
+            |x| Loss::Mse.of(&x[0], &x[1], Reduction::None),
+            &[3., 1.],
+            &[1., 2.],
+            &[4., 1.],
+            [&[4., -2.], &[-4., 2.]],
+        ),
+        pair(
+            "l1_loss",
+            |x| Loss::L1.of(&x[0], &x[1], Reduction::None),
+            &[3., 1., 5.],
+            &[1., 2., 5.],
+            &[2., 1., 0.],
+            [&[1., -1., 0.], &[-1., 1., 0.]],
+        ),
+        // 0.5² / 2; 2 (3 - 1) with a slope of 2
+        pair(
+            "huber_loss",
+            |x| Loss::Huber { delta: 2. }.of(&x[0], &x[1], Reduction::None),
+            &[1.5, 4.],
+            &[1., 1.],
+            &[0.125, 4.],
+            [&[0.5, 2.], &[-0.5, -2.]],
+        ),
+        // 1 - 0.5, 1 + 2, and beyond the margin nothing
+        pair(
+            "hinge_loss",
+            |x| Loss::Hinge.of(&x[0], &x[1], Reduction::None),
+            &[0.5, 2., 3.],
+            &[1., -1., 1.],
+            &[0.5, 3., 0.],
+            [&[-1., 1., 0.], &[-0.5, -2., 0.]],
+        ),
+        // The probability is 3/4: -ln 3/4, -ln 1/4, half of each; σ(x) - t, -x.
+        pair(
+            "bce_with_logits",
+            |x| Loss::BceWithLogits { pos_weight: None }.of(&x[0], &x[1], Reduction::None),
+            &[third, third, third],
+            &[1., 0., 0.5],
+            &[2. * LN_2 - third, 2. * LN_2, 2. * LN_2 - third / 2.],
+            [&[-0.25, 0.75, 0.25], &[-third, -third, -third]],
+        ),
+        // 1/4 (ln 1/4 - ln 1/2), 1 (ln 1 - ln 1/2); -t, ln t - x + 1
+        pair(
+            "kl_div",
+            |x| Loss::KlDiv { log_target: false }.of(&x[0], &x[1], Reduction::None),
+            &[-LN_2, -LN_2],
+            &[0.25, 1.],
+            &[-LN_2 / 4., LN_2],
+            [&[-0.25, -1.], &[1. - LN_2, 1. + LN_2]],
+        ),
+        Known {
+            what: "the mean over a batch",
+            call: |x| Loss::Mse.of(&x[0], &x[1], Reduction::BatchMean),
+            inputs: vec![a(&[2, 2], &[3., 1., 2., 2.]), a(&[2, 2], &[1., 2., 2., 5.])],
+            y: a(&[], &[7.]), // (4 + 1 + 0 + 9) / 2
+            dy: vec![2.],
+            dx: vec![vec![4., -2., 0., -6.], vec![-4., 2., 0., 6.]],
+            within: ulp(4.0),
+        },
+        Known {
+            what: "cross_entropy, smoothed",
+            call: |x| {
+                let options = CrossEntropyOptions { label_smoothing: 0.5, ..CrossEntropyOptions::default() };
+                x[0].cross_entropy_with(&Tensor::from_ids(&[0], [1], x[0].device())?, &options)
+            },
+            inputs: vec![a(&[1, 2], &[0., third])],
+            y: a(&[], &[2. * LN_2 - third / 4.]), // 3/4 of -ln 1/4, 1/4 of -ln 3/4
+            dy: vec![1.],
+            dx: vec![vec![0.25 - 0.75, 0.75 - 0.25]],
+            within: ulp(40.0),
+        },
+        Known {
+            what: "cross_entropy, weighted, a row ignored",
+            call: |x| {
+                let weight = Some(Tensor::from_slice(&[3., 1.], [2], x[0].device())?);
+                let options =
+                    CrossEntropyOptions { weight, ignore_index: Some(9), ..CrossEntropyOptions::default() };
+                x[0].cross_entropy_with(&Tensor::from_ids(&[0, 9, 1], [3], x[0].device())?, &options)
+            },
+            inputs: vec![a(&[3, 2], &[0., third, 5., 6., 0., third])],
+            y: a(&[], &[2. * LN_2 - third / 4.]), // (3 · -ln 1/4 + 1 · -ln 3/4) / (3 + 1)
+            dy: vec![4.],
+            dx: vec![vec![3. * (0.25 - 1.), 3. * 0.75, 0., 0., 0.25, 0.75 - 1.]],
+            within: ulp(40.0),
         },
     ]);
 }

@@ -1,7 +1,11 @@
 //! How each op of the golden files is called, and how far off it may be.
 
 use super::{Attrs, Bound};
-use gristmill::{Activation, Conv2dOptions, Pool2dOptions, Result, Tensor};
+use gristmill::nn::{Loss, Reduction};
+use gristmill::{
+    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions,
+    ConvTranspose2dOptions, CrossEntropyOptions, PadMode, Pool2dOptions, Result, Tensor,
+};
 
 /// Runs a case: its attributes and inputs to its outputs.
 pub(super) type Call = fn(&Attrs, &[Tensor]) -> Result<Vec<Tensor>>;
@@ -11,49 +15,8 @@ pub(super) struct Row(pub(super) &'static str, pub(super) Bound, pub(super) Boun
 
 /// Ops, and single cases, that are there before the crate can do them: shown as ignored. An op that has a row may not
 /// stand here.
-pub(super) const PENDING: &[&str] = &[
-    "argmax",
-    "argmin",
-    "var",
-    "std",
-    "norm",
-    "logsumexp",
-    "prod",
-    "cumsum",
-    "cat",
-    "stack",
-    "split",
-    "pad",
-    "gather",
-    "scatter_add",
-    "index_select",
-    "embedding",
-    "one_hot",
-    "topk",
-    "sort",
-    "conv1d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "avg_pool2d",
-    "adaptive_avg_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "layer_norm",
-    "rms_norm",
-    "group_norm",
-    "batch_norm",
-    "batch_norm_by",
-    "instance_norm",
-    "chunk",
-    "argsort",
-    "cross_entropy_with",
-    "bce_with_logits",
-    "mse_loss",
-    "l1_loss",
-    "huber_loss",
-    "hinge_loss",
-    "kl_div",
-];
+pub(super) const PENDING: &[&str] =
+    &["argmax", "argmin", "var", "std", "norm", "logsumexp", "prod", "cumsum"];
 
 fn one(y: Result<Tensor>) -> Result<Vec<Tensor>> {
     Ok(vec![y?])
@@ -64,6 +27,11 @@ const EXACT: Bound = Bound::EXACT;
 /// So many roundings of a single result, in units of half an ULP, on top of those of the longest sum.
 const fn each(roundings: f64) -> Bound {
     Bound { roundings, ..Bound::EACH }
+}
+
+/// As `each`, relative to the largest element: where elements are small because larger ones cancelled.
+const fn whole(roundings: f64) -> Bound {
+    Bound { roundings, whole: true, ..Bound::EACH }
 }
 
 /// As `each`, for results of intermediate values of up to `size`.
@@ -154,11 +122,77 @@ pub(super) const ROWS: &[Row] = &[
 
     // Differences of logits of up to 8, and 1e4 in y itself; the logarithm as above. Probabilities times dy <= 2.
     Row("cross_entropy", near(16.0, 24.0), near(2.0, 16.0), |_, x| one(x[0].cross_entropy(&x[1]))),
+    Row("cross_entropy_with", near(32.0, 24.0), near(4.0, 24.0), |a, x| one(x[0].cross_entropy_with(&x[1], &cross_entropy(a, x)))),
+    // A difference, a product, a mean's quotient.
+    Row("mse_loss", each(8.0), each(8.0), |a, x| one(Loss::Mse.of(&x[0], &x[1], reduction(a)))),
+    Row("l1_loss", each(8.0), each(8.0), |a, x| one(Loss::L1.of(&x[0], &x[1], reduction(a)))),
+    Row("huber_loss", each(10.0), each(8.0), |a, x| one(Loss::Huber { delta: a.float("delta", 1.0) }.of(&x[0], &x[1], reduction(a)))),
+    Row("hinge_loss", each(8.0), each(8.0), |a, x| one(Loss::Hinge.of(&x[0], &x[1], reduction(a)))),
+    // Logits of up to 4, or as large as y, times weights of up to 3; logarithms as above.
+    Row("bce_with_logits", near(16.0, 24.0), whole(40.0), |a, x| {
+        one(Loss::BceWithLogits { pos_weight: x.get(2).cloned() }.of(&x[0], &x[1], reduction(a)))
+    }),
+    Row("kl_div", near(8.0, 24.0), whole(40.0), |a, x| {
+        one(Loss::KlDiv { log_target: a.flag("log_target") }.of(&x[0], &x[1], reduction(a)))
+    }),
 
     Row("matmul", each(1.0), each(1.0), |_, x| one(x[0].matmul(&x[1]))),
     Row("linear", each(2.0), each(2.0), |a, x| one(x[0].linear(&x[1], x.get(2), activation(a)))),
     Row("conv2d", each(2.0), each(2.0), |a, x| one(x[0].conv2d(&x[1], x.get(2), conv2d(a)))),
     Row("max_pool2d", EXACT, each(0.0), |a, x| one(x[0].max_pool2d(max_pool2d(a)))),
+    Row("conv1d", each(2.0), each(2.0), |a, x| one(x[0].conv1d(&x[1], x.get(2), conv1d(a)))),
+    Row("conv_transpose1d", each(2.0), each(2.0), |a, x| one(x[0].conv_transpose1d(&x[1], x.get(2), conv_transpose1d(a)))),
+    Row("conv_transpose2d", each(2.0), each(2.0), |a, x| one(x[0].conv_transpose2d(&x[1], x.get(2), conv_transpose2d(a)))),
+    Row("avg_pool2d", each(6.0), each(6.0), |a, x| one(x[0].avg_pool2d(avg_pool2d(a)))),
+    Row("adaptive_avg_pool2d", each(6.0), each(6.0), |a, x| one(x[0].adaptive_avg_pool2d(a.pair("output_size", [0; 2])))),
+    Row("upsample_nearest2d", EXACT, each(0.0), |a, x| one(x[0].upsample_nearest2d(a.pair("size", [0; 2])))),
+    // Places of up to 9, of a handful of roundings, are the weights: whole, for a weight may cancel to 0.
+    Row("upsample_bilinear2d", whole(60.0), whole(60.0), |a, x| {
+        one(x[0].upsample_bilinear2d(a.pair("size", [0; 2]), a.flag("align_corners")))
+    }),
+
+    // Sums, a root, a quotient and three products, forward and again backward, where terms cancel.
+    Row("layer_norm", whole(30.0), whole(60.0), |a, x| {
+        one(x[0].layer_norm(a.ints("normalized_shape").len(), x.get(1), x.get(2), a.float("eps", 0.0)))
+    }),
+    Row("rms_norm", whole(30.0), whole(60.0), |a, x| one(x[0].rms_norm(a.size("axes", 1), x.get(1), a.float("eps", 0.0)))),
+    Row("group_norm", whole(30.0), whole(60.0), |a, x| {
+        one(x[0].group_norm(a.size("num_groups", 1), x.get(1), x.get(2), a.float("eps", 0.0)))
+    }),
+    Row("instance_norm", whole(30.0), whole(60.0), |a, x| {
+        one(x[0].instance_norm(x.get(1), x.get(2), a.float("eps", 0.0)))
+    }),
+    // The running statistics, which have no condition, are sums of values of up to 2.
+    Row("batch_norm", Bound { size: 2.0, ..whole(30.0) }, whole(60.0), |a, x| {
+        let y = x[0].batch_norm(x.get(3), x.get(4), a.float("eps", 0.0))?;
+        let (mut mean, mut variance) = (x[1].clone(), x[2].clone());
+        y.update(&mut mean, &mut variance, a.float("momentum", 0.0))?;
+        Ok(vec![y.output, mean, variance])
+    }),
+    Row("batch_norm_by", whole(30.0), whole(60.0), |a, x| {
+        one(x[0].batch_norm_by(&x[1], &x[2], x.get(3), x.get(4), a.float("eps", 0.0)))
+    }),
+
+    // Copies; the gradients sum what came from one place.
+    Row("cat", EXACT, each(0.0), |a, x| one(Tensor::cat(&x.iter().collect::<Vec<_>>(), a.int("axis", 0)))),
+    Row("stack", EXACT, each(0.0), |a, x| one(Tensor::stack(&x.iter().collect::<Vec<_>>(), a.int("axis", 0)))),
+    Row("split", EXACT, each(0.0), |a, x| x[0].split(&a.sizes("sizes"), a.int("axis", 0))),
+    Row("chunk", EXACT, each(0.0), |a, x| x[0].chunk(a.size("chunks", 1), a.int("axis", 0))),
+    Row("pad", EXACT, each(0.0), |a, x| one(pad(a, &x[0]))),
+    Row("gather", EXACT, each(0.0), |a, x| one(x[0].gather(a.int("axis", 0), &x[1]))),
+    Row("scatter_add", each(0.0), each(0.0), |a, x| one(x[0].scatter_add(a.int("axis", 0), &x[1], &x[2]))),
+    Row("index_select", EXACT, each(0.0), |a, x| one(x[0].index_select(a.int("axis", 0), &x[1]))),
+    Row("embedding", EXACT, each(0.0), |_, x| one(x[0].embedding(&x[1]))),
+    Row("one_hot", EXACT, EXACT, |a, x| one(x[0].one_hot(a.size("num_classes", 0)))),
+    Row("topk", EXACT, each(0.0), |a, x| {
+        let (values, places) = x[0].topk(a.size("k", 0), a.int("axis", 0), a.flag("largest"))?;
+        Ok(vec![values, places])
+    }),
+    Row("sort", EXACT, each(0.0), |a, x| {
+        let (values, places) = x[0].sort(a.int("axis", 0), a.flag("descending"))?;
+        Ok(vec![values, places])
+    }),
+    Row("argsort", EXACT, EXACT, |a, x| one(x[0].argsort(a.int("axis", 0), a.flag("descending")))),
 ];
 
 const EPS: f64 = super::common::EPS;
@@ -194,4 +228,74 @@ fn max_pool2d(a: &Attrs) -> Pool2dOptions {
         dilation: a.pair("dilation", [1; 2]),
         ceil_mode: a.flag("ceil_mode"),
     }
+}
+
+fn conv1d(a: &Attrs) -> Conv1dOptions {
+    Conv1dOptions {
+        stride: a.size("stride", 1),
+        padding: a.size("padding", 0),
+        dilation: a.size("dilation", 1),
+        groups: a.size("groups", 1),
+        activation: Activation::None,
+    }
+}
+
+fn conv_transpose1d(a: &Attrs) -> ConvTranspose1dOptions {
+    ConvTranspose1dOptions {
+        stride: a.size("stride", 1),
+        padding: a.size("padding", 0),
+        output_padding: a.size("output_padding", 0),
+        dilation: a.size("dilation", 1),
+        groups: a.size("groups", 1),
+        activation: Activation::None,
+    }
+}
+
+fn conv_transpose2d(a: &Attrs) -> ConvTranspose2dOptions {
+    ConvTranspose2dOptions {
+        stride: a.pair("stride", [1; 2]),
+        padding: a.pair("padding", [0; 2]),
+        output_padding: a.pair("output_padding", [0; 2]),
+        dilation: a.pair("dilation", [1; 2]),
+        groups: a.size("groups", 1),
+        activation: Activation::None,
+    }
+}
+
+fn avg_pool2d(a: &Attrs) -> AvgPool2dOptions {
+    let kernel = a.pair("kernel_size", [0; 2]);
+    AvgPool2dOptions {
+        kernel,
+        stride: a.pair("stride", kernel),
+        padding: a.pair("padding", [0; 2]),
+        ceil_mode: a.flag("ceil_mode"),
+        count_include_pad: a.flag_or("count_include_pad", true),
+        divisor_override: None,
+    }
+}
+
+fn reduction(a: &Attrs) -> Reduction {
+    match a.text("reduction", "mean") {
+        "sum" => Reduction::Sum,
+        "none" => Reduction::None,
+        "batchmean" => Reduction::BatchMean,
+        _ => Reduction::Mean,
+    }
+}
+
+fn cross_entropy(a: &Attrs, x: &[Tensor]) -> CrossEntropyOptions {
+    CrossEntropyOptions {
+        label_smoothing: a.float("label_smoothing", 0.0),
+        ignore_index: a.id("ignore_index"),
+        weight: x.get(2).cloned(),
+        reduction: reduction(a),
+    }
+}
+
+fn pad(a: &Attrs, x: &Tensor) -> Result<Tensor> {
+    let mode = match a.text("mode", "constant") {
+        "reflect" => PadMode::Reflect,
+        _ => PadMode::Constant(a.float("value", 0.0)),
+    };
+    x.pad(&a.pairs("pads"), mode)
 }
