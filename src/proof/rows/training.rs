@@ -42,8 +42,8 @@ fn dropout(g: &mut Gen) -> Case {
 }
 
 /// One step of an optimizer. `step` gives one element's new weight and state from the old ones and the gradient, for the
-/// number of the step. Inputs: the weight, the gradient, and the state, one tensor for each of `names`; the output is the
-/// new weight or one of the new state's tensors.
+/// number of the step. Inputs: the weight, the gradient, and after the first step the state, one tensor for each of
+/// `names`; the output is the new weight or one of the new state's tensors.
 fn update<O: Optimizer>(
     g: &mut Gen,
     names: &'static [&'static str],
@@ -54,10 +54,10 @@ fn update<O: Optimizer>(
     let done = if g.flag() { g.range(1..=2000) as u32 } else { 0 };
     let shown = g.below(1 + names.len());
     let mut inputs = vec![g.constants(&shape, -3.0, 3.0), g.constants(&shape, -3.0, 3.0)];
-    if !names.is_empty() {
+    if done > 0 && !names.is_empty() {
         inputs.push(g.constants(&shape, -2.0, 2.0));
     }
-    if names.len() == 2 {
+    if done > 0 && names.len() == 2 {
         // A running mean of squares: not negative, and so none of the special values.
         let squares: Vec<f64> = (0..inputs[0].array.numel()).map(|_| g.number(0.0, 4.0)).collect();
         inputs.push(Input { array: Array::exact(&*shape, &squares), kind: Kind::Constant });
@@ -82,8 +82,8 @@ fn update<O: Optimizer>(
     };
     let reference = move |x: &[Array]| {
         let state = |at: usize, which: usize| match x.get(which) {
-            Some(array) if done > 0 => array.data[at],
-            _ => Approx::ZERO,
+            Some(array) => array.data[at],
+            None => Approx::ZERO,
         };
         let element =
             |at: usize| step(done + 1, x[1].data[at], [x[0].data[at], state(at, 2), state(at, 3)])[shown];
