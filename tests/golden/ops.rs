@@ -13,11 +13,6 @@ pub(super) type Call = fn(&Attrs, &[Tensor]) -> Result<Vec<Tensor>>;
 /// Name, bound of the outputs, bound of the gradients, call.
 pub(super) struct Row(pub(super) &'static str, pub(super) Bound, pub(super) Bound, pub(super) Call);
 
-/// Ops, and single cases, that are there before the crate can do them: shown as ignored. An op that has a row may not
-/// stand here.
-pub(super) const PENDING: &[&str] =
-    &["argmax", "argmin", "var", "std", "norm", "logsumexp", "prod", "cumsum"];
-
 fn one(y: Result<Tensor>) -> Result<Vec<Tensor>> {
     Ok(vec![y?])
 }
@@ -114,6 +109,17 @@ pub(super) const ROWS: &[Row] = &[
     // Ties share the gradient: a division.
     Row("max", EXACT, each(5.0), |a, x| one(x[0].max(&a.ints("axes"), a.flag("keepdim")))),
     Row("min", EXACT, each(5.0), |a, x| one(x[0].min(&a.ints("axes"), a.flag("keepdim")))),
+    // A product a factor; the gradient divides by one.
+    Row("prod", each(0.0), each(10.0), |a, x| one(x[0].prod(&a.ints("axes"), a.flag("keepdim")))),
+    Row("logsumexp", near(2.0, 24.0), near(2.0, 24.0), |a, x| one(x[0].logsumexp(&a.ints("axes"), a.flag("keepdim")))),
+    // A mean's quotient, differences, squares, another quotient; a root.
+    Row("var", each(16.0), each(16.0), |a, x| one(x[0].var(&a.ints("axes"), a.size("correction", 1), a.flag("keepdim")))),
+    Row("std", each(24.0), each(32.0), |a, x| one(x[0].std(&a.ints("axes"), a.size("correction", 1), a.flag("keepdim")))),
+    // Two powers, as above; the gradient takes a third.
+    Row("norm", each(26.0), each(40.0), |a, x| one(x[0].norm(a.number("p"), &a.ints("axes"), a.flag("keepdim")))),
+    Row("cumsum", each(0.0), each(0.0), |a, x| one(x[0].cumsum(a.int("axis", 0)))),
+    Row("argmax", EXACT, EXACT, |a, x| one(x[0].argmax(a.int("axis", 0), a.flag("keepdim")))),
+    Row("argmin", EXACT, EXACT, |a, x| one(x[0].argmin(a.int("axis", 0), a.flag("keepdim")))),
 
     // exp(x - m) errs by 6 + 4 |x - m| of itself, which is at most 6 + 4 / e; the quotient by 5. Of the logarithm see log.
     // In the gradients sum y dy <= 2 and sum dy <= 2 n for rows of n <= 7.
