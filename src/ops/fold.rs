@@ -370,6 +370,6 @@ mod tests {
     fn the_depth_stays_far_below_the_length() {
         assert!(depth(1, 3000) < 3000 / 10);
         assert!(depth(100, 1 << 20) < 1000);
-        assert_eq!(depth(1, 0), depth(1, 1));
+        assert!(depth(1, 0) <= depth(1, 1));
     }
 }

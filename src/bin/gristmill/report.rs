@@ -98,14 +98,14 @@ fn describe(examined: &Examined, text: &mut String) -> std::fmt::Result {
     if examined.rows.iter().any(|row| row.cases > 0) {
         writeln!(
             text,
-            "  {:<28} {:>6} {:>10} {:>9} {:>9}",
+            "  {:<30} {:>6} {:>10} {:>9} {:>9}",
             "row", "cases", "elements", "forward", "backward"
         )?;
         for row in examined.rows.iter().filter(|row| row.cases > 0) {
             let (name, cases, outcome) = (row.name, row.cases, row.outcome);
             let (elements, forward, backward) = (outcome.elements, outcome.forward, outcome.backward);
             let failed = if row.failure.is_some() { "  FAILED" } else { "" };
-            writeln!(text, "  {name:<28} {cases:>6} {elements:>10} {forward:>9.3} {backward:>9.3}{failed}")?;
+            writeln!(text, "  {name:<30} {cases:>6} {elements:>10} {forward:>9.3} {backward:>9.3}{failed}")?;
         }
         writeln!(text, "  (forward, backward: the largest share of its bound that an element used)")?;
     }
@@ -117,7 +117,7 @@ fn describe(examined: &Examined, text: &mut String) -> std::fmt::Result {
         )?;
         writeln!(
             text,
-            "    again: gristmill doctor --device {} --row {} --seed {}",
+            "    again: gristmill doctor --device {} --row {:?} --seed {}",
             examined.id, row.name, failure.seed
         )?;
     }
