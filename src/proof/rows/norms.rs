@@ -143,8 +143,13 @@ impl Norm {
         let dh: Vec<Approx> = dy.data.iter().zip(&h).map(|(&dy, &h)| dy * h).collect();
         let [dw, db] = [by_channel(&dh), by_channel(&dy.data)];
 
+        // Where a row has one weight, that comes last.
         let weight = |at: usize| weight.map_or(Approx::ONE, |w| w.data[self.channel(at)]);
-        let g: Vec<Approx> = dy.data.iter().enumerate().map(|(at, &dy)| dy * weight(at)).collect();
+        let (inside, scale): (Vec<Approx>, Vec<Approx>) = match self.kind {
+            Kind::Batch => (0..x.numel()).map(|at| (Approx::ONE, scale[at] * weight(at))).unzip(),
+            _ => (0..x.numel()).map(|at| (weight(at), scale[at])).unzip(),
+        };
+        let g: Vec<Approx> = dy.data.iter().zip(&inside).map(|(&dy, &weight)| dy * weight).collect();
         if given {
             let dx = g.iter().zip(&scale).map(|(&g, &scale)| g * scale).collect();
             return [Array { shape: x.shape.clone(), data: dx }, dw, db];
