@@ -58,7 +58,7 @@ functions! {
 
     /// The share of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal; 1 to both where one
     /// is NaN.
-    MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(!(a < b)) };
+    MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(a > b || a.is_nan() || b.is_nan()) };
     /// The derivative of `a^b` with regard to a.
     PowBase "pow_base" = 17: |a, b| if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) };
     /// The derivative of `a^b` with regard to b, 0 at a = 0 as the limit for b > 0.

@@ -285,16 +285,14 @@ fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
 }
 
 /// Folds the same runs for every output; `kept` says where an output's begin, `first` the number of their first element.
-fn fold_slice<T: Copy + Sync, S: Copy + Send>(
+fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
     fold: Fold<S, impl Fn(S, T, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
     x: &[T],
     kept: Layout,
     first: usize,
     runs: &[Run],
     y: &mut [S],
-) where
-    S: Sync,
-{
+) {
     let Fold { identity, include, merge } = fold;
     let length: usize = runs.iter().map(|run| run.len).sum();
     // Never too few outputs a task, so that neighbours can be folded row by row.

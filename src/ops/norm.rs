@@ -243,7 +243,7 @@ impl Tensor {
     /// A p that is negative, NaN, or over 64 and finite; no such axis, one named twice, a tensor of ids, or the device
     /// fails; for an infinite p also an empty reduced axis.
     pub fn norm(&self, p: f32, axes: &[isize], keepdim: bool) -> Result<Tensor> {
-        if !(p >= 0.0) || (p > MOST && p.is_finite()) {
+        if p.is_nan() || p < 0.0 || (p > MOST && p.is_finite()) {
             let message = format!("p = {p} is not in 0 to {MOST} or infinite, for shape {}", self.shape());
             return Err(Error::argument(NAME, message));
         }

@@ -89,7 +89,7 @@ functions! {
         |x, _| (if x < -3.0 { -3.0 } else { x }) * (x + 3.0).clamp(0.0, 6.0) / 6.0;
         Input, |x, dy, _| if x >= 3.0 { dy } else if x <= -3.0 { 0.0 } else { dy * (x / 3.0 + 0.5) };
     Softplus "softplus" = 14: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
-    Erf "erf" = 15: |x, _| erf(x); Input, |x, dy, _| dy * (1.128_379_2 * (-x * x).exp());
+    Erf "erf" = 15: |x, _| erf(x); Input, |x, dy, _| dy * (std::f32::consts::FRAC_2_SQRT_PI * (-x * x).exp());
     Rsqrt "rsqrt" = 16: |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
         Output, |y, dy, _| dy * -0.5 * (y * y * y);
     Sin "sin" = 17: |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
@@ -357,8 +357,7 @@ impl Tensor {
     /// # Errors
     /// Bounds that are NaN or the wrong way round (PyTorch gives `max` throughout), a tensor of ids, or the device fails.
     pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
-        // So written that NaN is refused too.
-        if !(min <= max) {
+        if min.is_nan() || max.is_nan() || min > max {
             return Err(Error::argument("clamp", format!("no number lies between {min} and {max}")));
         }
         apply(Unary { function: Function::Clamp, attributes: [min, max] }, &[self])

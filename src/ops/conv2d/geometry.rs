@@ -92,7 +92,7 @@ impl Slide {
             return Err(self.indivisible(x, weight));
         }
         let mut output = [0; 2];
-        for axis in 0..2 {
+        for (axis, output) in output.iter_mut().enumerate() {
             let padded = self.padding[axis].checked_mul(2).and_then(|p| p.checked_add(from.plane[axis]));
             let padded = self.counted(padded, x)?;
             let reach = taps.plane[axis].checked_sub(1).and_then(|n| n.checked_mul(self.dilation[axis]));
@@ -103,7 +103,7 @@ impl Slide {
                 );
                 return Err(Error::shape(self.op, message));
             };
-            output[axis] = room / self.stride[axis] + 1;
+            *output = room / self.stride[axis] + 1;
         }
         Ok(self.geometry(images, [out / self.groups, depth], from.plane, output, taps.plane))
     }

@@ -1,7 +1,7 @@
 //! Convolution in one and two dimensions and its transpose, with bias and activation in the epilogue, and their gradients.
 //!
-//! One pair of ops serves all: [`Convolve`] goes either way, and each way is the other's gradient with regard to x;
-//! [`WeightGrad`] is that of both with regard to the weight. One dimension is a plane of one row.
+//! One pair of ops serves all: `Convolve` goes either way, and each way is the other's gradient with regard to x;
+//! `WeightGrad` is that of both with regard to the weight. One dimension is a plane of one row.
 //!
 //! `options.rs` says how a convolution slides, `geometry.rs` has the shape rules, `cpu.rs` the CPU twins, `gpu.rs` the
 //! kernels of `shaders/conv2d*.wgsl`.

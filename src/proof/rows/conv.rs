@@ -100,19 +100,19 @@ impl Sizes {
 
     /// The sizes of both planes from that of x.
     fn fit(&mut self, g: &mut Gen, plane: [usize; 2]) {
-        for k in 0..2 {
+        for (k, &plane) in plane.iter().enumerate() {
             let (stride, dilation) = (self.stride[k], self.dilation[k]);
             if self.transposed {
                 let spare = stride.max(dilation);
                 self.extra[k] = if self.axes == 1 && k == 0 { 0 } else { g.below(spare) };
-                let whole = (plane[k] - 1) * stride + (self.kernel[k] - 1) * dilation + 1 + self.extra[k];
+                let whole = (plane - 1) * stride + (self.kernel[k] - 1) * dilation + 1 + self.extra[k];
                 self.padding[k] = self.padding[k].min((whole - 1) / 2);
-                (self.small[k], self.big[k]) = (plane[k], whole - 2 * self.padding[k]);
+                (self.small[k], self.big[k]) = (plane, whole - 2 * self.padding[k]);
             } else {
-                let padded = plane[k] + 2 * self.padding[k];
+                let padded = plane + 2 * self.padding[k];
                 self.kernel[k] = self.kernel[k].min((padded - 1) / dilation + 1);
                 let room = padded - (self.kernel[k] - 1) * dilation - 1;
-                (self.big[k], self.small[k]) = (plane[k], room / stride + 1);
+                (self.big[k], self.small[k]) = (plane, room / stride + 1);
             }
         }
     }

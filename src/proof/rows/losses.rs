@@ -57,6 +57,9 @@ fn divisor(losses: &[usize], reduction: Reduction) -> f64 {
     }
 }
 
+/// A derivative, of the prediction, the target and the weight.
+type Slope = Box<dyn Fn(Approx, Approx, Approx) -> Approx>;
+
 /// A loss of pairs, reduced in some way. `inputs` are the prediction, the target and, where there is one, the weight; `f`
 /// is the loss of one pair, `slopes` its derivatives with regard to the prediction and the target.
 fn pair(
@@ -64,7 +67,7 @@ fn pair(
     inputs: Vec<Input>,
     run: impl Fn(&[Tensor], Reduction) -> Result<Tensor> + 'static,
     f: impl Fn(Approx, Approx, Approx) -> Approx + Copy + 'static,
-    slopes: [Box<dyn Fn(Approx, Approx, Approx) -> Approx>; 2],
+    slopes: [Slope; 2],
 ) -> Case {
     let each = |x: &[Array], f: &dyn Fn(&[usize], [Approx; 3]) -> Approx| {
         Array::from_fn(x[0].shape.clone(), |at| {
@@ -146,8 +149,7 @@ fn sign(x: Approx) -> Approx {
 
 fn l1(g: &mut Gen) -> Case {
     let (reduction, inputs) = drawn(g, [(-3.0, 3.0); 2]);
-    let slopes: [Box<dyn Fn(Approx, Approx, Approx) -> Approx>; 2] =
-        [Box::new(|x, t, _| sign(x - t)), Box::new(|x, t, _| sign(t - x))];
+    let slopes: [Slope; 2] = [Box::new(|x, t, _| sign(x - t)), Box::new(|x, t, _| sign(t - x))];
     pair(
         reduction,
         inputs,
@@ -243,7 +245,7 @@ fn bce_bench(g: &mut Gen) -> (Work, Case) {
 fn unless_zero(value: Approx, probability: Approx, x: Approx) -> Approx {
     match probability.value() {
         _ if x.value().is_nan() => x,
-        p if p == 0.0 => Approx::ZERO,
+        0.0 => Approx::ZERO,
         p if p.abs() < TINY => Approx::new(0.0, UNKNOWN),
         _ => value,
     }

@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = rows! {
     };
     abs: |g| unary(g, (-9.0, 9.0), Tensor::abs, Approx::abs, sign);
     square: |g| unary(g, (-9.0, 9.0), Tensor::square, Approx::square, |x| x * 2.0);
-    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Approx::ZERO), |x| fork(x, |x| !(x <= 0.0), Approx::ONE, Approx::ZERO));
+    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Approx::ZERO), |x| fork(x, |x| x > 0.0 || x.is_nan(), Approx::ONE, Approx::ZERO));
     sigmoid: |g| unary(g, (-20.0, 20.0), Tensor::sigmoid, sigmoid, |x| sigmoid(x) * (Approx::ONE - sigmoid(x)));
     tanh: |g| {
         let ends = g.choose(&[(-9.0, 9.0), (-1.0, 1.0)]);
