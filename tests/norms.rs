@@ -192,7 +192,7 @@ fn long_rows_lose_nothing() {
             let grads = y.backward_from(&Tensor::ones(*dims, &device).unwrap()).unwrap();
             let ones = Array::from_fn(shape, |_| rows as f64);
             assert_within(&format!("{what}: db"), grads.get(&b).unwrap(), &ones, |_| 0.0);
-            if rows % 2 == 0 {
+            if rows.is_multiple_of(2) {
                 let zeros = ones.map(|_| 0.0);
                 assert_within(&format!("{what}: dw"), grads.get(&w).unwrap(), &zeros, |_| 0.5);
             }
@@ -377,12 +377,13 @@ fn running_statistics_follow_and_are_saved() {
             let parameters = model.parameters();
             let hidden = x.linear(&parameters[0].tensor(), Some(&parameters[1].tensor()), Default::default());
             let hidden: Vec<f64> = hidden.unwrap().to_vec().unwrap().into_iter().map(f64::from).collect();
-            for channel in 0..4 {
+            let [means, variances] = &mut running;
+            for (channel, (running_mean, running_var)) in means.iter_mut().zip(variances).enumerate() {
                 let column: Vec<f64> = hidden.iter().skip(channel).step_by(4).copied().collect();
                 let mean = column.iter().sum::<f64>() / 8.0;
                 let unbiased = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 7.0;
-                running[0][channel] += 0.25 * (mean - running[0][channel]);
-                running[1][channel] += 0.25 * (unbiased - running[1][channel]);
+                *running_mean += 0.25 * (mean - *running_mean);
+                *running_var += 0.25 * (unbiased - *running_var);
             }
             let loss =
                 model.forward(&x).unwrap().square().unwrap().mul_scalar(0.5).unwrap().mean_all().unwrap();
