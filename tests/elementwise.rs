@@ -234,7 +234,7 @@ fn nan_and_infinities_keep_their_class() {
     values("gelu", Tensor::gelu, [nan, inf, 0.0, 0.0, 1e4, 0.0]);
     values("silu", Tensor::silu, [nan, inf, 0.0, 0.0, 1e4, 0.0]);
     values("hardswish", Tensor::hardswish, [nan, inf, 0.0, 0.0, 1e4, 0.0]);
-    values("softplus", Tensor::softplus, [nan, inf, 0.0, std::f64::consts::LN_2, 1e4, 0.0]);
+    values("softplus", Tensor::softplus, [nan, inf, 0.0, LN_2, 1e4, 0.0]);
     values("leaky_relu", |x| x.leaky_relu(0.5), [nan, inf, -inf, 0.0, 1e4, -5e3]);
     values("elu", |x| x.elu(2.0), [nan, inf, -2.0, 0.0, 1e4, -2.0]);
     values("clamp", |x| x.clamp(-1.0, 2.0), [nan, 2.0, -1.0, 0.0, 2.0, -1.0]);
