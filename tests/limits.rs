@@ -127,7 +127,7 @@ fn families(device: &Device) -> Result<Vec<Vec<f32>>> {
     for (seed, result) in results.iter().enumerate() {
         loss = loss.add(&result.mul(&tensor(&result.shape(), seed, device))?.sum_all()?)?;
     }
-    let parameters = [&x, &image, &weight].map(|leaf| nn::Parameter::new(leaf));
+    let parameters = [&x, &image, &weight].map(nn::Parameter::new);
     let parameters = parameters.into_iter().collect::<Result<Vec<_>>>()?;
     let loss_of =
         |p: &[nn::Parameter]| p[0].tensor().square()?.sum_all()?.add(&p[1].tensor().exp()?.sum_all()?);
