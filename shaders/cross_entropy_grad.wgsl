@@ -36,8 +36,7 @@ struct Params {
 @group(0) @binding(7) var<uniform> p: Params;
 
 fn weight(class_id: u32) -> f32 {
-    if (p.weighted == 0u) { return 1.0; }
-    return w[p.w_offset + class_id];
+    return select(w[p.w_offset + class_id], 1.0, p.weighted == 0u);
 }
 
 /// What all elements of a row have in common.
@@ -50,6 +49,8 @@ fn gradient(x: f32, class_id: u32, row: Row) -> f32 {
     return select(slope * row.scale, nan(), is_nan(row.factor));
 }
 
+// Branches that a uniform alone decides are selects: lavapipe would compile the kernel anew at every dispatch, for the
+// uniform's value.
 @compute @workgroup_size(WG)
 fn cross_entropy_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                       @builtin(local_invocation_index) local: u32) {
@@ -57,15 +58,14 @@ fn cross_entropy_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgrou
     if (number >= p.rows) { return; }
     let at = positions(number).xy;
     let target_id = t[p.t_offset + number];
-    var divisor = p.divisor;
-    if (p.counting == 1u) { divisor = totals[p.totals_offset + 1u]; }
-    var scale = dy[p.dy_offset + number * p.dy_step];
-    if (divisor != 1.0) { scale /= divisor; } // WGSL's division may err even by 1
+    let divisor = select(p.divisor, totals[p.totals_offset + 1u], p.counting == 1u);
+    let above = dy[p.dy_offset + number * p.dy_step];
+    let scale = select(above / divisor, above, divisor == 1.0); // WGSL's division may err even by 1
     var target_share = 0.0;
     if (target_id < p.classes) { target_share = p.keep * weight(target_id); }
     let pair = p.kept_offset + 2u * number;
     let row = Row(kept[pair], kept[pair + 1u], target_id, target_share, scale,
-                  p.ignoring == 1u && target_id == p.ignored);
+                  (p.ignoring == 1u) & (target_id == p.ignored));
 
     let step = p.step;
     let to = at.y;

@@ -1,9 +1,10 @@
 //! The logarithm of a sum of exponentials over any axes.
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use super::reduce::{self, Reduce};
 use crate::cpu::simd::exp_below;
 use crate::gpu::{Kernel, Recorder};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::binary::max_nan;
 use crate::tensor::Tensor;
 use crate::{Result, kernel};
@@ -72,10 +73,11 @@ impl Op for LogSumExp {
         Saves { inputs: &[0], outputs: &[0] }
     }
 
-    /// The softmax: `exp(x - y)`.
+    /// The softmax: `exp(x - y)`, divided by its sum. That is 1 but for the rounding of y, which is 1e-3 at y = 1e4.
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let share = saved.input(0)?.sub(saved.output(0)?)?.exp()?;
-        Ok(vec![Some(share.mul(grad)?)])
+        let powers = saved.input(0)?.sub(saved.output(0)?)?.exp()?;
+        let sum = apply(Reduce { fold: reduce::Fold::Sum, axes: self.axes }, &[&powers])?;
+        Ok(vec![Some(powers.mul(&grad.div(&sum)?)?)])
     }
 }
 

@@ -3,14 +3,14 @@
 
 mod cpu;
 mod gpu;
+mod methods;
 
 pub(crate) use gpu::KERNELS;
+pub use methods::BatchNorm;
 
 use super::floats;
 use crate::gpu::Recorder;
-use crate::op::{
-    CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all, update,
-};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -495,145 +495,4 @@ impl Op for Follow {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         gpu::follow(rec, [self.momentum, self.unbias], inputs, outputs)
     }
-}
-
-/// What batch normalisation gives in training.
-#[derive(Debug, Clone)]
-pub struct BatchNorm {
-    /// The normalised tensor.
-    pub output: Tensor,
-    /// The batch's mean by channel, `[c]`, outside the graph; NaN of an empty batch.
-    pub mean: Tensor,
-    /// The batch's variance by channel, `[c]`, divided by the number of elements and not by one less, outside the graph;
-    /// NaN of an empty batch.
-    pub variance: Tensor,
-}
-
-impl BatchNorm {
-    /// Moves running statistics, each `[c]`, towards this batch's by the exponential average that PyTorch keeps:
-    /// `running = (1 - momentum) running + momentum batch`, with the unbiased estimate of the variance. In place, in one
-    /// kernel. An empty batch moves nothing.
-    ///
-    /// # Errors
-    /// Running statistics of another shape, or the device fails.
-    pub fn update(&self, mean: &mut Tensor, variance: &mut Tensor, momentum: f32) -> Result<()> {
-        let channels = self.mean.numel();
-        if self.output.numel() == 0 {
-            return Ok(());
-        }
-        let count = (self.output.numel() / channels) as f64;
-        let follow = Follow { momentum, unbias: (count / (count - 1.0)) as f32 };
-        update(follow, &[&self.mean, &self.variance], &mut [mean, variance])
-    }
-}
-
-impl Tensor {
-    fn normalise(
-        &self,
-        kind: Kind,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f32,
-    ) -> Result<Vec<Tensor>> {
-        let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some() };
-        let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
-        apply_all(Standardise { norm }, &inputs)
-    }
-
-    /// Layer normalisation ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)): `(x - m) / sqrt(v + eps) * weight +
-    /// bias` with the mean m and the variance v over the last `axes` axes, whose shape weight and bias have. A NaN or an
-    /// infinity makes all that share its mean NaN.
-    ///
-    /// ```
-    /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 30.0], [2, 2], &Device::cpu())?;
-    /// assert_eq!(x.layer_norm(1, None, None, 0.0)?.to_vec()?, [-1.0, 1.0, -1.0, 1.0]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// No axis or more than there are, a weight or a bias of another shape, a negative `eps`, tensors of ids, or the
-    /// device fails.
-    pub fn layer_norm(
-        &self,
-        axes: usize,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f32,
-    ) -> Result<Tensor> {
-        self.normalise(Kind::Layer(axes), weight, bias, eps).map(first)
-    }
-
-    /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
-    /// mean q of the squares over the last `axes` axes, whose shape the weight has. A NaN makes all that share its mean
-    /// NaN.
-    ///
-    /// # Errors
-    /// As [`Tensor::layer_norm`].
-    pub fn rms_norm(&self, axes: usize, weight: Option<&Tensor>, eps: f32) -> Result<Tensor> {
-        self.normalise(Kind::Rms(axes), weight, None, eps).map(first)
-    }
-
-    /// Group normalisation ([Wu & He](https://arxiv.org/abs/1803.08494)) of `[n, c, ..]`: as [`Tensor::layer_norm`], with
-    /// a mean and a variance for each n over each of `groups` equal groups of channels; weight and bias are `[c]`.
-    ///
-    /// # Errors
-    /// A rank below 2, groups that do not divide the channels, a weight or a bias of another shape, a negative `eps`,
-    /// tensors of ids, or the device fails.
-    pub fn group_norm(
-        &self,
-        groups: usize,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f32,
-    ) -> Result<Tensor> {
-        self.normalise(Kind::Group(groups), weight, bias, eps).map(first)
-    }
-
-    /// Instance normalisation ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)): as
-    /// [`Tensor::group_norm`] with each channel a group.
-    ///
-    /// # Errors
-    /// As [`Tensor::group_norm`].
-    pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
-        self.normalise(Kind::Instance, weight, bias, eps).map(first)
-    }
-
-    /// Batch normalisation in training ([Ioffe & Szegedy](https://arxiv.org/abs/1502.03167)) of `[n, c, ..]`: as
-    /// [`Tensor::layer_norm`], with the mean and the variance of each channel over all other axes; weight and bias are
-    /// `[c]`. Gives these statistics too, for [`BatchNorm::update`].
-    ///
-    /// # Errors
-    /// As [`Tensor::group_norm`], or one element a channel, which has no variance.
-    pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<BatchNorm> {
-        let outputs = self.normalise(Kind::Batch, weight, bias, eps)?;
-        let wrong = |_| Error::shape("batch_norm", "an output is missing");
-        let [output, mean, variance] = outputs.try_into().map_err(wrong)?;
-        Ok(BatchNorm { output, mean, variance })
-    }
-
-    /// Batch normalisation in evaluation: as [`Tensor::batch_norm`], by this mean and variance of each channel, `[c]`,
-    /// instead of the batch's. They are constants: no gradient flows into them. A channel whose variance plus `eps` is
-    /// negative is NaN.
-    ///
-    /// # Errors
-    /// As [`Tensor::group_norm`], or statistics of another shape.
-    pub fn batch_norm_by(
-        &self,
-        mean: &Tensor,
-        variance: &Tensor,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f32,
-    ) -> Result<Tensor> {
-        let norm = Norm { kind: Kind::Batch, eps, weight: weight.is_some(), bias: bias.is_some() };
-        let inputs: Vec<&Tensor> =
-            [Some(self), Some(mean), Some(variance), weight, bias].into_iter().flatten().collect();
-        apply(StandardiseBy { norm }, &inputs)
-    }
-}
-
-/// The output that is not for gradients.
-fn first(mut outputs: Vec<Tensor>) -> Tensor {
-    outputs.swap_remove(0)
 }

@@ -607,8 +607,11 @@ fn logsumexp_of(x: Input, fold: Fold) -> Case {
         if max.value().is_finite() { max + sum.ln() } else { max }
     };
     fold.clone().case(x, Tensor::logsumexp, value).gradient(fold.gradient(move |terms, dy| {
-        let y = value(terms);
-        terms.iter().map(|&x| (x - y).exp() * dy).collect()
+        // y's own error is one factor in all the powers, which goes out in the division.
+        let y = Approx::exact(value(terms).value());
+        let powers: Vec<Approx> = terms.iter().map(|&x| (x - y).exp()).collect();
+        let scale = dy / Approx::sum_by(depth, powers.iter().copied());
+        powers.iter().map(|&power| power * scale).collect()
     }))
 }
 
