@@ -512,11 +512,12 @@ fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
 }
 
 /// A fault of no adapter, and one of every adapter for each variant.
-static FORCED: [[Quirk; 1]; 4] = [
+static FORCED: [[Quirk; 1]; 5] = [
     forced("no-such-adapter", Variant::Subgroups),
     forced(":", Variant::Subgroups),
     forced(":", Variant::Tiles),
     forced(":", Variant::ZeroedMemory),
+    forced(":", Variant::UniformParams),
 ];
 
 const fn forced(adapter: &'static str, variant: Variant) -> [Quirk; 1] {
@@ -538,7 +539,7 @@ fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
     };
     let (subgroup, registers) = ("matmul_subgroup.wgsl:subgroup", "matmul.wgsl:registers");
     let Some((usual, 0)) = chosen(&[], AdapterKind::Software) else { return };
-    let [stranger, subgroups, tiles, zeroed] = &FORCED;
+    let [stranger, subgroups, tiles, zeroed, uniform] = &FORCED;
     assert_eq!(chosen(stranger, AdapterKind::Software).unwrap(), (usual.clone(), 0));
     assert_eq!(chosen(subgroups, AdapterKind::Software).unwrap(), (registers.to_string(), 1));
     assert!(usual == subgroup || usual == registers, "{usual}");
@@ -546,4 +547,6 @@ fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
     assert_eq!(chosen(tiles, AdapterKind::Hardware).unwrap(), (usual, 1));
     // With memory that is not zeroed all is as it was, reductions that meet in it included.
     assert_eq!(chosen(zeroed, AdapterKind::Hardware).unwrap().1, 1);
+    // And with parameters in a storage buffer, which lavapipe has anyway.
+    assert_eq!(chosen(uniform, AdapterKind::Hardware).unwrap().1, 1);
 }

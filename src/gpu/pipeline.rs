@@ -35,6 +35,8 @@ impl Cache {
         }
         let source = kernel.wgsl(constants)?;
         gpu.limits.check(&gpu.report.id, kernel, &source)?;
+        let uniform = has_uniform_params(gpu, signature(kernel));
+        let source = if uniform { source } else { source.replace("var<uniform>", "var<storage, read>") };
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
         let pipeline = gpu.caught(0, || {
@@ -118,7 +120,9 @@ impl Cache {
             let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
             let mut kinds = vec![(storage(true), false, None); reads];
             kinds.resize(reads + writes, (storage(false), false, None));
-            kinds.push((wgpu::BufferBindingType::Uniform, true, NonZeroU64::new(params)));
+            let uniform = has_uniform_params(gpu, signature);
+            let params_kind = if uniform { wgpu::BufferBindingType::Uniform } else { storage(true) };
+            kinds.push((params_kind, true, NonZeroU64::new(params)));
             let entries: Vec<_> = (0..)
                 .zip(kinds)
                 .map(|(binding, (ty, has_dynamic_offset, min_binding_size))| wgpu::BindGroupLayoutEntry {
@@ -140,6 +144,11 @@ impl Cache {
             (group, pipeline)
         })
     }
+}
+
+/// Whether the parameters are a uniform: always where they would be one storage buffer too many.
+fn has_uniform_params(gpu: &GpuDevice, (reads, writes, _): Signature) -> bool {
+    gpu.allows(Variant::UniformParams) || (reads + writes) as u32 >= gpu.limits.storage_buffers
 }
 
 fn signature(kernel: &Kernel) -> Signature {

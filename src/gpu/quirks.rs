@@ -37,6 +37,8 @@ pub enum Variant {
     Tiles,
     /// Workgroup memory that the driver fills with zeros. Kernels write theirs before they read it.
     ZeroedMemory,
+    /// Parameters in a uniform; without it they are read from a storage buffer.
+    UniformParams,
 }
 
 const QUIRKS: &[Quirk] = &[
@@ -53,6 +55,13 @@ const QUIRKS: &[Quirk] = &[
         fault: "more memory is promised than there is, and the process is killed when it is used",
         seen: "Mesa 22.3.6",
         answer: Answer::Always("a budget of three quarters of the machine's memory answers first"),
+    },
+    Quirk {
+        adapter: "vulkan:llvmpipe",
+        driver: "",
+        fault: "a kernel with a branch that uniforms decide is compiled at every dispatch anew, and never freed",
+        seen: "Mesa 22.3.6",
+        answer: Answer::Without(Variant::UniformParams),
     },
     Quirk {
         adapter: "vulkan:llvmpipe",

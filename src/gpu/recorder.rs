@@ -56,7 +56,7 @@ impl State {
         let arena = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
             size: ARENA,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         State {

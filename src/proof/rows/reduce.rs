@@ -551,6 +551,8 @@ fn norm_of(p: f64, x: Input, fold: Fold) -> Case {
             _ if x.value().is_nan() || y.value().is_nan() => nan(),
             (_, 0.0) => Approx::ZERO,
             (_, v) if v.is_infinite() => nan(),
+            // Flushed it has the gradient of 0, which is none; else one that may be infinite.
+            (_, v) if v.abs() <= x.error() => unknown(),
             _ if y.value() <= y.error() => unknown(),
             (2.0, _) => x / y * dy,
             _ => sign_of(x.value()) * power(x.abs() / y, p - 1.0) * dy,
