@@ -192,8 +192,18 @@ impl<'a> Bench<'a> {
         fs::create_dir_all(own.join("shared")).map_err(|error| format!("{}: {error}", own.display()))?;
         let table = binaries.get("table").ok_or("there is no test binary `table`")?.clone();
         // The suites that dispatch kernels; `faults` breaks devices on purpose and takes its time.
-        let others =
-            ["table", "shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits"];
+        let others = [
+            "table",
+            "shaders",
+            "faults",
+            "memory",
+            "mnist",
+            "fuzz",
+            "doctor",
+            "determinism",
+            "limits",
+            "leaks",
+        ];
         let suites = binaries.iter().filter(|(name, _)| !others.contains(&name.as_str()));
         let suites = suites.map(|(_, path)| path.clone()).collect();
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
