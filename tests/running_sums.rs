@@ -53,7 +53,7 @@ fn long_rows_lose_nothing() {
         let last = dims[axis] - 1;
         let (mut forward, mut backward) = (x.clone(), x.clone());
         for at in 0..count {
-            if at / inner % dims[axis] > 0 {
+            if !(at / inner).is_multiple_of(dims[axis]) {
                 forward.data[at] += forward.data[at - inner];
             }
             let back = count - 1 - at;
