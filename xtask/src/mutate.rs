@@ -39,6 +39,8 @@ struct Mutant {
     /// The line as it is, and as it is changed, without the space around.
     was: String,
     is: String,
+    /// Which of the file's mutants of that line and change it is, counted from 1.
+    nth: usize,
     /// The whole changed text.
     text: String,
 }
@@ -46,7 +48,8 @@ struct Mutant {
 impl Mutant {
     /// What stands for it in lists: it must not depend on the line's number.
     fn key(&self) -> String {
-        format!("{}\t{}\t{}", self.file, self.was, self.is)
+        let nth = if self.nth > 1 { format!(" ({})", self.nth) } else { String::new() };
+        format!("{}\t{}{nth}\t{}", self.file, self.was, self.is)
     }
 }
 
@@ -480,13 +483,9 @@ fn mutants(file: &str, shaders: &BTreeMap<String, String>) -> Vec<Mutant> {
             let changed = format!("{}{change}{}", &text[..from], &text[to..]);
             let line = text[..from].matches('\n').count();
             let of = |text: &str| text.lines().nth(line).unwrap_or_default().trim().to_string();
-            all.push(Mutant {
-                file: file.to_string(),
-                line: line + 1,
-                was: of(text),
-                is: of(&changed),
-                text: changed,
-            });
+            let (was, is) = (of(text), of(&changed));
+            let nth = 1 + all.iter().filter(|other: &&Mutant| other.was == was && other.is == is).count();
+            all.push(Mutant { file: file.to_string(), line: line + 1, was, is, nth, text: changed });
         }
     }
     all
