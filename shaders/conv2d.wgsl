@@ -1,5 +1,5 @@
-// 2-D convolution with epilogue, y = activation(x * w + bias), or its gradient with regard to the input, as two steps of a
-// ladder; conv2d_subgroup.wgsl is a third.
+// 2-D convolution with epilogue, y = activation(x * w + bias), or a transposed convolution, which is its gradient with
+// regard to the input, as two steps of a ladder; conv2d_subgroup.wgsl is a third.
 //
 // naive:      one invocation an element of y. Reads two words for each multiply-add.
 // registers:  one invocation 8 channels at 8 pixels, held in four 4 x 4 matrices. Each tap of each channel loads 8 + 8

@@ -1,5 +1,4 @@
-// 2-D convolution with epilogue, or its gradient with regard to the input, for adapters whose subgroups have one known,
-// small size.
+// 2-D convolution with epilogue, or a transposed convolution, for adapters whose subgroups have one known, small size.
 //
 // One subgroup of SUBGROUP invocations computes 16 channels at 8 SUBGROUP pixels, each invocation 8 pixels in eight 4 x 4
 // matrices. The 16 weights that a tap and channel need are loaded once a subgroup and passed round by broadcast:

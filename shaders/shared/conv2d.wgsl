@@ -4,9 +4,9 @@
 // c of w[row, c, ky, kx] times x[c] at (oy * stride + ky * dilation - padding, and so for x), which is 0 outside of x.
 // That is cross-correlation, as PyTorch's Conv2d.
 //
-// The gradient with regard to x is the same sum the other way round (TRANSPOSED): x is the output's gradient, y the input's,
-// rows are input channels, and a tap reaches the pixel from which the forward sum came here, if there is one. So
-// nothing is scattered and no two invocations write one element.
+// A transposed convolution is the same sum the other way round (TRANSPOSED): rows are the other side's channels, and a tap
+// reaches the pixel from which the forward sum came here, if there is one. So nothing is scattered and no two
+// invocations write one element. Each way is the gradient of the other with regard to x.
 //
 // An invocation loops over at most 65,535 taps and channels: where there are more, Rust dispatches several times, each
 // time over a range of them; all but the first resume from what y holds, and the last one has the epilogue.
@@ -16,7 +16,7 @@
 //   bias f32 [groups * rows] from b_offset on, read where has_bias is 1
 //   y f32 [images, groups * rows, result.x, result.y], contiguous
 //   Pairs are (vertical, horizontal). `pixels` counts those of all images of y.
-//   TRANSPOSED: 0 forward, 1 the gradient for strides of 1, 2 for any    RESUME: 1 adds to what y holds
+//   TRANSPOSED: 0 forward, 1 transposed with strides of 1, 2 with any    RESUME: 1 adds to what y holds
 //   ACTIVATION: what is applied to y (all prepended by ops/conv2d/gpu.rs)
 
 #import shared/grid.wgsl
