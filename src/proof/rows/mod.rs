@@ -3,6 +3,7 @@
 use super::case::Row;
 
 mod conv;
+mod cumsum;
 mod indexing;
 mod losses;
 mod matmul;
@@ -21,6 +22,7 @@ pub(crate) use pointwise::erf;
 pub fn rows() -> Vec<Row> {
     [
         conv::ROWS,
+        cumsum::ROWS,
         indexing::ROWS,
         losses::ROWS,
         matmul::ROWS,

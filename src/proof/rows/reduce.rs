@@ -1,7 +1,7 @@
-//! Reductions and running sums.
+//! Reductions.
 
 use crate::Result;
-use crate::ops::{cumsum as scan, fold};
+use crate::ops::fold;
 use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, ULP, Work};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -29,26 +29,19 @@ pub(super) const ROWS: &[Row] = &[
         draw: norm,
         bench: Some(|g| timed(g, |x, fold| norm_of(2.0, x, fold))),
     },
-    Row {
-        name: "logsumexp",
-        covers: &["logsumexp"],
-        draw: logsumexp,
-        bench: Some(|g| timed(g, logsumexp_of)),
-    },
-    Row { name: "cumsum", covers: &["cumsum"], draw: cumsum, bench: Some(timed_cumsum) },
 ];
 
 /// A reduction: what of which shape.
 #[derive(Clone)]
-struct Fold {
-    shape: Vec<usize>,
-    reduced: Vec<bool>,
-    keepdim: bool,
+pub(super) struct Fold {
+    pub(super) shape: Vec<usize>,
+    pub(super) reduced: Vec<bool>,
+    pub(super) keepdim: bool,
 }
 
 impl Fold {
     /// Any axes of any shape. `chooses`: of at least one element.
-    fn draw(g: &mut Gen, chooses: bool) -> Fold {
+    pub(super) fn draw(g: &mut Gen, chooses: bool) -> Fold {
         let mut shape = g.shape(6);
         if g.one_in(3) {
             // Long and thin, so that it is cut up.
@@ -64,7 +57,7 @@ impl Fold {
     }
 
     /// One axis of a shape.
-    fn draw_axis(g: &mut Gen) -> (Fold, isize) {
+    pub(super) fn draw_axis(g: &mut Gen) -> (Fold, isize) {
         let mut fold = Fold::draw(g, true);
         if fold.shape.is_empty() {
             fold.shape = vec![g.some_length().min(g.size)];
@@ -84,25 +77,25 @@ impl Fold {
         self.shape.iter().zip(&self.reduced).map(|(&d, &reduced)| if reduced { 1 } else { d }).collect()
     }
 
-    fn out(&self) -> Vec<usize> {
+    pub(super) fn out(&self) -> Vec<usize> {
         let stays = |axis: &usize| self.keepdim || !self.reduced[*axis];
         (0..self.shape.len()).filter(stays).map(|axis| self.kept()[axis]).collect()
     }
 
-    fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.kept().iter().product()
     }
 
-    fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         self.shape.iter().zip(&self.reduced).filter(|(_, reduced)| **reduced).map(|(&d, _)| d).product()
     }
 
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         fold::depth(self.outputs(), self.length())
     }
 
     /// The places in a row-major array of what each output is folded from.
-    fn groups(&self) -> Vec<Vec<usize>> {
+    pub(super) fn groups(&self) -> Vec<Vec<usize>> {
         let kept = Array::zeros(self.kept());
         let mut groups = vec![Vec::new(); kept.numel()];
         let mut at = 0;
@@ -115,7 +108,7 @@ impl Fold {
     }
 
     /// A case of a function that `value` says on the terms of one output.
-    fn case(
+    pub(super) fn case(
         self,
         x: Input,
         run: impl Fn(&Tensor, &[isize], bool) -> Result<Tensor> + 'static,
@@ -135,7 +128,7 @@ impl Fold {
     }
 
     /// The reference of the gradient: what `slopes` says of the terms of one output.
-    fn gradient(
+    pub(super) fn gradient(
         self,
         slopes: impl Fn(&[Approx], Approx) -> Vec<Approx> + 'static,
     ) -> impl Fn(&[Array], &Array) -> Vec<Option<Array>> + 'static {
@@ -151,7 +144,7 @@ impl Fold {
 }
 
 /// A row-wise reduction of a size that is timed.
-fn timed(g: &mut Gen, case: fn(Input, Fold) -> Case) -> (Work, Case) {
+pub(super) fn timed(g: &mut Gen, case: fn(Input, Fold) -> Case) -> (Work, Case) {
     let shape = [4096, 1024];
     let fold = Fold { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
     let x = g.values(&shape, -3.0, 3.0);
@@ -575,82 +568,4 @@ fn norm_of(p: f64, x: Input, fold: Fold) -> Case {
             _ => terms.iter().map(slope).collect(),
         }
     }))
-}
-
-/// The largest of some terms and the sum of the exponentials relative to it, as the kernels form it: by at most `depth`
-/// merges of two sums, of which one is scaled down by exp(-d).
-///
-/// In units, a merge errs by 3 + 2d (exp), by d (the difference is rounded) and by 2 (a product and an addition); the d
-/// on a term's way make up its distance from the largest. Where exp is 0 it is because the result is subnormal.
-pub(super) fn normaliser(depth: usize, terms: &[Approx]) -> (Approx, Approx) {
-    let max = terms.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
-    let (mut sum, mut error) = (0.0, 0.0);
-    for x in terms {
-        let below = max.value() - x.value();
-        let term = (-below).exp();
-        sum += term;
-        error += x.error()
-            + TINY
-            + if below.is_finite() { term * (5.0 * depth as f64 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
-    }
-    (max, Approx::new(sum, error + max.error() * sum))
-}
-
-fn logsumexp(g: &mut Gen) -> Case {
-    let fold = Fold::draw(g, false);
-    let range = g.choose(&[1.0, 3.0, 30.0]);
-    logsumexp_of(g.values(&fold.shape, -range, range), fold)
-}
-
-fn logsumexp_of(x: Input, fold: Fold) -> Case {
-    let depth = fold.depth();
-    let value = move |terms: &[Approx]| {
-        let (max, sum) = normaliser(depth, terms);
-        if max.value().is_finite() { max + sum.ln() } else { max }
-    };
-    fold.clone().case(x, Tensor::logsumexp, value).gradient(fold.gradient(move |terms, dy| {
-        // y's own error is one factor in all the powers, which goes out in the division.
-        let y = Approx::exact(value(terms).value());
-        let powers: Vec<Approx> = terms.iter().map(|&x| (x - y).exp()).collect();
-        let scale = dy / Approx::sum_by(depth, powers.iter().copied());
-        powers.iter().map(|&power| power * scale).collect()
-    }))
-}
-
-fn cumsum(g: &mut Gen) -> Case {
-    let (fold, axis) = Fold::draw_axis(g);
-    cumsum_of(g.values(&fold.shape, -3.0, 3.0), fold, axis)
-}
-
-fn timed_cumsum(g: &mut Gen) -> (Work, Case) {
-    let shape = [4096, 1024];
-    let fold = Fold { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
-    (Work::Bytes(8 * shape[0] * shape[1]), cumsum_of(g.values(&shape, -3.0, 3.0), fold, 1))
-}
-
-fn cumsum_of(x: Input, fold: Fold, axis: isize) -> Case {
-    let depth = scan::depth(fold.outputs(), fold.length());
-    let label = format!("axis {axis} of {:?}", fold.shape);
-    let over = move |fold: &Fold, x: &Array, backward: bool| {
-        let mut y = Array::zeros(x.shape.clone());
-        for mut group in fold.groups() {
-            if backward {
-                group.reverse();
-            }
-            // As `Approx::sum_by`, of every beginning.
-            let (mut value, mut error, mut magnitude) = (0.0, 0.0, 0.0);
-            for (before, &at) in group.iter().enumerate() {
-                let (term, roundings) = (x.data[at], depth.min(before) as f64);
-                value += term.value();
-                error += term.error();
-                magnitude += term.value().abs() + term.error();
-                let gamma = roundings * ULP / (1.0 - roundings * ULP);
-                y.data[at] = Approx::new(value, error + gamma * magnitude + TINY * roundings);
-            }
-        }
-        y
-    };
-    let same = fold.clone();
-    Case::new(label, vec![x], move |t| t[0].cumsum(axis), move |x| over(&fold, &x[0], false))
-        .gradient(move |_, dy| vec![Some(over(&same, dy, true))])
 }

@@ -1,14 +1,20 @@
-//! Softmax and its logarithm.
+//! Softmax, its logarithm, and the logarithm of a sum of exponentials.
 
-use super::reduce::normaliser;
+use super::reduce::{Fold, timed};
 use crate::Result;
 use crate::ops::softmax::depth;
-use crate::proof::{Approx, Array, Case, Gen, Row};
+use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, ULP};
 use crate::tensor::Tensor;
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "softmax", covers: &["softmax"], draw: softmax, bench: None },
     Row { name: "log_softmax", covers: &["log_softmax"], draw: log_softmax, bench: None },
+    Row {
+        name: "logsumexp",
+        covers: &["logsumexp"],
+        draw: logsumexp,
+        bench: Some(|g| timed(g, logsumexp_of)),
+    },
 ];
 
 /// The places of each row along `axis`.
@@ -89,4 +95,44 @@ fn softmax(g: &mut Gen) -> Case {
 
 fn log_softmax(g: &mut Gen) -> Case {
     drawn(g, Tensor::log_softmax, logarithms, |y, dy, sum| dy - y.exp() * sum, |_, dy| dy)
+}
+
+/// The largest of some terms and the sum of the exponentials relative to it, as the kernels form it: by at most `depth`
+/// merges of two sums, of which one is scaled down by exp(-d).
+///
+/// In units, a merge errs by 3 + 2d (exp), by d (the difference is rounded) and by 2 (a product and an addition); the d
+/// on a term's way make up its distance from the largest. Where exp is 0 it is because the result is subnormal.
+fn normaliser(depth: usize, terms: &[Approx]) -> (Approx, Approx) {
+    let max = terms.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
+    let (mut sum, mut error) = (0.0, 0.0);
+    for x in terms {
+        let below = max.value() - x.value();
+        let term = (-below).exp();
+        sum += term;
+        error += x.error()
+            + TINY
+            + if below.is_finite() { term * (5.0 * depth as f64 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
+    }
+    (max, Approx::new(sum, error + max.error() * sum))
+}
+
+fn logsumexp(g: &mut Gen) -> Case {
+    let fold = Fold::draw(g, false);
+    let range = g.choose(&[1.0, 3.0, 30.0]);
+    logsumexp_of(g.values(&fold.shape, -range, range), fold)
+}
+
+fn logsumexp_of(x: Input, fold: Fold) -> Case {
+    let depth = fold.depth();
+    let value = move |terms: &[Approx]| {
+        let (max, sum) = normaliser(depth, terms);
+        if max.value().is_finite() { max + sum.ln() } else { max }
+    };
+    fold.clone().case(x, Tensor::logsumexp, value).gradient(fold.gradient(move |terms, dy| {
+        // y's own error is one factor in all the powers, which goes out in the division.
+        let y = Approx::exact(value(terms).value());
+        let powers: Vec<Approx> = terms.iter().map(|&x| (x - y).exp()).collect();
+        let scale = dy / Approx::sum_by(depth, powers.iter().copied());
+        powers.iter().map(|&power| power * scale).collect()
+    }))
 }

@@ -1,0 +1,230 @@
+//! The mutants of a WGSL file: every place where one token may be another.
+
+use std::collections::BTreeMap;
+
+/// One change of one file.
+pub struct Mutant {
+    pub file: String,
+    /// Of the line, counted from 1.
+    pub line: usize,
+    /// The line as it is, and as it is changed, without the space around.
+    pub was: String,
+    pub is: String,
+    /// Which of the file's mutants of that line and change it is, counted from 1.
+    nth: usize,
+    /// The whole changed text.
+    pub text: String,
+}
+
+impl Mutant {
+    /// What stands for it in lists: it must not depend on the line's number.
+    pub fn key(&self) -> String {
+        let nth = if self.nth > 1 { format!(" ({})", self.nth) } else { String::new() };
+        format!("{}\t{}{nth}\t{}", self.file, self.was, self.is)
+    }
+}
+
+/// A token of WGSL code: where it lies, and the text.
+struct Token<'t> {
+    at: usize,
+    text: &'t str,
+}
+
+/// The tokens of a file, without comments, imports and attributes.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    const LONG: [&str; 12] = ["<<=", ">>=", "<=", ">=", "==", "!=", "&&", "||", "+=", "-=", "*=", "->"];
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let code = line.split("//").next().unwrap_or_default();
+        let mut at = 0;
+        while at < code.len() && !code.starts_with("#import") {
+            let rest = &code[at..];
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let first = rest.chars().next().unwrap_or(' ');
+            let len = if word(first) {
+                let number = first.is_ascii_digit();
+                // An exponent's sign belongs to its number.
+                let mut before = ' ';
+                let end = rest.find(|c: char| {
+                    let inside = word(c)
+                        || (number && (c == '.' || ((c == '-' || c == '+') && "ep".contains(before))));
+                    before = c;
+                    !inside
+                });
+                end.unwrap_or(rest.len())
+            } else if let Some(long) = LONG.iter().find(|long| rest.starts_with(**long)) {
+                long.len()
+            } else {
+                first.len_utf8()
+            };
+            if !first.is_whitespace() {
+                tokens.push(Token { at: start + at, text: &rest[..len] });
+            }
+            at += len;
+        }
+        start += line.len();
+    }
+    tokens
+}
+
+/// Every mutant of a file.
+pub fn mutants(file: &str, shaders: &BTreeMap<String, String>) -> Vec<Mutant> {
+    let text = &shaders[file];
+    let tokens = tokens(text);
+    let fields = param_fields(text);
+    let mut all = Vec::new();
+    let (mut skip_until, mut in_struct) = (0, false);
+    for (i, token) in tokens.iter().enumerate() {
+        let t = |at: usize| tokens.get(at).map_or("", |token| token.text);
+        let before = if i == 0 { "" } else { t(i - 1) };
+        in_struct = (in_struct && before != "}") || token.text == "struct";
+        // Attributes such as @binding(0), and the arguments of types.
+        if token.text == "@" && t(i + 2) == "(" {
+            skip_until = skip_until.max(closing(&tokens, i + 2, "(", ")"));
+        }
+        if token.text == "<" && TYPES.contains(&before) {
+            skip_until = skip_until.max(closing(&tokens, i, "<", ">"));
+        }
+        if i <= skip_until && skip_until > 0 || in_struct {
+            continue;
+        }
+        for (end, change) in changes(&tokens, i, &fields) {
+            let (from, to) = (token.at, tokens[end].at + tokens[end].text.len());
+            let changed = format!("{}{change}{}", &text[..from], &text[to..]);
+            let line = text[..from].matches('\n').count();
+            let of = |text: &str| text.lines().nth(line).unwrap_or_default().trim().to_string();
+            let (was, is) = (of(text), of(&changed));
+            let nth = 1 + all.iter().filter(|other: &&Mutant| other.was == was && other.is == is).count();
+            all.push(Mutant { file: file.to_string(), line: line + 1, was, is, nth, text: changed });
+        }
+    }
+    all
+}
+
+const TYPES: [&str; 9] = ["array", "var", "ptr", "bitcast", "vec2", "vec3", "vec4", "atomic", "mat4x4"];
+
+/// The place of the token that closes the one at `open`.
+fn closing(tokens: &[Token], open: usize, left: &str, right: &str) -> usize {
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        depth += usize::from(token.text == left);
+        if token.text == right {
+            depth -= 1;
+            if depth == 0 {
+                return at;
+            }
+        }
+    }
+    open
+}
+
+/// The u32 fields of the file's `struct Params`: one may be mistaken for another.
+fn param_fields(text: &str) -> Vec<String> {
+    let Some(body) = text.split("struct Params {").nth(1).and_then(|rest| rest.split('}').next()) else {
+        return Vec::new();
+    };
+    let code: Vec<&str> = body.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let fields = code.join(" ");
+    let field = |field: &str| field.trim().strip_suffix(": u32").map(str::to_string);
+    fields.split(',').filter_map(field).collect()
+}
+
+/// What may be put in place of the tokens from `i` to the one that is named first.
+fn changes(tokens: &[Token], i: usize, fields: &[String]) -> Vec<(usize, String)> {
+    let t = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let (token, before) = (t(i), if i == 0 { "" } else { t(i - 1) });
+    let here = |changes: &[&str]| changes.iter().map(|change| (i, change.to_string())).collect::<Vec<_>>();
+    // A value ends before a binary operator.
+    let binary =
+        before.ends_with(|c: char| c.is_ascii_alphanumeric() || "_)]".contains(c)) && before != "return";
+    match token {
+        "workgroupBarrier" => vec![(i + 2, String::new())],
+        "<" => here(&["<=", ">="]),
+        "<=" => here(&["<", ">"]),
+        ">" => here(&[">=", "<="]),
+        ">=" => here(&[">", "<"]),
+        "==" => here(&["!="]),
+        "!=" => here(&["=="]),
+        "&&" => here(&["||"]),
+        "||" => here(&["&&"]),
+        "+=" => here(&["-="]),
+        "-=" => here(&["+="]),
+        "+" if binary && t(i + 1) != "=" => here(&["-"]),
+        "-" if binary && t(i + 1) != "-" => here(&["+"]),
+        "!" => here(&[""]),
+        "true" => here(&["false"]),
+        "false" => here(&["true"]),
+        "max" | "min" | "max_nan" | "min_nan" if t(i + 1) == "(" && before != "fn" && before != "." => {
+            let other = if token.starts_with("max") {
+                token.replace("max", "min")
+            } else {
+                token.replace("min", "max")
+            };
+            vec![(i, other)]
+        }
+        // A swizzle: another component, or two exchanged.
+        swizzle if before == "." && !swizzle.is_empty() && swizzle.chars().all(|c| "xyzw".contains(c)) => {
+            let letters: Vec<char> = swizzle.chars().collect();
+            let changed = match letters[..] {
+                ['x'] => "y".to_string(),
+                ['y'] => "x".to_string(),
+                ['z'] => "y".to_string(),
+                [_] => "z".to_string(),
+                [a, b, ..] => format!("{b}{a}{}", letters[2..].iter().collect::<String>()),
+                [] => return Vec::new(),
+            };
+            vec![(i, changed)]
+        }
+        field if before == "." && i > 1 && t(i - 2) == "p" && fields.len() > 1 => {
+            let Some(at) = fields.iter().position(|known| known == field) else { return Vec::new() };
+            vec![(i, fields[(at + 1) % fields.len()].clone())]
+        }
+        number if number.starts_with(|c: char| c.is_ascii_digit()) && before != "case" => {
+            if let Some(digits) = number.strip_suffix(['u', 'i']) {
+                let radix = if digits.starts_with("0x") { 16 } else { 10 };
+                let parsed = u64::from_str_radix(digits.trim_start_matches("0x"), radix);
+                let suffix = &number[number.len() - 1..];
+                return parsed.map_or(Vec::new(), |n| vec![(i, format!("{}{suffix}", n + 1))]);
+            }
+            match number.parse::<f64>() {
+                // An index or a count.
+                Ok(n) if !number.contains(['.', 'e', 'x']) => vec![(i, format!("{}", n + 1.0))],
+                Ok(0.0) => here(&["1.0"]),
+                Ok(n) => vec![(i, format!("{:?}", 2.0 * n))],
+                Err(_) => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(text: &str) -> Vec<String> {
+        let shaders = BTreeMap::from([("a.wgsl".to_string(), text.to_string())]);
+        mutants("a.wgsl", &shaders).into_iter().map(|mutant| mutant.is).collect()
+    }
+
+    #[test]
+    fn each_kind_of_place_is_changed() {
+        assert_eq!(changed("if (i < n) {"), ["if (i <= n) {", "if (i >= n) {"]);
+        assert_eq!(changed("workgroupBarrier();"), [";"]);
+        assert_eq!(
+            changed("a = max(b, c) - 1u;"),
+            ["a = min(b, c) - 1u;", "a = max(b, c) + 1u;", "a = max(b, c) - 2u;"]
+        );
+        assert_eq!(changed("a = v.x + v.yz;"), ["a = v.y + v.yz;", "a = v.x - v.yz;", "a = v.x + v.zy;"]);
+        assert_eq!(changed("x = 0x1p-24f * -1.5e-3;"), ["x = 0x1p-24f * -0.003;"]);
+        assert_eq!(changed("var<storage, read> a: array<vec4u, 6>; // a < b"), Vec::<String>::new());
+        assert_eq!(changed("@group(0) @binding(1) var<uniform> p: Params;"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_parameter_is_mistaken_for_another() {
+        let text = "struct Params { rows: u32, cols: u32 }\nif (i < p.rows) { return; }";
+        assert!(changed(text).contains(&"if (i < p.cols) { return; }".to_string()));
+    }
+}
