@@ -28,12 +28,20 @@ fn no_case_of_the_table_grows_with_its_runs() {
                 });
                 resident()
             };
-            // A kernel compiled again takes 100 KiB or more; what the allocator does evens out below a tenth of that.
-            if let (Some(before), Some(after)) = (run(warm), run(runs)) {
-                let grown = (after - before) / runs as f64;
-                let (row, label, id) = (row.name, &case.label, device.id());
-                assert!(grown < 16.0, "{row} ({label}) on {id}: {grown:.1} KiB more each run");
+            // A kernel compiled again takes 100 KiB or more at each run. What an allocator or a driver's thread takes once
+            // is not taken again: a leak is what grows in each of three stretches.
+            let (row, label, id) = (row.name, &case.label, device.id());
+            let Some(mut before) = run(warm) else { continue };
+            let mut least = f64::INFINITY;
+            for _ in 0..3 {
+                let Some(after) = run(runs) else { break };
+                least = least.min((after - before) / runs as f64);
+                before = after;
+                if least < 16.0 {
+                    break;
+                }
             }
+            assert!(least < 16.0, "{row} ({label}) on {id}: {least:.1} KiB more each run");
         }
     }
 }

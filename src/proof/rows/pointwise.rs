@@ -368,7 +368,12 @@ fn power(a: Approx, b: Approx) -> Approx {
 }
 
 fn power_by_base(a: Approx, b: Approx) -> Approx {
-    if b.value() == 0.0 { Approx::ZERO } else { b * power(a, b - 1.0) }
+    if b.value() == 0.0 {
+        return Approx::ZERO;
+    }
+    let slope = b * power(a, b - 1.0);
+    // An exponent that may be flushed may be 0, which has no slope even where the base is NaN or infinite.
+    if b.error() > 0.0 && !slope.value().is_finite() { Approx::UNKNOWN } else { slope }
 }
 
 fn power_by_exponent(a: Approx, b: Approx) -> Approx {
