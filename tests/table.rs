@@ -30,12 +30,20 @@ const LARGEST: usize = 3000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    // For `cargo xtask mutate`, which knows the rows that a kernel is reached from.
+    // For `cargo xtask mutate`, which knows the rows that a kernel is reached from, and to which one failure says all.
     let only = std::env::var("GRISTMILL_ROWS").unwrap_or_default();
+    let fail_fast = std::env::var_os("GRISTMILL_FAIL_FAST").is_some();
     let wanted = |row: &Row| only.is_empty() || only.split(',').any(|name| name == row.name);
     let trials = rows().into_iter().filter(wanted).flat_map(|row| {
         let trial = |property: &str, test: fn(Row) -> Result<(), Failed>| {
-            Trial::test(format!("{}::{property}", row.name), move || test(row))
+            Trial::test(format!("{}::{property}", row.name), move || {
+                test(row).inspect_err(|failed| {
+                    if fail_fast {
+                        println!("{}: {}", row.name, failed.message().unwrap_or_default());
+                        std::process::exit(101);
+                    }
+                })
+            })
         };
         [
             trial("agrees_with_f64", agrees_with_f64),

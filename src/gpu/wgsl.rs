@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -52,15 +53,19 @@ pub(super) fn assemble(
 }
 
 /// The text of a shader file. In a debug build, a file of that name in the directory `GRISTMILL_SHADERS` stands in for
-/// the one in the crate: to try a changed kernel without compiling, and for `cargo xtask mutate`.
+/// the one in the crate, to try a changed kernel without compiling, and the file `reached.txt` there lists what was
+/// asked for: `cargo xtask mutate` lives by both.
 fn current(file: &str, source: &'static str) -> Cow<'static, str> {
     static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
     if !cfg!(debug_assertions) {
         return source.into();
     }
     let place = PLACE.get_or_init(|| std::env::var_os("GRISTMILL_SHADERS").map(PathBuf::from));
-    let text = place.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(file)).ok());
-    text.map_or(source.into(), Cow::Owned)
+    let Some(dir) = place else { return source.into() };
+    let list = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("reached.txt"));
+    // The list is an aid to a tool: a directory that cannot be written takes nothing from the kernels.
+    let _ = list.and_then(|mut list| list.write_all(format!("{file}\n").as_bytes()));
+    std::fs::read_to_string(dir.join(file)).map_or(source.into(), Cow::Owned)
 }
 
 fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut String) -> Result<()> {

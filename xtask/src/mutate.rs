@@ -2,12 +2,12 @@
 //!
 //! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
 //! nothing is compiled but the kernels. It meets first the rows of the table that reach its file, then, if it lives,
-//! more of their cases and the tests of the other suites that reach it. Which those are shows when the file is broken.
+//! more of their cases and the tests of the other suites that reach it. Which those are is found out first.
 //! A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::mutants::{Mutant, mutants};
 use crate::{FEATURES, cargo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,9 @@ ended.
 
 /// Cases a row is tried with at first, and where the mutant survived them.
 const CASES: [&str; 2] = ["24", "192"];
-/// A mutant that takes longer than this has hung, and is noticed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The suites that dispatch no kernel, or break devices on purpose and take their time.
+const STRANGERS: [&str; 9] =
+    ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 4;
 
@@ -64,17 +65,18 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
         fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     }
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let binaries = test_binaries()?;
-    // One job takes a file whole, since it has to find out which tests reach it; the largest first.
+    let reach = Reach::known(&place, root, &test_binaries()?)?;
+    // One job takes a file whole; the largest first.
     let mut by_file: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
     mutants.iter().for_each(|mutant| by_file.entry(&mutant.file).or_default().push(mutant));
     let mut queue: Vec<Vec<&Mutant>> = by_file.into_values().collect();
     queue.sort_by_key(Vec::len);
     let (queue, met) = (Mutex::new(queue), Mutex::new(Vec::new()));
     let total = mutants.len();
-    let job = &|number: usize| -> Result<(), String> {
-        let mut bench = Bench::new(root, &place, number, &shaders, &binaries)?;
-        while let Some(mutants) = locked(&queue).pop() {
+    in_jobs(|number| {
+        let runner = Runner::new(root, &reach.table, place.join(format!("job{number}")))?;
+        let mut bench = Bench::new(runner, &place, &shaders, &reach)?;
+        while let Some(mutants) = pop(&queue) {
             for mutant in mutants {
                 let fate = bench.fate(mutant)?;
                 let mut met = locked(&met);
@@ -86,11 +88,6 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
             }
         }
         Ok(())
-    };
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let jobs: Vec<_> = (0..jobs).map(|number| scope.spawn(move || job(number))).collect();
-        jobs.into_iter().try_for_each(|job| job.join().map_err(|_| "a job ended badly".to_string())?)
     })?;
     let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
     let met = met.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -145,53 +142,29 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Where one job's mutants meet the tests.
 struct Bench<'a> {
-    root: &'a Path,
+    runner: Runner<'a>,
     /// Where all jobs keep what was found.
     place: &'a Path,
-    /// The job's own shaders, which stand in for the crate's.
-    own: PathBuf,
     shaders: &'a BTreeMap<String, String>,
-    table: PathBuf,
-    /// The other suites that run kernels.
-    suites: Vec<PathBuf>,
-    /// The rows of the table that reach a file.
-    rows: BTreeMap<String, Vec<String>>,
-    /// The tests of the other suites that reach a file.
-    tests: BTreeMap<String, Vec<(PathBuf, Vec<String>)>>,
+    reach: &'a Reach,
+    /// How long a command may take, by what it runs.
+    patience: BTreeMap<String, Duration>,
     /// By the mutant's key and text.
     found: BTreeMap<String, Fate>,
 }
 
 impl<'a> Bench<'a> {
     fn new(
-        root: &'a Path,
+        runner: Runner<'a>,
         place: &'a Path,
-        job: usize,
         shaders: &'a BTreeMap<String, String>,
-        binaries: &BTreeMap<String, PathBuf>,
+        reach: &'a Reach,
     ) -> Result<Bench<'a>, String> {
-        let own = place.join(format!("job{job}"));
-        fs::create_dir_all(own.join("shared")).map_err(|error| format!("{}: {error}", own.display()))?;
-        let table = binaries.get("table").ok_or("there is no test binary `table`")?.clone();
-        // The suites that dispatch kernels; `faults` breaks devices on purpose and takes its time.
-        let others = [
-            "table",
-            "shaders",
-            "faults",
-            "memory",
-            "mnist",
-            "fuzz",
-            "doctor",
-            "determinism",
-            "limits",
-            "leaks",
-        ];
-        let suites = binaries.iter().filter(|(name, _)| !others.contains(&name.as_str()));
-        let suites = suites.map(|(_, path)| path.clone()).collect();
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
-        let (rows, tests) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Bench { root, place, own, shaders, table, suites, rows, tests, found })
+        let bench = Bench { runner, place, shaders, reach, patience: BTreeMap::new(), found };
+        shaders.iter().try_for_each(|(file, text)| bench.write(file, text))?;
+        Ok(bench)
     }
 
     /// What became of a mutant; looked up, or found out and kept.
@@ -213,94 +186,85 @@ impl<'a> Bench<'a> {
     }
 
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
-        let rows = self.rows(&mutant.file)?;
+        let none = Vec::new();
+        let rows = self.reach.rows.get(&mutant.file).unwrap_or(&none);
         let few = &rows[..rows.len().min(FEW)];
-        self.write(&mutant.file, &mutant.text)?;
-        let mut fate = Fate::Survived;
         for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (&rows[..], CASES[1])] {
-            if fate == Fate::Survived && !rows.is_empty() {
-                fate = self.run(self.command(&self.table, rows, cases))?;
+            if rows.is_empty() {
+                continue;
+            }
+            let fate = self.fate_by(mutant, &Run { binary: &self.reach.table, names: rows, cases })?;
+            if fate != Fate::Survived {
+                return Ok(fate);
             }
         }
-        if fate == Fate::Survived {
-            let suites = self.tests(&mutant.file)?;
-            self.write(&mutant.file, &mutant.text)?;
-            for (suite, tests) in suites {
-                if fate == Fate::Survived {
-                    let mut command = self.command(&suite, &[], CASES[0]);
-                    command.arg("--exact").args(tests);
-                    fate = self.run(command)?;
+        for (binary, tests) in self.reach.tests.get(&mutant.file).unwrap_or(&BTreeMap::new()) {
+            let fate = self.fate_by(mutant, &Run { binary, names: tests, cases: CASES[0] })?;
+            if fate != Fate::Survived {
+                return Ok(fate);
+            }
+        }
+        Ok(Fate::Survived)
+    }
+
+    /// What a run makes of a mutant.
+    fn fate_by(&mut self, mutant: &Mutant, run: &Run) -> Result<Fate, String> {
+        let key = format!("{} {} {}", run.binary.display(), run.names.join(","), run.cases);
+        let patience = match self.patience.get(&key) {
+            Some(&patience) => patience,
+            None => {
+                // Whoever takes many times as long as the kernels as they are has hung.
+                let began = Instant::now();
+                if let (Fate::Killed | Fate::Invalid, log) =
+                    self.runner.run(run, Duration::from_secs(1800))?
+                {
+                    return Err(format!("the tests fail without a mutant:\n{log}"));
                 }
+                let patience = 8 * began.elapsed() + Duration::from_secs(20);
+                self.patience.insert(key, patience);
+                patience
             }
-        }
-        self.write(&mutant.file, &self.shaders[&mutant.file])?;
-        Ok(fate)
-    }
-
-    /// The rows that reach a file.
-    fn rows(&mut self, file: &str) -> Result<Vec<String>, String> {
-        if let Some(rows) = self.rows.get(file) {
-            return Ok(rows.clone());
-        }
-        let tests = self.broken_by(&self.table, file)?;
-        let mut rows: Vec<String> =
-            tests.iter().filter_map(|test| test.split("::").next().map(str::to_string)).collect();
-        rows.sort();
-        rows.dedup();
-        println!("{file}: {} rows reach it", rows.len());
-        self.rows.insert(file.to_string(), rows.clone());
-        Ok(rows)
-    }
-
-    /// The tests of the other suites that reach a file.
-    fn tests(&mut self, file: &str) -> Result<Vec<(PathBuf, Vec<String>)>, String> {
-        if let Some(tests) = self.tests.get(file) {
-            return Ok(tests.clone());
-        }
-        let mut all = Vec::new();
-        for suite in &self.suites {
-            let tests = self.broken_by(suite, file)?;
-            if !tests.is_empty() {
-                all.push((suite.clone(), tests));
-            }
-        }
-        self.tests.insert(file.to_string(), all.clone());
-        Ok(all)
-    }
-
-    /// The tests of a binary that fail where a file is no WGSL.
-    fn broken_by(&self, binary: &Path, file: &str) -> Result<Vec<String>, String> {
-        for (file, text) in self.shaders {
-            self.write(file, text)?;
-        }
-        self.write(file, &format!("{}\nfn (", self.shaders[file]))?;
-        let output = self
-            .command(binary, &[], "4")
-            .output()
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout).to_string();
-        let failed = |line: &str| {
-            let name = line.strip_prefix("test ")?.strip_suffix("FAILED")?;
-            Some(name.trim_end_matches([' ', '.']).to_string())
         };
-        self.write(file, &self.shaders[file])?;
-        Ok(text.lines().filter_map(failed).collect())
+        self.write(&mutant.file, &mutant.text)?;
+        let fate = self.runner.run(run, patience);
+        self.write(&mutant.file, &self.shaders[&mutant.file])?;
+        Ok(fate?.0)
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
-        let path = self.own.join(file);
+        let path = self.runner.own.join(file);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
 
-    /// A test binary on the mutant.
-    fn command(&self, binary: &Path, rows: &[String], cases: &str) -> Command {
-        let mut command = Command::new(binary);
+/// Some rows of the table, or some tests of another suite.
+struct Run<'a> {
+    binary: &'a Path,
+    names: &'a [String],
+    cases: &'a str,
+}
+
+/// Runs tests on shaders of its own, which stand in for the crate's.
+struct Runner<'a> {
+    root: &'a Path,
+    table: &'a Path,
+    own: PathBuf,
+}
+
+impl<'a> Runner<'a> {
+    fn new(root: &'a Path, table: &'a Path, own: PathBuf) -> Result<Runner<'a>, String> {
+        fs::create_dir_all(own.join("shared")).map_err(|error| format!("{}: {error}", own.display()))?;
+        Ok(Runner { root, table, own })
+    }
+
+    fn command(&self, run: &Run) -> Command {
+        let mut command = Command::new(run.binary);
         command
             .current_dir(self.root)
             .env("GRISTMILL_SHADERS", &self.own)
-            .env("PROPTEST_CASES", cases)
+            .env("PROPTEST_CASES", run.cases)
             .env("PROPTEST_MAX_SHRINK_ITERS", "0")
-            .env("GRISTMILL_ROWS", rows.join(","))
+            .args(["--test-threads", "1"])
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
@@ -309,36 +273,128 @@ impl<'a> Bench<'a> {
         if std::env::var_os("GRISTMILL_DEVICE").is_none() {
             command.env("GRISTMILL_DEVICE", "vulkan:llvmpipe");
         }
-        if binary == self.table {
+        if run.binary == self.table {
+            command.env("GRISTMILL_ROWS", run.names.join(",")).env("GRISTMILL_FAIL_FAST", "1");
             command.args(["--skip", "gradients_are_slopes", "--skip", "bounds_are_tight"]);
+        } else {
+            command.arg("--exact").args(run.names);
         }
         command
     }
 
-    fn run(&self, mut command: Command) -> Result<Fate, String> {
+    /// How the tests end, and what they printed.
+    fn run(&self, run: &Run, patience: Duration) -> Result<(Fate, String), String> {
         let log = self.own.join("log.txt");
         let file = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-        let mut child = command.stdout(file).spawn().map_err(|error| format!("a test: {error}"))?;
+        let mut child = self.command(run).stdout(file).spawn().map_err(|error| format!("a test: {error}"))?;
         let began = Instant::now();
         let status = loop {
             match child.try_wait().map_err(|error| error.to_string())? {
                 Some(status) => break Some(status),
-                None if began.elapsed() > PATIENCE => break None,
+                None if began.elapsed() > patience => break None,
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
+        let text = fs::read_to_string(&log).unwrap_or_default();
         let Some(status) = status else {
             let _ = child.kill();
             let _ = child.wait();
-            return Ok(Fate::Killed);
+            return Ok((Fate::Killed, text));
         };
         if status.success() {
-            return Ok(Fate::Survived);
+            return Ok((Fate::Survived, text));
         }
-        let text = fs::read_to_string(&log).unwrap_or_default();
         let invalid = ["Shader '", "parsing error", "validation error", "Validation Error"];
-        Ok(if invalid.iter().any(|sign| text.contains(sign)) { Fate::Invalid } else { Fate::Killed })
+        Ok((if invalid.iter().any(|sign| text.contains(sign)) { Fate::Invalid } else { Fate::Killed }, text))
     }
+}
+
+/// Which tests reach which kernel files.
+struct Reach {
+    table: PathBuf,
+    /// Rows of the table by file.
+    rows: BTreeMap<String, Vec<String>>,
+    /// Tests of the other suites by file and binary.
+    tests: BTreeMap<String, BTreeMap<PathBuf, Vec<String>>>,
+}
+
+impl Reach {
+    /// Looked up, if it was found out since the tests were built.
+    fn known(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<Reach, String> {
+        let table = binaries.get("table").ok_or("there is no test binary `table`")?;
+        let list = place.join("reach.tsv");
+        let changed = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+        let newest = binaries.values().filter_map(changed).max();
+        if changed(&list) < newest {
+            let lines = Reach::survey(place, root, binaries)?;
+            fs::write(&list, lines).map_err(|error| format!("{}: {error}", list.display()))?;
+        }
+        let text = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+        let (mut rows, mut tests) = (BTreeMap::new(), BTreeMap::new());
+        for line in text.lines() {
+            let [file, binary, name] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
+            let (file, binary, name) = (file.to_string(), PathBuf::from(binary), name.to_string());
+            let names: &mut Vec<String> = if binary == *table {
+                rows.entry(file).or_default()
+            } else {
+                let of_file: &mut BTreeMap<_, _> = tests.entry(file).or_default();
+                of_file.entry(binary).or_default()
+            };
+            names.push(name);
+        }
+        Ok(Reach { table: table.clone(), rows, tests })
+    }
+
+    /// Runs each row and each test by itself and looks which kernels it asks for: lines of file, binary and name.
+    fn survey(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<String, String> {
+        println!("finding out which tests reach which kernels");
+        let table = &binaries["table"];
+        let mut all = Vec::new();
+        for binary in binaries.iter().filter(|(name, _)| !STRANGERS.contains(&name.as_str())) {
+            let output = Command::new(binary.1).arg("--list").output();
+            let output = output.map_err(|error| format!("{}: {error}", binary.1.display()))?;
+            let text = String::from_utf8_lossy(&output.stdout).to_string();
+            let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+            let mut names: Vec<String> = match binary.1 == table {
+                true => names.filter_map(|name| Some(name.split_once("::")?.0.to_string())).collect(),
+                false => names.map(str::to_string).collect(),
+            };
+            names.sort();
+            names.dedup();
+            all.extend(names.into_iter().map(|name| (binary.1, name)));
+        }
+        let (queue, lines) = (Mutex::new(all), Mutex::new(Vec::new()));
+        in_jobs(|number| {
+            let runner = Runner::new(root, table, place.join(format!("job{number}")))?;
+            let list = runner.own.join("reached.txt");
+            while let Some((binary, name)) = pop(&queue) {
+                let _ = fs::remove_file(&list);
+                let names = std::slice::from_ref(&name);
+                runner.run(&Run { binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
+                let text = fs::read_to_string(&list).unwrap_or_default();
+                let files: BTreeSet<&str> = text.lines().collect();
+                locked(&lines)
+                    .extend(files.iter().map(|file| format!("{file}\t{}\t{name}\n", binary.display())));
+            }
+            Ok(())
+        })?;
+        let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+        lines.sort();
+        Ok(lines.concat())
+    }
+}
+
+/// Runs a job on every core.
+fn in_jobs(job: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), String> {
+    let (jobs, job) = (std::thread::available_parallelism().map_or(1, usize::from), &job);
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..jobs).map(|number| scope.spawn(move || job(number))).collect();
+        jobs.into_iter().try_for_each(|job| job.join().map_err(|_| "a job ended badly".to_string())?)
+    })
+}
+
+fn pop<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
+    locked(queue).pop()
 }
 
 fn parse_found(line: &str) -> Option<(String, Fate)> {
