@@ -218,7 +218,7 @@ impl<'a> Bench<'a> {
                 if let (Fate::Killed | Fate::Invalid, log) =
                     self.runner.run(run, Duration::from_secs(1800))?
                 {
-                    return Err(format!("the tests fail without a mutant:\n{log}"));
+                    return Err(format!("{key}: the tests fail without a mutant:\n{log}"));
                 }
                 let patience = 8 * began.elapsed() + Duration::from_secs(20);
                 self.patience.insert(key, patience);
@@ -388,7 +388,9 @@ impl Reach {
 fn in_jobs(job: impl Fn(usize) -> Result<(), String> + Sync) -> Result<(), String> {
     let (jobs, job) = (std::thread::available_parallelism().map_or(1, usize::from), &job);
     std::thread::scope(|scope| {
-        let jobs: Vec<_> = (0..jobs).map(|number| scope.spawn(move || job(number))).collect();
+        let jobs: Vec<_> = (0..jobs)
+            .map(|number| scope.spawn(move || job(number).inspect_err(|error| eprintln!("{error}"))))
+            .collect();
         jobs.into_iter().try_for_each(|job| job.join().map_err(|_| "a job ended badly".to_string())?)
     })
 }
