@@ -30,6 +30,8 @@ const CASES: [&str; 2] = ["24", "192"];
 /// The suites that dispatch no kernel, or break devices on purpose and take their time.
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
+/// Tests of other suites that take longer are left to the suite.
+const SLOW: Duration = Duration::from_secs(5);
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 4;
 
@@ -74,7 +76,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     let (queue, met) = (Mutex::new(queue), Mutex::new(Vec::new()));
     let total = mutants.len();
     in_jobs(|number| {
-        let runner = Runner::new(root, &reach.table, place.join(format!("job{number}")))?;
+        let runner = Runner::new(root, place.join(format!("job{number}")))?;
         let mut bench = Bench::new(runner, &place, &shaders, &reach)?;
         while let Some(mutants) = pop(&queue) {
             for mutant in mutants {
@@ -247,14 +249,13 @@ struct Run<'a> {
 /// Runs tests on shaders of its own, which stand in for the crate's.
 struct Runner<'a> {
     root: &'a Path,
-    table: &'a Path,
     own: PathBuf,
 }
 
 impl<'a> Runner<'a> {
-    fn new(root: &'a Path, table: &'a Path, own: PathBuf) -> Result<Runner<'a>, String> {
+    fn new(root: &'a Path, own: PathBuf) -> Result<Runner<'a>, String> {
         fs::create_dir_all(own.join("shared")).map_err(|error| format!("{}: {error}", own.display()))?;
-        Ok(Runner { root, table, own })
+        Ok(Runner { root, own })
     }
 
     fn command(&self, run: &Run) -> Command {
@@ -273,7 +274,7 @@ impl<'a> Runner<'a> {
         if std::env::var_os("GRISTMILL_DEVICE").is_none() {
             command.env("GRISTMILL_DEVICE", "vulkan:llvmpipe");
         }
-        if run.binary == self.table {
+        if separator(run.binary).is_some() {
             command.env("GRISTMILL_ROWS", run.names.join(",")).env("GRISTMILL_FAIL_FAST", "1");
             command.args(["--skip", "gradients_are_slopes", "--skip", "bounds_are_tight"]);
         } else {
@@ -355,9 +356,9 @@ impl Reach {
             let output = output.map_err(|error| format!("{}: {error}", binary.1.display()))?;
             let text = String::from_utf8_lossy(&output.stdout).to_string();
             let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-            let mut names: Vec<String> = match binary.1 == table {
-                true => names.filter_map(|name| Some(name.split_once("::")?.0.to_string())).collect(),
-                false => names.map(str::to_string).collect(),
+            let mut names: Vec<String> = match separator(binary.1) {
+                Some(end) => names.filter_map(|name| Some(name.split_once(end)?.0.to_string())).collect(),
+                None => names.map(str::to_string).collect(),
             };
             names.sort();
             names.dedup();
@@ -365,12 +366,16 @@ impl Reach {
         }
         let (queue, lines) = (Mutex::new(all), Mutex::new(Vec::new()));
         in_jobs(|number| {
-            let runner = Runner::new(root, table, place.join(format!("job{number}")))?;
+            let runner = Runner::new(root, place.join(format!("job{number}")))?;
             let list = runner.own.join("reached.txt");
             while let Some((binary, name)) = pop(&queue) {
                 let _ = fs::remove_file(&list);
                 let names = std::slice::from_ref(&name);
+                let began = Instant::now();
                 runner.run(&Run { binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
+                if binary != table && began.elapsed() > SLOW {
+                    continue;
+                }
                 let text = fs::read_to_string(&list).unwrap_or_default();
                 let files: BTreeSet<&str> = text.lines().collect();
                 locked(&lines)
@@ -382,6 +387,15 @@ impl Reach {
         lines.sort();
         Ok(lines.concat())
     }
+}
+
+/// In the suites that are run by rows: what stands behind a row's name in that of a test.
+fn separator(binary: &Path) -> Option<&'static str> {
+    let name = binary.file_name()?.to_str()?;
+    [("table-", "::"), ("golden-", " ")]
+        .into_iter()
+        .find(|(start, _)| name.starts_with(start))
+        .map(|(_, end)| end)
 }
 
 /// Runs a job on every core.
