@@ -1,9 +1,9 @@
 // Where along an axis the largest or smallest element lies: y[o] = the first i at which x is the extreme. NaN beats
 // every number, and the first NaN wins.
 //
-// An element becomes a key, a whole number that grows with it: floating-point comparisons can't be trusted with NaN, and
-// whole numbers compare alike everywhere. A fold of pairs (key, place) keeps the larger key, then the smaller place.
-// shared/fold.wgsl says how it walks. x is read once.
+// An element becomes a key, a whole number that grows with it (shared/order.wgsl): floating-point comparisons can't be
+// trusted with NaN, and whole numbers compare alike everywhere. A fold of pairs (key, place) keeps the larger key, then
+// the smaller place. shared/fold.wgsl says how it walks. x is read once.
 //
 //   x u32: the bits of f32, strided; or pairs that an earlier dispatch left
 //   y u32: places [outputs]; or pairs [outputs, slices], or [slices, outputs] down the columns; contiguous
@@ -11,6 +11,9 @@
 //   WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/arg.rs)
 
 #import shared/fold.wgsl
+#import shared/order.wgsl
+
+const IDS: u32 = 0u;
 
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
@@ -23,11 +26,9 @@ fn identity() -> State {
 }
 
 fn key(bits: u32) -> u32 {
-    let magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) { return 0xffffffffu; } // NaN
-    // The bits of negative numbers fall as the numbers grow; both zeros are one.
-    let rising = select(magnitude | 0x80000000u, ~bits, bits > 0x80000000u);
-    return select(rising, ~rising, OP == 1u);
+    let rising = key_of(bits);
+    let number = rising != 0xffffffffu; // NaN is the largest of both orders
+    return select(rising, ~rising, OP == 1u && number);
 }
 
 fn element(start: u32, i: u32) -> State {

@@ -1,20 +1,11 @@
 // Element-wise functions of two operands, y[i] = f(a[i], b[i]), the operands broadcast and strided in any way.
 //
-// Memory bound: each operand is read once, y written once. shared/elementwise.wgsl says how the two entries walk.
+// shared/map2.wgsl has the bindings and the entries.
 //
-//   a f32, operand x of the walk     b f32, operand y of the walk     y [count] f32, contiguous
 //   OP: the function    WG: invocations a workgroup (prepended by ops/binary.rs)
 
-#import shared/elementwise.wgsl
+#import shared/map2.wgsl
 #import shared/float.wgsl
-
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(0) var<storage, read> a4: array<vec4f>;
-@group(0) @binding(1) var<storage, read> b4: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(3) var<uniform> p: Params;
 
 fn f(a: f32, b: f32) -> f32 {
     switch OP {
@@ -57,26 +48,4 @@ fn unordered(a: f32, b: f32) -> bool {
 /// The place of a number, with all subnormals at 0.
 fn flushed(x: f32) -> i32 {
     return select(order(x), 0, abs(order(x)) < 0x00800000);
-}
-
-@compute @workgroup_size(WG)
-fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    if (i >= p.count) { return; }
-    let at = positions(i);
-    y[i] = f(a[at.x], b[at.y]);
-}
-
-@compute @workgroup_size(WG)
-fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    let first = i * 4u;
-    if (first >= p.count) { return; }
-    let u = spread(0u, a4[quad_at(0u, i)]);
-    let v = spread(1u, b4[quad_at(1u, i)]);
-    let w = vec4f(f(u.x, v.x), f(u.y, v.y), f(u.z, v.z), f(u.w, v.w));
-    if (first + 4u <= p.count) { y4[i] = w; return; }
-    for (var c = 0u; c < p.count - first; c++) { y4[i][c] = w[c]; }
 }

@@ -1,27 +1,16 @@
 // Losses of pairs: y[i] = f(x[i], t[i]) of a prediction and its target, or their sum.
 //
-// Memory bound: each operand is read once. `strided` and `vector` (shared/elementwise.wgsl says how they walk) write a
-// loss each; `fold_strided` and `fold_vector` write nothing but a partial sum for each EACH * WG elements, which
-// reduce.wgsl adds: an invocation folds EACH elements one after the other, the workgroup its invocations in log2(WG)
-// steps.
+// Memory bound: each operand is read once. `strided` and `vector` (shared/map3.wgsl) write a loss each; `fold_strided`
+// and `fold_vector` write nothing but a partial sum for each EACH * WG elements, which reduce.wgsl adds: an invocation
+// folds EACH elements one after the other, the workgroup its invocations in log2(WG) steps.
 //
-//   x f32, operand x of the walk     t f32, operand y     c f32, operand z: the weight of the positive class, where
-//   the function has one     y [count] f32, or the partial sums; contiguous
+//   x f32, operand a     t f32, operand b     c f32: the weight of the positive class, where the function has one
+//   y [count] f32, or the partial sums; contiguous
 //   attributes: Huber's delta
 //   OP: the function    WG: invocations a workgroup    EACH: elements an invocation folds (prepended by ops/loss.rs)
 
-#import shared/elementwise.wgsl
+#import shared/map3.wgsl
 #import shared/smooth.wgsl
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> t: array<f32>;
-@group(0) @binding(2) var<storage, read> c: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(0) var<storage, read> x4: array<vec4f>;
-@group(0) @binding(1) var<storage, read> t4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> c4: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> partial: array<f32, WG>;
 
@@ -45,33 +34,6 @@ fn f(x: f32, t: f32, c: f32) -> f32 {
     }
 }
 
-fn four(i: u32) -> vec4f {
-    let u = spread(0u, x4[quad_at(0u, i)]);
-    let v = spread(1u, t4[quad_at(1u, i)]);
-    let w = spread(2u, c4[quad_at(2u, i)]);
-    return vec4f(f(u.x, v.x, w.x), f(u.y, v.y, w.y), f(u.z, v.z, w.z), f(u.w, v.w, w.w));
-}
-
-@compute @workgroup_size(WG)
-fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    if (i >= p.count) { return; }
-    let at = positions(i);
-    y[i] = f(x[at.x], t[at.y], c[at.z]);
-}
-
-@compute @workgroup_size(WG)
-fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    let first = i * 4u;
-    if (first >= p.count) { return; }
-    let losses = four(i);
-    if (first + 4u <= p.count) { y4[i] = losses; return; }
-    for (var k = 0u; k < p.count - first; k++) { y4[i][k] = losses[k]; }
-}
-
 /// Writes the sum over the workgroup.
 fn fold(mine: f32, number: u32, lane: u32) {
     partial[lane] = mine;
@@ -88,10 +50,7 @@ fn fold_strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gr
     let number = folded(group, groups);
     let first = number * WG * EACH + lane;
     var sum = 0.0;
-    for (var k = 0u; k < EACH && first + k * WG < p.count; k++) {
-        let at = positions(first + k * WG);
-        sum += f(x[at.x], t[at.y], c[at.z]);
-    }
+    for (var k = 0u; k < EACH && first + k * WG < p.count; k++) { sum += one(first + k * WG); }
     fold(sum, number, lane);
 }
 

@@ -1,19 +1,12 @@
 // Element-wise functions of one operand: y[i] = f(x[i]), some with attributes that the params bring.
 //
-// Memory bound: x is read once, y written once. shared/elementwise.wgsl says how the two entries walk.
+// shared/map1.wgsl has the bindings and the entries; x is its operand a.
 //
-//   x f32, operand x of the walk     y [count] f32, contiguous
 //   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
 
-#import shared/elementwise.wgsl
+#import shared/map1.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(0) var<storage, read> x4: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
-@group(0) @binding(2) var<uniform> p: Params;
 
 fn f(x: f32) -> f32 {
     let a = p.attributes;
@@ -46,24 +39,4 @@ fn f(x: f32) -> f32 {
         case 24u: { return sign_nan(x); }
         default: { return select(0.0, 1.0, order(x) == 0); }            // logical_not
     }
-}
-
-@compute @workgroup_size(WG)
-fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    if (i >= p.count) { return; }
-    y[i] = f(x[positions(i).x]);
-}
-
-@compute @workgroup_size(WG)
-fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    let first = i * 4u;
-    if (first >= p.count) { return; }
-    let u = spread(0u, x4[quad_at(0u, i)]);
-    let w = vec4f(f(u.x), f(u.y), f(u.z), f(u.w));
-    if (first + 4u <= p.count) { y4[i] = w; return; }
-    for (var c = 0u; c < p.count - first; c++) { y4[i][c] = w[c]; }
 }

@@ -1,24 +1,15 @@
 // Gradients of the element-wise functions of unary.wgsl: dx[i] = dy[i] f'(s[i]), where s is the input of f or its
 // output, whichever the derivative is simpler in (`Unary::saves` in ops/unary.rs says which).
 //
-// Memory bound: s and dy are read once, dx written once. shared/elementwise.wgsl says how the two entries walk.
+// shared/map2.wgsl has the bindings and the entries: s and dy are its operands a and b, dx its result y.
 //
-//   s f32, operand x of the walk     dy f32, operand y of the walk     dx [count] f32, contiguous
 //   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
 
-#import shared/elementwise.wgsl
+#import shared/map2.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
 
-@group(0) @binding(0) var<storage, read> s: array<f32>;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(0) var<storage, read> s4: array<vec4f>;
-@group(0) @binding(1) var<storage, read> dy4: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> dx4: array<vec4f>;
-@group(0) @binding(3) var<uniform> p: Params;
-
-fn gradient(s: f32, dy: f32) -> f32 {
+fn f(s: f32, dy: f32) -> f32 {
     let a = p.attributes;
     switch OP {
         case 0u: { return dy * s; }                          // exp: s = y
@@ -44,26 +35,4 @@ fn gradient(s: f32, dy: f32) -> f32 {
         case 18u: { return -dy * sin_from(s, 0u); }          // cos
         default: { return select(0.0, dy, s >= a.x && s <= a.y && !is_nan(s)); } // clamp
     }
-}
-
-@compute @workgroup_size(WG)
-fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    if (i >= p.count) { return; }
-    let at = positions(i);
-    dx[i] = gradient(s[at.x], dy[at.y]);
-}
-
-@compute @workgroup_size(WG)
-fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    let first = i * 4u;
-    if (first >= p.count) { return; }
-    let u = spread(0u, s4[quad_at(0u, i)]);
-    let v = spread(1u, dy4[quad_at(1u, i)]);
-    let w = vec4f(gradient(u.x, v.x), gradient(u.y, v.y), gradient(u.z, v.z), gradient(u.w, v.w));
-    if (first + 4u <= p.count) { dx4[i] = w; return; }
-    for (var c = 0u; c < p.count - first; c++) { dx4[i][c] = w[c]; }
 }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             Trial::test(format!("{}::{property}", row.name), move || {
                 test(row).inspect_err(|failed| {
                     if fail_fast {
-                        println!("{}: {}", row.name, failed.message().unwrap_or_default());
+                        println!("failed row: {}\n{}", row.name, failed.message().unwrap_or_default());
                         std::process::exit(101);
                     }
                 })

@@ -1,4 +1,5 @@
-// What the element-wise kernels share: their parameters, and the two ways in which they walk.
+// What the element-wise kernels (shared/map1.wgsl and its like, copy.wgsl) share: their parameters, and the two ways in
+// which they walk.
 //
 // strided:  one invocation an element, whose operands `positions` finds whatever their strides.
 // vector:   one invocation four elements, loaded and stored as one vec4f: for operands that are contiguous, or the same

@@ -33,7 +33,7 @@ const STRANGERS: [&str; 9] =
 /// Tests of other suites that take longer are left to the suite.
 const SLOW: Duration = Duration::from_secs(5);
 /// Rows run at first, of those that reach a file.
-const FEW: usize = 4;
+const FEW: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -149,6 +149,8 @@ struct Bench<'a> {
     place: &'a Path,
     shaders: &'a BTreeMap<String, String>,
     reach: &'a Reach,
+    /// The rows that reach a file, those that killed its last mutants first.
+    rows: BTreeMap<String, Vec<String>>,
     /// How long a command may take, by what it runs.
     patience: BTreeMap<String, Duration>,
     /// By the mutant's key and text.
@@ -164,7 +166,8 @@ impl<'a> Bench<'a> {
     ) -> Result<Bench<'a>, String> {
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
-        let bench = Bench { runner, place, shaders, reach, patience: BTreeMap::new(), found };
+        let rows = reach.rows.clone();
+        let bench = Bench { runner, place, shaders, reach, rows, patience: BTreeMap::new(), found };
         shaders.iter().try_for_each(|(file, text)| bench.write(file, text))?;
         Ok(bench)
     }
@@ -188,8 +191,7 @@ impl<'a> Bench<'a> {
     }
 
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
-        let none = Vec::new();
-        let rows = self.reach.rows.get(&mutant.file).unwrap_or(&none);
+        let rows = self.rows.get(&mutant.file).cloned().unwrap_or_default();
         let few = &rows[..rows.len().min(FEW)];
         for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (&rows[..], CASES[1])] {
             if rows.is_empty() {
@@ -230,7 +232,15 @@ impl<'a> Bench<'a> {
         self.write(&mutant.file, &mutant.text)?;
         let fate = self.runner.run(run, patience);
         self.write(&mutant.file, &self.shaders[&mutant.file])?;
-        Ok(fate?.0)
+        let (fate, log) = fate?;
+        // What kills one of a file's mutants may well kill the next: it goes first.
+        let killer = log.lines().find_map(|line| line.strip_prefix("failed row: "));
+        if let (Some(killer), Some(rows)) = (killer, self.rows.get_mut(&mutant.file))
+            && let Some(at) = rows.iter().position(|row| row == killer)
+        {
+            rows[..=at].rotate_right(1);
+        }
+        Ok(fate)
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
@@ -332,10 +342,12 @@ impl Reach {
         }
         let text = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
         let (mut rows, mut tests) = (BTreeMap::new(), BTreeMap::new());
+        let mut rows_by_name = BTreeMap::new();
         for line in text.lines() {
             let [file, binary, name] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
             let (file, binary, name) = (file.to_string(), PathBuf::from(binary), name.to_string());
             let names: &mut Vec<String> = if binary == *table {
+                *rows_by_name.entry(name.clone()).or_insert(0) += 1;
                 rows.entry(file).or_default()
             } else {
                 let of_file: &mut BTreeMap<_, _> = tests.entry(file).or_default();
@@ -343,6 +355,9 @@ impl Reach {
             };
             names.push(name);
         }
+        // Those that reach few files first: they are the most likely to tell.
+        let count = |name: &String| rows_by_name.get(name).copied().unwrap_or(0);
+        rows.values_mut().for_each(|names: &mut Vec<String>| names.sort_by_key(count));
         Ok(Reach { table: table.clone(), rows, tests })
     }
 
