@@ -25,8 +25,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// What the rows used of their bounds, by row and device.
 static SHARES: Mutex<BTreeMap<(String, String), Outcome>> = Mutex::new(BTreeMap::new());
 
-/// The largest case, in elements or multiplications.
+/// The largest of most cases, in elements or multiplications, and of the few that take many workgroups.
 const LARGEST: usize = 3000;
+const MANY: usize = 40_000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -74,11 +75,11 @@ fn main() -> ExitCode {
 /// Runs `property` on random seeds and sizes; a failure is tried again with smaller sizes.
 fn property(
     cases: u32,
-    largest: usize,
+    [largest, most]: [usize; 2],
     property: impl Fn(u64, usize) -> Result<(), Failure>,
 ) -> Result<(), Failed> {
     let mut runner = TestRunner::new(ProptestConfig { cases, ..common::cases() });
-    let sizes = prop_oneof![1usize..=24, 24usize..=largest.max(25)];
+    let sizes = prop_oneof![10 => 1usize..=24, 10 => 24usize..=largest.max(25), 1 => largest..=most];
     runner
         .run(&(any::<u64>().no_shrink(), sizes), |(seed, size)| {
             property(seed, size).map_err(TestCaseError::fail)
@@ -99,7 +100,7 @@ fn count() -> u32 {
 }
 
 fn agrees_with_f64(row: Row) -> Result<(), Failed> {
-    property(count(), LARGEST, |seed, size| {
+    property(count(), [LARGEST, MANY], |seed, size| {
         for device in devices_and_hardware() {
             let outcome = checked(&row, &device, seed, size, Values::Ordinary)?;
             let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +112,7 @@ fn agrees_with_f64(row: Row) -> Result<(), Failed> {
 }
 
 fn keeps_special_values(row: Row) -> Result<(), Failed> {
-    property(count().div_ceil(4), LARGEST, |seed, size| {
+    property(count().div_ceil(4), [LARGEST, MANY], |seed, size| {
         for device in devices() {
             checked(&row, &device, seed, size, Values::Special)?;
         }
@@ -122,7 +123,7 @@ fn keeps_special_values(row: Row) -> Result<(), Failed> {
 /// With half of what every WebGPU device offers, and grids that fold, an op is right or refused by what it needs.
 fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
     let Some(device) = small() else { return Ok(()) };
-    property(count().div_ceil(8), LARGEST, |seed, size| {
+    property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
         match checked(&row, &device, seed, size, Values::Ordinary) {
             // `needs 5 storage buffers, more than the 4 of ...`, `a number of workgroups of 2000 is over the limit 1600 of ...`
             Err(message) if message.contains("more than the ") || message.contains("is over the limit") => {
@@ -143,7 +144,7 @@ fn small() -> Option<Device> {
 
 fn gradients_are_slopes(row: Row) -> Result<(), Failed> {
     let totals = Mutex::new((0, 0));
-    property(32, 24, |seed, size| {
+    property(32, [24, 24], |seed, size| {
         let case = row.case(seed, size, Values::Ordinary);
         let (compared, corners) = check_differences(&case, seed)
             .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))?;
@@ -161,7 +162,7 @@ fn gradients_are_slopes(row: Row) -> Result<(), Failed> {
 }
 
 fn bounds_are_tight(row: Row) -> Result<(), Failed> {
-    property(64, LARGEST, |seed, size| {
+    property(64, [LARGEST; 2], |seed, size| {
         let case = row.case(seed, size, Values::Ordinary);
         check_tightness(&case, seed)
             .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))

@@ -99,12 +99,18 @@ fn layer_grads(a: &Array, b: &Array, bias: Option<&Array>, activation: Activatio
 }
 
 /// Sizes of a product with at most `size` multiplications: every sixth time with a k so long that it is cut into slices,
-/// but no longer, or one product more or less would not show.
+/// but no longer, or one product more or less would not show; and more often with a short one and a large result.
 fn sizes(g: &mut Gen, batches: usize) -> [usize; 3] {
     let most = (g.size / batches.max(1)).max(1);
     if most >= 1100 && g.one_in(6) {
         let m = g.range(1..=most / 1100);
         return [m, 1, g.range(1024..=1100)];
+    }
+    // A wide result of short sums, for which many workgroups are needed.
+    if g.one_in(6) || (most >= 10_000 && g.flag()) {
+        let k = g.range(1..=3);
+        let m = g.range(1..=200).min(most.div_ceil(k));
+        return [m, (most / (k * m)).max(1), k];
     }
     let mut sizes = [g.length(), g.length(), g.length()];
     while sizes.iter().map(|&d| d.max(1)).product::<usize>() > most {
