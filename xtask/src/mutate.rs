@@ -26,12 +26,12 @@ ended.
   --fresh   forget what earlier runs found";
 
 /// Cases a row is tried with at first, and where the mutant survived them.
-const CASES: [&str; 2] = ["24", "192"];
+const CASES: [&str; 2] = ["24", "96"];
 /// The suites that dispatch no kernel, or break devices on purpose and take their time.
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
 /// Tests of other suites that take longer are left to the suite.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 2;
 
@@ -224,7 +224,7 @@ impl<'a> Bench<'a> {
                 {
                     return Err(format!("{key}: the tests fail without a mutant:\n{log}"));
                 }
-                let patience = 8 * began.elapsed() + Duration::from_secs(20);
+                let patience = 4 * began.elapsed() + Duration::from_secs(3);
                 self.patience.insert(key, patience);
                 patience
             }
