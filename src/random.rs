@@ -22,6 +22,8 @@ pub(crate) enum Use {
     Shuffle = 3,
     Shift = 4,
     Seed = 5,
+    Window = 6,
+    Sample = 7,
 }
 
 /// Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as

@@ -30,6 +30,7 @@ mod loss;
 mod module;
 mod norm;
 mod parameter;
+mod sampling;
 mod sequential;
 mod summary;
 mod vision;
@@ -45,6 +46,7 @@ pub use loss::{
 pub use module::Module;
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
+pub use sampling::Sampling;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
 pub use vision::{AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, MaxPool2d, Upsample};
