@@ -8,7 +8,7 @@ mod network;
 use common::*;
 use gristmill::io::{self, Metadata};
 use gristmill::nn::*;
-use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
+use gristmill::optim::{Adam, AdamW, Optimizer, Sgd, load_checkpoint, save_checkpoint};
 use gristmill::{
     Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Device,
     Pool2dOptions, Result, Shape, Tensor,
@@ -802,25 +802,20 @@ fn a_checkpoint_of_model_and_optimizer_resumes_with_the_same_bits() {
         };
         let (model, mut optimizer) = (mlp(1, &device), Adam::new(0.01));
         train(&model, &mut optimizer, 5);
-        let parameters =
-            model.named_parameters().into_iter().map(|(name, p)| (format!("model.{name}"), p.tensor()));
-        let state = optimizer.state().unwrap().into_iter().map(|(name, t)| (format!("optimizer.{name}"), t));
-        io::save(&path, &parameters.chain(state).collect::<Vec<_>>(), &Metadata::new()).unwrap();
+        save_checkpoint(&model, &optimizer, &path, &[("step".to_string(), "5".to_string())].into()).unwrap();
         train(&model, &mut optimizer, 5);
 
         let (resumed, mut optimizer) = (mlp(9, &device), Adam::new(0.01));
-        let (tensors, _) = io::load(&path, &device).unwrap();
-        let of = |prefix: &str| -> Vec<(String, Tensor)> {
-            let own = tensors
-                .iter()
-                .filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())));
-            own.collect()
-        };
-        for ((_, parameter), (_, tensor)) in resumed.named_parameters().iter().zip(of("model.")) {
-            parameter.set(&tensor).unwrap();
-        }
-        optimizer.load_state(&resumed.parameters(), &of("optimizer.")).unwrap();
+        assert_eq!(load_checkpoint(&resumed, &mut optimizer, &path).unwrap()["step"], "5");
         train(&resumed, &mut optimizer, 5);
         assert_eq!(hash_parameters(&resumed), hash_parameters(&model));
+
+        // A file of parameters alone is none to go on from, and changes nothing.
+        save_parameters(&model, &path).unwrap();
+        let other = mlp(3, &device);
+        let before = hash_parameters(&other);
+        let error = load_checkpoint(&other, &mut optimizer, &path).unwrap_err().to_string();
+        assert!(error.contains("is missing"), "{error}");
+        assert_eq!(hash_parameters(&other), before);
     }
 }

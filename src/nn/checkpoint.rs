@@ -1,6 +1,7 @@
 //! Parameters in files, and their fingerprint.
 
 use super::module::Module;
+use super::parameter::Parameter;
 use crate::io::{self, Archive, Metadata};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -35,13 +36,28 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
 pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Metadata> {
     let path = path.as_ref();
     let archive = Archive::open(path)?;
-    let mut entries: HashMap<&str, _> =
-        archive.entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
+    set_all(&fitting(module, &archive, path, "")?)?;
+    Ok(archive.metadata)
+}
+
+/// The tensors of a file for a module's parameters and buffers: those whose names begin with `prefix`.
+///
+/// # Errors
+/// They do not fit the module, or the device fails.
+pub(crate) fn fitting(
+    module: &dyn Module,
+    archive: &Archive,
+    path: &Path,
+    prefix: &str,
+) -> Result<Vec<(Parameter, Tensor)>> {
+    let named = |name: &str| name.strip_prefix(prefix).map(str::to_string);
+    let mut entries: HashMap<String, _> =
+        archive.entries.iter().filter_map(|entry| Some((named(&entry.name)?, entry))).collect();
     let mut wrong = Vec::new();
     let mut pairs = Vec::new();
     for (name, parameter) in module.named_state() {
         let shape = parameter.shape();
-        match entries.remove(name.as_str()) {
+        match entries.remove(&name) {
             None => wrong.push(format!("{name} is missing")),
             Some(entry) if entry.dtype != DType::F32 || entry.shape != shape => {
                 wrong.push(format!("{name} is {:?} {}, should be F32 {shape}", entry.dtype, entry.shape));
@@ -49,21 +65,27 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
             Some(entry) => pairs.push((entry, parameter)),
         }
     }
-    for entry in &archive.entries {
-        if entries.contains_key(entry.name.as_str()) {
-            wrong.push(format!("{} is not a parameter of the model", entry.name));
+    for name in archive.entries.iter().filter_map(|entry| named(&entry.name)) {
+        if entries.contains_key(&name) {
+            wrong.push(format!("{name} is not a parameter of the model"));
         }
     }
     if !wrong.is_empty() {
         return Err(Error::file(path, format!("does not fit the model: {}", wrong.join(", "))));
     }
-    // A device may run out of room: make all tensors, then change the parameters.
-    let made = pairs.iter().map(|(entry, parameter)| archive.tensor(entry, parameter.tensor().device()));
-    let tensors = made.collect::<Result<Vec<Tensor>>>()?;
-    for ((_, parameter), tensor) in pairs.iter().zip(&tensors) {
-        parameter.set(tensor)?;
-    }
-    Ok(archive.metadata)
+    let made = pairs.into_iter().map(|(entry, parameter)| {
+        let tensor = archive.tensor(entry, parameter.tensor().device())?;
+        Ok((parameter, tensor))
+    });
+    made.collect()
+}
+
+/// Sets parameters to tensors that fit them.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn set_all(pairs: &[(Parameter, Tensor)]) -> Result<()> {
+    pairs.iter().try_for_each(|(parameter, tensor)| parameter.set(tensor))
 }
 
 /// A fingerprint of a module's parameters and buffers: equal for equal names, shapes and bits, and by all odds for nothing else.

@@ -35,6 +35,7 @@ mod sequential;
 mod summary;
 mod vision;
 
+pub(crate) use checkpoint::{fitting, set_all};
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
 pub use layers::{

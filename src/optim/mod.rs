@@ -4,12 +4,14 @@
 //! in place in a single pass over memory.
 
 mod adam;
+mod checkpoint;
 mod clip;
 pub mod schedule;
 mod sgd;
 mod state;
 
 pub use adam::{Adam, AdamW};
+pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use clip::clip_grad_norm;
 pub use schedule::Schedule;
 pub use sgd::Sgd;

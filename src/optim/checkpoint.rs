@@ -1,0 +1,63 @@
+//! Checkpoints from which training goes on.
+
+use super::Optimizer;
+use crate::Result;
+use crate::io::{self, Archive, Metadata};
+use crate::nn::{self, Module};
+use crate::tensor::Tensor;
+use std::path::Path;
+
+/// What the names of a checkpoint's tensors begin with.
+const MODEL: &str = "model.";
+const OPTIMIZER: &str = "optimizer.";
+
+/// Writes a model and its optimizer's state to a safetensors file, with metadata such as the step: all that
+/// [`load_checkpoint`] needs for training to go on with the same bits. The file appears whole or not at all.
+///
+/// ```no_run
+/// # use gristmill::{Device, nn::{Init, Linear}, optim::{self, AdamW}};
+/// # let mut init = Init::new(1, &Device::cpu());
+/// let (model, mut optimizer) = (Linear::new(4, 2, &mut init)?, AdamW::new(1e-3));
+/// let metadata = [("step".to_string(), "100".to_string())].into();
+/// optim::save_checkpoint(&model, &optimizer, "run.safetensors", &metadata)?;
+/// let metadata = optim::load_checkpoint(&model, &mut optimizer, "run.safetensors")?;
+/// assert_eq!(metadata["step"], "100");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`io::save`].
+pub fn save_checkpoint(
+    module: &dyn Module,
+    optimizer: &dyn Optimizer,
+    path: impl AsRef<Path>,
+    metadata: &Metadata,
+) -> Result<()> {
+    let state = module.named_state().into_iter().map(|(name, p)| (format!("{MODEL}{name}"), p.tensor()));
+    let own = optimizer.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
+    io::save(path, &state.chain(own).collect::<Vec<_>>(), metadata)
+}
+
+/// Reads what [`save_checkpoint`] wrote into a model and an optimizer of the same kind, and gives the metadata.
+///
+/// # Errors
+/// As [`io::load`], or the file fits the model or the optimizer not: one error lists what is wrong, and neither is
+/// changed.
+pub fn load_checkpoint(
+    module: &dyn Module,
+    optimizer: &mut dyn Optimizer,
+    path: impl AsRef<Path>,
+) -> Result<Metadata> {
+    let path = path.as_ref();
+    let archive = Archive::open(path)?;
+    let pairs = nn::fitting(module, &archive, path, MODEL)?;
+    let parameters = module.parameters();
+    let device = parameters.first().map_or_else(crate::Device::cpu, |p| p.tensor().device().clone());
+    let own = archive.entries.iter().filter_map(|entry| Some((entry.name.strip_prefix(OPTIMIZER)?, entry)));
+    let state: Vec<(String, Tensor)> = own
+        .map(|(name, entry)| Ok((name.to_string(), archive.tensor(entry, &device)?)))
+        .collect::<Result<_>>()?;
+    optimizer.load_state(&parameters, &state)?;
+    nn::set_all(&pairs)?;
+    Ok(archive.metadata)
+}
