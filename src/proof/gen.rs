@@ -85,8 +85,8 @@ impl Gen {
         self.length().max(1)
     }
 
-    /// A shape of rank 0 to `most`, with at most `size` elements; every sixteenth fills that with one long axis, so that
-    /// a kernel needs several workgroups.
+    /// A shape of rank 0 to `most`, with at most `size` elements; every sixteenth, and of large ones every other, fills
+    /// that with one long axis, so that a kernel needs several workgroups or slices.
     pub fn shape(&mut self, most: usize) -> Vec<usize> {
         let rank = self.below(most + 1);
         self.shape_of_rank(rank)
@@ -95,7 +95,7 @@ impl Gen {
     /// As [`Gen::shape`], of this rank.
     pub fn shape_of_rank(&mut self, rank: usize) -> Vec<usize> {
         let mut shape: Vec<usize> = (0..rank).map(|_| self.length()).collect();
-        if rank > 0 && self.one_in(16) {
+        if rank > 0 && (self.one_in(16) || (self.size >= 10_000 && self.flag())) {
             shape.iter_mut().for_each(|d| *d = (*d).clamp(1, 3));
             let long = self.below(rank);
             shape[long] = 1;

@@ -31,7 +31,7 @@ const CASES: [&str; 2] = ["24", "96"];
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
 /// Tests of other suites that take longer are left to the suite.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(2);
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 2;
 

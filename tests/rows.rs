@@ -1,0 +1,118 @@
+//! Whatever folds a row sees each of its elements: one NaN or infinity, wherever it lies, shows in its row and in no
+//! other. Rows of a few, of many and of so many elements that they are cut into slices.
+
+mod common;
+
+use common::*;
+use gristmill::nn::Reduction;
+use gristmill::{CrossEntropyOptions, Device, Result, Tensor};
+
+type Fold = fn(&Tensor) -> Result<Tensor>;
+
+/// Cross-entropy of each row with class 0.
+fn cross_entropy(x: &Tensor, options: CrossEntropyOptions) -> Result<Tensor> {
+    let rows = x.shape()[0];
+    let targets = Tensor::from_ids(&vec![0; rows], [rows], x.device())?;
+    x.cross_entropy_with(&targets, &CrossEntropyOptions { reduction: Reduction::None, ..options })
+}
+
+/// Each gives one element or one row of them for each row, and whether an infinity shows as something not finite.
+const FOLDS: &[(&str, Fold, bool)] = &[
+    ("sum", |x| x.sum(&[-1], false), true),
+    ("mean", |x| x.mean(&[-1], false), true),
+    ("prod", |x| x.prod(&[-1], false), true),
+    ("max", |x| x.max(&[-1], false), true),
+    ("min", |x| x.min(&[-1], false), false),
+    ("var", |x| x.var(&[-1], 0, false), true),
+    ("norm", |x| x.norm(2.0, &[-1], false), true),
+    ("logsumexp", |x| x.logsumexp(&[-1], false), true),
+    ("softmax", |x| x.softmax(-1), true),
+    ("log_softmax", |x| x.log_softmax(-1), true),
+    ("layer_norm", |x| x.layer_norm(1, None, None, 1e-5), true),
+    ("rms_norm", |x| x.rms_norm(1, None, 1e-5), true),
+    ("cross_entropy", |x| cross_entropy(x, CrossEntropyOptions::default()), true),
+    (
+        "cross_entropy, smoothed",
+        |x| cross_entropy(x, CrossEntropyOptions { label_smoothing: 0.1, ..CrossEntropyOptions::default() }),
+        true,
+    ),
+];
+
+/// Rows of `length`, each with `odd` at another of `places`, and one without.
+fn spoilt(length: usize, places: &[usize], odd: f32, device: &Device) -> Tensor {
+    let rows = places.len() + 1;
+    let mut data: Vec<f32> =
+        (0..rows * length).map(|i| 0.9 + 0.2 * ((i * 7919 % 101) as f32 / 101.0)).collect();
+    places.iter().enumerate().for_each(|(row, place)| data[row * length + place] = odd);
+    Tensor::from_slice(&data, [rows, length], device).unwrap()
+}
+
+fn seen(length: usize, places: &[usize]) {
+    for device in devices_and_hardware() {
+        for odd in [f32::NAN, f32::INFINITY] {
+            let x = spoilt(length, places, odd, &device);
+            for (name, fold, infinity_shows) in FOLDS {
+                if odd.is_infinite() && !infinity_shows {
+                    continue;
+                }
+                let y = fold(&x).unwrap();
+                let each = y.numel() / (places.len() + 1);
+                let y = y.to_vec().unwrap();
+                for (row, y) in y.chunks(each).enumerate() {
+                    let spoilt = y.iter().any(|y| if odd.is_nan() { y.is_nan() } else { !y.is_finite() });
+                    let place = places.get(row);
+                    let id = device.id();
+                    assert_eq!(spoilt, place.is_some(), "{name} on {id}: {odd} at {place:?} of {length}");
+                }
+            }
+        }
+    }
+    seen_by_gradients(length, places);
+}
+
+/// A NaN in the gradient of the result shows in the whole row of the input's, since a sum over the row is a part of it.
+fn seen_by_gradients(length: usize, places: &[usize]) {
+    let folds = ["softmax", "log_softmax", "layer_norm", "rms_norm"];
+    for device in devices_and_hardware() {
+        let x = spoilt(length, places, 1.0, &device).requires_grad().unwrap();
+        let dy = spoilt(length, places, f32::NAN, &device);
+        for (name, fold, _) in FOLDS.iter().filter(|fold| folds.contains(&fold.0)) {
+            let grads = fold(&x).unwrap().backward_from(&dy).unwrap();
+            let dx = grads.get(&x).unwrap().to_vec().unwrap();
+            for (row, dx) in dx.chunks(length).enumerate() {
+                let (place, spoilt) = (places.get(row), dx.iter().filter(|dx| dx.is_nan()).count());
+                let want = if place.is_some() { length } else { 0 };
+                assert_eq!(spoilt, want, "{name} on {}: NaN at {place:?} of {length}", device.id());
+            }
+        }
+    }
+}
+
+#[test]
+fn short_rows_see_each_element() {
+    for length in [1, 3, 18, 70] {
+        seen(length, &(0..length).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn few_rows_see_each_element() {
+    // By lanes, which a software rasteriser wants fewer than 16 rows for.
+    for length in [19, 67] {
+        (0..length).collect::<Vec<_>>().chunks(13).for_each(|places| seen(length, places));
+    }
+}
+
+#[test]
+fn longer_rows_see_each_element() {
+    seen(300, &(0..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_in_slices_see_their_elements() {
+    // The ends of what lanes and slices of any size would take, and primes between.
+    let length = 40_001;
+    for places in [[0, 1, 15, 16, 63], [64, 127, 128, 2047, 2048], [4095, 4099, 20_011, 39_999, 40_000]] {
+        seen(length, &places);
+    }
+}
