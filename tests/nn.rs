@@ -600,8 +600,20 @@ fn the_format_s_own_crate_writes_what_is_read() {
         (tensors[0].0.as_str(), tensors[0].1.shape(), tensors[0].1.to_vec().unwrap()),
         ("w", Shape::new([2, 1]).unwrap(), vec![1.5, -2.0])
     );
-    let error = write(Dtype::F16, vec![4], &data).unwrap_err().to_string();
-    assert!(error.contains("the tensor w of type F16; only F32 and U32"), "{error}");
+    // Halves are exact in f32: 1, -2, the largest, the smallest subnormal; 1, -2, 2^-126, infinity.
+    let bytes = |halves: [u16; 4]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
+    let read = |dtype, data: &[u8]| write(dtype, vec![4], data).unwrap().0[0].1.to_vec().unwrap();
+    let halves = read(Dtype::F16, &bytes([0x3c00, 0xc000, 0x7bff, 0x0001]));
+    assert_eq!(halves, [1.0, -2.0, 65504.0, 2f32.powi(-24)]);
+    let halves = read(Dtype::BF16, &bytes([0x3f80, 0xc000, 0x0080, 0x7f80]));
+    assert_eq!(halves, [1.0, -2.0, 2f32.powi(-126), f32::INFINITY]);
+    let bytes = |ids: [i64; 2]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+    let (tensors, _) = write(Dtype::I64, vec![2], &bytes([7, 4_000_000_000])).unwrap();
+    assert_eq!(tensors[0].1.to_ids().unwrap(), [7, 4_000_000_000]);
+    let error = write(Dtype::I64, vec![2], &bytes([7, -1])).unwrap_err().to_string();
+    assert!(error.contains("w has numbers that are not from 0 to"), "{error}");
+    let error = write(Dtype::F64, vec![1], &data).unwrap_err().to_string();
+    assert!(error.contains("the tensor w of type F64; only F32, F16, BF16"), "{error}");
     let error = write(Dtype::F32, vec![1, 1, 1, 1, 1, 1, 2], &data).unwrap_err().to_string();
     assert!(error.contains("the tensor w: shape: rank 7"), "{error}");
 }

@@ -6,6 +6,7 @@ use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use ::safetensors::tensor::{self as format, Dtype};
+use half::f16;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -105,8 +106,8 @@ fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
 /// before the first tensor is made.
 ///
 /// # Errors
-/// The file can't be read, is truncated or malformed, or has a tensor of another type than `F32` and `U32` or of a
-/// rank over 6; the device has no room.
+/// The file can't be read, is truncated or malformed, or has a tensor of another type than `F32`, `F16`, `BF16` (all
+/// three read as f32), `U32` and `I64` (ids, which have to fit a u32), or of a rank over 6; the device has no room.
 pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
     Archive::open(path.as_ref())?.into_tensors(device)
 }
@@ -131,7 +132,8 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
-    /// Where its elements are in the file.
+    /// How the file has its elements, and where.
+    stored: Dtype,
     place: Range<usize>,
 }
 
@@ -161,15 +163,16 @@ impl Archive {
         let entry = |name: String| {
             let info = header.info(&name).ok_or_else(|| format!("has no tensor {name}"))?;
             let dtype = match info.dtype {
-                Dtype::F32 => DType::F32,
-                Dtype::U32 => DType::U32,
+                Dtype::F32 | Dtype::F16 | Dtype::BF16 => DType::F32,
+                Dtype::U32 | Dtype::I64 => DType::U32,
                 other => {
-                    return Err(format!("has the tensor {name} of type {other}; only F32 and U32 are read"));
+                    let read = "only F32, F16, BF16, U32 and I64 are read";
+                    return Err(format!("has the tensor {name} of type {other}; {read}"));
                 }
             };
             let shape = Shape::new(&info.shape).map_err(|error| format!("has the tensor {name}: {error}"))?;
             let place = start + info.data_offsets.0..start + info.data_offsets.1;
-            Ok(Entry { name, dtype, shape, place })
+            Ok(Entry { name, dtype, shape, stored: info.dtype, place })
         };
         let entries = header.offset_keys().into_iter().map(entry).collect::<Result<_, String>>()?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -183,13 +186,23 @@ impl Archive {
 
     /// The tensor of an entry of this file.
     pub(crate) fn tensor(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
-        let words = self.bytes[entry.place.clone()].chunks_exact(4);
-        let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        match entry.dtype {
-            DType::U32 => Tensor::from_ids(&words.collect::<Vec<_>>(), entry.shape, device),
-            DType::F32 => {
-                Tensor::from_slice(&words.map(f32::from_bits).collect::<Vec<_>>(), entry.shape, device)
+        let bytes = &self.bytes[entry.place.clone()];
+        let halves = || bytes.as_chunks::<2>().0.iter().map(|&half| u16::from_le_bytes(half));
+        let words = || bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word));
+        let floats = |values: Vec<f32>| Tensor::from_slice(&values, entry.shape, device);
+        match entry.stored {
+            Dtype::F16 => floats(halves().map(|half| f16::from_bits(half).to_f32()).collect()),
+            Dtype::BF16 => floats(halves().map(|half| f32::from_bits(u32::from(half) << 16)).collect()),
+            Dtype::I64 => {
+                let ids = bytes.as_chunks::<8>().0.iter().map(|&id| u32::try_from(i64::from_le_bytes(id)));
+                let ids = ids.collect::<Result<Vec<u32>, _>>().map_err(|_| {
+                    let message = format!("{} has numbers that are not from 0 to {}", entry.name, u32::MAX);
+                    Error::argument("safetensors", message)
+                })?;
+                Tensor::from_ids(&ids, entry.shape, device)
             }
+            Dtype::U32 => Tensor::from_ids(&words().collect::<Vec<_>>(), entry.shape, device),
+            _ => floats(words().map(f32::from_bits).collect()),
         }
     }
 }
