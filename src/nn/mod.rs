@@ -30,6 +30,8 @@ mod loss;
 mod module;
 mod norm;
 mod parameter;
+mod recurrent;
+mod rotary;
 mod sequential;
 mod summary;
 mod vision;
@@ -45,6 +47,8 @@ pub use loss::{
 pub use module::Module;
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
+pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
+pub use rotary::Rotary;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
 pub use vision::{AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, MaxPool2d, Upsample};
