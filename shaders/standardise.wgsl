@@ -3,11 +3,7 @@
 // of (x[r, c] - mean_r)². Where not CENTRED mean_r is 0 instead. What a row is makes this layer normalisation (Ba, Kiros &
 // Hinton, arXiv:1607.06450), RMS normalisation (Zhang & Sennrich, arXiv:1910.07467; not centred), group normalisation (Wu
 // & He, arXiv:1803.08494), instance normalisation, or batch normalisation (Ioffe & Szegedy, arXiv:1502.03167).
-//
-// A mean that is far above the spread has rounding errors of the spread's size, and the square of the mean has nothing
-// left of it; so the moments take two passes, corrected (Chan, Golub & LeVeque, "Algorithms for computing the sample
-// variance", 1983, equation 1.7): d = x - m with a first mean m, then mean = m + sum(d)/n and the sum of squares is
-// sum(d²) - sum(d)²/n, whatever m was.
+// shared/row_moments.wgsl says how the moments are found.
 //
 //   standardise  a team a row (shared/rows.wgsl): x is read three times, of which two should hit a cache; y written once
 //   fold         few long rows are cut into slices: the moments of each
@@ -19,6 +15,7 @@
 //   CENTRED: 1 where the mean is taken off (prepended by ops/standardise/gpu.rs)
 
 #import shared/standardise.wgsl
+#import shared/row_moments.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
@@ -29,48 +26,8 @@
 @group(0) @binding(6) var<storage, read_write> parts: array<f32>;
 @group(0) @binding(7) var<uniform> p: Params;
 
-/// Four elements from `at` on, LANES apart, and the place after them.
-struct Four { v: vec4f, after: vec3u }
-
-fn four(at: vec3u) -> Four {
-    let k = next(at);
-    let l = next(k);
-    let m = next(l);
-    return Four(vec4f(x[p.x_offset + at.y], x[p.x_offset + k.y], x[p.x_offset + l.y], x[p.x_offset + m.y]), next(m));
-}
-
-fn sum4(v: vec4f) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
-/// The sums of an invocation's elements, and of the squares, relative to `origin`.
-fn sums(s: Slice, origin: f32) -> vec2f {
-    var sum = vec2f(0.0);
-    var at = place(s.row, s.begin + s.lane);
-    var c = s.begin + s.lane;
-    for (; c + 3u * LANES < s.end; c += 4u * LANES) {
-        let f = four(at);
-        let d = f.v - origin;
-        sum += vec2f(sum4(d), sum4(d * d));
-        at = f.after;
-    }
-    for (; c < s.end; c += LANES) {
-        let d = x[p.x_offset + at.y] - origin;
-        sum += vec2f(d, d * d);
-        at = next(at);
-    }
-    return sum;
-}
-
-/// The mean of a slice, and the sum of the squares of the distances from it. To be called by the whole workgroup.
-fn moments(s: Slice, local: u32) -> vec2f {
-    let count = f32(s.end - s.begin);
-    var origin = 0.0;
-    if (CENTRED == 1u) { origin = together(sums(s, 0.0), local, s.lane).x / count; }
-    let sum = together(sums(s, origin), local, s.lane);
-    if (CENTRED == 0u) { return vec2f(0.0, sum.y); }
-    let shift = sum.x / count;
-    return vec2f(origin + shift, max_nan(sum.y - sum.x * shift, 0.0));
+fn taken(at: u32) -> f32 {
+    return x[p.x_offset + at];
 }
 
 @compute @workgroup_size(WG)

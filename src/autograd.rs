@@ -13,32 +13,45 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Edge {
     id: u64,
     node: Option<Arc<Node>>,
+    /// Which of the node's outputs it is; they share the id.
+    output: usize,
 }
 
-/// The gradients with regard to the inputs, from what was saved, the output's gradient, and which are wanted.
-pub(crate) type Backward = dyn Fn(&Saved, &Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
+/// The gradients with regard to the inputs, from what was saved, those of the outputs (of one that took no part there is
+/// none, but not of all), and which are wanted.
+pub(crate) type Backward =
+    dyn Fn(&Saved, &[Option<Tensor>], &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
 
 /// One application of an op, or one view.
 pub(crate) struct Node {
     backward: Box<Backward>,
     inputs: Vec<Option<Edge>>,
+    outputs: usize,
     /// Taken by the walk, so that a buffer is freed as soon as its gradient is done.
     saved: Mutex<Option<Saved>>,
 }
 
 impl Node {
-    pub(crate) fn new(backward: Box<Backward>, inputs: Vec<Option<Edge>>, saved: Saved) -> Node {
-        Node { backward, inputs, saved: Mutex::new(Some(saved)) }
+    /// With so many differentiable outputs.
+    pub(crate) fn new(
+        backward: Box<Backward>,
+        inputs: Vec<Option<Edge>>,
+        saved: Saved,
+        outputs: usize,
+    ) -> Node {
+        Node { backward, inputs, outputs, saved: Mutex::new(Some(saved)) }
     }
 
-    /// The node of a view of a tensor with `meta`, whose gradient `undo` turns back.
+    /// The node of so many views of a tensor with `meta`, whose gradients `undo` puts together to the tensor's.
     pub(crate) fn view(
         input: Edge,
         meta: Meta,
-        undo: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+        outputs: usize,
+        undo: impl Fn(&[Option<Tensor>]) -> Result<Tensor> + Send + Sync + 'static,
     ) -> Node {
         let saved = Saved { inputs: Vec::new(), outputs: Vec::new(), metas: vec![meta] };
-        Node::new(Box::new(move |_, grad, _| Ok(vec![Some(undo(grad)?)])), vec![Some(input)], saved)
+        let backward = move |_: &Saved, grads: &[Option<Tensor>], _: &[bool]| Ok(vec![Some(undo(grads)?)]);
+        Node::new(Box::new(backward), vec![Some(input)], saved, outputs)
     }
 }
 
@@ -65,11 +78,13 @@ fn next_id() -> u64 {
 
 impl Edge {
     pub(crate) fn leaf() -> Edge {
-        Edge { id: next_id(), node: None }
+        Edge { id: next_id(), node: None, output: 0 }
     }
 
-    pub(crate) fn of(node: Node) -> Edge {
-        Edge { id: next_id(), node: Some(Arc::new(node)) }
+    /// The edges of a node's outputs.
+    pub(crate) fn of(node: Node) -> impl Iterator<Item = Edge> {
+        let (id, outputs, node) = (next_id(), node.outputs, Arc::new(node));
+        (0..outputs).map(move |output| Edge { id, node: Some(node.clone()), output })
     }
 
     pub(crate) fn is_leaf(&self) -> bool {
@@ -148,7 +163,7 @@ impl Gradients {
     }
 }
 
-fn add_to(sums: &mut BTreeMap<u64, Tensor>, id: u64, grad: Tensor) -> Result<()> {
+fn add_to<K: Ord>(sums: &mut BTreeMap<K, Tensor>, id: K, grad: Tensor) -> Result<()> {
     let sum = match sums.remove(&id) {
         None => grad,
         Some(sum) => sum.add(&grad)?,
@@ -197,12 +212,13 @@ impl Tensor {
 /// Visits nodes from the newest to the oldest, which is a topological order.
 fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
     let mut gradients = Gradients::default();
-    let mut sums = BTreeMap::from([(root.id, grad)]);
+    let mut sums = BTreeMap::from([((root.id, root.output), grad)]);
     let mut open = BTreeMap::from([(root.id, root.node.clone())]);
     while let Some((id, node)) = open.pop_last() {
-        let Some(grad) = sums.remove(&id) else { continue };
+        let outputs = node.as_ref().map_or(1, |node| node.outputs);
+        let grads: Vec<Option<Tensor>> = (0..outputs).map(|output| sums.remove(&(id, output))).collect();
         let Some(node) = node else {
-            gradients.by_leaf.insert(id, grad);
+            gradients.by_leaf.extend(grads.into_iter().flatten().map(|grad| (id, grad)));
             continue;
         };
         let saved = node.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -211,13 +227,13 @@ fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
             return Err(Error::Autograd { message });
         };
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
-        let grads = (node.backward)(&saved, &grad, &needs)?;
-        drop(grad);
-        for (at, (edge, grad)) in node.inputs.iter().zip(grads).enumerate() {
+        let wanted = (node.backward)(&saved, &grads, &needs)?;
+        drop(grads);
+        for (at, (edge, grad)) in node.inputs.iter().zip(wanted).enumerate() {
             let (Some(edge), Some(grad)) = (edge, grad) else { continue };
             // The one place where a gradient is summed back over the axes that its input was broadcast along.
             let grad = grad.sum_to(saved.shape(at))?;
-            add_to(&mut sums, edge.id, grad)?;
+            add_to(&mut sums, (edge.id, edge.output), grad)?;
             open.insert(edge.id, edge.node.clone());
         }
     }

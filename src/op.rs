@@ -55,7 +55,7 @@ pub struct Saves {
 /// One operation: a small struct that holds its attributes.
 ///
 /// Output 0 is what [`apply`] gives and what is differentiated; further outputs are kept for the gradient, or given by
-/// [`apply_all`].
+/// [`apply_all`], and differentiated where [`Op::differentiable`] says so.
 pub trait Op: Send + Sync + 'static {
     /// The name that errors and profiles show.
     fn name(&self) -> &'static str;
@@ -86,6 +86,28 @@ pub trait Op: Send + Sync + 'static {
     /// What the gradient needs.
     fn saves(&self) -> Saves {
         Saves::default()
+    }
+
+    /// How many outputs, from the first on, are differentiated. An op with several implements [`Op::backward_all`].
+    fn differentiable(&self) -> usize {
+        1
+    }
+
+    /// As [`Op::backward`], given the gradients of all differentiable outputs: `None` of one that took no part, but not
+    /// of all.
+    ///
+    /// # Errors
+    /// As [`Op::backward`].
+    fn backward_all(
+        &self,
+        saved: &Saved,
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        match grads {
+            [Some(grad)] => self.backward(saved, grad, needs),
+            _ => Err(no_gradient(self.name())),
+        }
     }
 
     /// The gradients with regard to the inputs, given `grad`, that of output 0. `needs` says which are wanted; the
@@ -209,8 +231,7 @@ pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Result<Tensor> {
     apply_all(op, inputs)?.into_iter().next().ok_or_else(missing)
 }
 
-/// As [`apply`], and gives all outputs. Only the first is differentiable: the others are ids, or numbers cut off from
-/// the graph.
+/// As [`apply`], and gives all outputs. Those past [`Op::differentiable`] are ids, or numbers cut off from the graph.
 ///
 /// # Errors
 /// As [`apply`].
@@ -232,12 +253,10 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
         Tensor::new(Arc::new(buffer), Layout::contiguous(meta.shape), meta.dtype, device.clone())
     });
-    let mut outputs: Vec<Tensor> = outputs.collect();
+    let outputs: Vec<Tensor> = outputs.collect();
 
     let edges: Vec<Option<Edge>> = inputs.iter().map(|t| autograd::edge(t)).collect();
-    if let Some(first) = outputs.first().cloned()
-        && edges.iter().any(Option::is_some)
-    {
+    if edges.iter().any(Option::is_some) {
         let keep = |all: Vec<Tensor>, wanted: &[usize]| {
             (0..).zip(all).map(|(at, t)| wanted.contains(&at).then_some(t)).collect::<Vec<_>>()
         };
@@ -247,8 +266,16 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
             outputs: keep(outputs.clone(), saves.outputs),
             metas,
         };
-        let backward = move |saved: &Saved, grad: &Tensor, needs: &[bool]| op.backward(saved, grad, needs);
-        outputs[0] = first.with_node(Node::new(Box::new(backward), edges, saved));
+        let differentiable = op.differentiable();
+        let backward = move |saved: &Saved, grads: &[Option<Tensor>], needs: &[bool]| {
+            op.backward_all(saved, grads, needs)
+        };
+        let node = Node::new(Box::new(backward), edges, saved, differentiable);
+        let placed = Edge::of(node).map(Some).chain(std::iter::repeat(None));
+        let placed = outputs.into_iter().zip(placed);
+        return Ok(placed
+            .map(|(t, edge)| if let Some(edge) = edge { t.with_edge(edge) } else { t })
+            .collect());
     }
     Ok(outputs)
 }

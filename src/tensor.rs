@@ -256,17 +256,38 @@ impl Tensor {
         layout: Layout,
         undo: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
     ) -> Tensor {
-        // A slice may have left the largest id out; other views have no fewer elements.
-        let same_ids = layout.shape.numel() >= self.numel();
-        let view = Tensor { layout, edge: None, max_id: self.max_id.filter(|_| same_ids), ..self.clone() };
+        let undo = move |grads: &[Option<Tensor>]| match grads {
+            [Some(grad)] => undo(grad),
+            _ => Err(op::no_gradient("a view that took no part")),
+        };
+        self.views([layout], undo).swap_remove(0)
+    }
+
+    /// Several views with one node, so that their gradients are put together at once. Of a view that took no part there
+    /// is none.
+    pub(crate) fn views(
+        &self,
+        layouts: impl IntoIterator<Item = Layout>,
+        undo: impl Fn(&[Option<Tensor>]) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Vec<Tensor> {
+        let show = |layout: Layout| {
+            // A slice may have left the largest id out; other views have no fewer elements.
+            let same_ids = layout.shape.numel() >= self.numel();
+            Tensor { layout, edge: None, max_id: self.max_id.filter(|_| same_ids), ..self.clone() }
+        };
+        let views: Vec<Tensor> = layouts.into_iter().map(show).collect();
         match autograd::edge(self) {
-            None => view,
-            Some(edge) => view.with_node(Node::view(edge, self.meta(), undo)),
+            None => views,
+            Some(edge) => {
+                let node = Node::view(edge, self.meta(), views.len(), undo);
+                views.into_iter().zip(Edge::of(node)).map(|(view, edge)| view.with_edge(edge)).collect()
+            }
         }
     }
 
-    pub(crate) fn with_node(self, node: Node) -> Tensor {
-        Tensor { edge: Some(Edge::of(node)), ..self }
+    /// With this place in the graph.
+    pub(crate) fn with_edge(self, edge: Edge) -> Tensor {
+        Tensor { edge: Some(edge), ..self }
     }
 
     pub(crate) fn edge(&self) -> Option<&Edge> {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use gristmill::{Device, Error, Result, Tensor};
+use gristmill::{Device, Error, Result, RotaryPairs, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2};
 
 type Unary = fn(&Tensor) -> Result<Tensor>;
@@ -342,10 +342,20 @@ fn errors_name_the_op_and_what_is_wrong() {
         refused(x.clamp(NAN, 1.0), &["clamp", "NaN"]);
         refused(x.leaky_relu(INF), &["leaky_relu", "slope", "inf"]);
         refused(x.elu(NAN), &["elu", "alpha", "NaN"]);
+        refused(three.glu(0), &["glu", "axis 0", "[3]"]);
+        refused(x.swiglu(1), &["swiglu", "axis 1"]);
+        refused(ids.geglu(0), &["geglu", "u32"]);
+        let (matrix, turns) = (x.reshape([1, 2]).unwrap(), RotaryPairs::Halves);
+        refused(x.rotary_embedding(&matrix, &matrix, turns), &["rotary_embedding", "[2]", "[.., n, d]"]);
+        refused(matrix.rotary_embedding(&matrix, &matrix, turns), &["angles", "[1, 2]", "at most 1 pairs"]);
+        refused(matrix.rotary_embedding(&matrix, &x, turns), &["cosines", "[1, 2]", "[2]"]);
         // No element, no dispatch, the shape all the same.
         let none = Tensor::zeros([0, 2], &device).unwrap();
         assert_eq!(none.elu(1.0).unwrap().shape(), [0, 2]);
         assert_eq!(none.lt(&x).unwrap().shape(), [0, 2]);
+        assert_eq!(none.reglu(1).unwrap().shape(), [0, 1]);
+        let angles = none.slice(1, 0..1).unwrap();
+        assert_eq!(none.rotary_embedding(&angles, &angles, turns).unwrap().shape(), [0, 2]);
         assert_eq!(x.where_cond(&none, &x).unwrap().shape(), [0, 2]);
     }
 }

@@ -13,7 +13,7 @@ use common::*;
 use gristmill::nn::{Loss, Reduction};
 use gristmill::{
     Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions, Pool2dOptions, Result,
-    Tensor,
+    RotaryPairs, Tensor,
 };
 use std::f64::consts::{E, LN_2};
 
@@ -501,4 +501,121 @@ fn losses() {
             within: ulp(40.0),
         },
     ]);
+}
+
+#[test]
+fn gates_and_turns() {
+    hold(vec![
+        Known {
+            what: "glu",
+            call: |x| x[0].glu(1),
+            inputs: vec![a(&[1, 2], &[6., 0.])],
+            y: a(&[1, 1], &[3.]), // 6 · 1/2
+            dy: vec![2.],
+            dx: vec![vec![1., 3.]], // 2 · 1/2, 2 · 6 · 1/4
+            within: ulp(24.0),
+        },
+        Known {
+            what: "swiglu",
+            call: |x| x[0].swiglu(-1),
+            inputs: vec![v(&[0., 4.])],
+            y: v(&[0.]),
+            dy: vec![1.],
+            dx: vec![vec![2., 0.]], // 4 · 1/2, silu(0)
+            within: ulp(24.0),
+        },
+        Known {
+            what: "geglu",
+            call: |x| x[0].geglu(0),
+            inputs: vec![a(&[2, 1], &[0., 4.])],
+            y: a(&[1, 1], &[0.]),
+            dy: vec![3.],
+            dx: vec![vec![6., 0.]], // 3 · 4 · 1/2, gelu(0)
+            within: ulp(24.0),
+        },
+        Known {
+            what: "reglu",
+            call: |x| x[0].reglu(-1),
+            inputs: vec![v(&[2., -1., 3., 5.])],
+            y: v(&[6., 0.]),
+            dy: vec![1., 10.],
+            dx: vec![vec![3., 0., 2., 0.]],
+            within: EXACT,
+        },
+        Known {
+            what: "rotary_embedding, halves",
+            call: |x| quarter(RotaryPairs::Halves, x),
+            inputs: vec![a(&[1, 3], &[3., 4., 7.])],
+            y: a(&[1, 3], &[-4., 3., 7.]), // a quarter turn of (3, 4)
+            dy: vec![1., 10., 100.],
+            dx: vec![vec![10., -1., 100.]], // and back
+            within: EXACT,
+        },
+        Known {
+            what: "rotary_embedding, of two pairs of neighbours the first at rest",
+            call: |x| {
+                let table = |data: [f32; 2]| Tensor::from_slice(&data, [1, 2], x[0].device());
+                x[0].rotary_embedding(&table([1., 0.])?, &table([0., 1.])?, RotaryPairs::Neighbours)
+            },
+            inputs: vec![a(&[1, 4], &[1., 2., 3., 4.])],
+            y: a(&[1, 4], &[1., 2., -4., 3.]),
+            dy: vec![1., 10., 100., 1000.],
+            dx: vec![vec![1., 10., 1000., -100.]],
+            within: EXACT,
+        },
+        Known {
+            what: "add_rms_norm, and its sum",
+            call: |x| {
+                let [y, sum] = x[0].add_rms_norm(&x[1], 1, None, 0.0)?;
+                y.add(&sum)
+            },
+            inputs: vec![a(&[1, 2], &[3., 3.]), a(&[1, 2], &[-2., 4.])],
+            y: a(&[1, 2], &[0.2 + 1., 1.4 + 7.]), // (1 + 49) / 2 = 5²
+            dy: vec![5., 0.],
+            // (dy - y mean(y dy)) / 5 with a mean of 1/2, and dy for the sum; to both
+            dx: vec![vec![0.98 + 5., -0.14], vec![0.98 + 5., -0.14]],
+            within: ulp(10.0),
+        },
+        Known {
+            what: "lstm_cell, h",
+            call: |x| Ok(x[0].lstm_cell(&x[1], &x[2])?[0].clone()),
+            inputs: vec![
+                a(&[1, 4], &[1., 0., 2., 0.]),
+                a(&[1, 4], &[-1., 0., -2., 0.]),
+                a(&[1, 1], &[2. * LN_2]),
+            ],
+            // All gates are 0: c' = 1/2 · 2 ln 2 + 1/2 · 0, h' = 1/2 tanh(ln 2) = 1/2 · 3/5
+            y: a(&[1, 1], &[0.3]),
+            dy: vec![1.],
+            // of c' 1/2 · 16/25 = 8/25; of i and g times 0 and 1/2, of f times 2 ln 2 · 1/4; of o 3/5 · 1/4; of c 8/25 · 1/2
+            dx: vec![vec![0., 0.16 * LN_2, 0.16, 0.15], vec![0., 0.16 * LN_2, 0.16, 0.15], vec![0.16]],
+            within: ulp(30.0),
+        },
+        Known {
+            what: "lstm_cell, c",
+            call: |x| Ok(x[0].lstm_cell(&x[1], &x[2])?[1].clone()),
+            inputs: vec![v(&[0.; 4]), v(&[0., 0., LN_2, 0.]), v(&[4.])],
+            y: v(&[2.3]), // 1/2 · 4 + 1/2 · 3/5
+            dy: vec![1.],
+            // 3/5 · 1/4, 4 · 1/4, 1/2 · 16/25, nothing, 1/2
+            dx: vec![vec![0.15, 1., 0.32, 0.], vec![0.15, 1., 0.32, 0.], vec![0.5]],
+            within: ulp(30.0),
+        },
+        Known {
+            what: "gru_cell",
+            call: |x| x[0].gru_cell(&x[1], &x[2]),
+            inputs: vec![v(&[0.; 3]), v(&[0.; 3]), v(&[3.])],
+            y: v(&[1.5]), // 1/2 · 0 + 1/2 · 3
+            dy: vec![1.],
+            // r has no part; (3 - 0) · 1/4; 1/2; what the state gives is halved by r
+            dx: vec![vec![0., 0.75, 0.5], vec![0., 0.75, 0.25], vec![0.5]],
+            within: ulp(30.0),
+        },
+    ]);
+}
+
+/// A quarter turn of the only pair.
+fn quarter(pairs: RotaryPairs, x: &[Tensor]) -> Result<Tensor> {
+    let [cos, sin] = [0.0, 1.0].map(|value| Tensor::full([1, 1], value, x[0].device()));
+    x[0].rotary_embedding(&cos?, &sin?, pairs)
 }

@@ -338,8 +338,8 @@ impl Module for Twice {
         self.layer.output_shape(input)
     }
 
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
-        vec![("scale", self.scale.clone())]
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
+        vec![("scale".to_string(), self.scale.clone())]
     }
 
     fn children(&self) -> Vec<(String, &dyn Module)> {

@@ -154,12 +154,21 @@ fn long_rows_lose_nothing() {
     let layer: Op = |x, w, b| x.layer_norm(1, Some(w), Some(b), 0.0);
     let rms: Op = |x, w, b| x.rms_norm(1, Some(w), 0.0)?.add(b);
     let group: Op = |x, w, b| x.group_norm(2, Some(w), Some(b), 0.0);
+    // Of the sum of two that are halves of it.
+    let added: Op = |x, w, b| {
+        let half = x.mul_scalar(0.5)?;
+        Ok(half.add_layer_norm(&half, 1, Some(w), Some(b), 0.0)?[0].clone())
+    };
     let batch: Op = |x, w, b| Ok(x.batch_norm(Some(w), Some(b), 0.0)?.output);
     let cases: &[(&str, Op, &[usize], usize)] = &[
         ("layer", layer, &[1, 262_144], 262_144),
         ("layer", layer, &[2, 262_148], 262_148),
         ("layer", layer, &[17, 13_004], 13_004),
         ("layer", layer, &[260, 40_000], 40_000),
+        ("added", added, &[1, 262_144], 262_144),
+        ("added", added, &[2, 262_148], 262_148),
+        ("added", added, &[260, 1300], 1300),
+        ("added", added, &[20_000, 10], 10),
         ("layer", layer, &[20_000, 10], 10),
         ("layer", layer, &[70_000, 2], 2),
         ("rms", rms, &[3, 70_002], 70_002),
@@ -184,7 +193,7 @@ fn long_rows_lose_nothing() {
             let rows = x.numel() / channels;
             // The mean is 0 and the deviation 1; one element more or less moves the mean by 1 in all of a row.
             let count = match *name {
-                "layer" | "rms" => *channels,
+                "layer" | "added" | "rms" => *channels,
                 "group" => dims[1..].iter().product::<usize>() / 2,
                 _ => rows,
             };
@@ -231,6 +240,11 @@ fn nothing_is_normalised() {
                 assert_eq!(grads.get(leaf).unwrap().to_vec().unwrap(), [0.0; 3], "{name}");
             }
         }
+        let x = Tensor::zeros([0, 3], &device).unwrap().requires_grad().unwrap();
+        let [y, sum] = x.add_layer_norm(&x, 1, Some(&weight), Some(&bias), 1e-5).unwrap();
+        assert_eq!((y.shape().to_vec(), sum.shape().to_vec()), (vec![0, 3], vec![0, 3]));
+        let grads = y.add(&sum).unwrap().backward_from(&Tensor::zeros([0, 3], &device).unwrap()).unwrap();
+        assert_eq!(grads.get(&bias).unwrap().to_vec().unwrap(), [0.0; 3]);
         // Rows of nothing.
         let x = Tensor::zeros([2, 0], &device).unwrap();
         assert_eq!(x.layer_norm(1, None, None, 1e-5).unwrap().shape(), [2, 0]);
@@ -284,6 +298,14 @@ fn what_does_not_fit_is_refused() {
             ),
             (six.group_norm(1, None, None, 1e-5), "group_norm: shape [6], should be [n, c, ..]"),
             (six.instance_norm(None, None, 1e-5), "instance_norm: shape [6], should be [n, c, ..]"),
+            (
+                x.add_layer_norm(&six, 1, None, None, 1e-5).map(|[y, _]| y),
+                "add_layer_norm: a residual of shape [6] for [2, 6, 4]",
+            ),
+            (
+                x.add_rms_norm(&x, 1, Some(&six), 1e-5).map(|[y, _]| y),
+                "add_rms_norm: a weight of shape [6] for [2, 6, 4], should be [4]",
+            ),
             (
                 six.batch_norm(None, None, 1e-5).map(|b| b.output),
                 "batch_norm: shape [6], should be [n, c, ..]",

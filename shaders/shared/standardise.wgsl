@@ -9,7 +9,7 @@ struct Params {
     rows: Rows,
     count: f32, eps: f32, x_offset: u32,
     w_offset: u32, b_offset: u32, has_weight: u32, has_bias: u32,
-    mean_offset: u32, variance_offset: u32,
+    mean_offset: u32, variance_offset: u32, a_offset: u32, r_offset: u32,
 }
 
 fn standardised(x: f32, mean: f32, scale: f32, channel: u32) -> f32 {

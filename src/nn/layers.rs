@@ -60,9 +60,9 @@ pub(super) fn biased(
 }
 
 /// A layer's parameters by PyTorch's names.
-pub(super) fn named(weight: &Parameter, bias: &Option<Parameter>) -> Vec<(&'static str, Parameter)> {
-    let weight = [("weight", weight.clone())];
-    weight.into_iter().chain(bias.iter().map(|bias| ("bias", bias.clone()))).collect()
+pub(super) fn named(weight: &Parameter, bias: &Option<Parameter>) -> Vec<(String, Parameter)> {
+    let weight = [("weight".to_string(), weight.clone())];
+    weight.into_iter().chain(bias.iter().map(|bias| ("bias".to_string(), bias.clone()))).collect()
 }
 
 /// How a summary shows an activation.
@@ -107,7 +107,7 @@ impl Module for Linear {
         Ok(product_flops(outputs, products, self.bias.is_some(), self.activation))
     }
 
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
         named(&self.weight, &self.bias)
     }
 }
@@ -154,7 +154,7 @@ impl Module for Embedding {
         Shape::new([&input[..], &self.weight.shape()[1..]].concat())
     }
 
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
         named(&self.weight, &None)
     }
 }

@@ -30,6 +30,8 @@ mod loss;
 mod module;
 mod norm;
 mod parameter;
+mod recurrent;
+mod rotary;
 mod sampling;
 mod sequential;
 mod summary;
@@ -47,6 +49,8 @@ pub use loss::{
 pub use module::Module;
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
+pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
+pub use rotary::Rotary;
 pub use sampling::Sampling;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};

@@ -38,12 +38,12 @@ pub trait Module: Send + Sync {
     }
 
     /// The parameters of this module itself, without its children's, by name: `weight`, `bias`.
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
         Vec::new()
     }
 
     /// What of this module itself is saved with the parameters but not trained, by name: `running_mean`.
-    fn own_buffers(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_buffers(&self) -> Vec<(String, Parameter)> {
         Vec::new()
     }
 
@@ -123,13 +123,13 @@ impl Collected {
     fn collect(
         &mut self,
         prefix: &str,
-        own: Vec<(&'static str, Parameter)>,
+        own: Vec<(String, Parameter)>,
         children: Vec<(String, &dyn Module)>,
-        of: fn(&dyn Module) -> Vec<(&'static str, Parameter)>,
+        of: fn(&dyn Module) -> Vec<(String, Parameter)>,
     ) {
         for (name, parameter) in own {
             if self.seen.insert(parameter.id()) {
-                self.named.push((join(prefix, name), parameter));
+                self.named.push((join(prefix, &name), parameter));
             }
         }
         for (name, child) in children {
@@ -160,11 +160,11 @@ impl<M: Module + ?Sized> Module for Box<M> {
         (**self).flops(input)
     }
 
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
         (**self).own_parameters()
     }
 
-    fn own_buffers(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_buffers(&self) -> Vec<(String, Parameter)> {
         (**self).own_buffers()
     }
 

@@ -40,7 +40,7 @@ impl Affine {
         self.bias.as_ref().map(Parameter::tensor)
     }
 
-    fn parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn parameters(&self) -> Vec<(String, Parameter)> {
         named(&self.weight, &self.bias)
     }
 
@@ -123,7 +123,7 @@ macro_rules! by_row {
                 Ok(self.affine.flops(self.output_shape(input)?, $moments))
             }
 
-            fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+            fn own_parameters(&self) -> Vec<(String, Parameter)> {
                 self.affine.parameters()
             }
         }
@@ -139,6 +139,15 @@ by_row! {
 }
 
 impl LayerNorm {
+    /// Of `x + residual`, and that sum, by [`Tensor::add_layer_norm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
+        let weight = self.affine.weight.tensor();
+        x.add_layer_norm(residual, weight.rank(), Some(&weight), self.affine.bias().as_ref(), self.affine.eps)
+    }
+
     /// With these parameters; without a bias where there is none.
     ///
     /// # Errors
@@ -157,6 +166,15 @@ by_row! {
 }
 
 impl RmsNorm {
+    /// Of `x + residual`, and that sum, by [`Tensor::add_rms_norm`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
+        let weight = self.affine.weight.tensor();
+        x.add_rms_norm(residual, weight.rank(), Some(&weight), self.affine.eps)
+    }
+
     /// With this weight.
     ///
     /// # Errors
@@ -212,7 +230,7 @@ impl Module for GroupNorm {
         Ok(self.affine.flops(self.output_shape(input)?, CENTRED))
     }
 
-    fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
         self.affine.parameters()
     }
 }
@@ -289,12 +307,14 @@ macro_rules! batch_norm {
                 Ok(self.affine.flops(self.output_shape(input)?, moments))
             }
 
-            fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+            fn own_parameters(&self) -> Vec<(String, Parameter)> {
                 self.affine.parameters()
             }
 
-            fn own_buffers(&self) -> Vec<(&'static str, Parameter)> {
-                vec![("running_mean", self.mean.clone()), ("running_var", self.variance.clone())]
+            fn own_buffers(&self) -> Vec<(String, Parameter)> {
+                [("running_mean", &self.mean), ("running_var", &self.variance)]
+                    .map(|(name, buffer)| (name.to_string(), buffer.clone()))
+                    .to_vec()
             }
 
             fn set_training(&self, training: bool) {

@@ -149,7 +149,7 @@ macro_rules! convolutions {
                 Ok(product_flops(output, products, self.bias.is_some(), self.options.activation))
             }
 
-            fn own_parameters(&self) -> Vec<(&'static str, Parameter)> {
+            fn own_parameters(&self) -> Vec<(String, Parameter)> {
                 named(&self.weight, &self.bias)
             }
         }

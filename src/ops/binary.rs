@@ -150,6 +150,11 @@ impl Op for Binary {
     }
 }
 
+/// `a + b` into `y`, for ops that add before something else.
+pub(crate) fn sum(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
+    BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], [a, b], y)
+}
+
 /// `a / b` into `y`, for ops whose kernels leave their result as a fraction.
 pub(crate) fn quotient(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
     BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], [a, b], y)

@@ -2,7 +2,7 @@
 
 use super::copy::{copy_to, copy_to_on_cpu};
 use crate::gpu::Recorder;
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, no_gradient};
 use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -106,7 +106,7 @@ impl Tensor {
         apply(Cat { name: NAME, axis }, &layers.iter().collect::<Vec<_>>())
     }
 
-    /// An axis cut into parts of these lengths. The parts are views.
+    /// An axis cut into parts of these lengths. The parts are views, and their gradients are joined in one piece.
     ///
     /// # Errors
     /// No such axis, or the lengths do not sum to its own.
@@ -117,12 +117,25 @@ impl Tensor {
             let message = format!("lengths {lengths:?} do not sum to axis {axis} of shape {}", self.shape());
             return Err(Error::shape("split", message));
         }
-        let mut start = 0;
+        let (whole, mut start) = (*self.layout(), 0);
         let part = |&length: &usize| {
+            let shape = whole.shape.with(at, length)?;
+            // No offset points outside its buffer, as one of an empty part might.
+            let before = if shape.numel() == 0 { 0 } else { start * whole.strides[at] };
             start += length;
-            self.slice(axis, start - length..start)
+            Ok(Layout { shape, offset: whole.offset + before, ..whole })
         };
-        lengths.iter().map(part).collect()
+        let parts = lengths.iter().map(part).collect::<Result<Vec<Layout>>>()?;
+        let shapes: Vec<Shape> = parts.iter().map(|part| part.shape).collect();
+        Ok(self.views(parts, move |grads| {
+            let device = grads.iter().flatten().next().ok_or_else(|| no_gradient("split"))?.device();
+            let filled = grads.iter().zip(&shapes).map(|(grad, shape)| match grad {
+                Some(grad) => Ok(grad.clone()),
+                None => Tensor::scalar(0.0, device)?.expand(shape),
+            });
+            let filled = filled.collect::<Result<Vec<Tensor>>>()?;
+            apply(Cat { name: "split_grad", axis: at }, &filled.iter().collect::<Vec<_>>())
+        }))
     }
 
     /// An axis cut into `count` parts of one length, as PyTorch's `chunk`: where that does not go evenly the length is

@@ -11,6 +11,7 @@ pub mod cumsum;
 pub mod dropout;
 pub(crate) mod fold;
 mod gather;
+mod glu;
 pub mod logsumexp;
 pub mod loss;
 pub mod matmul;
@@ -19,8 +20,10 @@ pub mod norm;
 mod one_hot;
 pub mod pad;
 pub mod pool2d;
+mod recurrent;
 pub mod reduce;
 mod resample;
+pub mod rotary;
 mod scatter;
 pub mod softmax;
 mod sort;
@@ -47,6 +50,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         cumsum::KERNELS,
         dropout::KERNELS,
         gather::KERNELS,
+        glu::KERNELS,
         loss::KERNELS,
         matmul::KERNELS,
         one_hot::KERNELS,
@@ -56,9 +60,11 @@ pub fn kernels() -> Vec<&'static Kernel> {
         optim::KERNELS,
         pad::KERNELS,
         pool2d::KERNELS,
+        recurrent::KERNELS,
         reduce::KERNELS,
         scatter::KERNELS,
         resample::KERNELS,
+        rotary::KERNELS,
         softmax::KERNELS,
         sort::KERNELS,
         standardise::KERNELS,

@@ -538,6 +538,23 @@ add("rms_norm", "without weight", rms_norm, uniform([2, 2, 5]), axes=1, eps=1e-6
 add("rms_norm", "two axes", rms_norm, uniform([3, 2, 3]), uniform([2, 3]), axes=2, eps=1e-5, oracle="JAX")
 add("rms_norm", "large eps", rms_norm, uniform([3, 4]), uniform([4]), axes=1, eps=0.5, oracle="JAX")
 add("rms_norm", "zeros", rms_norm, given([[0, 0, 0], [3, 4, 0]]), uniform([3]), axes=1, eps=0.25, oracle="JAX")
+
+
+def add_layer_norm(x, r, *affine, normalized_shape, eps):
+    return F.layer_norm(x + r, normalized_shape, *affine, eps=eps), x + r
+
+
+def add_rms_norm(x, r, *weight, axes, eps):
+    s = x + r
+    y = s / torch.sqrt(torch.mean(s * s, tuple(range(-axes, 0)), keepdim=True) + eps)
+    return (y * weight[0] if weight else y), s
+
+
+pair = lambda *shape: (uniform(shape), uniform(shape))
+add("add_layer_norm", "last axis", add_layer_norm, *pair(3, 6), *pair(6), normalized_shape=[6], eps=1e-5)
+add("add_layer_norm", "two axes, without affine", add_layer_norm, *pair(2, 2, 3), normalized_shape=[2, 3], eps=1e-3)
+add("add_rms_norm", "with weight", add_rms_norm, *pair(2, 2, 5), uniform([5]), axes=1, eps=1e-5)
+add("add_rms_norm", "two axes", add_rms_norm, *pair(3, 2, 3), axes=2, eps=0.5)
 group_norm = lambda x, *affine, num_groups, eps: F.group_norm(x, num_groups, *affine, eps=eps)
 add("group_norm", "two groups", group_norm, uniform([2, 4, 2, 3]), uniform([4]), uniform([4]), num_groups=2, eps=1e-5)
 add("group_norm", "one group", group_norm, uniform([2, 3, 4]), uniform([3]), uniform([3]), num_groups=1, eps=1e-5)
@@ -571,6 +588,59 @@ for variant, shape, tail, attrs in [
 ]:
     add("batch_norm", variant, batch_norm, uniform(shape), *running(shape[1]), *tail, **attrs)
     add("batch_norm_by", variant, batch_norm_by, uniform(shape), *running(shape[1]), *tail, eps=attrs["eps"])
+
+# ---- layers: what transformers and recurrent networks are made of -----------------------------------------------------
+
+add = family("layers")
+halves = lambda x, axis: torch.chunk(x, 2, axis)
+GATED = {
+    "glu": F.glu,
+    "swiglu": lambda x, axis: F.silu(halves(x, axis)[0]) * halves(x, axis)[1],
+    "geglu": lambda x, axis: F.gelu(halves(x, axis)[0]) * halves(x, axis)[1],
+    "reglu": lambda x, axis: F.relu(halves(x, axis)[0]) * halves(x, axis)[1],
+}
+for op, function in GATED.items():
+    add(op, "last axis", lambda x, axis, function=function: function(x, axis), spread([3, 10]), axis=-1)
+    add(op, "by four", lambda x, axis, function=function: function(x, axis), spread([2, 2, 8]), axis=2)
+    add(op, "first axis", lambda x, axis, function=function: function(x, axis), spread([4, 3], -5.0, 5.0), axis=0)
+    add(op, "special", lambda x, axis, function=function: function(x, axis), given([[nan, 1], [1, nan], [inf, 2], [2, inf]]), axis=1, gradient=False)
+
+
+def rotary(x, cos, sin, pairs):
+    """Pairs as complex numbers, multiplied by those of the angles."""
+    d = 2 * cos.shape[-1]
+    turned, rest = x[..., :d], x[..., d:]
+    shape = (*x.shape[:-1], 2, d // 2) if pairs == "halves" else (*x.shape[:-1], d // 2, 2)
+    along = -2 if pairs == "halves" else -1
+    a, b = turned.reshape(shape).unbind(along)
+    y = torch.complex(a, b) * torch.complex(cos, sin)
+    return torch.cat([torch.stack([y.real, y.imag], along).reshape(turned.shape), rest], -1)
+
+
+angles = lambda *shape: (constant(uniform(shape, -1.0, 1.0)), constant(uniform(shape, -1.0, 1.0)))
+for pairs in ("halves", "neighbours"):
+    add("rotary_embedding", f"{pairs}, whole rows", rotary, uniform([2, 2, 3, 6]), *angles(3, 3), pairs=pairs)
+    add("rotary_embedding", f"{pairs}, a part", rotary, uniform([2, 3, 7]), *angles(3, 2), pairs=pairs)
+
+
+def lstm_cell(x, h, c):
+    """PyTorch's cell, of gates that are there already: its weights are those that pass them on."""
+    gates = x.shape[-1]
+    pass_on = torch.eye(gates, dtype=x.dtype)
+    cell = lambda x, h, c: torch._VF.lstm_cell(x, (h, c), pass_on, torch.zeros(gates, gates // 4, dtype=x.dtype))
+    return cell(x + h, torch.zeros_like(c), c)
+
+
+def gru_cell(x, h, s):
+    r, z = torch.sigmoid(x + h).chunk(3, -1)[:2]
+    n = torch.tanh(x.chunk(3, -1)[2] + r * h.chunk(3, -1)[2])
+    return (1 - z) * n + z * s
+
+
+add("lstm_cell", "rows", lstm_cell, uniform([3, 8]), uniform([3, 8]), uniform([3, 2]))
+add("lstm_cell", "one row, far out", lstm_cell, uniform([1, 12], -9.0, 9.0), uniform([1, 12]), uniform([1, 3], -5.0, 5.0))
+add("gru_cell", "rows", gru_cell, uniform([3, 6]), uniform([3, 6]), uniform([3, 2]))
+add("gru_cell", "one row, far out", gru_cell, uniform([9], -9.0, 9.0), uniform([9]), uniform([3], -5.0, 5.0))
 
 # ---- loss ----------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ use super::{Attrs, Bound};
 use gristmill::nn::{Loss, Reduction};
 use gristmill::{
     Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions,
-    ConvTranspose2dOptions, CrossEntropyOptions, PadMode, Pool2dOptions, Result, Tensor,
+    ConvTranspose2dOptions, CrossEntropyOptions, PadMode, Pool2dOptions, Result, RotaryPairs, Tensor,
 };
 
 /// Runs a case: its attributes and inputs to its outputs.
@@ -162,6 +162,13 @@ pub(super) const ROWS: &[Row] = &[
         one(x[0].layer_norm(a.ints("normalized_shape").len(), x.get(1), x.get(2), a.float("eps", 0.0)))
     }),
     Row("rms_norm", whole(30.0), whole(60.0), |a, x| one(x[0].rms_norm(a.size("axes", 1), x.get(1), a.float("eps", 0.0)))),
+    Row("add_layer_norm", whole(31.0), whole(61.0), |a, x| {
+        let axes = a.ints("normalized_shape").len();
+        Ok(x[0].add_layer_norm(&x[1], axes, x.get(2), x.get(3), a.float("eps", 0.0))?.into())
+    }),
+    Row("add_rms_norm", whole(31.0), whole(61.0), |a, x| {
+        Ok(x[0].add_rms_norm(&x[1], a.size("axes", 1), x.get(2), a.float("eps", 0.0))?.into())
+    }),
     Row("group_norm", whole(30.0), whole(60.0), |a, x| {
         one(x[0].group_norm(a.size("num_groups", 1), x.get(1), x.get(2), a.float("eps", 0.0)))
     }),
@@ -178,6 +185,21 @@ pub(super) const ROWS: &[Row] = &[
     Row("batch_norm_by", whole(30.0), whole(60.0), |a, x| {
         one(x[0].batch_norm_by(&x[1], &x[2], x.get(3), x.get(4), a.float("eps", 0.0)))
     }),
+
+    // The gate as above (see sigmoid, silu, gelu), and a product with values of up to 5; in the gradient two.
+    Row("glu", each(16.0), floor(8.0 * 24.0 * EPS, 24.0), |a, x| one(x[0].glu(a.int("axis", -1)))),
+    Row("swiglu", each(18.0), near(30.0, 30.0), |a, x| one(x[0].swiglu(a.int("axis", -1)))),
+    Row("geglu", floor(150.0 * EPS, 6.0), floor(200.0 * EPS, 40.0), |a, x| one(x[0].geglu(a.int("axis", -1)))),
+    Row("reglu", each(1.0), each(1.0), |a, x| one(x[0].reglu(a.int("axis", -1)))),
+    // Two products and a sum.
+    Row("rotary_embedding", each(2.0), each(2.0), |a, x| {
+        let pairs = if a.text("pairs", "") == "halves" { RotaryPairs::Halves } else { RotaryPairs::Neighbours };
+        one(x[0].rotary_embedding(&x[1], &x[2], pairs))
+    }),
+    // Sigmoids and tanh, each within 24 roundings of 1, times states of up to 5; their slopes within as many, times
+    // gradients of up to 2 for each output.
+    Row("lstm_cell", near(8.0, 24.0), near(20.0, 24.0), |_, x| Ok(x[0].lstm_cell(&x[1], &x[2])?.into())),
+    Row("gru_cell", near(8.0, 24.0), near(20.0, 24.0), |_, x| one(x[0].gru_cell(&x[1], &x[2]))),
 
     // Copies; the gradients sum what came from one place.
     Row("cat", EXACT, each(0.0), |a, x| one(Tensor::cat(&x.iter().collect::<Vec<_>>(), a.int("axis", 0)))),

@@ -1,6 +1,6 @@
 //! The CPU twins.
 
-use super::{Rows, View};
+use super::{Norm, Rows, View};
 use crate::cpu::simd::{fold_run, wide};
 use crate::cpu::walk::GRAIN;
 use crate::op::CpuView;
@@ -120,6 +120,34 @@ pub(super) fn statistics(view: &View, centred: bool, x: &[f32], mean: &mut [f32]
         let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
         (*mean, *variance) = (whole.mean, whole.squares / count);
     }
+}
+
+/// As [`statistics`] and [`standardise`] of the sum of two tensors, a row at a time while it is in the cache.
+pub(super) fn standardise_sum(
+    norm: &Norm,
+    [a, r]: [&[f32]; 2],
+    parameters: [Option<CpuView>; 2],
+    [y, sum, mean, variance]: [&mut [f32]; 4],
+) {
+    let cols = y.len() / mean.len();
+    let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
+    let inputs = a.par_chunks(cols).zip(r.par_chunks(cols));
+    let outputs = y.par_chunks_mut(cols).zip(sum.par_chunks_mut(cols)).zip(mean.par_iter_mut().zip(variance));
+    let all = inputs.zip(outputs).with_min_len(GRAIN.div_ceil(cols));
+    all.for_each(|((a, r), ((y, sum), (mean, variance)))| {
+        sum.iter_mut().zip(a).zip(r).for_each(|((sum, a), r)| *sum = a + r);
+        let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.centred()));
+        let whole = Moments::merged(parts.collect::<Vec<_>>().into_iter(), cols as f32);
+        (*mean, *variance) = (whole.mean, whole.squares / cols as f32);
+        let scale = 1.0 / (*variance + norm.eps).sqrt();
+        y.iter_mut().zip(&*sum).for_each(|(y, x)| *y = (x - *mean) * scale);
+        if let Some(weight) = weight {
+            y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
+        }
+        if let Some(bias) = bias {
+            y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    });
 }
 
 fn inverse_deviations(variance: &[f32], eps: f32) -> Vec<f32> {

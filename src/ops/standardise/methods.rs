@@ -41,9 +41,24 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f32,
     ) -> Result<Vec<Tensor>> {
-        let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some() };
+        let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some(), added: false };
         let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
         apply_all(Standardise { norm }, &inputs)
+    }
+
+    fn add_normalise(
+        &self,
+        residual: &Tensor,
+        kind: Kind,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<[Tensor; 2]> {
+        let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some(), added: true };
+        let inputs: Vec<&Tensor> = [Some(self), Some(residual), weight, bias].into_iter().flatten().collect();
+        let mut outputs = apply_all(StandardiseSum { norm }, &inputs)?;
+        outputs.truncate(2);
+        outputs.try_into().map_err(|_| norm.wrong("an output is missing".to_string()))
     }
 
     /// Layer normalisation ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)): `(x - m) / sqrt(v + eps) * weight +
@@ -68,6 +83,45 @@ impl Tensor {
         eps: f32,
     ) -> Result<Tensor> {
         self.normalise(Kind::Layer(axes), weight, bias, eps).map(first)
+    }
+
+    /// [`Tensor::layer_norm`] of `self + residual`, and that sum, in one pass over memory: the step between the blocks of a
+    /// transformer ([Vaswani et al.](https://arxiv.org/abs/1706.03762)), where the sum goes on beside what is normalised.
+    /// Differentiable in both.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0], [1, 2], &Device::cpu())?;
+    /// let [y, sum] = x.add_layer_norm(&x, 1, None, None, 0.0)?;
+    /// assert_eq!((y.to_vec()?, sum.to_vec()?), (vec![-1.0, 1.0], vec![2.0, 6.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tensor::layer_norm`], or a residual of another shape.
+    pub fn add_layer_norm(
+        &self,
+        residual: &Tensor,
+        axes: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<[Tensor; 2]> {
+        self.add_normalise(residual, Kind::Layer(axes), weight, bias, eps)
+    }
+
+    /// [`Tensor::rms_norm`] of `self + residual`, and that sum, as [`Tensor::add_layer_norm`].
+    ///
+    /// # Errors
+    /// As [`Tensor::add_layer_norm`].
+    pub fn add_rms_norm(
+        &self,
+        residual: &Tensor,
+        axes: usize,
+        weight: Option<&Tensor>,
+        eps: f32,
+    ) -> Result<[Tensor; 2]> {
+        self.add_normalise(residual, Kind::Rms(axes), weight, None, eps)
     }
 
     /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
@@ -132,7 +186,8 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f32,
     ) -> Result<Tensor> {
-        let norm = Norm { kind: Kind::Batch, eps, weight: weight.is_some(), bias: bias.is_some() };
+        let norm =
+            Norm { kind: Kind::Batch, eps, weight: weight.is_some(), bias: bias.is_some(), added: false };
         let inputs: Vec<&Tensor> =
             [Some(self), Some(mean), Some(variance), weight, bias].into_iter().flatten().collect();
         apply(StandardiseBy { norm }, &inputs)

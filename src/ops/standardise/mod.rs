@@ -145,11 +145,15 @@ struct Norm {
     eps: f32,
     weight: bool,
     bias: bool,
+    /// Whether it is of the sum of two tensors.
+    added: bool,
 }
 
 impl Norm {
     fn name(&self) -> &'static str {
         match self.kind {
+            Kind::Layer(_) if self.added => "add_layer_norm",
+            Kind::Rms(_) if self.added => "add_rms_norm",
             Kind::Layer(_) => "layer_norm",
             Kind::Rms(_) => "rms_norm",
             Kind::Group(_) => "group_norm",
@@ -317,6 +321,86 @@ impl Op for Standardise {
         let known =
             Known { x: saved.input(0)?, dy, mean: saved.output(1)?, variance: saved.output(2)?, weight };
         gradients_by_input(&self.norm, known, false, 1, needs)
+    }
+}
+
+/// As [`Standardise`] of the sum of two tensors, which is output 1; its statistics are outputs 2 and 3. Of rows that lie
+/// together: the last axes. Inputs: the two, then weight and bias where there are.
+struct StandardiseSum {
+    norm: Norm,
+}
+
+impl Op for StandardiseSum {
+    fn name(&self) -> &'static str {
+        self.norm.name()
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [a, r, parameters @ ..] = inputs else {
+            return Err(self.norm.wrong("takes two tensors".to_string()));
+        };
+        floats(self.name(), inputs)?;
+        if a.shape != r.shape {
+            return Err(self.norm.wrong(format!("a residual of shape {} for {}", r.shape, a.shape)));
+        }
+        let (_, statistics) = self.norm.check(&[&[*a], parameters].concat())?;
+        let [x, statistics] = [a.shape, statistics].map(Meta::f32);
+        Ok(vec![x, x, statistics, statistics])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [y, sum, mean, variance] = outputs else {
+            return Err(self.norm.wrong("has four outputs".to_string()));
+        };
+        if y.data.is_empty() {
+            [mean, variance].into_iter().for_each(|out| out.data.fill(f32::NAN));
+            return Ok(());
+        }
+        let parameters = self.norm.parameters(&inputs[2..]);
+        let outputs = [&mut *y.data, &mut *sum.data, &mut *mean.data, &mut *variance.data];
+        cpu::standardise_sum(&self.norm, [inputs[0].slice(), inputs[1].slice()], parameters, outputs);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::standardise_sum(rec, &self.norm, inputs, outputs)
+    }
+
+    fn saves(&self) -> Saves {
+        match self.norm.weight {
+            true => Saves { inputs: &[2], outputs: &[1, 2, 3] },
+            false => Saves { inputs: &[], outputs: &[1, 2, 3] },
+        }
+    }
+
+    fn differentiable(&self) -> usize {
+        2
+    }
+
+    fn backward_all(
+        &self,
+        saved: &Saved,
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let needs_sum = needs[0] || needs[1];
+        let mut all = vec![None; needs.len()];
+        if let Some(dy) = &grads[0] {
+            let weight = if self.norm.weight { Some(saved.input(2)?) } else { None };
+            let (x, mean, variance) = (saved.output(1)?, saved.output(2)?, saved.output(3)?);
+            let known = Known { x, dy, mean, variance, weight };
+            all = gradients_by_input(&self.norm, known, false, 2, &[&[needs_sum], &needs[1..]].concat())?;
+        }
+        let of_sum = match (all[0].take(), &grads[1]) {
+            (Some(through), Some(direct)) => Some(through.add(direct)?),
+            (through, direct) => through.or(direct.clone()),
+        };
+        (all[0], all[1]) = (of_sum.clone(), of_sum);
+        Ok(all)
     }
 }
 

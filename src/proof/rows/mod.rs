@@ -5,6 +5,7 @@ use super::case::Row;
 mod conv;
 mod cumsum;
 mod indexing;
+mod layers;
 mod losses;
 mod matmul;
 mod norms;
@@ -24,6 +25,7 @@ pub fn rows() -> Vec<Row> {
         conv::ROWS,
         cumsum::ROWS,
         indexing::ROWS,
+        layers::ROWS,
         losses::ROWS,
         matmul::ROWS,
         norms::ROWS,

@@ -6,6 +6,13 @@ use crate::proof::{Approx, Array, Case, Gen, Input, Row, ULP, Work};
 pub(super) const ROWS: &[Row] = &[
     Row { name: "layer_norm", covers: &["layer_norm"], draw: layer_norm, bench: Some(layer_norm_bench) },
     Row { name: "rms_norm", covers: &["rms_norm"], draw: rms_norm, bench: Some(rms_norm_bench) },
+    Row {
+        name: "add_layer_norm",
+        covers: &["add_layer_norm"],
+        draw: add_layer_norm,
+        bench: Some(add_layer_norm_bench),
+    },
+    Row { name: "add_rms_norm", covers: &["add_rms_norm"], draw: add_rms_norm, bench: None },
     Row { name: "group_norm", covers: &["group_norm"], draw: group_norm, bench: Some(group_norm_bench) },
     Row { name: "instance_norm", covers: &["instance_norm"], draw: instance_norm, bench: None },
     Row { name: "batch_norm", covers: &["batch_norm"], draw: batch_norm, bench: Some(batch_norm_bench) },
@@ -312,6 +319,79 @@ fn rms_norm(g: &mut Gen) -> Case {
     rms(g, shape, axes)
 }
 
+/// A normalisation of the sum of two tensors: of its outputs the first, the sum, or both as one tensor. The inputs have so
+/// few digits that their sum is exact.
+fn added(
+    g: &mut Gen,
+    norm: Norm,
+    run: impl Fn(&Norm, &[Tensor], [Option<&Tensor>; 2]) -> crate::Result<[Tensor; 2]> + 'static,
+) -> Case {
+    let mut inputs = norm.inputs(g);
+    inputs.insert(1, g.values(&norm.shape, -2.0, 2.0));
+    for input in &mut inputs[..2] {
+        let coarse = |x: Approx| match (x.value() * 1024.0).round() {
+            whole if x.value().abs() > 1e-30 && whole.is_finite() => Approx::exact(whole / 1024.0),
+            _ => x,
+        };
+        input.array = input.array.map(coarse);
+    }
+    let shown: &'static [usize] = g.choose(&[&[0][..], &[1], &[0, 1]]);
+    let sum = |x: &[Array]| x[0].zip(&x[1], |a, b| Approx::exact(a.value() + b.value()));
+    let [a, b, c] = [norm.clone(), norm.clone(), norm.clone()];
+    let run = move |t: &[Tensor]| {
+        let outputs = run(&a, t, a.parameters(&t[2..]))?;
+        Tensor::stack(&shown.iter().map(|&which| &outputs[which]).collect::<Vec<_>>(), 0)
+    };
+    let joined = |parts: Vec<Array>, shape: &[usize]| Array {
+        shape: [&[parts.len()], shape].concat(),
+        data: parts.into_iter().flat_map(|part| part.data).collect(),
+    };
+    Case::new(format!("{}, shows {shown:?}", norm.label()), inputs, run, move |x| {
+        let sum = sum(x);
+        let output = |&which: &usize| match which {
+            0 => b.output(&sum, &b.moments(&sum), &x[2..]),
+            _ => sum.clone(),
+        };
+        joined(shown.iter().map(output).collect(), &b.shape)
+    })
+    .gradient(move |x, dy| {
+        let (sum, [weight, _]) = (sum(x), c.parameters(&x[2..]));
+        let given = |output: usize| {
+            let place = shown.iter().position(|&which| which == output)?;
+            let count = sum.numel();
+            Some(Array { shape: c.shape.clone(), data: dy.data[place * count..][..count].to_vec() })
+        };
+        let zeros = || Array::zeros(c.shape.clone());
+        let (of_y, of_sum) = (given(0), given(1));
+        let [through, dw, db] =
+            c.gradients(&sum, &c.moments(&sum), weight, of_y.as_ref().unwrap_or(&zeros()), false);
+        let dx = match (&of_y, of_sum) {
+            (None, Some(direct)) => direct,
+            (_, None) => through,
+            (_, Some(direct)) => through.zip(&direct, |a, b| a + b),
+        };
+        let mut all = c.present([dx.clone(), dw, db], 1);
+        all[1] = Some(dx);
+        all
+    })
+}
+
+fn add_layer(g: &mut Gen, shape: Vec<usize>, axes: usize) -> Case {
+    let norm = Norm::draw(g, Kind::Layer(axes), shape);
+    added(g, norm, move |norm, t, [w, b]| t[0].add_layer_norm(&t[1], axes, w, b, norm.eps))
+}
+
+fn add_layer_norm(g: &mut Gen) -> Case {
+    let (shape, axes) = rows(g);
+    add_layer(g, shape, axes)
+}
+
+fn add_rms_norm(g: &mut Gen) -> Case {
+    let (shape, axes) = rows(g);
+    let norm = Norm::draw(g, Kind::Rms(axes), shape);
+    added(g, norm, move |norm, t, [w, _]| t[0].add_rms_norm(&t[1], axes, w, norm.eps))
+}
+
 fn grouped(g: &mut Gen, shape: Vec<usize>, groups: usize) -> Case {
     let norm = Norm::draw(g, Kind::Group(groups), shape);
     case(g, norm, move |norm, x, [w, b]| x.group_norm(groups, w, b, norm.eps))
@@ -419,6 +499,12 @@ fn timed(case: Case) -> (Work, Case) {
 
 fn layer_norm_bench(g: &mut Gen) -> (Work, Case) {
     timed(layer(g, vec![4096, 1024], 1))
+}
+
+/// Two tensors read once, two written once.
+fn add_layer_norm_bench(g: &mut Gen) -> (Work, Case) {
+    let case = add_layer(g, vec![4096, 1024], 1);
+    (Work::Bytes(16 * case.inputs[0].array.numel()), case)
 }
 
 fn rms_norm_bench(g: &mut Gen) -> (Work, Case) {

@@ -36,8 +36,8 @@ pub(super) const ROWS: &[Row] = rows! {
         let ends = g.choose(&[(-9.0, 9.0), (-1.0, 1.0)]);
         unary(g, ends, Tensor::tanh, tanh, |x| (Approx::ONE - tanh(x)) * (Approx::ONE + tanh(x)))
     };
-    gelu: |g| unary(g, (-4.0, 9.0), Tensor::gelu, |x| x.max((-14.0).into()) * 0.5 * twice_phi(x), gelu_slope);
-    silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, |x| x.max((-104.0).into()) * sigmoid(x), silu_slope),
+    gelu: |g| unary(g, (-4.0, 9.0), Tensor::gelu, gelu, gelu_slope);
+    silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, silu, silu_slope),
         timed: |g| timed_unary(g, Tensor::silu, |x| x * sigmoid(x));
     softplus: |g| unary(g, (-20.0, 20.0), Tensor::softplus, softplus, sigmoid);
     hardswish: |g| unary(g, (-5.0, 5.0), Tensor::hardswish, hardswish, hardswish_slope);
@@ -234,7 +234,7 @@ fn one_if(holds: bool) -> Approx {
 
 /// `yes` where it holds of x, else `no`; anything from the one to the other where it turns on whether a subnormal was
 /// flushed.
-fn fork(x: Approx, holds: impl Fn(f64) -> bool, yes: Approx, no: Approx) -> Approx {
+pub(super) fn fork(x: Approx, holds: impl Fn(f64) -> bool, yes: Approx, no: Approx) -> Approx {
     match [x.value(), 0.0].map(holds) {
         [as_it_is, flushed] if x.error() > 0.0 && as_it_is != flushed => {
             let (middle, half) = (0.5 * (yes.value() + no.value()), 0.5 * (yes.value() - no.value()).abs());
@@ -285,8 +285,12 @@ pub(super) fn softplus(x: Approx) -> Approx {
     x.max(Approx::ZERO) + (-x.abs()).exp().through(f64::ln_1p).plus(0.0, 6.5)
 }
 
+pub(super) fn silu(x: Approx) -> Approx {
+    x.max((-104.0).into()) * sigmoid(x)
+}
+
 /// 1 - sigmoid(x) is sigmoid(-x). Past ±104 the one or the other is 0 and keeps an infinity from becoming NaN.
-fn silu_slope(x: Approx) -> Approx {
+pub(super) fn silu_slope(x: Approx) -> Approx {
     sigmoid(x) * (x.max((-104.0).into()).min(104.0.into()) * sigmoid(-x) + 1.0)
 }
 
@@ -311,7 +315,11 @@ fn twice_phi(x: Approx) -> Approx {
     error_function(x * Approx::rounded(std::f64::consts::FRAC_1_SQRT_2)) + 1.0
 }
 
-fn gelu_slope(x: Approx) -> Approx {
+pub(super) fn gelu(x: Approx) -> Approx {
+    x.max((-14.0).into()) * 0.5 * twice_phi(x)
+}
+
+pub(super) fn gelu_slope(x: Approx) -> Approx {
     let c = x.max((-14.0).into()).min(14.0.into());
     let density = (-(c * 0.5 * c)).exp() * Approx::rounded(0.398_942_280_401_432_7);
     twice_phi(x) * 0.5 + c * density

@@ -1,0 +1,35 @@
+// Gated linear units: an axis of x cut into two halves, g and v, and y = f(g) v, element by element. f is the sigmoid
+// (Dauphin et al., "Language modeling with gated convolutional networks", arXiv:1612.08083), or SiLU, GELU or ReLU
+// (Shazeer, "GLU variants improve transformer", arXiv:2002.05202).
+//
+// Memory bound: x is read once, y written once, f(g) never leaves the registers. shared/glu.wgsl says how the two entries
+// walk.
+//
+//   x f32, contiguous from x_offset on     y [count] f32, contiguous
+//   GATE: the function    WG: invocations a workgroup (prepended by ops/glu.rs)
+
+#import shared/glu.wgsl
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(2) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let at = p.x_offset + halves(i);
+    y[i] = gate_of(x[at.x]) * x[at.y];
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+          @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let at = p.x_offset + halves(i);
+    y4[i] = gates_of(x4[at.x]) * x4[at.y];
+}

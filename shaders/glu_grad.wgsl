@@ -1,0 +1,42 @@
+// The gradient of glu.wgsl: of the half that gates dy v f'(g), of the other dy f(g).
+//
+// Memory bound: x and dy are read once, dx written once; f and its slope are computed from g again. shared/glu.wgsl says
+// how the two entries walk.
+//
+//   x f32, contiguous from x_offset on     dy [count] f32, contiguous from dy_offset on
+//   dx f32 as large as x, contiguous
+//   GATE: the function    WG: invocations a workgroup (prepended by ops/glu.rs)
+
+#import shared/glu.wgsl
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> x4: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy4: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> dx4: array<vec4f>;
+@group(0) @binding(3) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let at = halves(i);
+    let g = x[p.x_offset + at.x];
+    let d = dy[p.dy_offset + i];
+    dx[at.x] = d * x[p.x_offset + at.y] * gate_slope(g);
+    dx[at.y] = d * gate_of(g);
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+          @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let at = halves(i);
+    let g = x4[p.x_offset + at.x];
+    let d = dy4[p.dy_offset + i];
+    dx4[at.x] = d * x4[p.x_offset + at.y] * gate_slopes(g);
+    dx4[at.y] = d * gates_of(g);
+}

@@ -1,0 +1,34 @@
+// One step of a GRU, once its gates are known but for their functions: r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z),
+// n = tanh(x_n + r h_n) and s' = (1 - z) n + z s. Cho et al., "Learning phrase representations using RNN encoder-decoder"
+// (arXiv:1406.1078); r is applied after the product, as in PyTorch, and gates lie in its order r, z, n.
+//
+// Memory bound: one invocation a unit of a row; all is read once and written once.
+//
+//   x, h [rows, 3 units] f32, contiguous from their offsets on: what the input and the state give for the gates
+//   s [rows, units] f32, contiguous from s_offset on: the state     s_next [rows, units] f32, contiguous
+//   WG: invocations a workgroup (prepended by ops/recurrent.rs)
+
+#import shared/grid.wgsl
+#import shared/functions.wgsl
+
+struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> h: array<f32>;
+@group(0) @binding(2) var<storage, read> s: array<f32>;
+@group(0) @binding(3) var<storage, read_write> s_next: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn gru_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+            @builtin(local_invocation_index) lane: u32) {
+    let i = folded(group, groups) * WG + lane;
+    if (i >= p.count) { return; }
+    let first = i + i / p.units * 2u * p.units;
+    let from_x = p.x_offset + first;
+    let from_h = p.h_offset + first;
+    let reset = sigmoid(x[from_x] + h[from_h]);
+    let held = x[from_x + p.units] + h[from_h + p.units];
+    let fresh = tanh_nan(x[from_x + 2u * p.units] + reset * h[from_h + 2u * p.units]);
+    s_next[i] = sigmoid(-held) * fresh + sigmoid(held) * s[p.s_offset + i];
+}

@@ -1,0 +1,357 @@
+//! Recurrent layers: a plain RNN, LSTM, GRU.
+
+use super::init::Init;
+use super::module::Module;
+use super::parameter::Parameter;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Activation, Error, Result};
+
+/// What a recurrent layer has beside its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecurrentOptions {
+    /// Layers, each of which reads the states of the one before.
+    pub layers: usize,
+    /// Whether each layer goes over the steps a second time from the last to the first, with weights of its own, and
+    /// gives the states of both ways side by side.
+    pub bidirectional: bool,
+    /// Whether there are biases.
+    pub bias: bool,
+}
+
+impl Default for RecurrentOptions {
+    /// One layer, one way, with biases.
+    fn default() -> RecurrentOptions {
+        RecurrentOptions { layers: 1, bidirectional: false, bias: true }
+    }
+}
+
+/// What a step does with its gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Plain(Activation),
+    Lstm,
+    Gru,
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        match self {
+            Cell::Plain(_) => 1,
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+        }
+    }
+
+    fn op(self) -> &'static str {
+        match self {
+            Cell::Plain(_) => "rnn",
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+        }
+    }
+}
+
+/// A layer, one way.
+struct Way {
+    /// `[gates · hidden, in]`, `[gates · hidden, hidden]`.
+    weights: [Parameter; 2],
+    /// Of each weight, `[gates · hidden]`.
+    biases: Option<[Parameter; 2]>,
+}
+
+impl Way {
+    /// The states after each step of `x`, `[steps, n, in]`, in the order of the steps, and the last states.
+    fn run(
+        &self,
+        cell: Cell,
+        x: &Tensor,
+        [mut h, mut c]: [Tensor; 2],
+        backwards: bool,
+    ) -> Result<(Vec<Tensor>, [Tensor; 2])> {
+        let [from_x, from_h] = [0, 1].map(|at| self.weights[at].tensor());
+        let biases = self.biases.as_ref().map(|pair| [0, 1].map(|at| pair[at].tensor()));
+        let bias = |at: usize| biases.as_ref().map(|pair| &pair[at]);
+        // What the input gives is one product for all steps.
+        let gates = x.linear(&from_x, bias(0), Activation::None)?;
+        let mut steps = gates.split(&vec![1; x.shape()[0]], 0)?;
+        if backwards {
+            steps.reverse();
+        }
+        let mut states = Vec::with_capacity(steps.len());
+        for step in steps {
+            let (given, own) = (step.squeeze(0)?, h.linear(&from_h, bias(1), Activation::None)?);
+            match cell {
+                Cell::Plain(Activation::Relu) => h = given.add(&own)?.relu()?,
+                Cell::Plain(_) => h = given.add(&own)?.tanh()?,
+                Cell::Lstm => [h, c] = given.lstm_cell(&own, &c)?,
+                Cell::Gru => h = given.gru_cell(&own, &h)?,
+            }
+            states.push(h.clone());
+        }
+        if backwards {
+            states.reverse();
+        }
+        Ok((states, [h, c]))
+    }
+}
+
+/// What all recurrent layers are.
+struct Stack {
+    cell: Cell,
+    inputs: usize,
+    hidden: usize,
+    /// The ways of each layer, one or two.
+    layers: Vec<Vec<Way>>,
+}
+
+impl Stack {
+    /// # Errors
+    /// No layers or no units, or the device has no room.
+    fn new(
+        cell: Cell,
+        inputs: usize,
+        hidden: usize,
+        options: RecurrentOptions,
+        init: &mut Init,
+    ) -> Result<Stack> {
+        if options.layers == 0 || hidden == 0 {
+            let message = format!("{} layers of {hidden} units", options.layers);
+            return Err(Error::argument(cell.op(), message));
+        }
+        let ways = 1 + usize::from(options.bidirectional);
+        // PyTorch's: uniform over ±1/√hidden, biases too.
+        let bound = 1.0 / (hidden as f32).sqrt();
+        let rows = cell.gates() * hidden;
+        let mut drawn = |shape: &[usize]| {
+            let seed = init.seed();
+            Parameter::new(&Tensor::uniform(shape, -bound, bound, seed, init.device())?)
+        };
+        let mut way = |inputs: usize| {
+            let weights = [drawn(&[rows, inputs])?, drawn(&[rows, hidden])?];
+            let biases = if options.bias { Some([drawn(&[rows])?, drawn(&[rows])?]) } else { None };
+            Ok(Way { weights, biases })
+        };
+        let layer = |layer: usize| {
+            let inputs = if layer == 0 { inputs } else { ways * hidden };
+            (0..ways).map(|_| way(inputs)).collect::<Result<Vec<Way>>>()
+        };
+        let layers = (0..options.layers).map(layer).collect::<Result<Vec<_>>>()?;
+        Ok(Stack { cell, inputs, hidden, layers })
+    }
+
+    fn ways(&self) -> usize {
+        self.layers[0].len()
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        match *input {
+            [_, steps, inputs] if inputs == self.inputs && steps > 0 => {
+                input.with(2, self.ways() * self.hidden)
+            }
+            _ => {
+                let message = format!("input {input}, should be [n, steps, {}], steps not 0", self.inputs);
+                Err(Error::shape(self.cell.op(), message))
+            }
+        }
+    }
+
+    /// The states of each layer and way at the start: those given, or zeros.
+    fn start(&self, input: Shape, given: Option<&Tensor>, x: &Tensor) -> Result<Vec<Tensor>> {
+        let each = [input[0], self.hidden];
+        let count = self.layers.len() * self.ways();
+        match given {
+            None => Ok(vec![Tensor::zeros(each, x.device())?; count]),
+            Some(state) if state.shape() == [count, each[0], each[1]] => {
+                state.split(&vec![1; count], 0)?.iter().map(|state| state.squeeze(0)).collect()
+            }
+            Some(state) => {
+                let message = format!(
+                    "a state of shape {} for input {input}, should be {:?}",
+                    state.shape(),
+                    [count, each[0], each[1]]
+                );
+                Err(Error::shape(self.cell.op(), message))
+            }
+        }
+    }
+
+    /// The states of the last layer after each step, and those of all layers after the last.
+    fn run(&self, input: &Tensor, given: [Option<&Tensor>; 2]) -> Result<(Tensor, [Tensor; 2])> {
+        let shape = input.shape();
+        self.output_shape(shape)?;
+        let [h, c] = given.map(|given| self.start(shape, given, input));
+        let mut start = h?.into_iter().zip(c?);
+        // Steps first, so that a step's rows lie together.
+        let mut x = input.transpose(0, 1)?;
+        let mut last = [Vec::new(), Vec::new()];
+        for layer in &self.layers {
+            let mut sides = Vec::with_capacity(layer.len());
+            for ((way, backwards), (h, c)) in layer.iter().zip([false, true]).zip(&mut start) {
+                let (states, ends) = way.run(self.cell, &x, [h, c], backwards)?;
+                sides.push(Tensor::stack(&states.iter().collect::<Vec<_>>(), 0)?);
+                last.iter_mut().zip(ends).for_each(|(last, end)| last.push(end));
+            }
+            x = match &sides[..] {
+                [one] => one.clone(),
+                both => Tensor::cat(&both.iter().collect::<Vec<_>>(), 2)?,
+            };
+        }
+        let [h, c] = last.map(|states| Tensor::stack(&states.iter().collect::<Vec<_>>(), 0));
+        Ok((x.transpose(0, 1)?, [h?, c?]))
+    }
+
+    fn describe(&self, name: &str) -> String {
+        let layers =
+            if self.layers.len() == 1 { String::new() } else { format!(", {} layers", self.layers.len()) };
+        let ways = if self.ways() == 1 { "" } else { ", both ways" };
+        format!("{name} {} -> {}{layers}{ways}", self.inputs, self.hidden)
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        let output = self.output_shape(input)?;
+        let rows = (output[0] * output[1]) as u64;
+        let gates = (self.cell.gates() * self.hidden) as u64;
+        // Two products, with their biases the same as their sums; the gates' functions and what they do to the state.
+        let cell = match self.cell {
+            Cell::Plain(_) => 2,
+            Cell::Lstm => 4 + 4 + 5,
+            Cell::Gru => 3 + 3 + 6,
+        };
+        let of = |inputs: usize| 2 * gates * (inputs + self.hidden) as u64 + cell * self.hidden as u64;
+        let layer = |layer: usize| {
+            let inputs = if layer == 0 { self.inputs } else { output[2] };
+            self.ways() as u64 * of(inputs)
+        };
+        Ok(rows.saturating_mul((0..self.layers.len()).map(layer).sum()))
+    }
+
+    fn parameters(&self) -> Vec<(String, Parameter)> {
+        let mut all = Vec::new();
+        for (number, layer) in self.layers.iter().enumerate() {
+            for (way, side) in layer.iter().zip(["", "_reverse"]) {
+                let biases = way.biases.iter().flatten().zip(["bias_ih", "bias_hh"]);
+                for (parameter, name) in way.weights.iter().zip(["weight_ih", "weight_hh"]).chain(biases) {
+                    all.push((format!("{name}_l{number}{side}"), parameter.clone()));
+                }
+            }
+        }
+        all
+    }
+}
+
+macro_rules! recurrent {
+    ($($(#[$doc:meta])* $name:ident, $cell:expr;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// Parameters have PyTorch's names and shapes, `weight_ih_l0` and so on, and start evenly from `±1/√hidden`. As a
+        /// [`Module`] it starts from zeros and gives the states after each step: `[n, steps, in]` to `[n, steps, hidden]`,
+        /// twice as many where it goes both ways.
+        pub struct $name(Stack);
+
+        impl $name {
+            /// One layer, one way, with biases.
+            ///
+            /// # Errors
+            /// No units, or the device has no room.
+            pub fn new(inputs: usize, hidden: usize, init: &mut Init) -> Result<$name> {
+                $name::with_options(inputs, hidden, RecurrentOptions::default(), init)
+            }
+
+            /// As `new`, with these options.
+            ///
+            /// # Errors
+            /// No layers, no units, or the device has no room.
+            pub fn with_options(
+                inputs: usize,
+                hidden: usize,
+                options: RecurrentOptions,
+                init: &mut Init,
+            ) -> Result<$name> {
+                Ok($name(Stack::new($cell, inputs, hidden, options, init)?))
+            }
+        }
+
+        impl Module for $name {
+            fn describe(&self) -> String {
+                self.0.describe(stringify!($name))
+            }
+
+            fn forward(&self, input: &Tensor) -> Result<Tensor> {
+                Ok(self.0.run(input, [None; 2])?.0)
+            }
+
+            fn output_shape(&self, input: Shape) -> Result<Shape> {
+                self.0.output_shape(input)
+            }
+
+            fn flops(&self, input: Shape) -> Result<u64> {
+                self.0.flops(input)
+            }
+
+            fn own_parameters(&self) -> Vec<(String, Parameter)> {
+                self.0.parameters()
+            }
+        }
+    )*};
+}
+
+recurrent! {
+    /// A plain recurrent network ([Elman](https://doi.org/10.1207/s15516709cog1402_1)): `h' = tanh(W x + b + U h + d)`.
+    Rnn, Cell::Plain(Activation::Tanh);
+    /// Long short-term memory ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)), a step by
+    /// [`Tensor::lstm_cell`].
+    Lstm, Cell::Lstm;
+    /// Gated recurrent units ([Cho et al.](https://arxiv.org/abs/1406.1078)), a step by [`Tensor::gru_cell`].
+    Gru, Cell::Gru;
+}
+
+impl Rnn {
+    /// With `max(x, 0)` in the place of tanh.
+    pub fn with_relu(mut self) -> Rnn {
+        self.0.cell = Cell::Plain(Activation::Relu);
+        self
+    }
+
+    /// From a state, `[layers · ways, n, hidden]`; without one from zeros. Gives the states of the last layer after each
+    /// step, and those of all layers after the last step.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or the device fails.
+    pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let (output, [h, _]) = self.0.run(input, [state, None])?;
+        Ok((output, h))
+    }
+}
+
+impl Gru {
+    /// As [`Rnn::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Rnn::forward_from`].
+    pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let (output, [h, _]) = self.0.run(input, [state, None])?;
+        Ok((output, h))
+    }
+}
+
+/// The states of an LSTM, each `[layers · ways, n, hidden]`.
+#[derive(Debug, Clone)]
+pub struct LstmState {
+    /// What each step gives.
+    pub h: Tensor,
+    /// What each step keeps.
+    pub c: Tensor,
+}
+
+impl Lstm {
+    /// As [`Rnn::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Rnn::forward_from`].
+    pub fn forward_from(&self, input: &Tensor, state: Option<&LstmState>) -> Result<(Tensor, LstmState)> {
+        let (output, [h, c]) =
+            self.0.run(input, [state.map(|state| &state.h), state.map(|state| &state.c)])?;
+        Ok((output, LstmState { h, c }))
+    }
+}

@@ -1,0 +1,59 @@
+//! Rotary positions for attention.
+
+use crate::device::Device;
+use crate::tensor::Tensor;
+use crate::{Error, Result, RotaryPairs};
+
+/// The angles of rotary positions ([Su et al.](https://arxiv.org/abs/2104.09864)): pair i of a head's `dims` turns by
+/// `m base^(-2i / dims)` at position m. Cosines and sines are computed once in f64 and rounded once, so that positions of
+/// any size are as exact as the first.
+pub struct Rotary {
+    /// Both `[positions, dims / 2]`.
+    cos: Tensor,
+    sin: Tensor,
+    pairs: RotaryPairs,
+}
+
+impl Rotary {
+    /// For positions below `positions`. The paper's base is 10,000. Of heads of more than `dims` elements the rest keeps
+    /// no position.
+    ///
+    /// # Errors
+    /// Odd `dims`, a base that is not positive and finite, or the device has no room.
+    pub fn new(
+        dims: usize,
+        positions: usize,
+        base: f64,
+        pairs: RotaryPairs,
+        device: &Device,
+    ) -> Result<Rotary> {
+        if !dims.is_multiple_of(2) {
+            return Err(Error::argument("rotary", format!("{dims} dimensions do not make pairs")));
+        }
+        if !(base > 0.0 && base.is_finite()) {
+            return Err(Error::argument("rotary", format!("base {base} is not positive and finite")));
+        }
+        let speeds: Vec<f64> = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64)).collect();
+        let table = |f: fn(f64) -> f64| {
+            let row = |m: usize| speeds.iter().map(move |speed| f(m as f64 * speed) as f32);
+            let data: Vec<f32> = (0..positions).flat_map(row).collect();
+            Tensor::from_slice(&data, [positions, dims / 2], device)
+        };
+        Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)?, pairs })
+    }
+
+    /// The heads `[.., n, d]` of queries or keys turned, the first of the n being at position `first`.
+    ///
+    /// # Errors
+    /// A position past the last one, heads of fewer dimensions, or the device fails.
+    pub fn forward(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        let length = x.shape()[x.shape().axis("rotary", -2)?];
+        let end = first.saturating_add(length);
+        if end > self.cos.shape()[0] {
+            let message = format!("positions {first} to {end} of {}", self.cos.shape()[0]);
+            return Err(Error::argument("rotary", message));
+        }
+        let [cos, sin] = [&self.cos, &self.sin].map(|table| table.slice(0, first..end));
+        x.rotary_embedding(&cos?, &sin?, self.pairs)
+    }
+}

@@ -1,0 +1,385 @@
+//! The steps of recurrent networks: what is left of a time step after its matrix product.
+
+use super::{WG, arity, floats, word};
+use crate::cpu::functions::{sigmoid, tanh};
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all};
+use crate::tensor::Tensor;
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&LSTM, &LSTM_GRAD, &GRU, &GRU_GRAD];
+
+static LSTM: Kernel =
+    kernel!("lstm_cell.wgsl", "lstm_cell", reads: 3, writes: 2, params: LstmParams, "WG": &[WG]);
+static LSTM_GRAD: Kernel = kernel!("lstm_cell_grad.wgsl", "lstm_cell_grad", reads: 5, writes: 2, params: LstmGradParams, "WG": &[WG]);
+static GRU: Kernel =
+    kernel!("gru_cell.wgsl", "gru_cell", reads: 3, writes: 1, params: GruParams, "WG": &[WG]);
+static GRU_GRAD: Kernel =
+    kernel!("gru_cell_grad.wgsl", "gru_cell_grad", reads: 4, writes: 3, params: GruGradParams, "WG": &[WG]);
+
+params! {
+    struct LstmParams {
+        count: u32,
+        units: u32,
+        x_offset: u32,
+        h_offset: u32,
+        c_offset: u32,
+        pad: [u32; 3],
+    }
+}
+
+params! {
+    struct LstmGradParams {
+        count: u32,
+        units: u32,
+        x_offset: u32,
+        h_offset: u32,
+        c_offset: u32,
+        dh_offset: u32,
+        dc_offset: u32,
+        pad: u32,
+    }
+}
+
+params! {
+    struct GruParams {
+        count: u32,
+        units: u32,
+        x_offset: u32,
+        h_offset: u32,
+        s_offset: u32,
+        pad: [u32; 3],
+    }
+}
+
+params! {
+    struct GruGradParams {
+        count: u32,
+        units: u32,
+        x_offset: u32,
+        h_offset: u32,
+        s_offset: u32,
+        ds_offset: u32,
+        pad: [u32; 2],
+    }
+}
+
+/// Checks `[.., gates units]` twice and a state `[.., units]`; gives that.
+fn step(op: &'static str, inputs: &[Meta], gates: usize) -> Result<Meta> {
+    let [x, h, state] = arity(op, inputs)?;
+    floats(op, inputs)?;
+    let fits = match (x.shape.split_last(), state.shape.split_last()) {
+        (Some((wide, outer)), Some((units, own))) => {
+            x.shape == h.shape && outer == own && *wide == units.saturating_mul(gates)
+        }
+        _ => false,
+    };
+    match fits {
+        true => Ok(Meta::f32(state.shape)),
+        false => {
+            let message = format!(
+                "gates of shapes {} and {} for a state {}, should both be [.., {gates} units] for [.., units]",
+                x.shape, h.shape, state.shape
+            );
+            Err(Error::shape(op, message))
+        }
+    }
+}
+
+/// The rows of an op's inputs, a step's unit a column: what gates and states have for each. Inputs are contiguous.
+fn rows<'a>(x: CpuView<'a>, units: usize) -> impl IndexedParallelIterator<Item = &'a [f32]> {
+    x.slice().par_chunks(units)
+}
+
+/// Rows that a task takes at least.
+fn least(units: usize) -> usize {
+    // Functions of the gates weigh more than what GRAIN is for.
+    (GRAIN / 8).div_ceil(units)
+}
+
+/// Words of a count, of units, and of the offsets of inputs.
+fn words<const N: usize>(op: &'static str, state: GpuView, inputs: &[GpuView]) -> Result<[u32; N]> {
+    let shape = state.layout.shape;
+    word(op, 4 * shape.numel())?;
+    let sizes = [shape.numel(), shape[shape.rank() - 1]];
+    let all = sizes.into_iter().chain(inputs.iter().map(|input| input.layout.offset));
+    let all = all.map(|value| word(op, value)).collect::<Result<Vec<u32>>>()?;
+    all.try_into().map_err(|_| Error::shape(op, "another number of inputs"))
+}
+
+/// What an LSTM's step makes of a unit's gates.
+struct LstmUnit {
+    let_in: f32,
+    forget: f32,
+    fresh: f32,
+    out: f32,
+    kept: f32,
+}
+
+impl LstmUnit {
+    #[inline(always)]
+    fn new([i, f, g, o]: [f32; 4], c: f32) -> LstmUnit {
+        let [let_in, forget, out] = [i, f, o].map(sigmoid);
+        let fresh = tanh(g);
+        LstmUnit { let_in, forget, fresh, out, kept: forget * c + let_in * fresh }
+    }
+}
+
+/// Inputs: what the input and the state add to the gates, and c. Outputs: h' and c', both differentiable.
+struct Lstm;
+
+impl Op for Lstm {
+    fn name(&self) -> &'static str {
+        "lstm_cell"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![step(self.name(), inputs, 4)?; 2])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [h_next, c_next] = outputs else { return Err(Error::shape(self.name(), "has two outputs")) };
+        let units = h_next.shape[h_next.shape.rank() - 1];
+        let gates = rows(inputs[0], 4 * units).zip(rows(inputs[1], 4 * units)).zip(rows(inputs[2], units));
+        let next = h_next.data.par_chunks_mut(units).zip(c_next.data.par_chunks_mut(units));
+        next.zip(gates).with_min_len(least(units)).for_each(|((h_next, c_next), ((x, h), c))| {
+            for j in 0..units {
+                let unit = LstmUnit::new([0, 1, 2, 3].map(|k| x[j + k * units] + h[j + k * units]), c[j]);
+                c_next[j] = unit.kept;
+                h_next[j] = unit.out * tanh(unit.kept);
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let [count, units, x_offset, h_offset, c_offset] = words(self.name(), inputs[2], inputs)?;
+        let params = LstmParams { count, units, x_offset, h_offset, c_offset, pad: [0; 3] };
+        let buffers =
+            [inputs[0].buffer, inputs[1].buffer, inputs[2].buffer, outputs[0].buffer, outputs[1].buffer];
+        rec.dispatch(&LSTM, &[WG], &buffers, &params, (count as usize).div_ceil(WG as usize))
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[0, 1, 2], outputs: &[] }
+    }
+
+    fn differentiable(&self) -> usize {
+        2
+    }
+
+    fn backward_all(
+        &self,
+        saved: &Saved,
+        grads: &[Option<Tensor>],
+        _: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let c = saved.input(2)?;
+        // The last step's c' takes no part, as a rule: a loss is made of h'.
+        let given = |at: usize| match &grads[at] {
+            Some(grad) => Ok(grad.clone()),
+            None => Tensor::zeros(c.shape(), c.device()),
+        };
+        let inputs = [saved.input(0)?, saved.input(1)?, c, &given(0)?, &given(1)?];
+        let mut outputs = apply_all(LstmGrad, &inputs)?.into_iter();
+        let da = outputs.next();
+        Ok(vec![da.clone(), da, outputs.next()])
+    }
+}
+
+/// The gradients of the gates and of c. Inputs: those of [`Lstm`], then the gradients of h' and c'.
+struct LstmGrad;
+
+impl Op for LstmGrad {
+    fn name(&self) -> &'static str {
+        "lstm_cell_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![inputs[0], inputs[2]])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [da, dc] = outputs else { return Err(Error::shape(self.name(), "has two outputs")) };
+        let units = dc.shape[dc.shape.rank() - 1];
+        let gates = rows(inputs[0], 4 * units).zip(rows(inputs[1], 4 * units)).zip(rows(inputs[2], units));
+        let grads = rows(inputs[3], units).zip(rows(inputs[4], units));
+        let to = da.data.par_chunks_mut(4 * units).zip(dc.data.par_chunks_mut(units));
+        let all = to.zip(gates).zip(grads).with_min_len(least(units));
+        all.for_each(|(((da, dc), ((x, h), c)), (dh, dc_next))| {
+            for j in 0..units {
+                let a = [0, 1, 2, 3].map(|k| x[j + k * units] + h[j + k * units]);
+                let unit = LstmUnit::new(a, c[j]);
+                let (kept, d) = (tanh(unit.kept), dh[j]);
+                let d_kept = dc_next[j] + d * unit.out * ((1.0 - kept) * (1.0 + kept));
+                da[j] = d_kept * unit.fresh * (unit.let_in * sigmoid(-a[0]));
+                da[j + units] = d_kept * c[j] * (unit.forget * sigmoid(-a[1]));
+                da[j + 2 * units] = d_kept * unit.let_in * ((1.0 - unit.fresh) * (1.0 + unit.fresh));
+                da[j + 3 * units] = d * kept * (unit.out * sigmoid(-a[3]));
+                dc[j] = d_kept * unit.forget;
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let [count, units, x_offset, h_offset, c_offset, dh_offset, dc_offset] =
+            words(self.name(), inputs[2], inputs)?;
+        let params =
+            LstmGradParams { count, units, x_offset, h_offset, c_offset, dh_offset, dc_offset, pad: 0 };
+        let buffers: Vec<_> =
+            inputs.iter().map(|input| input.buffer).chain(outputs.iter().map(|out| out.buffer)).collect();
+        rec.dispatch(&LSTM_GRAD, &[WG], &buffers, &params, (count as usize).div_ceil(WG as usize))
+    }
+}
+
+/// What a GRU's step makes of a unit's gates.
+struct GruUnit {
+    reset: f32,
+    held: f32,
+    let_in: f32,
+    fresh: f32,
+}
+
+impl GruUnit {
+    #[inline(always)]
+    fn new(x: [f32; 3], h: [f32; 3]) -> GruUnit {
+        let (reset, held) = (sigmoid(x[0] + h[0]), x[1] + h[1]);
+        let fresh = tanh(x[2] + reset * h[2]);
+        GruUnit { reset, held: sigmoid(held), let_in: sigmoid(-held), fresh }
+    }
+}
+
+/// Inputs: what the input and the state give for the gates, and the state.
+struct Gru;
+
+impl Op for Gru {
+    fn name(&self) -> &'static str {
+        "gru_cell"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![step(self.name(), inputs, 3)?])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let next = &mut outputs[0];
+        let units = next.shape[next.shape.rank() - 1];
+        let gates = rows(inputs[0], 3 * units).zip(rows(inputs[1], 3 * units)).zip(rows(inputs[2], units));
+        let all = next.data.par_chunks_mut(units).zip(gates).with_min_len(least(units));
+        all.for_each(|(next, ((x, h), s))| {
+            for (j, next) in next.iter_mut().enumerate() {
+                let unit =
+                    GruUnit::new([0, 1, 2].map(|k| x[j + k * units]), [0, 1, 2].map(|k| h[j + k * units]));
+                *next = unit.let_in * unit.fresh + unit.held * s[j];
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let [count, units, x_offset, h_offset, s_offset] = words(self.name(), inputs[2], inputs)?;
+        let params = GruParams { count, units, x_offset, h_offset, s_offset, pad: [0; 3] };
+        let buffers = [inputs[0].buffer, inputs[1].buffer, inputs[2].buffer, outputs[0].buffer];
+        rec.dispatch(&GRU, &[WG], &buffers, &params, (count as usize).div_ceil(WG as usize))
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[0, 1, 2], outputs: &[] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let inputs = [saved.input(0)?, saved.input(1)?, saved.input(2)?, grad];
+        Ok(apply_all(GruGrad, &inputs)?.into_iter().map(Some).collect())
+    }
+}
+
+/// The gradients of the inputs of [`Gru`]. Inputs: those, then the gradient of the next state.
+struct GruGrad;
+
+impl Op for GruGrad {
+    fn name(&self) -> &'static str {
+        "gru_cell_grad"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(inputs[..3].to_vec())
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [dx, dh, ds] = outputs else { return Err(Error::shape(self.name(), "has three outputs")) };
+        let units = ds.shape[ds.shape.rank() - 1];
+        let gates = rows(inputs[0], 3 * units).zip(rows(inputs[1], 3 * units));
+        let states = rows(inputs[2], units).zip(rows(inputs[3], units));
+        let to = dx.data.par_chunks_mut(3 * units).zip(dh.data.par_chunks_mut(3 * units));
+        let all = to.zip(ds.data.par_chunks_mut(units)).zip(gates).zip(states).with_min_len(least(units));
+        all.for_each(|((((dx, dh), ds), (x, h)), (s, ds_next))| {
+            for j in 0..units {
+                let [x, h] = [x, h].map(|of| [0, 1, 2].map(|k| of[j + k * units]));
+                let (unit, d) = (GruUnit::new(x, h), ds_next[j]);
+                let d_fresh = d * unit.let_in * ((1.0 - unit.fresh) * (1.0 + unit.fresh));
+                let d_reset = d_fresh * h[2] * (unit.reset * sigmoid(-(x[0] + h[0])));
+                let d_held = d * (s[j] - unit.fresh) * (unit.held * unit.let_in);
+                for (k, (of_x, of_h)) in
+                    [(d_reset, d_reset), (d_held, d_held), (d_fresh, d_fresh * unit.reset)]
+                        .into_iter()
+                        .enumerate()
+                {
+                    (dx[j + k * units], dh[j + k * units]) = (of_x, of_h);
+                }
+                ds[j] = d * unit.held;
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let [count, units, x_offset, h_offset, s_offset, ds_offset] = words(self.name(), inputs[2], inputs)?;
+        let params = GruGradParams { count, units, x_offset, h_offset, s_offset, ds_offset, pad: [0; 2] };
+        let buffers: Vec<_> =
+            inputs.iter().map(|input| input.buffer).chain(outputs.iter().map(|out| out.buffer)).collect();
+        rec.dispatch(&GRU_GRAD, &[WG], &buffers, &params, (count as usize).div_ceil(WG as usize))
+    }
+}
+
+impl Tensor {
+    /// A step of an LSTM ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)) after its matrix
+    /// products, in one kernel: with `a = self + hidden`, `c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g)` and
+    /// `h' = sigmoid(a_o) tanh(c')`. `self` and `hidden` are `[.., 4 units]`, gates in PyTorch's order i, f, g, o; c is
+    /// `[.., units]`. Gives h' and c'.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, tensors of ids, or the device fails.
+    pub fn lstm_cell(&self, hidden: &Tensor, c: &Tensor) -> Result<[Tensor; 2]> {
+        let outputs = apply_all(Lstm, &[self, hidden, c])?;
+        outputs.try_into().map_err(|_| Error::shape("lstm_cell", "an output is missing"))
+    }
+
+    /// A step of a GRU ([Cho et al.](https://arxiv.org/abs/1406.1078)) after its matrix products, in one kernel:
+    /// `r = sigmoid(x_r + h_r)`, `z = sigmoid(x_z + h_z)`, `n = tanh(x_n + r h_n)` and `(1 - z) n + z state`. `self`, x, and
+    /// `hidden`, h, are `[.., 3 units]`, gates in PyTorch's order r, z, n; the state is `[.., units]`.
+    ///
+    /// # Errors
+    /// As [`Tensor::lstm_cell`].
+    pub fn gru_cell(&self, hidden: &Tensor, state: &Tensor) -> Result<Tensor> {
+        apply(Gru, &[self, hidden, state])
+    }
+}

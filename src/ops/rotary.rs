@@ -1,0 +1,186 @@
+//! Rotary positions.
+
+use super::{Walk, arity, floats, word};
+use crate::cpu::walk::GRAIN;
+use crate::gpu::{Kernel, Recorder};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
+use crate::shape::Layout;
+use crate::tensor::Tensor;
+use crate::{Error, Result, kernel, params};
+use rayon::prelude::*;
+
+pub(crate) const KERNELS: &[&Kernel] = &[&ROTARY];
+
+const NAME: &str = "rotary_embedding";
+
+static ROTARY: Kernel =
+    kernel!("rotary.wgsl", "rotary", reads: 3, writes: 1, params: Params, "WG": &[super::WG]);
+
+params! {
+    struct Params {
+        walk: Walk,
+        count: u32,
+        slots: u32,
+        pairs: u32,
+        cols: u32,
+        length: u32,
+        step: u32,
+        near: u32,
+        far: u32,
+        cos_offset: u32,
+        sin_offset: u32,
+        sign: f32,
+        pad: u32,
+    }
+}
+
+/// Which elements of a row make a pair that is turned, `d` being twice the number of pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RotaryPairs {
+    /// i and i + d/2: as in GPT-NeoX and Llama.
+    #[default]
+    Halves,
+    /// 2i and 2i + 1: as in the paper and GPT-J.
+    Neighbours,
+}
+
+/// Inputs: x, then the cosines and sines of the positions and pairs.
+#[derive(Debug, Clone, Copy)]
+struct Rotary {
+    pairs: RotaryPairs,
+    back: bool,
+}
+
+impl Rotary {
+    /// The distance from pair to pair, and in a pair.
+    fn steps(&self, pairs: usize) -> [usize; 2] {
+        match self.pairs {
+            RotaryPairs::Halves => [1, pairs],
+            RotaryPairs::Neighbours => [2, 1],
+        }
+    }
+
+    fn sign(&self) -> f32 {
+        if self.back { -1.0 } else { 1.0 }
+    }
+}
+
+/// The rows of x, and the step along them.
+fn rows(x: &Layout) -> Result<(Layout, usize)> {
+    let last = x.shape.rank() - 1;
+    Ok((x.permute(&(0..last).collect::<Vec<_>>())?, x.strides[last]))
+}
+
+impl Op for Rotary {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [x, cos, sin] = arity(NAME, inputs)?;
+        floats(NAME, inputs)?;
+        let wrong = |message: String| Err(Error::shape(NAME, message));
+        let [.., length, cols] = *x.shape else {
+            return wrong(format!("shape {}, should be [.., n, d]", x.shape));
+        };
+        match *cos.shape {
+            _ if cos.shape != sin.shape => {
+                wrong(format!("cosines of shape {} and sines of {}", cos.shape, sin.shape))
+            }
+            [positions, pairs] if positions == length && 2 * pairs <= cols => Ok(vec![Meta::f32(x.shape)]),
+            _ => wrong(format!(
+                "angles of shape {} for {}, should be [{length}, pairs] with at most {} pairs",
+                cos.shape,
+                x.shape,
+                cols / 2
+            )),
+        }
+    }
+
+    fn layout(&self, input: usize) -> Layouts {
+        if input == 0 { Layouts::Any } else { Layouts::Contiguous }
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let (x, [cos, sin]) = (inputs[0], [inputs[1].slice(), inputs[2].slice()]);
+        let [.., length, pairs] = *inputs[1].shape() else { return Ok(()) };
+        let (rows, step) = rows(&x.layout)?;
+        let ([near, far], sign) = (self.steps(pairs), self.sign());
+        let cols = x.shape()[rows.shape.rank()];
+        let each = GRAIN.div_ceil(cols);
+        outputs[0].data.par_chunks_mut(each * cols).enumerate().for_each(|(part, y)| {
+            for (row, y) in (part * each..).zip(y.chunks_exact_mut(cols)) {
+                let x = &x.data[rows.position(row)..];
+                let angles = row % length * pairs;
+                let angles = cos[angles..][..pairs].iter().zip(&sin[angles..][..pairs]);
+                for (first, (&cos, &sin)) in (0..).step_by(near).zip(angles) {
+                    let (a, b, sin) = (x[first * step], x[(first + far) * step], sin * sign);
+                    y[first] = a * cos - b * sin;
+                    y[first + far] = b * cos + a * sin;
+                }
+                (2 * pairs..cols).for_each(|c| y[c] = x[c * step]);
+            }
+        });
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let [x, cos, sin] = [inputs[0], inputs[1], inputs[2]];
+        let [.., length, pairs] = *cos.layout.shape else { return Ok(()) };
+        let (rows, step) = rows(&x.layout)?;
+        let cols = x.layout.shape[rows.shape.rank()];
+        let slots = cols - pairs;
+        let count = rows.shape.numel() * slots;
+        let [near, far] = self.steps(pairs);
+        word(NAME, rows.shape.numel() * cols)?;
+        let params = Params {
+            walk: Walk::new(NAME, [rows])?,
+            count: word(NAME, count)?,
+            slots: word(NAME, slots)?,
+            pairs: word(NAME, pairs)?,
+            cols: word(NAME, cols)?,
+            length: word(NAME, length)?,
+            step: word(NAME, step)?,
+            near: word(NAME, near)?,
+            far: word(NAME, far)?,
+            cos_offset: word(NAME, cos.layout.offset)?,
+            sin_offset: word(NAME, sin.layout.offset)?,
+            sign: self.sign(),
+            pad: 0,
+        };
+        let buffers = [x.buffer, cos.buffer, sin.buffer, outputs[0].buffer];
+        rec.dispatch(&ROTARY, &[super::WG], &buffers, &params, count.div_ceil(super::WG as usize))
+    }
+
+    fn saves(&self) -> Saves {
+        Saves { inputs: &[1, 2], outputs: &[] }
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let turned = apply(Rotary { back: !self.back, ..*self }, &[grad, saved.input(1)?, saved.input(2)?])?;
+        Ok(vec![Some(turned), None, None])
+    }
+}
+
+impl Tensor {
+    /// Rotary positions ([Su et al.](https://arxiv.org/abs/2104.09864)): of `[.., n, d]` each pair of a row turned by the
+    /// angle whose cosine and sine `cos` and `sin`, `[n, pairs]`, have for the row's place along n and the pair's among
+    /// the pairs. Of rows with more than `2 pairs` elements the rest stays as it is. Not differentiable in the angles.
+    ///
+    /// [`nn::Rotary`](crate::nn::Rotary) has the angles of positions, and cuts out those that a key cache has reached.
+    ///
+    /// ```
+    /// # use gristmill::{Device, RotaryPairs, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, 4.0, 7.0], [1, 3], &Device::cpu())?;
+    /// let [cos, sin] = [0.0, 1.0].map(|value| Tensor::full([1, 1], value, x.device()));
+    /// let y = x.rotary_embedding(&cos?, &sin?, RotaryPairs::Halves)?; // a quarter turn
+    /// assert_eq!(y.to_vec()?, [-4.0, 3.0, 7.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A rank below 2, angles of another shape, tensors of ids, or the device fails.
+    pub fn rotary_embedding(&self, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs) -> Result<Tensor> {
+        apply(Rotary { pairs, back: false }, &[self, &cos.detach(), &sin.detach()])
+    }
+}

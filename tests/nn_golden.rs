@@ -1,0 +1,115 @@
+//! Whole layers against PyTorch's, result and all gradients; `tests/golden/layers.py` makes the files and says what is in
+//! them. The parameters must have the names that PyTorch's `state_dict` has.
+
+mod common;
+
+use common::{Array, EPS, assert_within, devices};
+use gristmill::nn::{Gru, Init, Lstm, LstmState, Module, RecurrentOptions, Rnn};
+use gristmill::{Device, Gradients, Result, Tensor};
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
+
+/// The tensors of a file by name.
+fn golden(name: &str) -> BTreeMap<String, Array> {
+    let path = format!("{}/tests/golden/layers/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let array = |view: safetensors::tensor::TensorView| {
+        let words = view.data().chunks_exact(4);
+        let values = words.map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
+        Array::new(view.shape(), values)
+    };
+    file.tensors().into_iter().map(|(name, view)| (name, array(view))).collect()
+}
+
+/// Holds a layer to a golden file. An element may be off by `roundings` of the largest of its tensor: so many lie on the
+/// longest way through the layer, and none of them is of anything much larger.
+fn hold<M: Module>(
+    name: &str,
+    roundings: f64,
+    build: impl Fn(&mut Init) -> Result<M>,
+    call: impl Fn(&M, &[Tensor]) -> Result<Vec<Tensor>>,
+) {
+    let file = golden(name);
+    let all =
+        |kind: &str| -> Vec<&Array> { (0..).map_while(|at| file.get(&format!("{kind}{at}"))).collect() };
+    for device in devices() {
+        let module = build(&mut Init::new(1, &device)).unwrap();
+        let named = module.named_parameters();
+        let mut names: Vec<&str> = named.iter().map(|(name, _)| &**name).collect();
+        names.sort();
+        let wanted: Vec<&str> = file.keys().filter_map(|key| key.strip_prefix("p ")).collect();
+        assert_eq!(names, wanted, "{name}");
+        for (own, parameter) in &named {
+            parameter.set(&file[&format!("p {own}")].to_tensor(&device)).unwrap();
+        }
+        let inputs: Vec<Tensor> =
+            all("x").iter().map(|x| x.to_tensor(&device).requires_grad().unwrap()).collect();
+        let outputs = call(&module, &inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let within = |what: String, got: &Tensor, want: &Array| {
+            let largest = want.data.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+            assert_within(&format!("{name}, {what}"), got, want, |_| roundings * EPS * largest);
+        };
+        let wanted = all("y");
+        assert_eq!(outputs.len(), wanted.len(), "{name}");
+        for (at, (got, want)) in outputs.iter().zip(wanted).enumerate() {
+            within(format!("y{at}"), got, want);
+        }
+        let grads = backward(&outputs, &all("dy"), &device).unwrap();
+        for (at, (input, want)) in inputs.iter().zip(all("dx")).enumerate() {
+            within(format!("dx{at}"), grads.get(input).unwrap(), want);
+        }
+        for (own, parameter) in &named {
+            let got = grads.get(&parameter.tensor()).unwrap_or_else(|| panic!("{own} has no gradient"));
+            within(format!("d {own}"), got, &file[&format!("dp {own}")]);
+        }
+        assert_eq!(module.output_shape(inputs[0].shape()).unwrap(), outputs[0].shape(), "{name}");
+    }
+}
+
+/// The gradients of the sum of `y · dy`.
+fn backward(outputs: &[Tensor], dy: &[&Array], device: &Device) -> Result<Gradients> {
+    let mut sum = Tensor::scalar(0.0, device)?;
+    for (y, dy) in outputs.iter().zip(dy) {
+        sum = sum.add(&y.mul(&dy.to_tensor(device))?.sum_all()?)?;
+    }
+    sum.backward()
+}
+
+const DEEP: RecurrentOptions = RecurrentOptions { layers: 2, bidirectional: true, bias: true };
+
+#[test]
+fn recurrent_layers_are_pytorchs() {
+    // A step's sum of 7 products, a sigmoid and a tanh of 24 roundings each and two products pass through 5 steps and are
+    // damped on the way; the gradients go back through all that.
+    let roundings = 300.0;
+    hold(
+        "rnn",
+        roundings,
+        |init| Rnn::new(3, 4, init),
+        |rnn, x| {
+            let (y, h) = rnn.forward_from(&x[0], Some(&x[1]))?;
+            Ok(vec![y, h])
+        },
+    );
+    let relu = |init: &mut Init| {
+        Ok(Rnn::with_options(3, 4, RecurrentOptions { bias: false, ..DEEP }, init)?.with_relu())
+    };
+    hold("rnn_relu", roundings, relu, |rnn, x| {
+        let (y, h) = rnn.forward_from(&x[0], None)?;
+        Ok(vec![y, h])
+    });
+    let lstm = |lstm: &Lstm, x: &[Tensor]| {
+        let state = LstmState { h: x[1].clone(), c: x[2].clone() };
+        let (y, LstmState { h, c }) = lstm.forward_from(&x[0], Some(&state))?;
+        Ok(vec![y, h, c])
+    };
+    hold("lstm", roundings, |init| Lstm::new(3, 4, init), lstm);
+    hold("lstm_deep", roundings, |init| Lstm::with_options(3, 2, DEEP, init), lstm);
+    let gru = |gru: &Gru, x: &[Tensor]| {
+        let (y, h) = gru.forward_from(&x[0], Some(&x[1]))?;
+        Ok(vec![y, h])
+    };
+    hold("gru", roundings, |init| Gru::new(3, 4, init), gru);
+    hold("gru_deep", roundings, |init| Gru::with_options(3, 2, DEEP, init), gru);
+}
