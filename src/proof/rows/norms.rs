@@ -361,10 +361,14 @@ fn added(
             let count = sum.numel();
             Some(Array { shape: c.shape.clone(), data: dy.data[place * count..][..count].to_vec() })
         };
-        let zeros = || Array::zeros(c.shape.clone());
         let (of_y, of_sum) = (given(0), given(1));
-        let [through, dw, db] =
-            c.gradients(&sum, &c.moments(&sum), weight, of_y.as_ref().unwrap_or(&zeros()), false);
+        let none = Array::zeros(c.shape.clone());
+        let [through, mut dw, mut db] =
+            c.gradients(&sum, &c.moments(&sum), weight, of_y.as_ref().unwrap_or(&none), false);
+        if of_y.is_none() {
+            // Nothing comes back through the norm: not 0 times what may be infinite, but 0.
+            [dw, db] = [dw, db].map(|grad| Array::zeros(grad.shape));
+        }
         let dx = match (&of_y, of_sum) {
             (None, Some(direct)) => direct,
             (_, None) => through,
