@@ -2,6 +2,7 @@
 
 use super::case::Row;
 
+mod attention;
 mod conv;
 mod cumsum;
 mod indexing;
@@ -21,6 +22,7 @@ pub(crate) use pointwise::erf;
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
     [
+        attention::ROWS,
         conv::ROWS,
         cumsum::ROWS,
         indexing::ROWS,
