@@ -106,6 +106,13 @@ const QUIRKS: &[Quirk] = &[
         answer: Answer::Always("one thread at a time uses wgpu's GL"),
     },
     Quirk {
+        adapter: "gl:",
+        driver: "",
+        fault: "workgroup memory is zeroed word by word, in code that takes seconds to compile for a large tile",
+        seen: "naga 30, Mesa 22.3.6",
+        answer: Answer::Without(Variant::ZeroedMemory),
+    },
+    Quirk {
         adapter: "vulkan:",
         driver: "AMD proprietary driver",
         fault: "workgroup memory is still being zeroed while the kernel runs",
