@@ -24,6 +24,7 @@ pub use autograd::{Gradients, no_grad};
 pub use cpu::CpuDevice;
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
+pub use ops::attention::{AttentionMask, AttentionOptions};
 pub use ops::avg_pool2d::AvgPool2dOptions;
 pub use ops::conv2d::{
     Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions,

@@ -138,6 +138,17 @@ impl Attrs {
         self.get(name).as_u64().map(|id| id as u32)
     }
 
+    /// A number that may be left out.
+    fn option(&self, name: &'static str) -> Option<f32> {
+        self.get(name).as_f64().map(|value| value as f32)
+    }
+
+    /// Two sizes of which each may be left out.
+    fn reaches(&self, name: &'static str) -> [Option<usize>; 2] {
+        let pair = self.get(name);
+        [0, 1].map(|at| pair[at].as_u64().map(|n| n as usize))
+    }
+
     fn sizes(&self, name: &'static str) -> Vec<usize> {
         self.ints(name).into_iter().map(|n| n as usize).collect()
     }

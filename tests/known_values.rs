@@ -12,8 +12,8 @@ mod common;
 use common::*;
 use gristmill::nn::{Loss, Reduction};
 use gristmill::{
-    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions, Pool2dOptions, Result,
-    RotaryPairs, Tensor,
+    Activation, AttentionOptions, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions,
+    Pool2dOptions, Result, RotaryPairs, Tensor,
 };
 use std::f64::consts::{E, LN_2};
 
@@ -242,6 +242,51 @@ fn reductions() {
         },
     ]);
 }
+
+/// Scores of ln 3 and 0 give weights of 3/4 and 1/4.
+#[test]
+fn attention() {
+    fn attend(x: &[Tensor], causal: bool) -> Result<Tensor> {
+        let options = AttentionOptions { scale: Some(1.0), causal, ..AttentionOptions::default() };
+        x[0].scaled_dot_product_attention(&x[1], &x[2], &options)
+    }
+    let ln_3 = 3f64.ln();
+    hold(vec![
+        Known {
+            what: "attention",
+            call: |x| attend(x, false),
+            inputs: vec![a(&[1, 1, 1], &[1.]), a(&[1, 2, 1], &[ln_3, 0.]), a(&[1, 2, 2], &[4., 0., 8., 4.])],
+            y: a(&[1, 1, 2], &[5., 1.]),
+            dy: vec![1., 2.],
+            // do · v is 4 and 16, delta 7: 3/4 (4 - 7) and 1/4 (16 - 7), and v's by the weights.
+            dx: vec![vec![-2.25 * ln_3], vec![-2.25, 2.25], vec![0.75, 1.5, 0.25, 0.5]],
+            within: [ATTENTION, ATTENTION],
+        },
+        Known {
+            what: "attention, causal, two heads on one",
+            call: |x| attend(x, true),
+            inputs: vec![a(&[2, 1, 1], &[0., 1.]), a(&[1, 2, 1], &[0., ln_3]), a(&[1, 2, 1], &[2., 6.])],
+            y: a(&[2, 1, 1], &[4., 5.]),
+            dy: vec![1., 4.],
+            // Weights 1/2, 1/2 and 1/4, 3/4; delta 4 and 20: slopes -1, 1 and 1/4 (8 - 20), 3/4 (24 - 20).
+            dx: vec![vec![ln_3, 3. * ln_3], vec![-3., 3.], vec![0.5 + 1., 0.5 + 3.]],
+            within: [ATTENTION, ATTENTION],
+        },
+        Known {
+            what: "attention, a query before the first key",
+            call: |x| attend(x, true),
+            inputs: vec![a(&[1, 2, 1], &[1., 1.]), a(&[1, 1, 1], &[5.]), a(&[1, 1, 1], &[7.])],
+            y: a(&[1, 2, 1], &[0., 7.]),
+            dy: vec![3., 2.],
+            dx: vec![vec![0., 0.], vec![0.], vec![2.]],
+            within: [ATTENTION, ATTENTION],
+        },
+    ]);
+}
+
+/// Exponentials of up to 5 within 13 units, a rescaling of 4 for each of two tiles, sums and a quotient, twice; of values up
+/// to 24.
+const ATTENTION: f64 = 24.0 * 64.0 * 2.0 * EPS;
 
 #[test]
 fn softmax() {

@@ -11,6 +11,7 @@
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 #import shared/activation.wgsl
+#import shared/outer.wgsl
 
 struct Params {
     walk: Walk,
@@ -48,11 +49,6 @@ fn store(matrix: u32, row: u32, col: u32, sum: f32) {
         y = activate(y);
     }
     c[(matrix * p.m + row) * p.n + col] = y;
-}
-
-/// c + the outer product of a column of a and a row of b; the matrix's columns are c's rows.
-fn outer(c: mat4x4f, a: vec4f, b: vec4f) -> mat4x4f {
-    return mat4x4f(fma(vec4f(a.x), b, c[0]), fma(vec4f(a.y), b, c[1]), fma(vec4f(a.z), b, c[2]), fma(vec4f(a.w), b, c[3]));
 }
 
 fn load_a(at: vec4u) -> vec4f {

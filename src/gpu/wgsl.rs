@@ -8,6 +8,12 @@ use std::sync::OnceLock;
 
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/attention.wgsl", include_str!("../../shaders/shared/attention.wgsl")),
+    ("shared/attention_end.wgsl", include_str!("../../shaders/shared/attention_end.wgsl")),
+    ("shared/attention_grad.wgsl", include_str!("../../shaders/shared/attention_grad.wgsl")),
+    ("shared/attention_forward.wgsl", include_str!("../../shaders/shared/attention_forward.wgsl")),
+    ("shared/attention_subgroup.wgsl", include_str!("../../shaders/shared/attention_subgroup.wgsl")),
+    ("shared/attention_tile.wgsl", include_str!("../../shaders/shared/attention_tile.wgsl")),
     ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
     ("shared/conv2d_tile.wgsl", include_str!("../../shaders/shared/conv2d_tile.wgsl")),
     ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
@@ -20,6 +26,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
     ("shared/order.wgsl", include_str!("../../shaders/shared/order.wgsl")),
     ("shared/normaliser_row.wgsl", include_str!("../../shaders/shared/normaliser_row.wgsl")),
+    ("shared/outer.wgsl", include_str!("../../shaders/shared/outer.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),

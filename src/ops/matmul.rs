@@ -2,7 +2,7 @@
 
 use super::{WG, Walk, floats, word};
 use crate::cpu::{Matrix, gemm};
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::unary::Activation;
 use crate::shape::{Layout, MAX_RANK, Shape};
@@ -280,6 +280,21 @@ impl Op for MatMul {
         }
         Ok(grads)
     }
+}
+
+/// Adds `slices` slices of `count` elements, in order.
+pub(crate) fn add_slices(
+    rec: &mut Recorder,
+    partial: &GpuBuffer,
+    to: &GpuBuffer,
+    count: usize,
+    slices: usize,
+) -> Result<()> {
+    let [count, slices] = [word("matmul", count)?, word("matmul", slices)?];
+    let params = FoldParams { count, n: 1, slices, bias_offset: 0, bias_step: 0, has_bias: 0 };
+    let groups = (count as usize).div_ceil(WG as usize);
+    let constants = [WG, Activation::None as u32];
+    rec.dispatch(&FOLD, &constants, &[partial, partial, to], &params, groups)
 }
 
 /// Whether a matrix is a transposed view. Its gradient is computed transposed too, so that once it is turned back it

@@ -1,6 +1,7 @@
 //! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
 
 pub mod arg;
+pub mod attention;
 pub mod avg_pool2d;
 pub mod binary;
 mod cat;
@@ -43,6 +44,7 @@ use crate::{Error, Result, params};
 pub fn kernels() -> Vec<&'static Kernel> {
     [
         arg::KERNELS,
+        attention::KERNELS,
         binary::KERNELS,
         conv2d::KERNELS,
         copy::KERNELS,

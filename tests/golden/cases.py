@@ -1,11 +1,12 @@
 """The golden cases, a family a file. `add(op, variant, function, *inputs, **attrs)`: the function gets inputs and attrs."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from oracle import Case, constant, given, given_ids, ids, spread, uniform
+from oracle import Case, Input, constant, given, given_ids, ids, spread, uniform
 
 CASES = []
 nan, inf = np.nan, np.inf
@@ -710,3 +711,64 @@ for reduction in ("none", "sum", "mean", "batchmean"):
 add("bce_with_logits", "far out", bce_with_logits, given([1e4, -1e4, 80, -80]), constant(given([1, 1, 0, 0])), reduction="none")
 add("l1_loss", "equal", F.l1_loss, given([1, 2, 3]), constant(given([1, 0, 5])), reduction="none")
 add("kl_div", "targets of zero", F.kl_div, uniform([4], -4, 0), constant(given([0, 0.5, 0, 0.5])), reduction="none")
+
+# ---- attention -----------------------------------------------------------------------------------------------------
+
+add = family("attention")
+
+
+def attention(q, k, v, mask=None, *, causal=False, scale=None, softcap=None, window=(None, None)):
+    """Over [.., heads, length, size]; a mask of 0 and 1 is a constant, one that is added is not. 0 where nothing is seen."""
+    (heads, n, d), (kv_heads, m, _) = q.shape[-3:], k.shape[-3:]
+    k, v = (jnp.repeat(x, heads // kv_heads, axis=-3) for x in (k, v))
+    s = jnp.einsum("...nd,...md->...nm", q, k) * (d**-0.5 if scale is None else scale)
+    if softcap is not None:
+        s = softcap * jnp.tanh(s / softcap)
+    away = jnp.arange(m)[None] - (jnp.arange(n)[:, None] + m - n)
+    left, right = window
+    seen = jnp.ones((n, m), bool)
+    seen &= True if left is None else away >= -left
+    seen &= True if right is None else away <= right
+    seen &= away <= 0 if causal else True
+    if isinstance(mask, np.ndarray):
+        seen = seen & (mask != 0)
+    elif mask is not None:
+        s = s + mask
+    seen = jnp.broadcast_to(seen, s.shape)
+    top = jax.lax.stop_gradient(jnp.max(s, axis=-1, keepdims=True, initial=-1e9, where=seen))
+    w = jnp.where(seen, jnp.exp(jnp.where(seen, s - top, 0.0)), 0.0)
+    sum = w.sum(-1, keepdims=True)
+    return jnp.einsum("...nm,...md->...nd", w / jnp.where(sum == 0.0, 1.0, sum), v)
+
+
+def heads(q, k, dv=None):
+    """Queries, keys and values of these shapes; values are as wide as keys, or dv."""
+    return uniform(q), uniform(k), uniform([*k[:-1], dv or k[-1]])
+
+
+attend = lambda variant, *inputs, **attrs: add(
+    "scaled_dot_product_attention", variant, attention, *inputs, oracle="JAX", **attrs
+)
+attend("plain", *heads([2, 2, 5, 4], [2, 2, 7, 4], 3))
+attend("causal, as long", *heads([2, 6, 4], [2, 6, 4]), causal=True)
+attend("causal, fewer queries than keys", *heads([2, 3, 4], [2, 8, 4]), causal=True)
+attend("causal, more queries than keys", *heads([1, 7, 3], [1, 4, 3]), causal=True)
+for size, n, m in [(1, 17, 31), (3, 13, 37), (64, 3, 6), (80, 2, 5)]:
+    attend(f"size {size}", *heads([1, n, size], [1, m, size]))
+attend("size 256", *heads([1, 1, 256], [1, 1, 256], 1))
+attend("a prime length", *heads([1, 3, 2], [1, 131, 2]))
+attend("one query over many keys", *heads([1, 1, 1], [1, 397, 1]))
+attend("grouped queries", *heads([2, 6, 3, 4], [2, 2, 5, 4]))
+attend("one key head", *heads([4, 3, 5], [1, 6, 5], 2))
+attend("scale", *heads([2, 3, 4], [2, 5, 4]), scale=-0.25)
+attend("soft cap", *heads([2, 3, 4], [2, 5, 4]), softcap=1.5)
+attend("window", *heads([1, 9, 3], [1, 11, 3]), window=[2, 1])
+attend("window to the left, causal", *heads([1, 9, 3], [1, 9, 3]), window=[3, None], causal=True)
+bits = lambda *shape: constant(Input(lambda random: random.randint(0, 2, shape).astype(np.float64)))
+attend("boolean mask", *heads([2, 5, 3], [2, 6, 3]), bits(2, 5, 6))
+attend("boolean mask, broadcast", *heads([2, 2, 4, 3], [2, 2, 5, 3]), bits(2, 1, 1, 5))
+rows = [[0, 0, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0]]
+attend("rows of which nothing is seen", *heads([2, 3, 4], [2, 4, 4]), constant(given(rows)))
+attend("added mask", *heads([2, 4, 3], [2, 5, 3]), uniform([2, 4, 5]))
+attend("added mask, a number a head", *heads([2, 2, 4, 3], [2, 2, 5, 3]), uniform([2, 1, 5]))
+attend("everything", *heads([2, 4, 5, 3], [2, 2, 7, 3], 4), uniform([4, 1, 7]), causal=True, softcap=3.0, scale=0.7, window=[4, 2])

@@ -3,8 +3,9 @@
 use super::{Attrs, Bound};
 use gristmill::nn::{Loss, Reduction};
 use gristmill::{
-    Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions,
-    ConvTranspose2dOptions, CrossEntropyOptions, PadMode, Pool2dOptions, Result, RotaryPairs, Tensor,
+    Activation, AttentionMask, AttentionOptions, AvgPool2dOptions, Conv1dOptions, Conv2dOptions,
+    ConvTranspose1dOptions, ConvTranspose2dOptions, CrossEntropyOptions, PadMode, Pool2dOptions, Result,
+    RotaryPairs, Tensor,
 };
 
 /// Runs a case: its attributes and inputs to its outputs.
@@ -125,6 +126,13 @@ pub(super) const ROWS: &[Row] = &[
     // In the gradients sum y dy <= 2 and sum dy <= 2 n for rows of n <= 7.
     Row("softmax", near(1.0, 13.0), near(4.0, 16.0), |a, x| one(x[0].softmax(a.int("axis", -1)))),
     Row("log_softmax", near(1.0, 24.0), near(16.0, 16.0), |a, x| one(x[0].log_softmax(a.int("axis", -1)))),
+
+    // Scores of up to s are sums of d products and err by d + 2 units of their size; weights by that, by 6 + 4 |s| of an
+    // exponential, and by 8 for each time a tile scales them down. What cancels in the gradients is as large as the largest;
+    // where a query sees one key all of it does, products of up to 4 that err by 4, times a key of up to 2.
+    Row("scaled_dot_product_attention", whole(64.0), Bound { floor: 32.0 * EPS, ..whole(160.0) }, |a, x| {
+        one(x[0].scaled_dot_product_attention(&x[1], &x[2], &attention(a, x)))
+    }),
 
     // Differences of logits of up to 8, and 1e4 in y itself; the logarithm as above. Probabilities times dy <= 2.
     Row("cross_entropy", near(16.0, 24.0), near(2.0, 16.0), |_, x| one(x[0].cross_entropy(&x[1]))),
@@ -287,6 +295,22 @@ fn conv_transpose2d(a: &Attrs) -> ConvTranspose2dOptions {
         dilation: a.pair("dilation", [1; 2]),
         groups: a.size("groups", 1),
         activation: Activation::None,
+    }
+}
+
+/// A mask that takes no part in the gradient says which keys are seen.
+fn attention(a: &Attrs, x: &[Tensor]) -> AttentionOptions {
+    let mask = x.get(3).cloned().map(|mask| match mask.is_differentiable() {
+        true => AttentionMask::Additive(mask),
+        false => AttentionMask::Boolean(mask),
+    });
+    AttentionOptions {
+        causal: a.flag("causal"),
+        mask,
+        scale: a.option("scale"),
+        softcap: a.option("softcap"),
+        window: a.reaches("window"),
+        ..AttentionOptions::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::case::Row;
 
+mod attention;
 mod conv;
 mod cumsum;
 mod indexing;
@@ -22,6 +23,7 @@ pub(crate) use pointwise::erf;
 /// Every row of the table.
 pub fn rows() -> Vec<Row> {
     [
+        attention::ROWS,
         conv::ROWS,
         cumsum::ROWS,
         indexing::ROWS,

@@ -1,0 +1,45 @@
+// The second step of attention whose keys were cut into slices: what the slices have summed, merged.
+//
+// o[i, c] = sum_s e_s part[s, i, c] / sum_s e_s sum[s, i] with e_s = exp(max[s, i] - max_s max[s, i]). One invocation an
+// element, the slices in order; each reads their maxima and sums once more than it needs to.
+//
+//   part f32 [slices, rows, cols], contiguous     parts f32 [slices, rows, 2]: maximum and sum
+//   o f32 [rows, cols], contiguous     stats f32 [rows]: the logarithm of the sum of exponentials
+//   WG: invocations a workgroup (prepended by ops/attention)
+
+#import shared/grid.wgsl
+#import shared/normaliser.wgsl
+
+/// Where there are no columns, one invocation a row leaves its logarithm.
+struct Params { rows: u32, cols: u32, slices: u32 }
+
+@group(0) @binding(0) var<storage, read> part: array<f32>;
+@group(0) @binding(1) var<storage, read> parts: array<f32>;
+@group(0) @binding(2) var<storage, read_write> o: array<f32>;
+@group(0) @binding(3) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+#import shared/attention_end.wgsl
+
+alias Word = f32;
+
+@compute @workgroup_size(WG)
+fn attention_fold(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+                  @builtin(local_invocation_index) lane: u32) {
+    let cols = max(p.cols, 1u);
+    let i = folded(group, groups) * WG + lane;
+    let row = i / cols;
+    if (row >= p.rows) { return; }
+    var whole = Normaliser(LOWEST, 0.0);
+    for (var s = 0u; s < p.slices; s++) { whole.max = max_nan(whole.max, parts[2u * (s * p.rows + row)]); }
+    var sum = 0.0;
+    for (var s = 0u; s < p.slices; s++) {
+        let at = s * p.rows + row;
+        let e = exp_below(parts[2u * at] - whole.max);
+        if (parts[2u * at + 1u] == 0.0) { continue; } // a slice of which nothing is seen
+        whole.sum += e * parts[2u * at + 1u];
+        if (p.cols > 0u) { sum += e * part[s * p.rows * p.cols + i]; }
+    }
+    if (i % cols == 0u) { stats[row] = log_sum(whole); }
+    if (p.cols > 0u) { o[i] = divided(sum, whole); }
+}

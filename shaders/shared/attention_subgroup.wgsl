@@ -1,0 +1,267 @@
+// Tiles of scores, and of sums weighted by them, by a subgroup of SUBGROUP invocations, all in registers: 32 rows by 8 others,
+// or columns, an invocation. Made for software rasterisers, on which every invocation's load is a load of its own, and
+// what a loop carries from turn to turn is stored and loaded again: so loads are few to each multiply-add, turns are long,
+// and arrays have constant indices, so that they are registers. What is done row by row takes the first four rows, and
+// turns the tile round.
+//
+// A word is four neighbours, and takes one load.
+//
+// The importing file has row_at, row_step and row_word, of what the rows are, likewise for the others, and for what is summed.
+//
+//   SUBGROUP: invocations a subgroup
+
+#import shared/outer.wgsl
+#import shared/subgroup.wgsl
+
+const HEIGHT = 32u;         // rows of a tile
+const WIDTH = 8u * SUBGROUP; // others
+const WORDS = 2u * SUBGROUP; // of columns
+
+alias Word = vec4f;
+
+/// Rows 4t to 4t + 3 are two matrices, of four others each, whose columns are rows: number 2t and 2t + 1.
+alias Tile = array<mat4x4f, 16>;
+/// Something of each row.
+alias Rows = array<vec4f, 8>;
+
+/// Brings the next four rows to the front.
+fn turn(s: ptr<function, Tile>) {
+    let a = (*s)[0];
+    let b = (*s)[1];
+    (*s)[0] = (*s)[2];
+    (*s)[1] = (*s)[3];
+    (*s)[2] = (*s)[4];
+    (*s)[3] = (*s)[5];
+    (*s)[4] = (*s)[6];
+    (*s)[5] = (*s)[7];
+    (*s)[6] = (*s)[8];
+    (*s)[7] = (*s)[9];
+    (*s)[8] = (*s)[10];
+    (*s)[9] = (*s)[11];
+    (*s)[10] = (*s)[12];
+    (*s)[11] = (*s)[13];
+    (*s)[12] = (*s)[14];
+    (*s)[13] = (*s)[15];
+    (*s)[14] = a;
+    (*s)[15] = b;
+}
+
+fn turn_rows(v: ptr<function, Rows>) {
+    let a = (*v)[0];
+    (*v)[0] = (*v)[1];
+    (*v)[1] = (*v)[2];
+    (*v)[2] = (*v)[3];
+    (*v)[3] = (*v)[4];
+    (*v)[4] = (*v)[5];
+    (*v)[5] = (*v)[6];
+    (*v)[6] = (*v)[7];
+    (*v)[7] = a;
+}
+
+fn eight(a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: vec4f, h: vec4f) -> Rows {
+    return Rows(a, b, c, d, e, f, g, h);
+}
+
+fn rows_by(s: mat4x4f, by: vec4f) -> mat4x4f {
+    return mat4x4f(s[0] * by.x, s[1] * by.y, s[2] * by.z, s[3] * by.w);
+}
+
+/// Each row times its factor.
+fn scale_rows(s: ptr<function, Tile>, by: Rows) {
+    (*s)[0] = rows_by((*s)[0], by[0]);
+    (*s)[1] = rows_by((*s)[1], by[0]);
+    (*s)[2] = rows_by((*s)[2], by[1]);
+    (*s)[3] = rows_by((*s)[3], by[1]);
+    (*s)[4] = rows_by((*s)[4], by[2]);
+    (*s)[5] = rows_by((*s)[5], by[2]);
+    (*s)[6] = rows_by((*s)[6], by[3]);
+    (*s)[7] = rows_by((*s)[7], by[3]);
+    (*s)[8] = rows_by((*s)[8], by[4]);
+    (*s)[9] = rows_by((*s)[9], by[4]);
+    (*s)[10] = rows_by((*s)[10], by[5]);
+    (*s)[11] = rows_by((*s)[11], by[5]);
+    (*s)[12] = rows_by((*s)[12], by[6]);
+    (*s)[13] = rows_by((*s)[13], by[6]);
+    (*s)[14] = rows_by((*s)[14], by[7]);
+    (*s)[15] = rows_by((*s)[15], by[7]);
+}
+
+/// The largest of all invocations' numbers.
+fn largest_of(x: f32) -> f32 {
+    var y = max(x, subgroupShuffleXor(x, 1u));
+    y = max(y, subgroupShuffleXor(y, 2u));
+    if (SUBGROUP == 8u) { y = max(y, subgroupShuffleXor(y, 4u)); }
+    return y;
+}
+
+fn sum_of(x: vec4f) -> vec4f {
+    var y = x + subgroupShuffleXor(x, 1u);
+    y += subgroupShuffleXor(y, 2u);
+    if (SUBGROUP == 8u) { y += subgroupShuffleXor(y, 4u); }
+    return y;
+}
+
+/// c + the outer products of four numbers of four rows and four others.
+fn outer4(c: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
+    return outer(outer(outer(outer(c, a[0], b[0]), a[1], b[1]), a[2], b[2]), a[3], b[3]);
+}
+
+/// Of each of four numbers, those of the first four invocations, or of the last.
+fn lows(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
+    return mat4x4f(low(a), low(b), low(c), low(d));
+}
+
+fn highs(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
+    return mat4x4f(high(a), high(b), high(c), high(d));
+}
+
+/// Adds the products of four numbers of each row, of which lane l has rows l, l + SUBGROUP, ..., first four in x, and of
+/// eight others. Four rows by four others at a time, which registers hold meanwhile.
+fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, y: mat4x4f, left: mat4x4f, right: mat4x4f) {
+    var a0: mat4x4f;
+    var a1: mat4x4f;
+    var a2: mat4x4f;
+    var a3: mat4x4f;
+    var a4: mat4x4f;
+    var a5: mat4x4f;
+    var a6: mat4x4f;
+    var a7: mat4x4f;
+    if (SUBGROUP == 8u) {
+        a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
+        a1 = highs(x[0].x, x[1].x, x[2].x, x[3].x);
+        a2 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
+        a3 = highs(x[0].y, x[1].y, x[2].y, x[3].y);
+        a4 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
+        a5 = highs(x[0].z, x[1].z, x[2].z, x[3].z);
+        a6 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
+        a7 = highs(x[0].w, x[1].w, x[2].w, x[3].w);
+    } else {
+        a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
+        a1 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
+        a2 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
+        a3 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
+        a4 = lows(y[0].x, y[1].x, y[2].x, y[3].x);
+        a5 = lows(y[0].y, y[1].y, y[2].y, y[3].y);
+        a6 = lows(y[0].z, y[1].z, y[2].z, y[3].z);
+        a7 = lows(y[0].w, y[1].w, y[2].w, y[3].w);
+    }
+    (*s)[0] = outer4((*s)[0], a0, left);
+    (*s)[1] = outer4((*s)[1], a0, right);
+    (*s)[2] = outer4((*s)[2], a1, left);
+    (*s)[3] = outer4((*s)[3], a1, right);
+    (*s)[4] = outer4((*s)[4], a2, left);
+    (*s)[5] = outer4((*s)[5], a2, right);
+    (*s)[6] = outer4((*s)[6], a3, left);
+    (*s)[7] = outer4((*s)[7], a3, right);
+    (*s)[8] = outer4((*s)[8], a4, left);
+    (*s)[9] = outer4((*s)[9], a4, right);
+    (*s)[10] = outer4((*s)[10], a5, left);
+    (*s)[11] = outer4((*s)[11], a5, right);
+    (*s)[12] = outer4((*s)[12], a6, left);
+    (*s)[13] = outer4((*s)[13], a6, right);
+    (*s)[14] = outer4((*s)[14], a7, left);
+    (*s)[15] = outer4((*s)[15], a7, right);
+}
+
+/// Adds to a tile the sums of products of its rows and others, from (row, other) on, over `depth` words.
+fn add_products_of(s: ptr<function, Tile>, kind: u32, row: u32, other: u32, depth: u32, lane: u32) {
+    let r = row + lane;
+    let mine = other + 8u * lane;
+    var x = vec4u(row_at(kind, r), row_at(kind, r + SUBGROUP), row_at(kind, r + 2u * SUBGROUP), row_at(kind, r + 3u * SUBGROUP));
+    var y: vec4u;
+    if (SUBGROUP == 4u) {
+        y = vec4u(row_at(kind, r + 16u), row_at(kind, r + 20u), row_at(kind, r + 24u), row_at(kind, r + 28u));
+    }
+    var left = vec4u(other_at(kind, mine), other_at(kind, mine + 1u), other_at(kind, mine + 2u), other_at(kind, mine + 3u));
+    var right = vec4u(other_at(kind, mine + 4u), other_at(kind, mine + 5u), other_at(kind, mine + 6u), other_at(kind, mine + 7u));
+    let across = row_step(kind);
+    let along = other_step(kind);
+    for (var c = 0u; c < depth; c++) {
+        // Of each number its rows, and its others.
+        let a = four_rows(kind, x);
+        var b: mat4x4f;
+        if (SUBGROUP == 4u) { b = four_rows(kind, y); }
+        let l = four_others(kind, left);
+        let r = four_others(kind, right);
+        add_numbers(s, a, b, l, r);
+        x += across;
+        y += across;
+        left += along;
+        right += along;
+    }
+}
+
+fn four_rows(kind: u32, at: vec4u) -> mat4x4f {
+    return transpose(mat4x4f(row_word(kind, at.x), row_word(kind, at.y), row_word(kind, at.z), row_word(kind, at.w)));
+}
+
+fn four_others(kind: u32, at: vec4u) -> mat4x4f {
+    return transpose(mat4x4f(other_word(kind, at.x), other_word(kind, at.y), other_word(kind, at.z), other_word(kind, at.w)));
+}
+
+/// What is at one other, past the end the last one again as 0, at these columns.
+fn summed(j: u32, col: u32) -> vec4f {
+    return select(vec4f(), summed_word(summed_at(j) + col), j < others());
+}
+
+fn four_summed(j: u32, col: u32) -> mat4x4f {
+    return mat4x4f(summed(j, col), summed(j + 1u, col), summed(j + 2u, col), summed(j + 3u, col));
+}
+
+/// c + what is at four others, weighted for four rows.
+fn add_products4(c: mat4x4f, w: mat4x4f, x: mat4x4f) -> mat4x4f {
+    return add_products(add_products(add_products(add_products(c, w[0], x[0]), w[1], x[1]), w[2], x[2]), w[3], x[3]);
+}
+
+/// The weights that lane l has.
+fn weights_of(w: mat4x4f, l: u32) -> mat4x4f {
+    let t = transpose(w);
+    return mat4x4f(subgroupShuffle(t[0], l), subgroupShuffle(t[1], l), subgroupShuffle(t[2], l), subgroupShuffle(t[3], l));
+}
+
+/// Adds to the sums, from column `col` on, what is at the others from `other` on, weighted. Four rows by four columns at a
+/// time, which registers hold meanwhile.
+fn add_weighted(sums: ptr<function, Tile>, w: ptr<function, Tile>, other: u32, col: u32, cols: u32, lane: u32) {
+    // Past the edge the last column again; what comes of it is not stored.
+    let left = min(col + 2u * lane, max(cols, 1u) - 1u) * summed_step();
+    let right = min(col + 2u * lane + 1u, max(cols, 1u) - 1u) * summed_step();
+    for (var l = 0u; l < SUBGROUP; l++) {
+        let first = other + 8u * l;
+        let a = four_summed(first, left);
+        let b = four_summed(first + 4u, left);
+        let c = four_summed(first, right);
+        let d = four_summed(first + 4u, right);
+        let v0 = weights_of((*w)[0], l);
+        let w0 = weights_of((*w)[1], l);
+        (*sums)[0] = add_products4(add_products4((*sums)[0], v0, a), w0, b);
+        (*sums)[1] = add_products4(add_products4((*sums)[1], v0, c), w0, d);
+        let v1 = weights_of((*w)[2], l);
+        let w1 = weights_of((*w)[3], l);
+        (*sums)[2] = add_products4(add_products4((*sums)[2], v1, a), w1, b);
+        (*sums)[3] = add_products4(add_products4((*sums)[3], v1, c), w1, d);
+        let v2 = weights_of((*w)[4], l);
+        let w2 = weights_of((*w)[5], l);
+        (*sums)[4] = add_products4(add_products4((*sums)[4], v2, a), w2, b);
+        (*sums)[5] = add_products4(add_products4((*sums)[5], v2, c), w2, d);
+        let v3 = weights_of((*w)[6], l);
+        let w3 = weights_of((*w)[7], l);
+        (*sums)[6] = add_products4(add_products4((*sums)[6], v3, a), w3, b);
+        (*sums)[7] = add_products4(add_products4((*sums)[7], v3, c), w3, d);
+        let v4 = weights_of((*w)[8], l);
+        let w4 = weights_of((*w)[9], l);
+        (*sums)[8] = add_products4(add_products4((*sums)[8], v4, a), w4, b);
+        (*sums)[9] = add_products4(add_products4((*sums)[9], v4, c), w4, d);
+        let v5 = weights_of((*w)[10], l);
+        let w5 = weights_of((*w)[11], l);
+        (*sums)[10] = add_products4(add_products4((*sums)[10], v5, a), w5, b);
+        (*sums)[11] = add_products4(add_products4((*sums)[11], v5, c), w5, d);
+        let v6 = weights_of((*w)[12], l);
+        let w6 = weights_of((*w)[13], l);
+        (*sums)[12] = add_products4(add_products4((*sums)[12], v6, a), w6, b);
+        (*sums)[13] = add_products4(add_products4((*sums)[13], v6, c), w6, d);
+        let v7 = weights_of((*w)[14], l);
+        let w7 = weights_of((*w)[15], l);
+        (*sums)[14] = add_products4(add_products4((*sums)[14], v7, a), w7, b);
+        (*sums)[15] = add_products4(add_products4((*sums)[15], v7, c), w7, d);
+    }
+}

@@ -1,0 +1,503 @@
+//! The CPU twins of attention: tiles of scores by `gemm`, with the online normaliser.
+
+use super::geometry::{Geometry, Matrices};
+use super::grad::Of;
+use super::{MaskKind, Rule};
+use crate::Result;
+use crate::cpu::simd::{exp_below, fold_run, wide};
+use crate::cpu::{Matrix, functions, gemm};
+use crate::op::{CpuOut, CpuView, Meta};
+use crate::ops::softmax::larger;
+use crate::random::{Use, words};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries of a tile.
+const QUERIES: usize = 128;
+/// Keys of a tile: its scores, and what it needs of k and v, stay in a core's cache.
+const KEYS: usize = 256;
+
+/// From so many matrices on each is one task of the gradients.
+const ENOUGH_MATRICES: usize = 4;
+
+/// The weight that a key has at least that a query sees: a weight of 0 says that it does not, and then nothing of the key
+/// counts, be it NaN.
+const LEAST: f32 = f32::MIN_POSITIVE;
+
+/// A call, with where its operands lie.
+struct Call<'a> {
+    rule: Rule,
+    geometry: Geometry,
+    /// q, k and v.
+    operands: [(&'a [f32], Matrices); 3],
+    mask: Option<(&'a [f32], Matrices)>,
+}
+
+/// A tile of scores: queries of one head by keys.
+struct Tile {
+    /// The number of the matrix, and of the head in its group.
+    matrix: usize,
+    head: usize,
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
+impl Tile {
+    fn size(&self) -> usize {
+        self.queries.len() * self.keys.len()
+    }
+}
+
+/// Which operand.
+const Q: usize = 0;
+const K: usize = 1;
+const V: usize = 2;
+
+impl<'a> Call<'a> {
+    fn new(rule: Rule, inputs: &[CpuView<'a>; 3], mask: Option<&CpuView<'a>>) -> Result<Call<'a>> {
+        let geometry = Geometry::new(&inputs.map(|input| Meta::f32(input.layout.shape)))?;
+        let operands = inputs.map(|input| (input.data, geometry.matrices_of(&input.layout)));
+        let mask = match mask {
+            Some(mask) => Some((mask.data, geometry.mask_of(&mask.layout)?)),
+            None => None,
+        };
+        Ok(Call { rule, geometry, operands, mask })
+    }
+
+    /// The keys that some of these queries see: no others.
+    fn seen(&self, queries: &Range<usize>) -> Range<usize> {
+        let Geometry { n, m, .. } = self.geometry;
+        let [left, right] = self.rule.window;
+        // Places are i + m - n; counted from n lower so that they are not negative.
+        let first = left.map_or(0, |left| (queries.start + m).saturating_sub(n + left)).min(m);
+        let end = right.map_or(m, |right| (queries.end + m + right).saturating_sub(n).min(m));
+        first..end.max(first)
+    }
+
+    /// The tiles of keys that some of these queries see.
+    fn key_tiles(&self, queries: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let seen = self.seen(queries);
+        seen.clone().step_by(KEYS).map(move |first| first..(first + KEYS).min(seen.end))
+    }
+
+    /// The rows `rows` of an operand, from there to the end of its buffer.
+    fn rows_of(&self, which: usize, tile: &Tile) -> Matrix<'a> {
+        let (data, at) = &self.operands[which];
+        let head = if which == Q { tile.head } else { 0 };
+        let first = if which == Q { tile.queries.start } else { tile.keys.start };
+        let start = at.start(tile.matrix, head) + first * at.row;
+        Matrix { data: &data[start.min(data.len())..], rows: at.row, cols: at.col }
+    }
+
+    /// The scores of a tile: -inf where a key is hidden, and no less than the least number where it is not. But where no key
+    /// is and a score is the scaled product, the products: [`Call::late`] scales them. `slopes`: their derivatives by the
+    /// scaled products, where there is a soft cap.
+    fn scores(&self, tile: &Tile, s: &mut [f32], slopes: &mut [f32]) {
+        let (keys, q, k) = (tile.keys.len(), self.rows_of(Q, tile), self.rows_of(K, tile));
+        multiply(s, (tile.queries.len(), keys, self.geometry.d), q, turned(k));
+        let scale = self.rule.scale;
+        if self.rule.is_plain() {
+            return;
+        }
+        for (r, (row, i)) in s.chunks_exact_mut(keys).zip(tile.queries.clone()).enumerate() {
+            row.iter_mut().for_each(|s| *s *= scale);
+            if self.rule.cap > 0.0 {
+                for (s, slope) in row.iter_mut().zip(&mut slopes[r * keys..]) {
+                    let t = functions::tanh(*s / self.rule.cap);
+                    *slope = (1.0 - t) * (1.0 + t);
+                    *s = t * self.rule.cap;
+                }
+            }
+            self.mask_row(tile, i, row);
+            let seen = self.seen(&(i..i + 1));
+            let inside = |j: usize| j.clamp(tile.keys.start, tile.keys.end) - tile.keys.start;
+            row[..inside(seen.start)].fill(f32::NEG_INFINITY);
+            row[inside(seen.end)..].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// What the scores of a tile are still to be multiplied with.
+    fn late(&self) -> f32 {
+        if self.rule.is_plain() { self.rule.scale } else { 1.0 }
+    }
+
+    fn mask_row(&self, tile: &Tile, i: usize, row: &mut [f32]) {
+        let Some((data, at)) = &self.mask else { return row.iter_mut().for_each(|s| *s = bounded(*s)) };
+        let start = at.start(tile.matrix, tile.head) + i * at.row;
+        for (s, j) in row.iter_mut().zip(tile.keys.clone()) {
+            let mask = data[start + j * at.col];
+            let (hidden, sum) = match self.rule.mask {
+                // By its bits: a subnormal number is not 0.
+                MaskKind::Boolean => (mask.to_bits() << 1 == 0, *s),
+                _ => (mask == f32::NEG_INFINITY, *s + mask),
+            };
+            *s = if hidden { f32::NEG_INFINITY } else { bounded(sum) };
+        }
+    }
+
+    /// What dropout multiplies the weights of a row with.
+    fn kept(&self, tile: &Tile, i: usize, each: &mut [f32]) {
+        let (threshold, keep) = (self.rule.threshold(), self.rule.keep());
+        let Geometry { group, n, m, .. } = self.geometry;
+        let row = (tile.matrix * group + tile.head) * n + i;
+        for (factor, j) in each.iter_mut().zip(tile.keys.clone()) {
+            let at = row * m + j;
+            let word = words(self.rule.seed, Use::Dropout, self.rule.offset, (at / 4) as u32)[at % 4];
+            *factor = if word >= threshold { keep } else { 0.0 };
+        }
+    }
+
+    /// `c += w · x`, of x rows of an operand; where a weight is 0, nothing of x counts.
+    fn add_weighted(&self, c: &mut [f32], cols: usize, w: Matrix, others: usize, x: Matrix) {
+        let rows = c.len().checked_div(cols).unwrap_or(0);
+        let element = |j: usize, c: usize| x.data[j * x.rows + c * x.cols];
+        let finite = || (0..others).all(|j| (0..cols).all(|c| element(j, c).is_finite()));
+        if c.is_empty() || others == 0 {
+            return;
+        }
+        if self.rule.is_plain() || finite() {
+            return gemm(c, (rows, cols, others), w, x, true, false);
+        }
+        for (r, row) in c.chunks_exact_mut(cols).enumerate() {
+            for j in 0..others {
+                let weight = w.data[r * w.rows + j * w.cols];
+                if weight != 0.0 {
+                    row.iter_mut().enumerate().for_each(|(c, sum)| *sum += weight * element(j, c));
+                }
+            }
+        }
+    }
+}
+
+/// NaN stays NaN.
+#[inline(always)]
+fn bounded(s: f32) -> f32 {
+    if s < f32::MIN { f32::MIN } else { s }
+}
+
+/// e^(score - max) of a key that is seen.
+#[inline(always)]
+fn seen_weight(score: f32, max: f32) -> f32 {
+    let e = exp_below(score - max);
+    if e < LEAST { LEAST } else { e }
+}
+
+/// e^(score - max), of a hidden key 0.
+#[inline(always)]
+fn weight(score: f32, max: f32) -> f32 {
+    if score == f32::NEG_INFINITY { 0.0 } else { seen_weight(score, max) }
+}
+
+fn turned(x: Matrix) -> Matrix {
+    Matrix { rows: x.cols, cols: x.rows, ..x }
+}
+
+/// Rows of so many words, one after the other.
+fn packed(data: &[f32], cols: usize) -> Matrix<'_> {
+    Matrix { data, rows: cols, cols: 1 }
+}
+
+/// `c = a · b`.
+fn multiply(c: &mut [f32], size: (usize, usize, usize), a: Matrix, b: Matrix) {
+    if size.2 == 0 {
+        return c.fill(0.0);
+    }
+    gemm(c, size, a, b, false, false);
+}
+
+/// Cuts a tensor `[count, len, width]` into pieces of `tile` of len.
+fn pieces(mut data: &mut [f32], count: usize, len: usize, width: usize, tile: usize) -> Vec<&mut [f32]> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        // An empty one is a piece too where there is one a tensor.
+        for first in (0..len.max(usize::from(tile == usize::MAX))).step_by(tile) {
+            let (piece, rest) = data.split_at_mut(tile.min(len - first) * width);
+            all.push(piece);
+            data = rest;
+        }
+    }
+    all
+}
+
+/// The tiles of queries, each with no keys yet, in the order of the rows of q.
+fn query_tiles(geometry: &Geometry) -> Vec<Tile> {
+    let &Geometry { group, n, .. } = geometry;
+    let heads = geometry.matrices() * group;
+    let tile = |head: usize, first: usize| Tile {
+        matrix: head / group,
+        head: head % group,
+        queries: first..(first + QUERIES).min(n),
+        keys: 0..0,
+    };
+    (0..heads).flat_map(|head| (0..n).step_by(QUERIES).map(move |first| tile(head, first))).collect()
+}
+
+pub(super) fn forward(rule: Rule, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    let call = Call::new(rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(3))?;
+    let [o, logs] = outputs else { return Ok(()) };
+    let (geometry, dv) = (&call.geometry, call.geometry.dv);
+    let heads = geometry.matrices() * geometry.group;
+    let o = pieces(o.data, heads, geometry.n, dv, QUERIES);
+    let logs = pieces(logs.data, heads, geometry.n, 1, QUERIES);
+    let tasks: Vec<_> = query_tiles(geometry).into_iter().zip(o).zip(logs).collect();
+    tasks.into_par_iter().for_each(|((tile, o), logs)| call.rows(tile, o, logs));
+    Ok(())
+}
+
+impl Call<'_> {
+    /// The output of some queries of one head.
+    fn rows(&self, mut tile: Tile, o: &mut [f32], logs: &mut [f32]) {
+        let dv = self.geometry.dv;
+        let count = tile.queries.len();
+        let (plain, late) = (self.rule.is_plain(), self.late());
+        let mut s = vec![0.0; count * KEYS];
+        let mut slopes = vec![0.0; if self.rule.cap > 0.0 { s.len() } else { 0 }];
+        let mut kept = vec![0.0; if self.rule.dropout > 0.0 { KEYS } else { 0 }];
+        let mut state = vec![(f32::MIN, 0f32); count];
+        o.fill(0.0);
+        for keys in self.key_tiles(&tile.queries.clone()) {
+            tile.keys = keys;
+            let len = tile.keys.len();
+            let s = &mut s[..tile.size()];
+            self.scores(&tile, s, &mut slopes);
+            for (r, (row, (max, sum))) in s.chunks_exact_mut(len).zip(&mut state).enumerate() {
+                let (rescale, part) = wide(
+                    #[inline(always)]
+                    || if plain { weigh::<true>(row, late, max) } else { weigh::<false>(row, late, max) },
+                );
+                *sum = *sum * rescale + part;
+                if rescale != 1.0 {
+                    o[r * dv..][..dv].iter_mut().for_each(|o| *o *= rescale);
+                }
+                if self.rule.dropout > 0.0 {
+                    self.kept(&tile, tile.queries.start + r, &mut kept);
+                    row.iter_mut().zip(&kept).for_each(|(w, kept)| *w *= kept);
+                }
+            }
+            self.add_weighted(o, dv, packed(s, len), len, self.rows_of(V, &tile));
+        }
+        for (r, (&(max, sum), log)) in state.iter().zip(logs).enumerate() {
+            // A NaN among the scores, or +inf, has made the sum NaN.
+            let broken = sum.is_nan() || max == f32::MIN;
+            let (scale, value) = match sum {
+                0.0 => (0.0, f32::NEG_INFINITY),
+                _ if broken => (f32::NAN, f32::NAN),
+                sum => (1.0 / sum, max + sum.ln()),
+            };
+            *log = value;
+            o[r * dv..][..dv].iter_mut().for_each(|o| *o *= scale);
+        }
+    }
+
+    /// The slopes of a tile: in `s` what the output's gradient is weighted with, in `g` what queries and keys are.
+    fn gradient(&self, tile: &Tile, grad: &Grad, of: Of, work: &mut Work) {
+        let (keys, Geometry { group, n, dv, .. }) = (tile.keys.len(), self.geometry);
+        let (plain, late) = (self.rule.is_plain(), self.late());
+        let [s, g] = [&mut work.s, &mut work.g].map(|x| &mut x[..tile.size()]);
+        self.scores(tile, s, &mut work.slopes);
+        let first = (tile.matrix * group + tile.head) * n + tile.queries.start;
+        let dy = packed(&grad.dy[first * dv..], dv);
+        multiply(g, (tile.queries.len(), keys, dv), dy, turned(self.rows_of(V, tile)));
+        for (r, (s, g)) in s.chunks_exact_mut(keys).zip(g.chunks_exact_mut(keys)).enumerate() {
+            let [log, delta] = [0, 1].map(|at| grad.stats[2 * (first + r) + at]);
+            if self.rule.dropout > 0.0 {
+                self.kept(tile, tile.queries.start + r, &mut work.kept);
+                for ((s, g), &kept) in s.iter_mut().zip(&mut *g).zip(&work.kept) {
+                    let w = weight(*s, log);
+                    *g = w * (if kept == 0.0 { 0.0 } else { *g * kept } - delta);
+                    *g = if w == 0.0 { 0.0 } else { *g };
+                    *s = w * kept;
+                }
+            } else {
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (s, g) in s.iter_mut().zip(&mut *g) {
+                            *s = if plain { seen_weight(*s * late, log) } else { weight(*s, log) };
+                            *g = if *s == 0.0 { 0.0 } else { *s * (*g - delta) };
+                        }
+                    },
+                );
+            }
+            if self.rule.cap > 0.0 && of != Of::Mask {
+                // The slope of a hidden key may be NaN.
+                let slopes = g.iter_mut().zip(&work.slopes[r * keys..]).filter(|(g, _)| **g != 0.0);
+                slopes.for_each(|(g, slope)| *g *= slope);
+            }
+        }
+    }
+
+    fn work(&self) -> Work {
+        let size = QUERIES * KEYS;
+        Work {
+            s: vec![0.0; size],
+            g: vec![0.0; size],
+            slopes: vec![0.0; if self.rule.cap > 0.0 { size } else { 0 }],
+            kept: vec![0.0; if self.rule.dropout > 0.0 { KEYS } else { 0 }],
+        }
+    }
+
+    /// The gradient of some queries of one head.
+    fn query_gradient(&self, mut tile: Tile, grad: &Grad, dq: &mut [f32]) {
+        let mut work = self.work();
+        dq.fill(0.0);
+        for keys in self.key_tiles(&tile.queries.clone()) {
+            tile.keys = keys;
+            self.gradient(&tile, grad, Of::Queries, &mut work);
+            let w = packed(&work.g, tile.keys.len());
+            self.add_weighted(dq, self.geometry.d, w, tile.keys.len(), self.rows_of(K, &tile));
+        }
+        dq.iter_mut().for_each(|dq| *dq *= self.rule.scale);
+    }
+
+    /// The gradients of some keys and values, not scaled yet; and, where it is given, what they add to that of the matrix's
+    /// queries.
+    fn key_gradient(
+        &self,
+        matrix: usize,
+        keys: Range<usize>,
+        grad: &Grad,
+        [dk, dv]: [&mut [f32]; 2],
+        mut dq: Option<&mut [f32]>,
+    ) {
+        let geometry = &self.geometry;
+        let mut work = self.work();
+        dk.fill(0.0);
+        dv.fill(0.0);
+        let places = (0..geometry.n).step_by(QUERIES);
+        let starts = (0..geometry.group).flat_map(|head| places.clone().map(move |i| (head, i)));
+        for (head, i) in starts {
+            let tile = Tile { matrix, head, queries: i..(i + QUERIES).min(geometry.n), keys: keys.clone() };
+            let seen = self.seen(&tile.queries);
+            if seen.start >= keys.end || seen.end <= keys.start {
+                continue;
+            }
+            self.gradient(&tile, grad, Of::All, &mut work);
+            let [s, g] = [&work.s, &work.g].map(|w| packed(w, keys.len()));
+            let (first, count) = (head * geometry.n + i, tile.queries.len());
+            let dy =
+                packed(&grad.dy[(matrix * geometry.group * geometry.n + first) * geometry.dv..], geometry.dv);
+            self.add_weighted(dv, geometry.dv, turned(s), count, dy);
+            self.add_weighted(dk, geometry.d, turned(g), count, self.rows_of(Q, &tile));
+            if let Some(dq) = &mut dq {
+                let rows = &mut dq[first * geometry.d..][..count * geometry.d];
+                self.add_weighted(rows, geometry.d, g, keys.len(), self.rows_of(K, &tile));
+            }
+        }
+    }
+
+    /// All gradients of a matrix, with each score computed once.
+    fn matrix_gradient(&self, matrix: usize, grad: &Grad, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+        let Geometry { m, d, dv: width, .. } = self.geometry;
+        dq.fill(0.0);
+        for first in (0..m).step_by(KEYS) {
+            let keys = first..(first + KEYS).min(m);
+            let parts = [&mut dk[first * d..keys.end * d], &mut dv[first * width..keys.end * width]];
+            self.key_gradient(matrix, keys, grad, parts, Some(dq));
+        }
+        [dq, dk].into_iter().flatten().for_each(|x| *x *= self.rule.scale);
+    }
+
+    /// The gradient of some rows of the scores.
+    fn mask_gradient(&self, mut tile: Tile, grad: &Grad, rows: &mut [f32]) {
+        let (mut work, m) = (self.work(), self.geometry.m);
+        rows.fill(0.0);
+        for keys in self.key_tiles(&tile.queries.clone()) {
+            tile.keys = keys.clone();
+            self.gradient(&tile, grad, Of::Mask, &mut work);
+            for (row, g) in rows.chunks_exact_mut(m).zip(work.g.chunks_exact(keys.len())) {
+                row[keys.clone()].copy_from_slice(g);
+            }
+        }
+    }
+}
+
+/// Turns a row of scores into weights relative to the largest, which `max` is then; gives what sums relative to the old one
+/// are to be multiplied with, and the sum of the weights. PLAIN: no key is hidden.
+#[inline(always)]
+fn weigh<const PLAIN: bool>(row: &mut [f32], late: f32, max: &mut f32) -> (f32, f32) {
+    let top = larger(*max, fold_run(f32::MIN, larger, |s| s * late, row));
+    let rescale = exp_below(*max - top);
+    *max = top;
+    let mut strands = [0.0; 16];
+    let (blocks, rest) = row.as_chunks_mut::<16>();
+    let each = |s: f32| if PLAIN { seen_weight(s * late, top) } else { weight(s, top) };
+    for block in blocks {
+        for (s, sum) in block.iter_mut().zip(&mut strands) {
+            *s = each(*s);
+            *sum += *s;
+        }
+    }
+    for (s, sum) in rest.iter_mut().zip(&mut strands) {
+        *s = each(*s);
+        *sum += *s;
+    }
+    (rescale, strands.into_iter().sum())
+}
+
+/// The gradient of the output, and of each row the logarithm of its sum and delta.
+struct Grad<'a> {
+    dy: &'a [f32],
+    stats: &'a [f32],
+}
+
+/// A task's tiles.
+struct Work {
+    s: Vec<f32>,
+    g: Vec<f32>,
+    slopes: Vec<f32>,
+    kept: Vec<f32>,
+}
+
+pub(super) fn delta(inputs: &[CpuView], outputs: &mut [CpuOut]) {
+    let [o, logs, grad] = [0, 1, 2].map(|at| inputs[at].slice());
+    let cols = o.len().checked_div(logs.len()).unwrap_or(0);
+    outputs[0].data.par_chunks_exact_mut(2).with_min_len(64).enumerate().for_each(|(row, stats)| {
+        let terms = o[row * cols..][..cols].iter().zip(&grad[row * cols..]);
+        stats.copy_from_slice(&[logs[row], terms.map(|(o, grad)| o * grad).sum()]);
+    });
+}
+
+pub(super) fn backward(rule: Rule, of: Of, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    let call = Call::new(rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(5))?;
+    let stats = inputs[4].slice();
+    let grad = &Grad { dy: inputs[3].slice(), stats };
+    let geometry = &call.geometry;
+    let &Geometry { n, m, d, dv, .. } = geometry;
+    let heads = geometry.matrices() * geometry.group;
+    let queries = |out: &mut [f32], width: usize| {
+        let rows = pieces(out, heads, n, width, QUERIES);
+        let tasks: Vec<_> = query_tiles(geometry).into_iter().zip(rows).collect();
+        tasks.into_par_iter().for_each(|(tile, rows)| match of {
+            Of::Mask => call.mask_gradient(tile, grad, rows),
+            _ => call.query_gradient(tile, grad, rows),
+        });
+    };
+    match outputs {
+        [out] => queries(out.data, if of == Of::Mask { m } else { d }),
+        // Each score once, where there are matrices enough to share out.
+        [dq, dk, dv_out] if geometry.matrices() >= ENOUGH_MATRICES => {
+            let dq = pieces(dq.data, geometry.matrices(), geometry.rows(), d, usize::MAX);
+            let dk = pieces(dk.data, geometry.matrices(), m, d, usize::MAX);
+            let dv = pieces(dv_out.data, geometry.matrices(), m, dv, usize::MAX);
+            let tasks: Vec<_> = dq.into_iter().zip(dk).zip(dv).enumerate().collect();
+            tasks
+                .into_par_iter()
+                .for_each(|(matrix, ((dq, dk), dv))| call.matrix_gradient(matrix, grad, dq, dk, dv));
+        }
+        [dq, dk, dv_out] => {
+            queries(dq.data, d);
+            let dk = pieces(dk.data, geometry.matrices(), m, d, KEYS);
+            let dv = pieces(dv_out.data, geometry.matrices(), m, dv, KEYS);
+            let tiles = m.div_ceil(KEYS);
+            let tasks: Vec<_> = dk.into_iter().zip(dv).enumerate().collect();
+            tasks.into_par_iter().for_each(|(at, (dk, dv))| {
+                let first = at % tiles * KEYS;
+                call.key_gradient(at / tiles, first..(first + KEYS).min(m), grad, [&mut *dk, dv], None);
+                dk.iter_mut().for_each(|dk| *dk *= call.rule.scale);
+            });
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! The dispatches of attention.
+
+use super::geometry::{Geometry, MOST_SLICES, Matrices};
+use super::grad::Of;
+use super::{NAME, Rule};
+use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::op::{GpuOut, GpuView, Meta};
+use crate::ops::matmul::add_slices;
+use crate::ops::{WG, Walk, word};
+use crate::shape::Layout;
+use crate::{Error, Result, kernel, params};
+
+pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &FOLD, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
+
+static TILED: Kernel =
+    kernel!("attention.wgsl", "tiled", reads: 4, writes: 2, params: Params, "MASKED": &[0, 1]);
+static SUBGROUP: Kernel = kernel!("attention_subgroup.wgsl", "subgroup", reads: 4, writes: 2, params: Params,
+    "MASKED": &[0, 1], "SUBGROUP": &[4, 8]);
+static FOLD: Kernel = kernel!("attention_fold.wgsl", "attention_fold", reads: 2, writes: 2, params: FoldParams,
+    "WG": &[WG]);
+static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads: 3, writes: 1, params: DeltaParams,
+    "WG": &[WG]);
+static TILED_GRAD: Kernel = kernel!("attention_grad.wgsl", "tiled", reads: 6, writes: 1, params: Params,
+    "PART": Part::ALL, "MASKED": &[0, 1]);
+static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 1, params: Params,
+    "PART": Part::SUMS, "MASKED": &[0, 1], "SUBGROUP": &[4, 8]);
+
+params! {
+    struct Params {
+        walk: Walk,
+        mask_walk: Walk,
+        queries: u32,
+        n: u32,
+        m: u32,
+        matrices: u32,
+        d: u32,
+        dv: u32,
+        slices: u32,
+        size: u32,
+        q_head: u32,
+        q_row: u32,
+        q_col: u32,
+        mask_kind: u32,
+        k_row: u32,
+        k_col: u32,
+        v_row: u32,
+        v_col: u32,
+        mask_head: u32,
+        mask_row: u32,
+        mask_col: u32,
+        threshold: u32,
+        seed: [u32; 2],
+        offset: [u32; 2],
+        left: i32,
+        right: i32,
+        scale: f32,
+        cap: f32,
+        keep: f32,
+        grad_offset: u32,
+        pad: [u32; 2],
+    }
+}
+
+params! {
+    struct FoldParams {
+        rows: u32,
+        cols: u32,
+        slices: u32,
+    }
+}
+
+params! {
+    struct DeltaParams {
+        rows: u32,
+        cols: u32,
+        o_offset: u32,
+        grad_offset: u32,
+        lse_offset: u32,
+    }
+}
+
+/// What a kernel of the gradient computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Dq = 0,
+    Dk = 1,
+    Dv = 2,
+    Dmask = 3,
+}
+
+impl Part {
+    const ALL: &[u32] = &[0, 1, 2, 3];
+    /// Those that are sums.
+    const SUMS: &[u32] = &[0, 1, 2];
+}
+
+/// A kernel's tiles: rows, others and words of columns, and how many of them a workgroup has.
+struct Tiles {
+    rows: usize,
+    others: usize,
+    cols: usize,
+    pieces: usize,
+    /// The neighbours that are one word, for the kernel and all that it is told.
+    word: usize,
+    /// Turns of the loops that an invocation makes for a tile, for each word of a product and beside that.
+    turns: [usize; 2],
+    /// The invocations of a subgroup, where the kernel is the one that needs to know.
+    subgroup: Option<u32>,
+}
+
+impl Tiles {
+    /// Those that are fastest on the adapter, for operands that lie like this.
+    fn of(rec: &Recorder, geometry: &Geometry, operands: &[Matrices]) -> Tiles {
+        let sizes = geometry.d.is_multiple_of(4) && geometry.dv.is_multiple_of(4);
+        match rec.subgroup_size() {
+            Some(size @ (4 | 8)) if rec.is_software() && sizes && operands.iter().all(Matrices::in_fours) => {
+                let (others, cols, pieces) = (8 * size as usize, 2 * size as usize, 64 / size as usize);
+                Tiles { rows: 32, others, cols, pieces, word: 4, turns: [1, 60], subgroup: Some(size) }
+            }
+            _ => Tiles::in_workgroup_memory(),
+        }
+    }
+
+    fn in_workgroup_memory() -> Tiles {
+        Tiles { rows: 32, others: 32, cols: 64, pieces: 1, word: 1, turns: [2, 160], subgroup: None }
+    }
+}
+
+/// What a dispatch computes: rows by columns, summed over others, with products of so many numbers.
+struct Job {
+    rows: usize,
+    cols: usize,
+    others: usize,
+    depth: usize,
+}
+
+/// How the others are cut: the slices and their size.
+fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
+    const MOST_TURNS: usize = 60_000; // under the 65,535 of the loop law
+    const FEWEST: usize = 256; // a slice of fewer costs more in the fold than it gains
+    let enough = if rec.is_software() { 8 } else { 256 };
+    let groups =
+        (job.rows.div_ceil(tiles.rows) * job.cols.div_ceil(tiles.word * tiles.cols).max(1) * matrices)
+            .div_ceil(tiles.pieces);
+    let wanted = (enough / groups.max(1)).min(job.others / FEWEST).min(MOST_SLICES);
+    let most = MOST_TURNS / (job.depth.div_ceil(tiles.word) * tiles.turns[0] + tiles.turns[1]) * tiles.others;
+    let slices = job.others.div_ceil(most).max(wanted).max(1);
+    let size = job.others.div_ceil(slices).max(1).next_multiple_of(tiles.others);
+    (job.others.div_ceil(size).max(1), size)
+}
+
+impl Params {
+    /// For q, k, v and perhaps a mask, in words of `size` neighbours.
+    fn new(
+        rule: Rule,
+        geometry: &Geometry,
+        operands: [Matrices; 3],
+        mask: Option<&Layout>,
+        size: usize,
+    ) -> Result<Params> {
+        let w = |n: usize| word(NAME, n);
+        let [q, k, v] = operands.map(|matrices| matrices.in_words(size));
+        let mask = match mask {
+            Some(layout) => geometry.mask_of(layout)?,
+            None => q, // not read
+        };
+        let scores = geometry.queries(&[])?.numel() as u128 * geometry.m as u128;
+        if rule.dropout > 0.0 && scores > 1 << 34 {
+            let what = format!("dropout of {scores} weights is more than Philox's counter can tell apart");
+            return Err(Error::shape(NAME, what));
+        }
+        let far = |reach: Option<usize>| reach.map_or(1 << 30, |reach| reach.min(1 << 30) as i32);
+        let halves = |n: u64| [n as u32, (n >> 32) as u32];
+        w(geometry.matrices() * geometry.rows())?;
+        Ok(Params {
+            walk: Walk::new(NAME, [q.lead, k.lead, v.lead])?,
+            mask_walk: Walk::new(NAME, [mask.lead])?,
+            queries: w(geometry.rows())?,
+            n: w(geometry.n)?,
+            m: w(geometry.m)?,
+            matrices: w(geometry.matrices())?,
+            d: w(geometry.d / size)?,
+            dv: w(geometry.dv / size)?,
+            slices: 1,
+            size: 0,
+            q_head: w(q.head)?,
+            q_row: w(q.row)?,
+            q_col: w(q.col)?,
+            mask_kind: rule.mask as u32,
+            k_row: w(k.row)?,
+            k_col: w(k.col)?,
+            v_row: w(v.row)?,
+            v_col: w(v.col)?,
+            mask_head: w(mask.head)?,
+            mask_row: w(mask.row)?,
+            mask_col: w(mask.col)?,
+            threshold: rule.threshold(),
+            seed: halves(rule.seed),
+            offset: halves(rule.offset),
+            left: far(rule.window[0]),
+            right: far(rule.window[1]),
+            scale: rule.scale,
+            cap: rule.cap,
+            keep: rule.keep(),
+            grad_offset: 0,
+            pad: [0; 2],
+        })
+    }
+
+    /// For this job; gives the workgroups too.
+    fn cut(self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
+        let matrices = self.matrices as usize;
+        let (slices, size) = cut(rec, tiles, job, matrices);
+        let pieces = slices
+            * matrices
+            * job.rows.div_ceil(tiles.rows)
+            * job.cols.div_ceil(tiles.word * tiles.cols).max(1);
+        word(NAME, pieces)?;
+        word(NAME, slices * matrices * job.rows * job.cols.max(2))?;
+        word(NAME, job.others + size)?;
+        let params = Params { slices: word(NAME, slices)?, size: word(NAME, size)?, ..self };
+        Ok((params, pieces.div_ceil(tiles.pieces)))
+    }
+}
+
+fn metas(inputs: &[GpuView]) -> Vec<Meta> {
+    inputs.iter().map(|view| Meta::f32(view.layout.shape)).collect()
+}
+
+pub(super) fn forward(rec: &mut Recorder, rule: Rule, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+    let geometry = Geometry::new(&metas(inputs))?;
+    let [q, k, v] = [0, 1, 2].map(|at| inputs[at]);
+    let mask = inputs.get(3);
+    let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
+    let tiles = Tiles::of(rec, &geometry, &operands);
+    let job = Job { rows: geometry.rows(), cols: geometry.dv, others: geometry.m, depth: geometry.d };
+    let params = Params::new(rule, &geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
+    let (params, groups) = params.cut(rec, &tiles, &job)?;
+    let (o, stats) = (outputs[0].buffer, outputs[1].buffer);
+    let (slices, rows) = (params.slices as usize, geometry.matrices() * geometry.rows());
+    let parts = match slices {
+        1 => None,
+        _ => Some([rec.scratch((slices * rows * geometry.dv).max(1))?, rec.scratch(2 * slices * rows)?]),
+    };
+    let [to, left] = parts.as_ref().map_or([o, stats], |[o, stats]| [o, stats]);
+    let masked = u32::from(!rule.is_plain());
+    // Without a mask some buffer must still be bound.
+    let buffers = [q.buffer, k.buffer, v.buffer, mask.unwrap_or(&q).buffer, to, left];
+    match tiles.subgroup {
+        Some(size) => rec.dispatch(&SUBGROUP, &[masked, size], &buffers, &params, groups)?,
+        None => rec.dispatch(&TILED, &[masked], &buffers, &params, groups)?,
+    }
+    let Some([part, parts]) = &parts else { return Ok(()) };
+    let fold = FoldParams { rows: word(NAME, rows)?, cols: word(NAME, geometry.dv)?, slices: params.slices };
+    let groups = (rows * geometry.dv.max(1)).div_ceil(WG as usize);
+    rec.dispatch(&FOLD, &[WG], &[part, parts, o, stats], &fold, groups)
+}
+
+pub(super) fn delta(rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+    let [o, lse, grad] = [0, 1, 2].map(|at| inputs[at]);
+    let (rows, w) = (lse.layout.shape.numel(), |n: usize| word(NAME, n));
+    let params = DeltaParams {
+        rows: w(rows)?,
+        cols: w(o.layout.shape.last().copied().unwrap_or(0))?,
+        o_offset: w(o.layout.offset)?,
+        grad_offset: w(grad.layout.offset)?,
+        lse_offset: w(lse.layout.offset)?,
+    };
+    let buffers = [o.buffer, lse.buffer, grad.buffer, outputs[0].buffer];
+    rec.dispatch(&DELTA, &[WG], &buffers, &params, rows.div_ceil(WG as usize))
+}
+
+pub(super) fn backward(
+    rec: &mut Recorder,
+    rule: Rule,
+    of: Of,
+    inputs: &[GpuView],
+    outputs: &[GpuOut],
+) -> Result<()> {
+    let geometry = Geometry::new(&metas(&inputs[..3]))?;
+    let &Geometry { m, d, dv, .. } = &geometry;
+    let rows = geometry.rows();
+    let both = d + dv;
+    let queries = (Part::Dq, Job { rows, cols: d, others: m, depth: both });
+    let jobs: &[(Part, Job)] = &match of {
+        Of::Queries => vec![queries],
+        Of::All => vec![
+            queries,
+            (Part::Dk, Job { rows: m, cols: d, others: rows, depth: both }),
+            (Part::Dv, Job { rows: m, cols: dv, others: rows, depth: d }),
+        ],
+        Of::Mask => vec![(Part::Dmask, Job { rows, cols: 0, others: m, depth: both })],
+    };
+    for ((part, job), to) in jobs.iter().zip(outputs) {
+        if to.shape.numel() > 0 {
+            gradient(rec, rule, &geometry, inputs, *part, job, to.buffer)?;
+        }
+    }
+    Ok(())
+}
+
+fn gradient(
+    rec: &mut Recorder,
+    rule: Rule,
+    geometry: &Geometry,
+    inputs: &[GpuView],
+    part: Part,
+    job: &Job,
+    to: &GpuBuffer,
+) -> Result<()> {
+    let [q, k, v, grad, stats] = [0, 1, 2, 3, 4].map(|at| inputs[at]);
+    let mask = inputs.get(5);
+    let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
+    let all = [&operands[..], &[geometry.matrices_of(&grad.layout)]].concat();
+    let tiles =
+        if part == Part::Dmask { Tiles::in_workgroup_memory() } else { Tiles::of(rec, geometry, &all) };
+    let params = Params::new(rule, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
+    let params = Params { grad_offset: word(NAME, grad.layout.offset / tiles.word)?, ..params };
+    let (params, groups) = params.cut(rec, &tiles, job)?;
+    // The gradient of a mask is not summed: its slices each write their own.
+    let slices = if part == Part::Dmask { 1 } else { params.slices as usize };
+    let count = params.matrices as usize * job.rows * job.cols;
+    let partial = if slices > 1 { Some(rec.scratch(slices * count)?) } else { None };
+    let [part, masked] = [part as u32, u32::from(!rule.is_plain())];
+    let mask = mask.unwrap_or(&q).buffer;
+    let out = partial.as_ref().unwrap_or(to);
+    let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, out];
+    match tiles.subgroup {
+        Some(size) => rec.dispatch(&SUBGROUP_GRAD, &[part, masked, size], &buffers, &params, groups)?,
+        None => rec.dispatch(&TILED_GRAD, &[part, masked], &buffers, &params, groups)?,
+    }
+    match partial {
+        None => Ok(()),
+        Some(partial) => add_slices(rec, &partial, to, count, slices),
+    }
+}

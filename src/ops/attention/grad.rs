@@ -1,0 +1,108 @@
+//! The gradients of attention: FlashAttention-2's, with the scores computed again.
+
+use super::geometry::Geometry;
+use super::{MaskKind, NAME, Rule, cpu, gpu};
+use crate::Result;
+use crate::gpu::Recorder;
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply, apply_all};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+pub(super) fn backward(
+    rule: Rule,
+    saved: &Saved,
+    grad: &Tensor,
+    needs: &[bool],
+) -> Result<Vec<Option<Tensor>>> {
+    let delta = apply(Delta, &[saved.output(0)?, saved.output(1)?, grad])?;
+    let mask = if rule.mask == MaskKind::None { None } else { Some(saved.input(3)?) };
+    let inputs: Vec<&Tensor> =
+        [saved.input(0)?, saved.input(1)?, saved.input(2)?, grad, &delta].into_iter().chain(mask).collect();
+    let part = |of: Of| apply_all(Gradient { rule, of }, &inputs).map(|all| all.into_iter().map(Some));
+    let mut grads = vec![None; needs.len()];
+    if needs[1] || needs[2] {
+        grads.splice(..3, part(Of::All)?);
+    } else if needs[0] {
+        grads[0] = part(Of::Queries)?.next().flatten();
+    }
+    if rule.mask == MaskKind::Additive && needs[3] {
+        grads[3] = part(Of::Mask)?.next().flatten();
+    }
+    Ok(grads)
+}
+
+/// Of each row the logarithm of its sum, and what the division by the sum takes of the output's gradient; inputs: o, the
+/// logarithms, and do.
+struct Delta;
+
+impl Op for Delta {
+    fn name(&self) -> &'static str {
+        "scaled_dot_product_attention_delta"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(Shape::new([&inputs[1].shape[..], &[2]].concat())?)])
+    }
+
+    fn layout(&self, _: usize) -> Layouts {
+        Layouts::Contiguous
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        cpu::delta(inputs, outputs);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::delta(rec, inputs, outputs)
+    }
+}
+
+/// Which gradients an op gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Queries,
+    /// Of queries, keys and values, which have much in common.
+    All,
+    Mask,
+}
+
+/// Inputs: q, k, v, do, the result of [`Delta`] and, where there is one, the mask.
+struct Gradient {
+    rule: Rule,
+    of: Of,
+}
+
+impl Gradient {
+    /// What the forward pass took.
+    fn geometry(inputs: &[Meta]) -> Result<Geometry> {
+        Geometry::new(&[inputs[0], inputs[1], inputs[2]])
+    }
+}
+
+impl Op for Gradient {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let geometry = Gradient::geometry(inputs)?;
+        Ok(match self.of {
+            Of::Queries => vec![Meta::f32(inputs[0].shape)],
+            Of::All => (0..3).map(|at| Meta::f32(inputs[at].shape)).collect(),
+            Of::Mask => vec![Meta::f32(geometry.queries(&[geometry.m])?)],
+        })
+    }
+
+    fn layout(&self, input: usize) -> Layouts {
+        if input == 3 { Layouts::Contiguous } else { Layouts::Any }
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        cpu::backward(self.rule, self.of, inputs, outputs)
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        gpu::backward(rec, self.rule, self.of, inputs, outputs)
+    }
+}

@@ -1,0 +1,305 @@
+//! Scaled-dot-product attention with every option.
+
+use super::pointwise::tanh;
+use crate::ops::attention::MOST_RESCALES;
+use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, ULP};
+use crate::random::{Use, words};
+use crate::tensor::Tensor;
+use crate::{AttentionMask, AttentionOptions};
+use std::sync::Arc;
+
+pub(super) const ROWS: &[Row] = &[Row {
+    name: "scaled_dot_product_attention",
+    covers: &["scaled_dot_product_attention"],
+    draw: attention,
+    bench: None,
+}];
+
+/// The sizes, and the options but for the mask, which is input 3.
+#[derive(Clone, Debug)]
+struct Call {
+    lead: Vec<usize>,
+    kv_heads: usize,
+    group: usize,
+    n: usize,
+    m: usize,
+    d: usize,
+    dv: usize,
+    additive: bool,
+    options: AttentionOptions,
+}
+
+/// What a query and a key that it sees come to.
+#[derive(Clone, Copy)]
+struct Pair {
+    key: usize,
+    score: Approx,
+    /// The score's derivative by the scaled product.
+    slope: Approx,
+    /// What dropout multiplies the weight with; `None` where it drops it.
+    keep: Option<Approx>,
+}
+
+/// A row of scores, and what the forward pass makes of it.
+struct Scores {
+    pairs: Vec<Pair>,
+    /// Relative to the largest score.
+    weights: Vec<Approx>,
+    sum: Approx,
+    log: Approx,
+}
+
+impl Call {
+    fn batches(&self) -> usize {
+        self.lead.iter().product()
+    }
+
+    fn heads(&self) -> usize {
+        self.kv_heads * self.group
+    }
+
+    /// `[.., heads, n, last]`.
+    fn by_query(&self, last: usize) -> Vec<usize> {
+        [&self.lead[..], &[self.heads(), self.n, last]].concat()
+    }
+
+    fn by_key(&self, last: usize) -> Vec<usize> {
+        [&self.lead[..], &[self.kv_heads, self.m, last]].concat()
+    }
+
+    fn scale(&self) -> f64 {
+        let scale = |scale: f32| f64::from(scale);
+        self.options.scale.map_or(f64::from((1.0 / (self.d.max(1) as f64).sqrt()) as f32), scale)
+    }
+
+    /// Row `i` of a tensor of rows of `width`.
+    fn row(x: &Array, i: usize, width: usize) -> &[Approx] {
+        &x.data[i * width..][..width]
+    }
+
+    /// The key row in k and v of a query row and a key.
+    fn key_row(&self, query: usize, key: usize) -> usize {
+        query / self.n / self.group * self.m + key
+    }
+
+    fn is_near(&self, i: usize, j: usize) -> bool {
+        let away = j as i64 - (i as i64 + self.m as i64 - self.n as i64);
+        let [left, right] = self.options.window;
+        let within = |reach: Option<usize>, away: i64| reach.is_none_or(|reach| away <= reach as i64);
+        within(left, -away) && within(right, away) && !(self.options.causal && away > 0)
+    }
+
+    fn pair(&self, x: &[Array], query: usize, key: usize) -> Option<Pair> {
+        let i = query % self.n;
+        if !self.is_near(i, key) {
+            return None;
+        }
+        let (q, k) = (Call::row(&x[0], query, self.d), Call::row(&x[1], self.key_row(query, key), self.d));
+        let mut score = Approx::sum(q.iter().zip(k).map(|(&q, &k)| q * k)) * self.scale();
+        let mut slope = Approx::ONE;
+        if let Some(cap) = self.options.softcap {
+            let t = tanh(score / f64::from(cap));
+            slope = (Approx::ONE - t) * (Approx::ONE + t);
+            score = t * f64::from(cap);
+        }
+        if let Some(mask) = x.get(3) {
+            let batch = query / self.n / self.heads();
+            let mut index: Vec<usize> = crate::proof::unravel(batch, &self.lead);
+            index.extend([query / self.n % self.heads(), i, key]);
+            let mask = mask.broadcast_at(&index);
+            if mask.value() == if self.additive { f64::NEG_INFINITY } else { 0.0 } {
+                return None;
+            }
+            score = if self.additive { score + mask } else { score };
+        }
+        Some(Pair { key, score, slope, keep: self.keep(query, key) })
+    }
+
+    fn keep(&self, query: usize, key: usize) -> Option<Approx> {
+        let probability = f64::from(self.options.dropout);
+        if probability == 0.0 {
+            return Some(Approx::ONE);
+        }
+        let at = query * self.m + key;
+        let word = words(self.options.seed, Use::Dropout, self.options.offset, (at / 4) as u32)[at % 4];
+        let kept = f64::from(word) >= (probability * 4_294_967_296.0).floor() && probability < 1.0;
+        kept.then(|| Approx::rounded(1.0 / (1.0 - probability)))
+    }
+
+    /// The scores of a query, and their normaliser as kernels form it: tile by tile, with what was summed before scaled
+    /// down by exp(-d) where the largest score is a new one.
+    ///
+    /// In units, exp errs by 3 + 2d and the difference d is rounded, which makes d more; all the d on a weight's way make
+    /// up its distance from the largest score. Each time it is scaled down are 3 for exp(0) at least, and a product. The
+    /// largest score itself is one factor in all the weights, which goes out in the division.
+    fn scores(&self, x: &[Array], query: usize) -> Scores {
+        let pairs: Vec<Pair> = (0..self.m).filter_map(|key| self.pair(x, query, key)).collect();
+        let largest = pairs.iter().fold(f64::NEG_INFINITY, |most, pair| most.max(pair.score.value()));
+        let lost = pairs.iter().any(|pair| pair.score.value().is_nan()) || largest.is_infinite();
+        let known = pairs.iter().all(|pair| pair.score.error() < f64::INFINITY);
+        let rescales = MOST_RESCALES(self.m) as f64;
+        let weight = |pair: &Pair| {
+            let (score, error) = (pair.score.value(), pair.score.error());
+            let below = largest - score + error;
+            // What is too small to be a normal number has the smallest of them for a weight.
+            let own = if below.is_finite() { (4.0 * rescales + 3.0 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
+            let value = (score - largest).exp();
+            Approx::new(value, value * (error.exp_m1() + own * error.exp()) + 2.0 * TINY)
+        };
+        let of = |value: Approx| if lost { Approx::exact(f64::NAN) } else { value };
+        let of = |value: Approx| if known || lost { of(value) } else { Approx::UNKNOWN };
+        let weights: Vec<Approx> = pairs.iter().map(|pair| of(weight(pair))).collect();
+        let sum = Approx::sum(weights.iter().copied());
+        // The logarithm of a number that is 1 at least but for its error.
+        let log = of(Approx::new(largest, 0.0) + sum.ln());
+        Scores { pairs, weights, sum, log }
+    }
+
+    fn output(&self, x: &[Array]) -> Array {
+        let mut o = Array::zeros(self.by_query(self.dv));
+        for query in 0..self.batches() * self.heads() * self.n {
+            let scores = self.scores(x, query);
+            if scores.pairs.is_empty() {
+                continue;
+            }
+            for c in 0..self.dv {
+                let terms = scores.pairs.iter().zip(&scores.weights).filter_map(|(pair, &w)| {
+                    pair.keep.map(|keep| w * keep * x[2].data[self.key_row(query, pair.key) * self.dv + c])
+                });
+                // Without a term it is 0, and NaN where the sum is.
+                o.data[query * self.dv + c] = Approx::sum(terms) / scores.sum;
+            }
+        }
+        o
+    }
+
+    fn gradients(&self, x: &[Array], dy: &Array) -> Vec<Option<Array>> {
+        let o = self.output(x);
+        let mut terms: [Vec<Vec<Approx>>; 3] = [0, 1, 2].map(|at| vec![Vec::new(); x[at].numel()]);
+        let mut dmask = Array::zeros(self.by_query(self.m));
+        for query in 0..self.batches() * self.heads() * self.n {
+            let Scores { pairs, log, .. } = self.scores(x, query);
+            let dy = Call::row(dy, query, self.dv);
+            let sum = |other: &[Approx]| Approx::sum(dy.iter().zip(other).map(|(&a, &b)| a * b));
+            let delta = sum(Call::row(&o, query, self.dv));
+            for pair in pairs {
+                let key = self.key_row(query, pair.key);
+                let w = (pair.score - log).exp();
+                let w =
+                    if w.value().is_finite() { Approx::new(w.value(), w.error() + 2.0 * TINY) } else { w };
+                let through =
+                    pair.keep.map_or(Approx::ZERO, |keep| sum(Call::row(&x[2], key, self.dv)) * keep);
+                let du = w * (through - delta);
+                dmask.data[query * self.m + pair.key] = du;
+                let ds = du * pair.slope;
+                for c in 0..self.d {
+                    terms[0][query * self.d + c].push(weighted(ds, x[1].data[key * self.d + c]));
+                    terms[1][key * self.d + c].push(weighted(ds, x[0].data[query * self.d + c]));
+                }
+                if let Some(keep) = pair.keep {
+                    (0..self.dv).for_each(|c| terms[2][key * self.dv + c].push(w * keep * dy[c]));
+                }
+            }
+        }
+        let scale = self.scale();
+        let mut at = 0;
+        let mut grads: Vec<Option<Array>> = terms
+            .into_iter()
+            .zip(x)
+            .map(|(terms, x)| {
+                let factor = if at < 2 { scale } else { 1.0 };
+                at += 1;
+                let data = terms.into_iter().map(|terms| match factor {
+                    1.0 => Approx::sum(terms),
+                    factor => Approx::sum(terms) * factor,
+                });
+                Some(Array { shape: x.shape.clone(), data: data.collect() })
+            })
+            .collect();
+        if let Some(mask) = x.get(3) {
+            grads.push(self.additive.then(|| dmask.sum_to(&mask.shape)));
+        }
+        grads
+    }
+}
+
+/// A product. Where the weight is 0 itself, a kernel may leave out what it is for, or not.
+fn weighted(w: Approx, x: Approx) -> Approx {
+    let none = w.value() == 0.0 && w.error() == 0.0;
+    if none && x.value().is_infinite() { Approx::UNKNOWN } else { w * x }
+}
+
+/// Lengths and sizes with at most `size` multiplications in all.
+fn call(g: &mut Gen) -> Call {
+    let lead: Vec<usize> = (0..g.below(3)).map(|_| g.range(1..=2)).collect();
+    let [kv_heads, group] = [0; 2].map(|_| g.choose(&[1, 1, 2, 3]));
+    let in_fours = g.flag();
+    let mut sizes = [g.length(), g.length(), g.length(), g.length()];
+    if g.one_in(4) {
+        // Many keys to few queries: they are cut up.
+        sizes = [1, g.choose(&[257, 600, 1030]), 1, g.range(0..=1)];
+    }
+    let most = (g.size / (lead.iter().product::<usize>() * kv_heads * group)).max(1);
+    let work = |[n, m, d, dv]: [usize; 4]| n.max(1) * m.max(1) * (d + dv).max(1);
+    while work(sizes) > most && sizes.iter().any(|&size| size > 1) {
+        let longest = (0..4).max_by_key(|&axis| sizes[axis]).unwrap_or(0);
+        sizes[longest] = sizes[longest].div_ceil(2);
+    }
+    let [n, m, d, dv] = sizes;
+    // Every other time in fours, which some kernels read at once.
+    let fours = |size: usize| if in_fours { size.next_multiple_of(4).min(256) } else { size.min(256) };
+    let (d, dv) = (fours(d), fours(dv));
+    let reach = |g: &mut Gen| g.one_in(3).then(|| g.below(m + 2));
+    let window = [reach(g), reach(g)];
+    let options = AttentionOptions {
+        causal: g.one_in(3),
+        mask: None,
+        scale: g.one_in(3).then(|| g.number(-1.5, 1.5) as f32),
+        softcap: g.one_in(4).then(|| g.number(0.5, 4.0) as f32),
+        window: if g.one_in(3) { window } else { [None; 2] },
+        dropout: if g.one_in(4) { g.choose(&[1e-9, 0.25, 0.5, 0.9, 1.0]) } else { 0.0 },
+        seed: g.bits(),
+        offset: g.bits(),
+    };
+    let options = if g.one_in(3) { AttentionOptions::default() } else { options };
+    Call { lead, kv_heads, group, n, m, d, dv, additive: g.flag(), options }
+}
+
+fn mask(g: &mut Gen, call: &Call) -> Input {
+    let whole = call.by_query(call.m);
+    let shape: Vec<usize> = whole.iter().map(|&d| if g.one_in(3) { 1 } else { d }).collect();
+    let shape = &shape[if g.flag() { g.below(shape.len() + 1) } else { 0 }..];
+    let mut mask = if call.additive { g.values(shape, -2.0, 2.0) } else { g.constants(shape, -1.0, 1.0) };
+    let rare = g.choose(&[2, 8]);
+    for x in mask.array.data.iter_mut() {
+        let hides = g.one_in(rare);
+        match call.additive {
+            true if hides => *x = Approx::exact(f64::NEG_INFINITY),
+            false if hides => *x = Approx::ZERO,
+            _ => {}
+        }
+    }
+    Input { kind: if call.additive { Kind::Variable } else { Kind::Constant }, ..mask }
+}
+
+fn attention(g: &mut Gen) -> Case {
+    let call = Arc::new(call(g));
+    let range = g.choose(&[1.0, 2.0]);
+    let mut inputs = vec![
+        g.values(&call.by_query(call.d), -range, range),
+        g.values(&call.by_key(call.d), -range, range),
+        g.values(&call.by_key(call.dv), -range, range),
+    ];
+    if g.one_in(3) {
+        inputs.push(mask(g, &call));
+    }
+    let label = format!("{call:?}, mask {:?}", inputs.get(3).map(|mask| mask.array.shape.clone()));
+    let (run, reference, gradient) = (call.clone(), call.clone(), call);
+    let run = move |t: &[Tensor]| {
+        let kind = if run.additive { AttentionMask::Additive } else { AttentionMask::Boolean };
+        let options = AttentionOptions { mask: t.get(3).cloned().map(kind), ..run.options.clone() };
+        t[0].scaled_dot_product_attention(&t[1], &t[2], &options)
+    };
+    Case::new(label, inputs, run, move |x| reference.output(x))
+        .gradient(move |x, dy| gradient.gradients(x, dy))
+}

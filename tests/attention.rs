@@ -1,0 +1,275 @@
+//! Attention beyond the table and the golden files: long rows, what must not be read, errors, memory.
+
+mod common;
+
+use common::*;
+use gristmill::{AttentionMask, AttentionOptions, Device, Result, Tensor, no_grad};
+
+/// A whole unit in the last place of 1.0f32.
+const ULP: f64 = f32::EPSILON as f64;
+
+fn random(shape: &[usize], seed: u64) -> Array {
+    Array::random(shape, seed, -1.0, 1.0)
+}
+
+/// Rows of `[heads, n, d]`: head h, place i.
+fn row(x: &Array, h: usize, i: usize) -> &[f64] {
+    let (n, d) = (x.shape[1], x.shape[2]);
+    &x.data[(h * n + i) * d..][..d]
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Results, and how far off each element may be.
+struct Wanted {
+    results: Vec<Array>,
+    bounds: Vec<Array>,
+}
+
+/// The output and the gradients for q `[heads, n, d]`, k and v `[kv_heads, m, ..]` of numbers up to 1, causal or not, in f64.
+///
+/// Scores are off by a unit for each of their d products and two more; weights by twice that (their own, and the sum's),
+/// and by a unit for each addition, scaling and exponential, of at most 12 a tile of 32 keys; slopes by what do · v and
+/// delta are, of dv products each.
+fn reference(q: &Array, k: &Array, v: &Array, dy: &Array, causal: bool) -> Wanted {
+    let [heads, n, d] = [q.shape[0], q.shape[1], q.shape[2]];
+    let [kv_heads, m, dv] = [v.shape[0], v.shape[1], v.shape[2]];
+    let scale = 1.0 / (d as f64).sqrt();
+    let zeros = |shape: &[usize]| Array::new(shape, vec![0.0; shape.iter().product()]);
+    let mut results = vec![zeros(&[heads, n, dv]), zeros(&q.shape), zeros(&k.shape), zeros(&v.shape)];
+    let mut bounds: Vec<Array> = results.clone();
+    for (h, i) in (0..heads).flat_map(|h| (0..n).map(move |i| (h, i))) {
+        let kv = h / (heads / kv_heads);
+        let seen: Vec<usize> = (0..m).filter(|&j| !causal || j + n <= i + m).collect();
+        let scores: Vec<f64> = seen.iter().map(|&j| scale * dot(row(q, h, i), row(k, kv, j))).collect();
+        let top = scores.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+        let range = scores.iter().fold(0.0f64, |range, s| range.max(top - s)) + top.abs();
+        let share = (2.0 * (d + 2) as f64 * d as f64 * scale
+            + 2.0 * m as f64
+            + 12.0 * (m / 32 + 2) as f64
+            + 8.0 * range)
+            * ULP;
+        let out = (h * n + i) * dv;
+        for (&j, s) in seen.iter().zip(&scores) {
+            let p = (s - top).exp() / sum;
+            for (c, v) in row(v, kv, j).iter().enumerate() {
+                results[0].data[out + c] += p * v;
+                bounds[0].data[out + c] += p * v.abs() * share;
+            }
+        }
+        let grad = row(dy, h, i);
+        let delta = dot(&results[0].data[out..][..dv], grad);
+        let own = (2.0 + 2.0 * dv as f64 + share / ULP) * ULP * dv as f64;
+        for (&j, s) in seen.iter().zip(&scores) {
+            let p = (s - top).exp() / sum;
+            let slope = dot(grad, row(v, kv, j)) - delta;
+            let (ds, off) = (scale * p * slope, scale * p * (2.0 * share * slope.abs() + own));
+            for c in 0..d {
+                let (at, to) = ((h * n + i) * d + c, (kv * m + j) * d + c);
+                results[1].data[at] += ds * k.data[to];
+                bounds[1].data[at] += off * k.data[to].abs();
+                results[2].data[to] += ds * q.data[at];
+                bounds[2].data[to] += (off + ds.abs() * (heads * n) as f64 * ULP) * q.data[at].abs();
+            }
+            for c in 0..dv {
+                let to = (kv * m + j) * dv + c;
+                results[3].data[to] += p * grad[c];
+                bounds[3].data[to] += p * grad[c].abs() * (2.0 * share + (heads * n) as f64 * ULP);
+            }
+        }
+    }
+    Wanted { results, bounds }
+}
+
+fn holds(shapes: [&[usize]; 3], causal: bool) {
+    let [q, k, v] = [(0, 1), (1, 2), (2, 3)].map(|(at, seed)| random(shapes[at], seed));
+    let dy = random(&[shapes[0][0], shapes[0][1], shapes[2][2]], 4);
+    let Wanted { results, bounds } = reference(&q, &k, &v, &dy, causal);
+    let options = AttentionOptions { causal, ..AttentionOptions::default() };
+    for device in devices_and_hardware() {
+        let leaves = [&q, &k, &v].map(|x| x.to_tensor(&device).requires_grad().unwrap());
+        let y = leaves[0].scaled_dot_product_attention(&leaves[1], &leaves[2], &options).unwrap();
+        assert_within("output", &y, &results[0], |at| bounds[0].data[at]);
+        let grads = y.backward_from(&dy.to_tensor(&device)).unwrap();
+        for (at, leaf) in leaves.iter().enumerate() {
+            let (want, bound) = (&results[at + 1], &bounds[at + 1]);
+            assert_within(&format!("gradient {at}"), grads.get(leaf).unwrap(), want, |i| bound.data[i]);
+        }
+    }
+}
+
+#[test]
+fn long_rows_are_right() {
+    holds([&[2, 1025, 8], &[1, 1025, 8], &[1, 1025, 5]], true);
+}
+
+/// The keys are cut into slices: for want of queries, and for the loops of an invocation not to be too long.
+#[test]
+fn one_query_over_a_long_cache_is_right() {
+    holds([&[4, 1, 64], &[2, 4099, 64], &[2, 4099, 64]], true);
+}
+
+#[test]
+fn the_largest_heads_are_right() {
+    holds([&[1, 37, 256], &[1, 70, 256], &[1, 70, 256]], false);
+    holds([&[2, 3, 80], &[2, 131, 80], &[2, 131, 100]], true);
+}
+
+#[test]
+fn what_a_query_does_not_see_is_of_no_account() {
+    for device in devices_and_hardware() {
+        // A cache of 40 places of which 33 are filled; the rest is NaN.
+        let [n, m, filled] = [3, 40, 33];
+        let cache = |seed| {
+            let x = random(&[1, m, 4], seed);
+            Array::from_fn(x.shape.clone(), |i| if i[1] < filled { x.at(i) } else { f64::NAN })
+        };
+        let [q, k, v] = [random(&[2, n, 4], 1), cache(2), cache(3)].map(|x| x.to_tensor(&device));
+        let mask = Array::from_fn([m], |i| f64::from(u8::from(i[0] < filled))).to_tensor(&device);
+        let own = |x: &Tensor| x.slice(1, 0..filled).unwrap().requires_grad().unwrap();
+        let plain = [q.requires_grad().unwrap(), own(&k), own(&v)];
+        let masked = [&q, &k, &v].map(|x| x.requires_grad().unwrap());
+        let options =
+            AttentionOptions { mask: Some(AttentionMask::Boolean(mask)), ..AttentionOptions::default() };
+        let run = |x: &[Tensor; 3], options: &AttentionOptions| {
+            let y = x[0].scaled_dot_product_attention(&x[1], &x[2], options).unwrap();
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            let grads =
+                x.each_ref().map(|x| grads.get(x).unwrap().slice(1, 0..x.shape()[1].min(filled)).unwrap());
+            [vec![y], grads.to_vec()].concat().iter().map(|x| x.to_vec().unwrap()).collect::<Vec<_>>()
+        };
+        let (want, got) = (run(&plain, &AttentionOptions::default()), run(&masked, &options));
+        for (want, got) in want.iter().zip(&got) {
+            // The same sums, cut into tiles alike but for the last.
+            assert!(
+                want.iter().zip(got).all(|(a, b)| (a - b).abs() <= 1e-5),
+                "{}: {want:?} {got:?}",
+                device.id()
+            );
+        }
+    }
+}
+
+/// The weights that are dropped are those that dropout of the weights themselves would drop.
+#[test]
+fn dropout_is_that_of_the_weights() {
+    for device in devices_and_hardware() {
+        let [heads, n, m] = [2, 5, 7];
+        let zeros = |rows| Tensor::zeros([heads, rows, 1], &device).unwrap();
+        let eye = Array::from_fn([heads, m, m], |i| f64::from(u8::from(i[1] == i[2]))).to_tensor(&device);
+        let options =
+            AttentionOptions { dropout: 0.5, seed: 7, offset: 1 << 40, ..AttentionOptions::default() };
+        let y = zeros(n).scaled_dot_product_attention(&zeros(m), &eye, &options).unwrap().to_vec().unwrap();
+        let weights = Tensor::full([heads, n, m], 1.0, &device).unwrap();
+        let want = weights.dropout(0.5, 7, 1 << 40).unwrap().to_vec().unwrap();
+        for (y, want) in y.iter().zip(want) {
+            assert!((y * m as f32 - want).abs() < 1e-5, "{}: {y} for {want} / {m}", device.id());
+        }
+    }
+}
+
+/// Of a mask that is learnt, as a bias of positions is: one number a head, broadcast.
+#[test]
+fn a_mask_that_is_added_has_a_gradient() {
+    for device in devices_and_hardware() {
+        let zeros = |rows| Tensor::zeros([2, rows, 1], &device).unwrap();
+        let v = Tensor::from_slice(&[1.0, 3.0, 1.0, 5.0], [2, 2, 1], &device).unwrap();
+        let bias = Tensor::zeros([1, 2], &device).unwrap().requires_grad().unwrap();
+        let options = AttentionOptions {
+            mask: Some(AttentionMask::Additive(bias.clone())),
+            ..AttentionOptions::default()
+        };
+        let y = zeros(3).scaled_dot_product_attention(&zeros(2), &v, &options).unwrap();
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        // Weights of 1/2 each, outputs of 2 and 3: 1/2 (1 - 2) and 1/2 (1 - 3), three queries each.
+        assert_eq!(grads.get(&bias).unwrap().to_vec().unwrap(), [-4.5, 4.5], "{}", device.id());
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    for device in devices() {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &device).unwrap();
+        let attend = |q: &[usize], k: &[usize], v: &[usize], options: &AttentionOptions| {
+            let y = zeros(q).scaled_dot_product_attention(&zeros(k), &zeros(v), options);
+            y.map(|y| y.shape()).unwrap_err().to_string()
+        };
+        let none = AttentionOptions::default();
+        let shapes: [(&[usize], &[usize], &[usize], &str); 8] = [
+            (&[3, 4], &[3, 4], &[3, 4], "three axes"),
+            (&[2, 3, 4], &[2, 3, 5], &[2, 3, 4], "differ in size"),
+            (&[2, 3, 4], &[2, 3, 4], &[2, 4, 4], "differ in heads or length"),
+            (&[2, 3, 4], &[2, 3, 4], &[1, 3, 4], "differ in heads or length"),
+            (&[3, 3, 4], &[2, 3, 4], &[2, 3, 4], "3 query heads are not a multiple of 2 key heads"),
+            (&[1, 3, 4], &[2, 3, 4], &[2, 3, 4], "1 query heads are not a multiple of 2 key heads"),
+            (&[2, 2, 3, 4], &[3, 2, 3, 4], &[3, 2, 3, 4], "the axes before the heads differ"),
+            (&[1, 3, 257], &[1, 3, 257], &[1, 3, 4], "a size of 257 is over the kernels' 256"),
+        ];
+        for (q, k, v, what) in shapes {
+            let error = attend(q, k, v, &none);
+            assert!(error.contains(what) && error.contains("scaled_dot_product_attention"), "{error}");
+        }
+        let options = |mask: &[usize]| AttentionOptions {
+            mask: Some(AttentionMask::Additive(zeros(mask))),
+            ..AttentionOptions::default()
+        };
+        for mask in [&[2, 4, 5][..], &[3, 3, 5], &[1, 2, 3, 5]] {
+            let error = attend(&[2, 3, 4], &[1, 5, 4], &[1, 5, 4], &options(mask));
+            assert!(error.contains("does not broadcast to [2, 3, 5]"), "{error}");
+        }
+        let wrong = [
+            (AttentionOptions { dropout: 1.5, ..none.clone() }, "dropout 1.5 is not in 0..=1"),
+            (AttentionOptions { softcap: Some(0.0), ..none.clone() }, "soft cap 0 is not a positive number"),
+            (AttentionOptions { scale: Some(f32::NAN), ..none.clone() }, "scale NaN is not a number"),
+        ];
+        for (options, what) in wrong {
+            let error = attend(&[1, 3, 4], &[1, 3, 4], &[1, 3, 4], &options);
+            assert!(error.contains(what), "{error}");
+        }
+    }
+}
+
+#[test]
+fn no_keys_and_no_queries_are_ordinary() {
+    for device in devices_and_hardware() {
+        let leaf = |shape: [usize; 3]| Tensor::ones(shape, &device).unwrap().requires_grad().unwrap();
+        for [n, m, d, dv] in [[3, 0, 2, 2], [0, 3, 2, 2], [3, 3, 0, 2], [3, 3, 2, 0]] {
+            let [q, k, v] = [leaf([2, n, d]), leaf([1, m, d]), leaf([1, m, dv])];
+            let y = q.scaled_dot_product_attention(&k, &v, &AttentionOptions::default()).unwrap();
+            let want = if m == 0 { 0.0 } else { 1.0 };
+            assert_eq!(y.shape(), [2, n, dv]);
+            assert!(y.to_vec().unwrap().iter().all(|y| (y - want).abs() < 1e-6), "{}", device.id());
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            for x in [&q, &k] {
+                assert!(grads.get(x).unwrap().to_vec().unwrap().iter().all(|g| g.abs() < 1e-6));
+            }
+            let dv_sum: f32 = grads.get(&v).unwrap().to_vec().unwrap().iter().sum();
+            assert!((dv_sum - if m == 0 { 0.0 } else { (2 * n * dv) as f32 }).abs() < 1e-4);
+        }
+    }
+}
+
+/// Twice the length takes twice the memory, forward and backward; a matrix of scores would take four times as much.
+#[test]
+fn memory_is_linear_in_the_length() {
+    let peak = |device: &Device, n: usize| -> Result<u64> {
+        let device = fresh(device);
+        let leaf = |seed| random(&[1, n, 16], seed).to_tensor(&device).requires_grad();
+        let [q, k, v] = [leaf(1)?, leaf(2)?, leaf(3)?];
+        let options = AttentionOptions { causal: true, ..AttentionOptions::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &options)?;
+        let grads = y.sum_all()?.backward()?;
+        no_grad(|| grads.get(&q).unwrap().to_vec())?;
+        Ok(device.memory().peak)
+    };
+    for device in devices() {
+        let [small, middle, large] = [512, 1024, 2048].map(|n| peak(&device, n).unwrap());
+        let grown = [middle as f64 / small as f64, large as f64 / middle as f64];
+        assert!(grown.iter().all(|&grown| grown < 2.1), "{}: {small}, {middle}, {large} bytes", device.id());
+        // Less than a quarter of the scores alone.
+        assert!(large < 2048 * 2048 * 4 / 4, "{}: {large} bytes", device.id());
+    }
+}
