@@ -23,6 +23,7 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 
+mod attention;
 mod checkpoint;
 mod init;
 mod layers;
@@ -34,8 +35,10 @@ mod recurrent;
 mod rotary;
 mod sequential;
 mod summary;
+mod transformer;
 mod vision;
 
+pub use attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
 pub use layers::{
@@ -51,4 +54,8 @@ pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
 pub use rotary::Rotary;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
+pub use transformer::{
+    BlockCache, BlockNorm, BlockOptions, FeedForward, Memory, TransformerBlock, TransformerDecoder,
+    TransformerEncoder,
+};
 pub use vision::{AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, MaxPool2d, Upsample};
