@@ -4,8 +4,11 @@
 mod common;
 
 use common::{Array, EPS, assert_within, devices};
-use gristmill::nn::{Gru, Init, Lstm, LstmState, Module, RecurrentOptions, Rnn};
-use gristmill::{Device, Gradients, Result, Tensor};
+use gristmill::nn::{
+    BlockOptions, FeedForward, Gru, Init, Lstm, LstmState, Memory, Module, MultiHeadAttention,
+    MultiHeadOptions, RecurrentOptions, Rnn, TransformerBlock, TransformerDecoder, TransformerEncoder,
+};
+use gristmill::{AttentionOptions, Device, Gradients, Result, Tensor};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 
@@ -80,9 +83,9 @@ const DEEP: RecurrentOptions = RecurrentOptions { layers: 2, bidirectional: true
 
 #[test]
 fn recurrent_layers_are_pytorchs() {
-    // A step's sum of 7 products, a sigmoid and a tanh of 24 roundings each and two products pass through 5 steps and are
-    // damped on the way; the gradients go back through all that.
-    let roundings = 300.0;
+    // A step's sum of 7 products, a sigmoid and a tanh of up to 24 roundings each and two products; what steps before err by
+    // is damped on the way, forward and backward. (Seen: 4.)
+    let roundings = 100.0;
     hold(
         "rnn",
         roundings,
@@ -112,4 +115,51 @@ fn recurrent_layers_are_pytorchs() {
     };
     hold("gru", roundings, |init| Gru::new(3, 4, init), gru);
     hold("gru_deep", roundings, |init| Gru::with_options(3, 2, DEEP, init), gru);
+}
+
+#[test]
+fn attention_is_pytorchs() {
+    // Products of up to 12 terms on top of each other (projection, scores, values, projection) and a softmax of exponentials
+    // that err by 6 and by 4 times their argument; the gradients go back through all that. (Seen: 4.)
+    let roundings = 100.0;
+    let forward = |layer: &MultiHeadAttention, x: &[Tensor]| Ok(vec![layer.forward(&x[0])?]);
+    hold("attention", roundings, |init| MultiHeadAttention::new(8, MultiHeadOptions::new(2), init), forward);
+    let options = || MultiHeadOptions { causal: true, bias: false, ..MultiHeadOptions::new(4) };
+    hold("attention_causal", roundings, |init| MultiHeadAttention::new(8, options(), init), forward);
+    let new = |init: &mut Init| MultiHeadAttention::new(8, MultiHeadOptions::new(2), init);
+    hold("attention_across", roundings, new, |layer, x| {
+        let [k, v] = layer.keys_and_values(&x[1])?;
+        Ok(vec![layer.attend_to(&x[0], [&k, &v], &AttentionOptions::default())?])
+    });
+}
+
+#[test]
+fn transformers_are_pytorchs() {
+    // Two blocks of attention as above, or one of two, each with two or three normalisations and products of 12. (Seen: 7.)
+    let roundings = 300.0;
+    let options = |norm_first, feed_forward, causal| {
+        let attention = MultiHeadOptions { causal, ..MultiHeadOptions::new(2) };
+        BlockOptions { attention, norm_first, feed_forward, ..BlockOptions::new(2, 12) }
+    };
+    let post = options(false, FeedForward::Relu, false);
+    hold(
+        "block_post",
+        roundings,
+        |init| TransformerBlock::new(8, &post, init),
+        |block, x| Ok(vec![block.forward(&x[0])?]),
+    );
+    let pre = options(true, FeedForward::Gelu, true);
+    hold(
+        "encoder",
+        roundings,
+        |init| TransformerEncoder::new(8, 2, &pre, init),
+        |model, x| Ok(vec![model.forward(&x[0])?]),
+    );
+    let decode = |model: &TransformerDecoder, x: &[Tensor]| {
+        let plain = AttentionOptions::default();
+        Ok(vec![model.forward_with(&x[0], &plain, Memory { sequence: &x[1], options: &plain })?])
+    };
+    hold("decoder", roundings, |init| TransformerDecoder::new(8, 2, &pre, init), decode);
+    let post = options(false, FeedForward::Relu, true);
+    hold("decoder_post", roundings, |init| TransformerDecoder::new(8, 1, &post, init), decode);
 }

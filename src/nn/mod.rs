@@ -23,6 +23,7 @@
 //! # Ok::<(), gristmill::Error>(())
 //! ```
 
+mod attention;
 mod checkpoint;
 mod init;
 mod layers;
@@ -35,8 +36,10 @@ mod rotary;
 mod sampling;
 mod sequential;
 mod summary;
+mod transformer;
 mod vision;
 
+pub use attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
 pub(crate) use checkpoint::{fitting, set_all};
 pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
@@ -54,4 +57,8 @@ pub use rotary::Rotary;
 pub use sampling::Sampling;
 pub use sequential::Sequential;
 pub use summary::{Row, summary};
+pub use transformer::{
+    BlockCache, BlockNorm, BlockOptions, FeedForward, Memory, TransformerBlock, TransformerDecoder,
+    TransformerEncoder,
+};
 pub use vision::{AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, MaxPool2d, Upsample};

@@ -3,10 +3,10 @@
 use super::{Elementwise, WG, arity, in_fours, word};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, update};
 use crate::shape::{Layout, Shape, collapse};
 use crate::tensor::{DType, Tensor};
-use crate::{Result, kernel, params};
+use crate::{Error, Result, kernel, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
 
@@ -146,6 +146,50 @@ impl Op for SliceGrad {
         Fill::dispatch(rec, outputs[0], 0)?;
         copy_to(rec, inputs[0], outputs[0], self.part)
     }
+}
+
+/// Writes `x` into a part of a tensor, and leaves the rest as it is: for states alone, whose content stays.
+struct Put {
+    whole: Shape,
+    part: Layout,
+}
+
+impl Op for Put {
+    fn name(&self) -> &'static str {
+        "put"
+    }
+
+    fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(self.whole)])
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        if self.part.shape.numel() > 0 {
+            copy_to_on_cpu(inputs[0], outputs[0].data, self.part);
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        copy_to(rec, inputs[0], outputs[0], self.part)
+    }
+}
+
+/// Writes `x` to the places of `held` from `start` on along an axis. In place where nobody else holds the buffer.
+///
+/// # Errors
+/// It does not fit there, or the device fails.
+pub(crate) fn put(x: &Tensor, held: &mut Tensor, axis: usize, start: usize) -> Result<()> {
+    let whole = held.shape();
+    let end = start.saturating_add(x.shape().get(axis).copied().unwrap_or(0));
+    let fits = axis < whole.rank() && end <= whole[axis] && whole.with(axis, end - start)? == x.shape();
+    if !fits {
+        let message = format!("{} does not go into {whole} from {start} of axis {axis} on", x.shape());
+        return Err(Error::shape("put", message));
+    }
+    let layout = Layout::contiguous(whole);
+    let part = Layout { shape: x.shape(), offset: start * layout.strides[axis], ..layout };
+    update(Put { whole, part }, &[x], &mut [held])
 }
 
 impl Tensor {

@@ -73,6 +73,24 @@ def main():
     make("gru", nn.GRU(3, 4, **one), stateful, [2, 5, 3], [1, 2, 4])
     make("gru_deep", nn.GRU(3, 2, **two), stateful, [2, 4, 3], [4, 2, 2])
 
+    later = lambda n: torch.triu(torch.ones(n, n, dtype=torch.bool), 1)  # True hides
+    attend = lambda m, x: m(x, x, x, need_weights=False)[0]
+    causal = lambda m, x: m(x, x, x, need_weights=False, attn_mask=later(x.shape[1]))[0]
+    across = lambda m, x, memory: m(x, memory, memory, need_weights=False)[0]
+    make("attention", nn.MultiheadAttention(8, 2, **one), attend, [2, 5, 8])
+    make("attention_causal", nn.MultiheadAttention(8, 4, bias=False, **one), causal, [2, 5, 8])
+    make("attention_across", nn.MultiheadAttention(8, 2, **one), across, [2, 3, 8], [2, 5, 8])
+    block = {"d_model": 8, "nhead": 2, "dim_feedforward": 12, "dropout": 0.0, "batch_first": True}
+    masked = lambda m, x: m(x, later(x.shape[1]))
+    make("block_post", nn.TransformerEncoderLayer(**block, activation="relu"), plain, [2, 4, 8])
+    layer = nn.TransformerEncoderLayer(**block, activation="gelu", norm_first=True)
+    make("encoder", nn.TransformerEncoder(layer, 2, nn.LayerNorm(8)), masked, [2, 4, 8])
+    decode = lambda m, x, memory: m(x, memory, tgt_mask=later(x.shape[1]))
+    layer = nn.TransformerDecoderLayer(**block, activation="gelu", norm_first=True)
+    make("decoder", nn.TransformerDecoder(layer, 2, nn.LayerNorm(8)), decode, [2, 4, 8], [2, 3, 8])
+    layer = nn.TransformerDecoderLayer(**block, activation="relu")
+    make("decoder_post", nn.TransformerDecoder(layer, 1), decode, [2, 4, 8], [2, 3, 8])
+
 
 if __name__ == "__main__":
     main()

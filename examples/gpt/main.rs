@@ -1,0 +1,124 @@
+//! A Transformer learns to write like Shakespeare, character by character.
+//!
+//!     cargo run --release --example gpt
+//!
+//! The text is embedded; `--help` lists the options. It trains, writes checkpoints on the way, and then writes text of its
+//! own. `--steps 0 --resume gpt.safetensors` only writes.
+
+#[path = "../common/language.rs"]
+mod language;
+
+use clap::Parser;
+use gristmill::nn::{
+    BlockCache, BlockOptions, Embedding, Init, Linear, Module, MultiHeadOptions, Rotary, TransformerEncoder,
+};
+use gristmill::{AttentionOptions, Device, Result, RotaryPairs, Shape, Tensor};
+use language::LanguageModel;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Trains a Transformer on a text, character by character, and lets it write.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    #[command(flatten)]
+    run: language::Options,
+    /// Blocks of attention and feed-forward part
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Heads of each attention
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
+    /// Elements of a character's vector
+    #[arg(long, default_value_t = 128)]
+    width: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match language::run("gpt", &options.run, |characters, device| Gpt::new(characters, &options, device)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A language model in the way of GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019): a
+/// vector for each character, pre-norm blocks with causal attention, and logits for the next character. Positions are told
+/// by turning queries and keys ([Su et al.](https://arxiv.org/abs/2104.09864)).
+struct Gpt {
+    characters: Embedding,
+    blocks: TransformerEncoder,
+    head: Linear,
+    context: usize,
+}
+
+impl Gpt {
+    fn new(characters: usize, options: &Options, device: &Device) -> Result<Gpt> {
+        let (width, context) = (options.width, options.run.context);
+        let mut init = Init::new(options.run.seed, device);
+        // GPT-2's spread of the first and the last weights.
+        let table = |seed: u64| Tensor::randn([characters, width], 0.0, 0.02, seed, device);
+        let [first, last] = [table(init.seed())?, table(init.seed())?];
+        let rotary = Rotary::new(width / options.heads.max(1), context, 1e4, RotaryPairs::Halves, device)?;
+        let attention = MultiHeadOptions {
+            causal: true,
+            rotary: Some(Arc::new(rotary)),
+            dropout: options.run.dropout,
+            ..MultiHeadOptions::new(options.heads)
+        };
+        let block = BlockOptions {
+            attention,
+            dropout: options.run.dropout,
+            ..BlockOptions::new(options.heads, 4 * width)
+        };
+        Ok(Gpt {
+            characters: Embedding::from_tensor(&first)?,
+            blocks: TransformerEncoder::new(width, options.layers, &block, &mut init)?,
+            head: Linear::from_tensors(&last, None)?,
+            context,
+        })
+    }
+}
+
+impl Module for Gpt {
+    fn describe(&self) -> String {
+        "Gpt".to_string()
+    }
+
+    /// Ids `[n, length]` to logits `[n, length, characters]`.
+    fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.blocks.forward(&self.characters.forward(ids)?)?)
+    }
+
+    fn output_shape(&self, ids: Shape) -> Result<Shape> {
+        self.head.output_shape(self.blocks.output_shape(self.characters.output_shape(ids)?)?)
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        vec![
+            ("characters".to_string(), &self.characters),
+            ("blocks".to_string(), &self.blocks),
+            ("head".to_string(), &self.head),
+        ]
+    }
+}
+
+impl LanguageModel for Gpt {
+    type Memory = Vec<BlockCache>;
+
+    fn memory(&self) -> Result<Vec<BlockCache>> {
+        self.blocks.cache(1, self.context)
+    }
+
+    fn feed(&self, ids: &Tensor, memory: &mut Vec<BlockCache>) -> Result<Tensor> {
+        let x = self.characters.forward(ids)?;
+        self.head.forward(&self.blocks.forward_cached(&x, memory, &AttentionOptions::default())?)
+    }
+
+    fn most(&self) -> Option<usize> {
+        Some(self.context)
+    }
+}

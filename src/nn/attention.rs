@@ -1,0 +1,352 @@
+//! Attention with several heads, and the cache of keys and values that a decoder fills.
+
+use super::init::Init;
+use super::layers::Linear;
+use super::module::Module;
+use super::parameter::Parameter;
+use super::rotary::Rotary;
+use crate::device::Device;
+use crate::ops::copy;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{Activation, AttentionOptions, Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const NAME: &str = "multi_head_attention";
+
+/// The keys and values of the positions so far, in memory for all positions that there may be: a step of generation
+/// computes those of its own positions alone. Outside the graph.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    /// Keys and values, each `[n, kv_heads, positions, size]`.
+    held: [Tensor; 2],
+    len: usize,
+}
+
+impl KvCache {
+    /// For so many sequences, heads of keys and values, and positions.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn new(
+        sequences: usize,
+        kv_heads: usize,
+        positions: usize,
+        size: usize,
+        device: &Device,
+    ) -> Result<KvCache> {
+        let held = || Tensor::zeros([sequences, kv_heads, positions, size], device);
+        Ok(KvCache { held: [held()?, held()?], len: 0 })
+    }
+
+    /// The positions so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The most positions.
+    pub fn capacity(&self) -> usize {
+        self.held[0].shape()[2]
+    }
+
+    /// Forgets all positions but the first `len`; keeps what there is of fewer.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Adds the keys and values of new positions, each `[n, kv_heads, new, size]`, and gives those of all so far. In place
+    /// where nobody holds what was given before.
+    ///
+    /// # Errors
+    /// More positions than there is room for, other shapes, or the device fails. The cache is unchanged then.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<[Tensor; 2]> {
+        const OP: &str = "kv_cache";
+        let [sequences, heads, positions, size] = *self.held[0].shape() else {
+            return Err(Error::shape(OP, "holds no heads"));
+        };
+        let fits = |x: &Tensor| x.shape() == [sequences, heads, keys.shape()[2], size];
+        if keys.rank() != 4 || !fits(keys) || !fits(values) {
+            let message = format!(
+                "keys {} and values {}, should both be [{sequences}, {heads}, new, {size}]",
+                keys.shape(),
+                values.shape()
+            );
+            return Err(Error::shape(OP, message));
+        }
+        let (start, new) = (self.len, keys.shape()[2]);
+        if new > positions - start {
+            let message = format!("{new} more positions after {start}, but there is room for {positions}");
+            return Err(Error::argument(OP, message));
+        }
+        for (held, given) in self.held.iter_mut().zip([keys, values]) {
+            copy::put(&given.detach(), held, 2, start)?;
+        }
+        self.len = start + new;
+        let [keys, values] = [0, 1].map(|at| self.held[at].slice(2, 0..self.len));
+        Ok([keys?, values?])
+    }
+}
+
+/// What a [`MultiHeadAttention`] has beside its width.
+#[derive(Clone)]
+pub struct MultiHeadOptions {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values, each shared by equally many heads of queries
+    /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)); as many as there are of queries if `None`.
+    pub kv_heads: Option<usize>,
+    /// The elements of a head; the width shared evenly if `None`.
+    pub size: Option<usize>,
+    /// Whether the projections have biases.
+    pub bias: bool,
+    /// Whether a position sees none after it in its own sequence.
+    pub causal: bool,
+    /// The probability by which, in training, a weight is dropped.
+    pub dropout: f32,
+    /// Positions, told to queries and keys by turning them.
+    pub rotary: Option<Arc<Rotary>>,
+}
+
+impl MultiHeadOptions {
+    /// So many heads, all with keys and values of their own, with biases and nothing else.
+    pub fn new(heads: usize) -> MultiHeadOptions {
+        MultiHeadOptions {
+            heads,
+            kv_heads: None,
+            size: None,
+            bias: true,
+            causal: false,
+            dropout: 0.0,
+            rotary: None,
+        }
+    }
+}
+
+/// Attention of several heads ([Vaswani et al.](https://arxiv.org/abs/1706.03762)): `Attention(Q, K, V) W_o + b_o`, by
+/// [`Tensor::scaled_dot_product_attention`], of a sequence to itself or to another one. `[.., n, width]` to the same.
+///
+/// Its parameters are those of PyTorch's `MultiheadAttention`: `in_proj_weight`, the rows of all heads of queries, then of
+/// keys, then of values; `in_proj_bias`; `out_proj.weight` and `out_proj.bias`.
+pub struct MultiHeadAttention {
+    weight: Parameter,
+    bias: Option<Parameter>,
+    out: Linear,
+    heads: usize,
+    kv_heads: usize,
+    size: usize,
+    causal: bool,
+    rotary: Option<Arc<Rotary>>,
+    dropout: f32,
+    seed: u64,
+    calls: AtomicU64,
+    training: AtomicBool,
+}
+
+impl MultiHeadAttention {
+    /// Weights by the initialiser's scheme, biases 0.
+    ///
+    /// # Errors
+    /// Heads that do not divide the width, or are no multiple of those of keys; a dropout outside `0..=1`; or the device
+    /// has no room.
+    pub fn new(width: usize, options: MultiHeadOptions, init: &mut Init) -> Result<MultiHeadAttention> {
+        let MultiHeadOptions { heads, kv_heads, size, bias, causal, dropout, rotary } = options;
+        let wrong = |message: String| Err(Error::argument(NAME, message));
+        let kv_heads = kv_heads.unwrap_or(heads);
+        if heads.checked_rem(kv_heads) != Some(0) || heads == 0 {
+            return wrong(format!("{heads} heads of queries are not shared evenly by {kv_heads} of keys"));
+        }
+        let size = match size {
+            Some(size) => size,
+            None if width.is_multiple_of(heads) => width / heads,
+            None => return wrong(format!("{heads} heads do not divide a width of {width}")),
+        };
+        if !(0.0..=1.0).contains(&dropout) {
+            return wrong(format!("dropout {dropout} is not in 0..=1"));
+        }
+        let rows = (heads + 2 * kv_heads) * size;
+        let weight = Parameter::new(&init.weights([rows, width], width, width)?)?;
+        let biased = |rows: usize, init: &Init| if bias { init.zeros([rows]).map(Some) } else { Ok(None) };
+        let out = init.weights([width, heads * size], heads * size, width)?;
+        Ok(MultiHeadAttention {
+            weight,
+            bias: biased(rows, init)?.as_ref().map(Parameter::new).transpose()?,
+            out: Linear::from_tensors(&out, biased(width, init)?.as_ref())?,
+            heads,
+            kv_heads,
+            size,
+            causal,
+            rotary,
+            dropout,
+            seed: init.seed(),
+            calls: AtomicU64::new(0),
+            training: AtomicBool::new(true),
+        })
+    }
+
+    /// An empty cache for so many sequences of at most so many positions.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn cache(&self, sequences: usize, positions: usize) -> Result<KvCache> {
+        KvCache::new(sequences, self.kv_heads, positions, self.size, self.weight.tensor().device())
+    }
+
+    /// A sequence's attention to itself. `options` may hide further keys; its dropout is this layer's.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or the device fails.
+    pub fn attend(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+        let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
+        let (q, k) = (self.turned(q, 0)?, self.turned(k, 0)?);
+        self.finish(&q, [&k, &v], self.causal, options)
+    }
+
+    /// As [`MultiHeadAttention::attend`] of positions `[n, new, width]` that follow those in the cache, which gets theirs
+    /// too. Outside the graph but for the queries.
+    ///
+    /// # Errors
+    /// More positions than the cache has room for, shapes that do not fit, or the device fails.
+    pub fn attend_cached(
+        &self,
+        x: &Tensor,
+        cache: &mut KvCache,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        let first = cache.len();
+        let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
+        let (q, k) = (self.turned(q, first)?, self.turned(k, first)?);
+        let [k, v] = cache.append(&k, &v)?;
+        self.finish(&q, [&k, &v], self.causal, options)
+    }
+
+    /// The keys and values of another sequence `[.., m, width]`, each `[.., kv_heads, m, size]`, for
+    /// [`MultiHeadAttention::attend_to`]: once for as many steps as attend to it.
+    ///
+    /// # Errors
+    /// As [`MultiHeadAttention::attend`].
+    pub fn keys_and_values(&self, memory: &Tensor) -> Result<[Tensor; 2]> {
+        self.project(memory, [self.kv_heads, self.kv_heads], self.heads * self.size)
+    }
+
+    /// A sequence's attention to another one, of which these are the keys and values. Causal only if `options` say so, and
+    /// without positions.
+    ///
+    /// # Errors
+    /// As [`MultiHeadAttention::attend`].
+    pub fn attend_to(
+        &self,
+        x: &Tensor,
+        [keys, values]: [&Tensor; 2],
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        let [q] = self.project(x, [self.heads], 0)?;
+        self.finish(&q, [keys, values], false, options)
+    }
+
+    /// The heads, `[.., heads, n, size]` each, that rows of the projection from `first` on give: so many for each part.
+    fn project<const N: usize>(&self, x: &Tensor, heads: [usize; N], first: usize) -> Result<[Tensor; N]> {
+        let rows = heads.map(|heads| heads * self.size);
+        let (all, count) = (self.weight.shape()[0], rows.iter().sum::<usize>());
+        // By a split, whose gradient is one piece.
+        let part = |parameter: &Parameter| {
+            let whole = parameter.tensor();
+            if count == all {
+                return Ok(whole);
+            }
+            Ok(whole.split(&[first, count, all - first - count], 0)?.swap_remove(1))
+        };
+        let bias = self.bias.as_ref().map(part).transpose()?;
+        let projected = x.linear(&part(&self.weight)?, bias.as_ref(), Activation::None)?;
+        let parts = projected.split(&rows, -1)?;
+        let lead = &x.shape()[..x.rank() - 1];
+        let split = parts
+            .iter()
+            .zip(heads)
+            .map(|(part, heads)| part.reshape([lead, &[heads, self.size]].concat())?.transpose(-3, -2));
+        let split = split.collect::<Result<Vec<Tensor>>>()?;
+        split.try_into().map_err(|_| Error::shape(NAME, "a projection is missing"))
+    }
+
+    /// With positions from `first` on.
+    fn turned(&self, heads: Tensor, first: usize) -> Result<Tensor> {
+        match &self.rotary {
+            None => Ok(heads),
+            Some(rotary) => rotary.forward(&heads, first),
+        }
+    }
+
+    fn finish(
+        &self,
+        q: &Tensor,
+        [k, v]: [&Tensor; 2],
+        causal: bool,
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        let mut options = AttentionOptions { causal: causal || options.causal, ..options.clone() };
+        options.dropout = 0.0;
+        if self.dropout > 0.0 && self.training.load(Ordering::Relaxed) {
+            options.dropout = self.dropout;
+            options.seed = self.seed;
+            options.offset = self.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        let heads = q.scaled_dot_product_attention(k, v, &options)?.transpose(-3, -2)?;
+        let lead = &heads.shape()[..heads.rank() - 2];
+        self.out.forward(&heads.reshape([lead, &[self.heads * self.size]].concat())?)
+    }
+}
+
+impl Module for MultiHeadAttention {
+    fn describe(&self) -> String {
+        let shared =
+            if self.kv_heads == self.heads { String::new() } else { format!(" on {}", self.kv_heads) };
+        let causal = if self.causal { ", causal" } else { "" };
+        format!(
+            "MultiHeadAttention {}, {}{shared} heads of {}{causal}",
+            self.weight.shape()[1],
+            self.heads,
+            self.size
+        )
+    }
+
+    /// Attention of a sequence to itself.
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.attend(input, &AttentionOptions::default())
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let width = self.weight.shape()[1];
+        match *input {
+            [.., _, last] if last == width => Ok(input),
+            _ => Err(Error::shape(NAME, format!("input {input}, should be [.., n, {width}]"))),
+        }
+    }
+
+    fn flops(&self, input: Shape) -> Result<u64> {
+        let [.., n, width] = *self.output_shape(input)? else { return Ok(0) };
+        let rows = (input.numel() / width.max(1)) as u64;
+        let (heads, all) = ((self.heads * self.size) as u64, self.weight.numel() as u64);
+        // The projections, and for each key a product with the query and one with its weight.
+        let each = 2 * all + 2 * heads * width as u64 + 4 * n as u64 * heads;
+        Ok(rows.saturating_mul(each))
+    }
+
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
+        let weight = ("in_proj_weight".to_string(), self.weight.clone());
+        let bias = self.bias.iter().map(|bias| ("in_proj_bias".to_string(), bias.clone()));
+        [weight].into_iter().chain(bias).collect()
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        vec![("out_proj".to_string(), &self.out)]
+    }
+
+    fn set_training(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
+    }
+}

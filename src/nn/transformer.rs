@@ -1,0 +1,524 @@
+//! Transformers: the block, and encoders and decoders made of it.
+
+use super::attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
+use super::init::Init;
+use super::layers::{Dropout, Linear};
+use super::module::{Module, join};
+use super::norm::{LayerNorm, RmsNorm};
+use super::summary::Row;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::{AttentionOptions, Error, Result};
+
+/// The function between the two matrices of a block's feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FeedForward {
+    /// [`Tensor::gelu`].
+    #[default]
+    Gelu,
+    /// [`Tensor::relu`], as in the first Transformer.
+    Relu,
+    /// [`Tensor::swiglu`] ([Shazeer](https://arxiv.org/abs/2002.05202)): the first matrix is twice as high, its first half
+    /// gates the second.
+    SwiGlu,
+}
+
+/// The normalisation of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BlockNorm {
+    /// [`LayerNorm`].
+    #[default]
+    Layer,
+    /// [`RmsNorm`].
+    Rms,
+}
+
+/// What a [`TransformerBlock`] is.
+#[derive(Clone)]
+pub struct BlockOptions {
+    /// Of the attention of a sequence to itself. That to another one is its like, but not causal and without positions.
+    pub attention: MultiHeadOptions,
+    /// The width between the two matrices of the feed-forward part.
+    pub hidden: usize,
+    /// What lies between them.
+    pub feed_forward: FeedForward,
+    /// What is normalised by what.
+    pub norm: BlockNorm,
+    /// Whether each part's input is normalised (pre-norm: [Xiong et al.](https://arxiv.org/abs/2002.04745)), or the sum of
+    /// its input and its output (post-norm, as in the first Transformer).
+    pub norm_first: bool,
+    /// What is added to a variance.
+    pub eps: f32,
+    /// The probability of dropout in training: of each part's output, and inside the feed-forward part.
+    pub dropout: f32,
+    /// Whether there is attention to another sequence.
+    pub cross: bool,
+}
+
+impl BlockOptions {
+    /// So many heads and so wide a feed-forward part; pre-norm, with layer norm and GELU, without dropout.
+    pub fn new(heads: usize, hidden: usize) -> BlockOptions {
+        BlockOptions {
+            attention: MultiHeadOptions::new(heads),
+            hidden,
+            feed_forward: FeedForward::Gelu,
+            norm: BlockNorm::Layer,
+            norm_first: true,
+            eps: 1e-5,
+            dropout: 0.0,
+            cross: false,
+        }
+    }
+}
+
+/// Either normalisation.
+enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    fn new(kind: BlockNorm, width: usize, eps: f32, init: &Init) -> Result<Norm> {
+        match kind {
+            BlockNorm::Layer => Ok(Norm::Layer(LayerNorm::new([width], init)?.with_eps(eps)?)),
+            BlockNorm::Rms => Ok(Norm::Rms(RmsNorm::new([width], init)?.with_eps(eps)?)),
+        }
+    }
+
+    fn module(&self) -> &dyn Module {
+        match self {
+            Norm::Layer(norm) => norm,
+            Norm::Rms(norm) => norm,
+        }
+    }
+
+    /// Of the sum, and the sum.
+    fn of_sum(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
+        match self {
+            Norm::Layer(norm) => norm.forward_add(x, residual),
+            Norm::Rms(norm) => norm.forward_add(x, residual),
+        }
+    }
+}
+
+/// Attention to another sequence, and its normalisation.
+struct Cross {
+    attention: MultiHeadAttention,
+    norm: Norm,
+    dropout: Dropout,
+}
+
+/// What a block keeps from step to step of a generation: the keys and values of its own sequence, and those of the other.
+pub struct BlockCache {
+    own: KvCache,
+    memory: Option<[Tensor; 2]>,
+}
+
+impl BlockCache {
+    /// The keys and values of the sequence so far.
+    pub fn own(&self) -> &KvCache {
+        &self.own
+    }
+}
+
+/// The other sequence that a block attends to, and what may hide its keys.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// `[.., m, width]`.
+    pub sequence: &'a Tensor,
+    /// For the attention to it.
+    pub options: &'a AttentionOptions,
+}
+
+/// A block of a Transformer ([Vaswani et al.](https://arxiv.org/abs/1706.03762)): attention of the sequence to itself, in a
+/// decoder to another one, then a feed-forward part, each with a residual connection. `[.., n, width]` to the same.
+///
+/// Its parameters have the names of PyTorch's `TransformerEncoderLayer` and `TransformerDecoderLayer`: `self_attn`,
+/// `multihead_attn`, `linear1`, `linear2`, `norm1` and so on.
+pub struct TransformerBlock {
+    attention: MultiHeadAttention,
+    cross: Option<Cross>,
+    wide: Linear,
+    narrow: Linear,
+    feed_forward: FeedForward,
+    norm_first: bool,
+    /// Before (or after) the attention, and the feed-forward part.
+    norms: [Norm; 2],
+    /// Of the attention's output, inside the feed-forward part, and of its output.
+    dropouts: [Dropout; 3],
+    causal: bool,
+}
+
+impl TransformerBlock {
+    /// Weights by the initialiser's scheme, biases 0, normalisations 1.
+    ///
+    /// # Errors
+    /// As [`MultiHeadAttention::new`], a dropout outside `0..=1`, or a negative `eps`.
+    pub fn new(width: usize, options: &BlockOptions, init: &mut Init) -> Result<TransformerBlock> {
+        let &BlockOptions { hidden, feed_forward, norm, norm_first, eps, dropout, cross, .. } = options;
+        let attention = &options.attention;
+        let linear = |inputs: usize, outputs: usize, init: &mut Init| {
+            let weight = init.weights([outputs, inputs], inputs, outputs)?;
+            let bias = if attention.bias { Some(init.zeros([outputs])?) } else { None };
+            Linear::from_tensors(&weight, bias.as_ref())
+        };
+        let other = MultiHeadOptions { causal: false, rotary: None, ..attention.clone() };
+        let high = if feed_forward == FeedForward::SwiGlu { 2 * hidden } else { hidden };
+        let cross = match cross {
+            false => None,
+            true => Some(Cross {
+                attention: MultiHeadAttention::new(width, other, init)?,
+                norm: Norm::new(norm, width, eps, init)?,
+                dropout: Dropout::new(dropout, init.seed())?,
+            }),
+        };
+        Ok(TransformerBlock {
+            attention: MultiHeadAttention::new(width, attention.clone(), init)?,
+            cross,
+            wide: linear(width, high, init)?,
+            narrow: linear(hidden, width, init)?,
+            feed_forward,
+            norm_first,
+            norms: [Norm::new(norm, width, eps, init)?, Norm::new(norm, width, eps, init)?],
+            dropouts: [
+                Dropout::new(dropout, init.seed())?,
+                Dropout::new(dropout, init.seed())?,
+                Dropout::new(dropout, init.seed())?,
+            ],
+            causal: attention.causal,
+        })
+    }
+
+    /// An empty cache for so many sequences of at most so many positions.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn cache(&self, sequences: usize, positions: usize) -> Result<BlockCache> {
+        Ok(BlockCache { own: self.attention.cache(sequences, positions)?, memory: None })
+    }
+
+    /// The output for a sequence. `options` may hide keys of it. `memory`, the other sequence, is for blocks that attend to
+    /// one, and for them alone.
+    ///
+    /// # Errors
+    /// A memory that is missing or not wanted, shapes that do not fit, or the device fails.
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        options: &AttentionOptions,
+        memory: Option<Memory>,
+    ) -> Result<Tensor> {
+        let attend = |x: &Tensor| self.attention.attend(x, options);
+        let keys = |cross: &Cross, sequence: &Tensor| cross.attention.keys_and_values(sequence);
+        self.run(x, attend, keys, memory)
+    }
+
+    /// As [`TransformerBlock::forward_with`] of positions that follow those in the cache, which gets theirs too. The keys
+    /// and values of the memory are those of the first step.
+    ///
+    /// # Errors
+    /// As [`TransformerBlock::forward_with`], or more positions than the cache has room for.
+    pub fn forward_cached(
+        &self,
+        x: &Tensor,
+        cache: &mut BlockCache,
+        options: &AttentionOptions,
+        memory: Option<Memory>,
+    ) -> Result<Tensor> {
+        let BlockCache { own, memory: known } = cache;
+        let attend = |x: &Tensor| self.attention.attend_cached(x, own, options);
+        let keys = |cross: &Cross, sequence: &Tensor| match known {
+            Some(known) => Ok(known.clone()),
+            None => Ok(known.insert(cross.attention.keys_and_values(sequence)?.map(|x| x.detach())).clone()),
+        };
+        self.run(x, attend, keys, memory)
+    }
+
+    fn run(
+        &self,
+        x: &Tensor,
+        attend: impl FnOnce(&Tensor) -> Result<Tensor>,
+        keys: impl FnOnce(&Cross, &Tensor) -> Result<[Tensor; 2]>,
+        memory: Option<Memory>,
+    ) -> Result<Tensor> {
+        let cross = match (&self.cross, memory) {
+            (None, None) => None,
+            (Some(cross), Some(memory)) => Some((cross, memory)),
+            (Some(_), None) => return Err(Error::argument("transformer", "no memory to attend to")),
+            (None, Some(_)) => {
+                return Err(Error::argument("transformer", "a memory, but no attention to it"));
+            }
+        };
+        let attend_to = |x: &Tensor, cross: &Cross, memory: Memory| {
+            let [k, v] = keys(cross, memory.sequence)?;
+            cross.dropout.forward(&cross.attention.attend_to(x, [&k, &v], memory.options)?)
+        };
+        let [first, last] = &self.norms;
+        let [after_attention, ..] = &self.dropouts;
+        if !self.norm_first {
+            let own = after_attention.forward(&attend(x)?)?;
+            let [mut x, _] = first.of_sum(&own, x)?;
+            if let Some((cross, memory)) = cross {
+                [x, _] = cross.norm.of_sum(&attend_to(&x, cross, memory)?, &x)?;
+            }
+            let [x, _] = last.of_sum(&self.feed(&x)?, &x)?;
+            return Ok(x);
+        }
+        // A part's residual sum and the next one's normalisation are one step.
+        let mut part = after_attention.forward(&attend(&first.module().forward(x)?)?)?;
+        let mut x = x.clone();
+        if let Some((cross, memory)) = cross {
+            let [normed, sum] = cross.norm.of_sum(&part, &x)?;
+            (part, x) = (attend_to(&normed, cross, memory)?, sum);
+        }
+        let [normed, sum] = last.of_sum(&part, &x)?;
+        sum.add(&self.feed(&normed)?)
+    }
+
+    /// The feed-forward part.
+    fn feed(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = self.wide.forward(x)?;
+        let wide = match self.feed_forward {
+            FeedForward::Gelu => wide.gelu()?,
+            FeedForward::Relu => wide.relu()?,
+            FeedForward::SwiGlu => wide.swiglu(-1)?,
+        };
+        let [_, inside, after] = &self.dropouts;
+        after.forward(&self.narrow.forward(&inside.forward(&wide)?)?)
+    }
+}
+
+impl Module for TransformerBlock {
+    fn describe(&self) -> String {
+        let norm = if self.norm_first { "pre-norm" } else { "post-norm" };
+        let cross = if self.cross.is_some() { ", attends to another" } else { "" };
+        let causal = if self.causal { ", causal" } else { "" };
+        format!("TransformerBlock {norm}, {:?}{causal}{cross}", self.feed_forward)
+    }
+
+    /// Without a memory.
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.forward_with(input, &AttentionOptions::default(), None)
+    }
+
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        self.attention.output_shape(input)
+    }
+
+    /// Without the attention to a memory, whose length is not known.
+    fn flops(&self, input: Shape) -> Result<u64> {
+        let wide = self.wide.output_shape(input)?;
+        let halved = match self.feed_forward {
+            FeedForward::SwiGlu => wide.with(wide.rank() - 1, wide[wide.rank() - 1] / 2)?,
+            _ => wide,
+        };
+        let parts = [
+            self.attention.flops(input)?,
+            self.wide.flops(input)?,
+            wide.numel() as u64,
+            self.narrow.flops(halved)?,
+            self.norms[0].module().flops(input)?,
+            self.norms[1].module().flops(input)?,
+            2 * input.numel() as u64, // the residual sums
+        ];
+        Ok(parts.into_iter().fold(0, u64::saturating_add))
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        let mut all: Vec<(&str, &dyn Module)> = vec![("self_attn", &self.attention)];
+        all.extend(self.cross.iter().map(|cross| ("multihead_attn", &cross.attention as &dyn Module)));
+        all.extend([("linear1", &self.wide as &dyn Module), ("linear2", &self.narrow)]);
+        let [first, last] = self.norms.each_ref().map(Norm::module);
+        let mut norms = vec![first, last];
+        if let Some(cross) = &self.cross {
+            norms.insert(1, cross.norm.module());
+            all.push(("dropout2", &cross.dropout));
+        }
+        all.extend(["norm1", "norm2", "norm3"].into_iter().zip(norms));
+        all.extend(
+            ["dropout1", "dropout", "dropout3"]
+                .into_iter()
+                .zip(self.dropouts.iter().map(|d| d as &dyn Module)),
+        );
+        all.into_iter().map(|(name, module)| (name.to_string(), module)).collect()
+    }
+}
+
+/// Blocks one after the other, and a normalisation after the last.
+struct Stack {
+    blocks: Vec<TransformerBlock>,
+    norm: Option<Norm>,
+}
+
+impl Stack {
+    fn new(width: usize, count: usize, options: &BlockOptions, init: &mut Init) -> Result<Stack> {
+        let blocks =
+            (0..count).map(|_| TransformerBlock::new(width, options, init)).collect::<Result<Vec<_>>>()?;
+        // What leaves the last block of the others is normalised already.
+        let norm = match options.norm_first {
+            true => Some(Norm::new(options.norm, width, options.eps, init)?),
+            false => None,
+        };
+        Ok(Stack { blocks, norm })
+    }
+
+    fn cache(&self, sequences: usize, positions: usize) -> Result<Vec<BlockCache>> {
+        self.blocks.iter().map(|block| block.cache(sequences, positions)).collect()
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        caches: Option<&mut [BlockCache]>,
+        options: &AttentionOptions,
+        memory: Option<Memory>,
+    ) -> Result<Tensor> {
+        let mut x = x.clone();
+        match caches {
+            None => {
+                for block in &self.blocks {
+                    x = block.forward_with(&x, options, memory)?;
+                }
+            }
+            Some(caches) if caches.len() == self.blocks.len() => {
+                for (block, cache) in self.blocks.iter().zip(caches) {
+                    x = block.forward_cached(&x, cache, options, memory)?;
+                }
+            }
+            Some(caches) => {
+                let message = format!("{} caches for {} blocks", caches.len(), self.blocks.len());
+                return Err(Error::argument("transformer", message));
+            }
+        }
+        match &self.norm {
+            None => Ok(x),
+            Some(norm) => norm.module().forward(&x),
+        }
+    }
+
+    fn children(&self) -> Vec<(String, &dyn Module)> {
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks.map(|(place, block)| (format!("layers.{place}"), block as &dyn Module));
+        blocks.chain(self.norm.iter().map(|norm| ("norm".to_string(), norm.module()))).collect()
+    }
+
+    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
+        self.children()
+            .into_iter()
+            .try_fold(input, |shape, (name, child)| child.summarize(&join(path, &name), shape, rows))
+    }
+}
+
+macro_rules! stacks {
+    ($($(#[$doc:meta])* $name:ident, cross $cross:literal;)*) => {$(
+        $(#[$doc])*
+        pub struct $name(Stack);
+
+        impl $name {
+            /// So many blocks of these options, but for `cross`, which this stack knows itself. With `norm_first` what
+            /// leaves the last one is normalised too.
+            ///
+            /// # Errors
+            /// As [`TransformerBlock::new`].
+            pub fn new(width: usize, blocks: usize, options: &BlockOptions, init: &mut Init) -> Result<$name> {
+                let options = BlockOptions { cross: $cross, ..options.clone() };
+                Ok($name(Stack::new(width, blocks, &options, init)?))
+            }
+
+            /// An empty cache for each block, for so many sequences of at most so many positions.
+            ///
+            /// # Errors
+            /// The device has no room.
+            pub fn cache(&self, sequences: usize, positions: usize) -> Result<Vec<BlockCache>> {
+                self.0.cache(sequences, positions)
+            }
+        }
+
+        impl Module for $name {
+            fn describe(&self) -> String {
+                format!("{} of {}", stringify!($name), self.0.blocks.len())
+            }
+
+            fn forward(&self, input: &Tensor) -> Result<Tensor> {
+                self.0.forward(input, None, &AttentionOptions::default(), None)
+            }
+
+            fn output_shape(&self, input: Shape) -> Result<Shape> {
+                self.summarize("", input, &mut Vec::new())
+            }
+
+            fn flops(&self, input: Shape) -> Result<u64> {
+                let mut rows = Vec::new();
+                self.summarize("", input, &mut rows)?;
+                Ok(rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum)))
+            }
+
+            fn children(&self) -> Vec<(String, &dyn Module)> {
+                self.0.children()
+            }
+
+            fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
+                self.0.summarize(path, input, rows)
+            }
+        }
+    )*};
+}
+
+stacks! {
+    /// Blocks that attend to their own sequence alone: an encoder, or of causal blocks a language model.
+    ///
+    /// Parameters have PyTorch's names: `layers.0.self_attn.in_proj_weight` and so on, `norm.weight`.
+    TransformerEncoder, cross false;
+    /// Blocks that attend to their own sequence, then to another one: a decoder. Its attention to its own sequence is causal
+    /// where the options of its blocks say so. Parameters are named as those of [`TransformerEncoder`]. As a [`Module`] it
+    /// has no memory to attend to, and gives an error.
+    TransformerDecoder, cross true;
+}
+
+impl TransformerEncoder {
+    /// The output for a sequence, `[.., n, width]`; `options` may hide keys.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or the device fails.
+    pub fn forward_with(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+        self.0.forward(x, None, options, None)
+    }
+
+    /// As [`TransformerEncoder::forward_with`] of positions, `[n, new, width]`, that follow those in the caches.
+    ///
+    /// # Errors
+    /// As there, or caches of another number, or with no more room.
+    pub fn forward_cached(
+        &self,
+        x: &Tensor,
+        caches: &mut [BlockCache],
+        options: &AttentionOptions,
+    ) -> Result<Tensor> {
+        self.0.forward(x, Some(caches), options, None)
+    }
+}
+
+impl TransformerDecoder {
+    /// The output for a sequence, `[.., n, width]`, that attends to `memory`; `options` may hide keys of its own.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or the device fails.
+    pub fn forward_with(&self, x: &Tensor, options: &AttentionOptions, memory: Memory) -> Result<Tensor> {
+        self.0.forward(x, None, options, Some(memory))
+    }
+
+    /// As [`TransformerDecoder::forward_with`] of positions, `[n, new, width]`, that follow those in the caches. The keys and
+    /// values of the memory are those of the first step.
+    ///
+    /// # Errors
+    /// As there, or caches of another number, or with no more room.
+    pub fn forward_cached(
+        &self,
+        x: &Tensor,
+        caches: &mut [BlockCache],
+        options: &AttentionOptions,
+        memory: Memory,
+    ) -> Result<Tensor> {
+        self.0.forward(x, Some(caches), options, Some(memory))
+    }
+}
