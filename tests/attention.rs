@@ -74,10 +74,9 @@ fn reference(q: &Array, k: &Array, v: &Array, dy: &Array, causal: bool) -> Wante
                 results[2].data[to] += ds * q.data[at];
                 bounds[2].data[to] += (off + ds.abs() * (heads * n) as f64 * ULP) * q.data[at].abs();
             }
-            for c in 0..dv {
-                let to = (kv * m + j) * dv + c;
-                results[3].data[to] += p * grad[c];
-                bounds[3].data[to] += p * grad[c].abs() * (2.0 * share + (heads * n) as f64 * ULP);
+            for (to, grad) in ((kv * m + j) * dv..).zip(grad) {
+                results[3].data[to] += p * grad;
+                bounds[3].data[to] += p * grad.abs() * (2.0 * share + (heads * n) as f64 * ULP);
             }
         }
     }
@@ -198,17 +197,18 @@ fn what_does_not_fit_is_named() {
             y.map(|y| y.shape()).unwrap_err().to_string()
         };
         let none = AttentionOptions::default();
-        let shapes: [(&[usize], &[usize], &[usize], &str); 8] = [
-            (&[3, 4], &[3, 4], &[3, 4], "three axes"),
-            (&[2, 3, 4], &[2, 3, 5], &[2, 3, 4], "differ in size"),
-            (&[2, 3, 4], &[2, 3, 4], &[2, 4, 4], "differ in heads or length"),
-            (&[2, 3, 4], &[2, 3, 4], &[1, 3, 4], "differ in heads or length"),
-            (&[3, 3, 4], &[2, 3, 4], &[2, 3, 4], "3 query heads are not a multiple of 2 key heads"),
-            (&[1, 3, 4], &[2, 3, 4], &[2, 3, 4], "1 query heads are not a multiple of 2 key heads"),
-            (&[2, 2, 3, 4], &[3, 2, 3, 4], &[3, 2, 3, 4], "the axes before the heads differ"),
-            (&[1, 3, 257], &[1, 3, 257], &[1, 3, 4], "a size of 257 is over the kernels' 256"),
+        type Shapes<'a> = [&'a [usize]; 3];
+        let shapes: [(Shapes, &str); 8] = [
+            ([&[3, 4], &[3, 4], &[3, 4]], "three axes"),
+            ([&[2, 3, 4], &[2, 3, 5], &[2, 3, 4]], "differ in size"),
+            ([&[2, 3, 4], &[2, 3, 4], &[2, 4, 4]], "differ in heads or length"),
+            ([&[2, 3, 4], &[2, 3, 4], &[1, 3, 4]], "differ in heads or length"),
+            ([&[3, 3, 4], &[2, 3, 4], &[2, 3, 4]], "3 query heads are not a multiple of 2 key heads"),
+            ([&[1, 3, 4], &[2, 3, 4], &[2, 3, 4]], "1 query heads are not a multiple of 2 key heads"),
+            ([&[2, 2, 3, 4], &[3, 2, 3, 4], &[3, 2, 3, 4]], "the axes before the heads differ"),
+            ([&[1, 3, 257], &[1, 3, 257], &[1, 3, 4]], "a size of 257 is over the kernels' 256"),
         ];
-        for (q, k, v, what) in shapes {
+        for ([q, k, v], what) in shapes {
             let error = attend(q, k, v, &none);
             assert!(error.contains(what) && error.contains("scaled_dot_product_attention"), "{error}");
         }

@@ -145,7 +145,7 @@ fn gradient(r: u32, stat: vec2f, key: u32, product: f32, slope: f32) -> f32 {
     let w = weight(s.x, stat.x);
     if (r >= p.queries || w == 0.0) { return 0.0; }
     let keep = kept(query, key);
-    if (PART == DV) { return w * keep; }
+    if (PART == DV) { return select(w * keep, 0.0, keep == 0.0); } // dropped even where it is NaN
     let du = w * (select(slope * keep, 0.0, keep == 0.0) - stat.y);
     if (PART == DMASK) { return du; }
     return du * s.y;

@@ -306,7 +306,7 @@ impl Call<'_> {
                     let w = weight(*s, log);
                     *g = w * (if kept == 0.0 { 0.0 } else { *g * kept } - delta);
                     *g = if w == 0.0 { 0.0 } else { *g };
-                    *s = w * kept;
+                    *s = if kept == 0.0 { 0.0 } else { w * kept }; // dropped even where it is NaN
                 }
             } else {
                 wide(

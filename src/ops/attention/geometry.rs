@@ -11,7 +11,9 @@ const FEWEST_KEYS: usize = 32;
 pub(super) const MOST_SLICES: usize = 64;
 
 /// How often a term of a sum over `m` keys is scaled down at most, on any device: for the bound on its error.
-pub(crate) const MOST_RESCALES: fn(usize) -> usize = |m| m.div_ceil(FEWEST_KEYS) + 1;
+pub(crate) fn most_rescales(m: usize) -> usize {
+    m.div_ceil(FEWEST_KEYS) + 1
+}
 
 /// The sizes. The heads that share a key head are `group`; `matrices` counts key heads.
 #[derive(Debug, Clone, Copy)]

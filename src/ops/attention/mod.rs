@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use geometry::Geometry;
 
-pub(crate) use geometry::MOST_RESCALES;
+pub(crate) use geometry::most_rescales;
 pub(crate) use gpu::KERNELS;
 
 const NAME: &str = "scaled_dot_product_attention";
@@ -87,7 +87,7 @@ impl Rule {
             return wrong(format!("dropout {} is not in 0..=1", options.dropout));
         }
         let [left, right] = options.window;
-        let right = if options.causal { Some(right.map_or(0, |right| right.min(0))) } else { right };
+        let right = if options.causal { Some(0) } else { right };
         let mask = match options.mask {
             None => MaskKind::None,
             Some(AttentionMask::Boolean(_)) => MaskKind::Boolean,
@@ -95,6 +95,13 @@ impl Rule {
         };
         let &AttentionOptions { dropout, seed, offset, .. } = options;
         Ok(Rule { scale, cap, window: [left, right], mask, dropout, seed, offset })
+    }
+
+    /// For n queries and m keys: without a window that hides nothing, as causal does from a single query.
+    fn of(mut self, n: usize, m: usize) -> Rule {
+        let [left, right] = self.window;
+        self.window = [left.filter(|left| left + 1 < m), right.filter(|right| right + 1 < n)];
+        self
     }
 
     /// Whether every query sees every key, by a score that is the scaled product.
@@ -181,7 +188,8 @@ impl Tensor {
         v: &Tensor,
         options: &AttentionOptions,
     ) -> Result<Tensor> {
-        let rule = Rule::new(options, self.shape().last().copied().unwrap_or(1))?;
+        let last = |x: &Tensor, back: usize| x.rank().checked_sub(back).map_or(1, |axis| x.shape()[axis]);
+        let rule = Rule::new(options, last(self, 1))?.of(last(self, 2), last(k, 2));
         match &options.mask {
             None => apply(Attention { rule }, &[self, k, v]),
             Some(AttentionMask::Boolean(mask)) => apply(Attention { rule }, &[self, k, v, &mask.detach()]),

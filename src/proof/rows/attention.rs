@@ -1,7 +1,7 @@
 //! Scaled-dot-product attention with every option.
 
 use super::pointwise::tanh;
-use crate::ops::attention::MOST_RESCALES;
+use crate::ops::attention::most_rescales;
 use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, ULP};
 use crate::random::{Use, words};
 use crate::tensor::Tensor;
@@ -137,7 +137,7 @@ impl Call {
         let largest = pairs.iter().fold(f64::NEG_INFINITY, |most, pair| most.max(pair.score.value()));
         let lost = pairs.iter().any(|pair| pair.score.value().is_nan()) || largest.is_infinite();
         let known = pairs.iter().all(|pair| pair.score.error() < f64::INFINITY);
-        let rescales = MOST_RESCALES(self.m) as f64;
+        let rescales = most_rescales(self.m) as f64;
         let weight = |pair: &Pair| {
             let (score, error) = (pair.score.value(), pair.score.error());
             let below = largest - score + error;
