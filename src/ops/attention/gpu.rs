@@ -12,10 +12,13 @@ use crate::{Error, Result, kernel, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &FOLD, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
 
+/// The subgroups that the subgroup kernels are made for: lavapipe's. For those of 4 SwiftShader compiles for minutes.
+const SIZES: &[u32] = &[8];
+
 static TILED: Kernel =
     kernel!("attention.wgsl", "tiled", reads: 4, writes: 2, params: Params, "MASKED": &[0, 1]);
 static SUBGROUP: Kernel = kernel!("attention_subgroup.wgsl", "subgroup", reads: 4, writes: 2, params: Params,
-    "MASKED": &[0, 1], "SUBGROUP": &[4, 8]);
+    "MASKED": &[0, 1], "SUBGROUP": SIZES);
 static FOLD: Kernel = kernel!("attention_fold.wgsl", "attention_fold", reads: 2, writes: 2, params: FoldParams,
     "WG": &[WG]);
 static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads: 3, writes: 1, params: DeltaParams,
@@ -23,7 +26,7 @@ static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads:
 static TILED_GRAD: Kernel = kernel!("attention_grad.wgsl", "tiled", reads: 6, writes: 1, params: Params,
     "PART": Part::ALL, "MASKED": &[0, 1]);
 static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 1, params: Params,
-    "PART": Part::SUMS, "MASKED": &[0, 1], "SUBGROUP": &[4, 8]);
+    "PART": Part::SUMS, "MASKED": &[0, 1], "SUBGROUP": SIZES);
 
 params! {
     struct Params {
@@ -113,7 +116,12 @@ impl Tiles {
     fn of(rec: &Recorder, geometry: &Geometry, operands: &[Matrices]) -> Tiles {
         let sizes = geometry.d.is_multiple_of(4) && geometry.dv.is_multiple_of(4);
         match rec.subgroup_size() {
-            Some(size @ (4 | 8)) if rec.is_software() && sizes && operands.iter().all(Matrices::in_fours) => {
+            Some(size)
+                if SIZES.contains(&size)
+                    && rec.is_software()
+                    && sizes
+                    && operands.iter().all(Matrices::in_fours) =>
+            {
                 let (others, cols, pieces) = (8 * size as usize, 2 * size as usize, 64 / size as usize);
                 Tiles { rows: 32, others, cols, pieces, word: 4, turns: [1, 60], subgroup: Some(size) }
             }
