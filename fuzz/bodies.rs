@@ -16,16 +16,46 @@ use std::io::Write;
 pub fn safetensors(data: &[u8]) {
     let Ok((tensors, _)) = io::parse(data.to_vec(), &Device::cpu()) else { return };
     let header = u64::from_le_bytes(data[..8].try_into().expect("8 bytes")) as usize;
+    let (header, mut rest) = data[8..].split_at(header);
+    let header: serde_json::Value = serde_json::from_slice(header).expect("it was read");
     let mut names = HashSet::new();
-    let mut words: Vec<u32> = Vec::new();
     for (name, tensor) in &tensors {
         assert!(names.insert(name), "{name} is there twice");
-        words.extend(match tensor.dtype() {
+        let words: Vec<u32> = match tensor.dtype() {
             DType::F32 => tensor.to_vec().expect("f32").into_iter().map(f32::to_bits).collect(),
             DType::U32 => tensor.to_ids().expect("ids"),
-        });
+        };
+        for word in words {
+            let mut take = |count: usize| {
+                let (element, others) = rest.split_at(count);
+                rest = others;
+                element.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+            };
+            match header[name.as_str()]["dtype"].as_str().expect("a type") {
+                "F32" | "U32" => assert_eq!(u64::from(word), take(4)),
+                "I64" => assert_eq!(u64::from(word), take(8)),
+                "BF16" => assert_eq!(u64::from(word), take(2) << 16),
+                "F16" => {
+                    let (got, want) = (f64::from(f32::from_bits(word)), half_of(take(2)));
+                    assert!(got == want || (got.is_nan() && want.is_nan()), "{got} is not {want}");
+                }
+                other => panic!("{other} was read"),
+            }
+        }
     }
-    assert!(words.iter().flat_map(|word| word.to_le_bytes()).eq(data[8 + header..].iter().copied()));
+    assert!(rest.is_empty());
+}
+
+/// A half: a sign, an exponent of 5 bits, 10 bits of fraction.
+fn half_of(bits: u64) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let fraction = (bits & 0x3ff) as f64;
+    sign * match bits >> 10 & 0x1f {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        exponent => (1024.0 + fraction) * 2f64.powi(exponent as i32 - 25),
+    }
 }
 
 /// The IDX reader, plain and packed: as many elements as the dimensions say, all from the file.
