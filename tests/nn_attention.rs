@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Array, device, devices};
+use common::{Array, device, devices, fresh};
 use gristmill::nn::{
     self, BlockNorm, BlockOptions, Embedding, FeedForward, Init, KvCache, Linear, Memory, Module,
     MultiHeadAttention, MultiHeadOptions, Rotary, TransformerBlock, TransformerDecoder, TransformerEncoder,
