@@ -223,9 +223,9 @@ impl<M: LanguageModel> Run<'_, M> {
             if check {
                 let loss = self.validate(VALIDATION_WINDOWS)?;
                 self.save(done, vocabulary)?;
-                bar.suspend(|| {
-                    println!("step {done}/{} - {} - val_loss: {loss:.4}", options.steps, bar.message());
-                });
+                // Read before: the bar is locked while it is suspended.
+                let message = bar.message();
+                bar.suspend(|| println!("step {done}/{} - {message} - val_loss: {loss:.4}", options.steps));
                 self.model.train();
             }
             if last && done < options.steps {
