@@ -8,7 +8,7 @@
 //
 // The importing file has row_at, row_step and row_word, of what the rows are, likewise for the others, and for what is summed.
 //
-//   SUBGROUP: invocations a subgroup
+//   SUBGROUP: invocations a subgroup, which are 8
 
 #import shared/outer.wgsl
 #import shared/subgroup.wgsl
@@ -90,15 +90,13 @@ fn scale_rows(s: ptr<function, Tile>, by: Rows) {
 fn largest_of(x: f32) -> f32 {
     var y = max(x, subgroupShuffleXor(x, 1u));
     y = max(y, subgroupShuffleXor(y, 2u));
-    if (SUBGROUP == 8u) { y = max(y, subgroupShuffleXor(y, 4u)); }
-    return y;
+    return max(y, subgroupShuffleXor(y, 4u));
 }
 
 fn sum_of(x: vec4f) -> vec4f {
     var y = x + subgroupShuffleXor(x, 1u);
     y += subgroupShuffleXor(y, 2u);
-    if (SUBGROUP == 8u) { y += subgroupShuffleXor(y, 4u); }
-    return y;
+    return y + subgroupShuffleXor(y, 4u);
 }
 
 /// c + the outer products of four numbers of four rows and four others.
@@ -115,36 +113,16 @@ fn highs(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
     return mat4x4f(high(a), high(b), high(c), high(d));
 }
 
-/// Adds the products of four numbers of each row, of which lane l has rows l, l + SUBGROUP, ..., first four in x, and of
-/// eight others. Four rows by four others at a time, which registers hold meanwhile.
-fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, y: mat4x4f, left: mat4x4f, right: mat4x4f) {
-    var a0: mat4x4f;
-    var a1: mat4x4f;
-    var a2: mat4x4f;
-    var a3: mat4x4f;
-    var a4: mat4x4f;
-    var a5: mat4x4f;
-    var a6: mat4x4f;
-    var a7: mat4x4f;
-    if (SUBGROUP == 8u) {
-        a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
-        a1 = highs(x[0].x, x[1].x, x[2].x, x[3].x);
-        a2 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
-        a3 = highs(x[0].y, x[1].y, x[2].y, x[3].y);
-        a4 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
-        a5 = highs(x[0].z, x[1].z, x[2].z, x[3].z);
-        a6 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
-        a7 = highs(x[0].w, x[1].w, x[2].w, x[3].w);
-    } else {
-        a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
-        a1 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
-        a2 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
-        a3 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
-        a4 = lows(y[0].x, y[1].x, y[2].x, y[3].x);
-        a5 = lows(y[0].y, y[1].y, y[2].y, y[3].y);
-        a6 = lows(y[0].z, y[1].z, y[2].z, y[3].z);
-        a7 = lows(y[0].w, y[1].w, y[2].w, y[3].w);
-    }
+/// Adds the products of four numbers of each row, of which lane l has rows l, l + 8, ... in x, and of eight others. Four rows by four others at a time, which registers hold meanwhile.
+fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, left: mat4x4f, right: mat4x4f) {
+    let a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
+    let a1 = highs(x[0].x, x[1].x, x[2].x, x[3].x);
+    let a2 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
+    let a3 = highs(x[0].y, x[1].y, x[2].y, x[3].y);
+    let a4 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
+    let a5 = highs(x[0].z, x[1].z, x[2].z, x[3].z);
+    let a6 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
+    let a7 = highs(x[0].w, x[1].w, x[2].w, x[3].w);
     (*s)[0] = outer4((*s)[0], a0, left);
     (*s)[1] = outer4((*s)[1], a0, right);
     (*s)[2] = outer4((*s)[2], a1, left);
@@ -168,10 +146,6 @@ fn add_products_of(s: ptr<function, Tile>, kind: u32, row: u32, other: u32, dept
     let r = row + lane;
     let mine = other + 8u * lane;
     var x = vec4u(row_at(kind, r), row_at(kind, r + SUBGROUP), row_at(kind, r + 2u * SUBGROUP), row_at(kind, r + 3u * SUBGROUP));
-    var y: vec4u;
-    if (SUBGROUP == 4u) {
-        y = vec4u(row_at(kind, r + 16u), row_at(kind, r + 20u), row_at(kind, r + 24u), row_at(kind, r + 28u));
-    }
     var left = vec4u(other_at(kind, mine), other_at(kind, mine + 1u), other_at(kind, mine + 2u), other_at(kind, mine + 3u));
     var right = vec4u(other_at(kind, mine + 4u), other_at(kind, mine + 5u), other_at(kind, mine + 6u), other_at(kind, mine + 7u));
     let across = row_step(kind);
@@ -179,13 +153,10 @@ fn add_products_of(s: ptr<function, Tile>, kind: u32, row: u32, other: u32, dept
     for (var c = 0u; c < depth; c++) {
         // Of each number its rows, and its others.
         let a = four_rows(kind, x);
-        var b: mat4x4f;
-        if (SUBGROUP == 4u) { b = four_rows(kind, y); }
         let l = four_others(kind, left);
         let r = four_others(kind, right);
-        add_numbers(s, a, b, l, r);
+        add_numbers(s, a, l, r);
         x += across;
-        y += across;
         left += along;
         right += along;
     }

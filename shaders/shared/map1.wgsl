@@ -1,13 +1,13 @@
 // Element-wise functions of one operand: y[i] = f(a[i]), where f is the importing file's; the operand is strided in
 // any way.
 //
-// Memory bound: each operand is read once, y written once. shared/elementwise.wgsl says how the two entries walk.
+// Memory bound: each operand is read once, y written once. shared/map.wgsl has the two entries.
 //
 //   a f32, operand x of the walk
 //   y [count] f32, contiguous
 //   WG: invocations a workgroup (prepended from Rust)
 
-#import shared/elementwise.wgsl
+#import shared/map.wgsl
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -25,22 +25,4 @@ fn one(i: u32) -> f32 {
 fn four(i: u32) -> vec4f {
     let u = spread(0u, a4[quad_at(0u, i)]);
     return vec4f(f(u.x), f(u.y), f(u.z), f(u.w));
-}
-
-@compute @workgroup_size(WG)
-fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    if (i < p.count) { y[i] = one(i); }
-}
-
-@compute @workgroup_size(WG)
-fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
-    let first = i * 4u;
-    if (first >= p.count) { return; }
-    let values = four(i);
-    if (first + 4u <= p.count) { y4[i] = values; return; }
-    for (var k = 0u; k < p.count - first; k++) { y4[i][k] = values[k]; }
 }

@@ -22,6 +22,7 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/glu.wgsl", include_str!("../../shaders/shared/glu.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
+    ("shared/map.wgsl", include_str!("../../shaders/shared/map.wgsl")),
     ("shared/map1.wgsl", include_str!("../../shaders/shared/map1.wgsl")),
     ("shared/map2.wgsl", include_str!("../../shaders/shared/map2.wgsl")),
     ("shared/map3.wgsl", include_str!("../../shaders/shared/map3.wgsl")),

@@ -195,7 +195,8 @@ impl Norm {
         let x = g.values(&self.shape, centre - 3.0, centre + 3.0);
         let mut inputs = vec![x];
         for _ in 0..usize::from(self.weight) + usize::from(self.bias) {
-            inputs.push(g.values(&self.channels(), -2.0, 2.0));
+            // Away from 0: of a row of one element the weight or bias is all that a bound can see.
+            inputs.push(g.values(&self.channels(), 0.5, 2.0));
         }
         inputs
     }
