@@ -144,7 +144,7 @@ fn small() -> Option<Device> {
 
 fn gradients_are_slopes(row: Row) -> Result<(), Failed> {
     let totals = Mutex::new((0, 0));
-    property(32, [24, 24], |seed, size| {
+    property(count().div_ceil(8), [24, 24], |seed, size| {
         let case = row.case(seed, size, Values::Ordinary);
         let (compared, corners) = check_differences(&case, seed)
             .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))?;
@@ -162,7 +162,7 @@ fn gradients_are_slopes(row: Row) -> Result<(), Failed> {
 }
 
 fn bounds_are_tight(row: Row) -> Result<(), Failed> {
-    property(64, [LARGEST; 2], |seed, size| {
+    property(count().div_ceil(4), [LARGEST; 2], |seed, size| {
         let case = row.case(seed, size, Values::Ordinary);
         check_tightness(&case, seed)
             .map_err(|failure| located(row.name, &case, "the reference", seed, size, &failure))

@@ -40,6 +40,8 @@ enum Fate {
     Killed,
     Invalid,
     Survived,
+    /// Killed too: its tests did not come to an end.
+    Hung,
 }
 
 pub fn mutate(arguments: &[String]) -> Result<(), String> {
@@ -91,7 +93,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
         }
         Ok(())
     })?;
-    let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    let mut counts: BTreeMap<String, [usize; 4]> = BTreeMap::new();
     let met = met.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (mutant, fate) in &met {
         counts.entry(mutant.file.clone()).or_default()[*fate as usize] += 1;
@@ -102,7 +104,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
 }
 
 /// Prints the counts, and the survivors that have no reason.
-fn report(counts: &BTreeMap<String, [usize; 3]>, survivors: &[&Mutant], known: &Path) -> Result<(), String> {
+fn report(counts: &BTreeMap<String, [usize; 4]>, survivors: &[&Mutant], known: &Path) -> Result<(), String> {
     let known = fs::read_to_string(known).unwrap_or_default();
     // file, line, changed line, reason
     let reasons: Vec<Vec<&str>> = known
@@ -115,14 +117,15 @@ fn report(counts: &BTreeMap<String, [usize; 3]>, survivors: &[&Mutant], known: &
             .iter()
             .any(|r| r.len() == 4 && [r[0], r[1], r[2]].join("\t") == mutant.key() && !r[3].is_empty())
     };
-    println!("\n{:<34} {:>7} {:>9} {:>8}", "file", "killed", "survived", "invalid");
-    let mut sum = [0; 3];
-    for (file, count) in counts {
-        println!("{file:<34} {:>7} {:>9} {:>8}", count[0], count[2], count[1]);
-        (0..3).for_each(|fate| sum[fate] += count[fate]);
+    println!("\n{:<34} {:>7} {:>7} {:>9} {:>8}", "file", "killed", "hung", "survived", "invalid");
+    let mut sum = [0; 4];
+    for (file, [killed, invalid, survived, hung]) in counts {
+        println!("{file:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}");
+        sum.iter_mut().zip([killed, invalid, survived, hung]).for_each(|(sum, count)| *sum += count);
     }
-    let share = 100.0 * sum[0] as f64 / (sum[0] + sum[2]).max(1) as f64;
-    println!("{:<34} {:>7} {:>9} {:>8}   {share:.1} % killed", "all", sum[0], sum[2], sum[1]);
+    let [killed, invalid, survived, hung] = sum;
+    let share = 100.0 * (killed + hung) as f64 / (killed + hung + survived).max(1) as f64;
+    println!("{:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}   {share:.1} % killed", "all");
     let unexplained: Vec<String> =
         survivors.iter().filter(|m| !explained(m)).map(|mutant| mutant.key()).collect();
     if share < 95.0 {
@@ -214,25 +217,29 @@ impl<'a> Bench<'a> {
     /// What a run makes of a mutant.
     fn fate_by(&mut self, mutant: &Mutant, run: &Run) -> Result<Fate, String> {
         let key = format!("{} {} {}", run.binary.display(), run.names.join(","), run.cases);
-        let patience = match self.patience.get(&key) {
-            Some(&patience) => patience,
-            None => {
-                // Whoever takes many times as long as the kernels as they are has hung.
-                let began = Instant::now();
-                if let (Fate::Killed | Fate::Invalid, log) =
-                    self.runner.run(run, Duration::from_secs(1800))?
-                {
-                    return Err(format!("{key}: the tests fail without a mutant:\n{log}"));
+        let (mut fate, mut log) = (Fate::Hung, String::new());
+        // Hung is whoever takes many times as long as the kernels as they are, twice: the machine may have become busier.
+        for _ in 0..2 {
+            let patience = match self.patience.get(&key) {
+                Some(&patience) => patience,
+                None => {
+                    let began = Instant::now();
+                    let (fate, log) = self.runner.run(run, Duration::from_secs(1800))?;
+                    if fate != Fate::Survived {
+                        return Err(format!("{key}: the tests fail without a mutant:\n{log}"));
+                    }
+                    *self.patience.entry(key.clone()).or_insert(4 * began.elapsed() + Duration::from_secs(3))
                 }
-                let patience = 4 * began.elapsed() + Duration::from_secs(3);
-                self.patience.insert(key, patience);
-                patience
+            };
+            self.write(&mutant.file, &mutant.text)?;
+            let met = self.runner.run(run, patience);
+            self.write(&mutant.file, &self.shaders[&mutant.file])?;
+            (fate, log) = met?;
+            if fate != Fate::Hung {
+                break;
             }
-        };
-        self.write(&mutant.file, &mutant.text)?;
-        let fate = self.runner.run(run, patience);
-        self.write(&mutant.file, &self.shaders[&mutant.file])?;
-        let (fate, log) = fate?;
+            self.patience.remove(&key);
+        }
         // What kills one of a file's mutants may well kill the next: it goes first.
         let killer = log.lines().find_map(|line| line.strip_prefix("failed row: "));
         if let (Some(killer), Some(rows)) = (killer, self.rows.get_mut(&mutant.file))
@@ -310,7 +317,7 @@ impl<'a> Runner<'a> {
         let Some(status) = status else {
             let _ = child.kill();
             let _ = child.wait();
-            return Ok((Fate::Killed, text));
+            return Ok((Fate::Hung, text));
         };
         if status.success() {
             return Ok((Fate::Survived, text));
@@ -430,8 +437,9 @@ fn pop<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
 
 fn parse_found(line: &str) -> Option<(String, Fate)> {
     let (key, fate) = line.rsplit_once('\t')?;
-    let fate =
-        [Fate::Killed, Fate::Invalid, Fate::Survived].into_iter().find(|f| format!("{f:?}") == fate)?;
+    let fate = [Fate::Killed, Fate::Invalid, Fate::Survived, Fate::Hung]
+        .into_iter()
+        .find(|f| format!("{f:?}") == fate)?;
     Some((key.to_string(), fate))
 }
 
