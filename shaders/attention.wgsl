@@ -2,7 +2,7 @@
 // s[i, j] = cap tanh(scale q[i] · k[j] / cap) + mask[i, j] over the keys j that query i sees; 0 if it sees none.
 // FlashAttention-2 (Dao, arXiv:2307.08691) on the online normaliser of Milakov & Gimelshein (arXiv:1805.02867).
 //
-// A workgroup takes 32 queries and 64 columns of o, and goes through the keys in tiles of 32 (shared/attention_tile.wgsl).
+// A workgroup takes 32 queries and 64 columns of o, and goes through the keys in tiles of 64 (shared/attention_tile.wgsl).
 // A tile whose maximum is new scales down what was summed before it. So q is read once for each 64 columns, k and v once
 // for each 32 queries, and no scores ever reach memory. Wider values have several workgroups, each with all the scores.
 //
@@ -16,63 +16,85 @@
 
 alias Word = f32;
 
-var<workgroup> partial: array<array<f32, 8>, SIDE>;
+/// Of a query and four keys, 16 apart.
+fn scores(products: vec4f, query: Query, key: u32) -> vec4f {
+    return vec4f(score(products.x, query, key).x, score(products.y, query, key + 16u).x,
+                 score(products.z, query, key + 32u).x, score(products.w, query, key + 48u).x);
+}
 
-@compute @workgroup_size(64)
+fn weights_of(scores: vec4f, top: f32) -> vec4f {
+    return vec4f(weight(scores.x, top), weight(scores.y, top), weight(scores.z, top), weight(scores.w, top));
+}
+
+fn kept_of(query: Query, key: u32) -> vec4f {
+    return vec4f(kept(query, key), kept(query, key + 16u), kept(query, key + 32u), kept(query, key + 48u));
+}
+
+/// A NaN that is lost here comes back with its weight.
+fn largest_of(x: vec4f) -> f32 {
+    return max(max(x.x, x.y), max(x.z, x.w));
+}
+
+fn sum_of(x: vec4f) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
+}
+
+@compute @workgroup_size(128)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
     let w = work(folded(group, groups), p.queries, SIDE, p.dv, WIDE, p.m);
     if (!w.valid) { return; } // the whole workgroup leaves together
     begin(w.matrix);
-    let y = lane / 8u * 4u;
-    let x = lane % 8u * 4u;
+    let row = w.row + lane / 16u * 4u;
+    let x = lane % 16u;
     var largest = vec4f(LOWEST);
     var sum: vec4f; // of this invocation's keys alone
-    var out: array<mat4x4f, 2>;
-    for (var tile = w.first; tile < w.end; tile += SIDE) {
-        if (!meet(w.row, w.row + SIDE - 1u, tile, tile + SIDE - 1u)) { continue; }
+    var out: mat4x4f; // of four rows each the columns x, x + 16, x + 32 and x + 48
+    for (var tile = w.first; tile < w.end; tile += WIDE) {
+        if (!meet(w.row, w.row + SIDE - 1u, tile, tile + WIDE - 1u)) { continue; }
         var s = products(SCORES, w.row, tile, p.d, lane);
-        for (var a = 0u; a < 4u; a++) {
-            let query = query(w.row + y + a);
-            var top = LOWEST;
-            for (var b = 0u; b < 4u; b++) {
-                s[a][b] = score(s[a][b], query, tile + x + b).x;
-                top = max_nan(top, s[a][b]);
-            }
-            partial[y + a][lane % 8u] = top;
-        }
+        let q0 = query(row);
+        let q1 = query(row + 1u);
+        let q2 = query(row + 2u);
+        let q3 = query(row + 3u);
+        let key = tile + x;
+        s = mat4x4f(scores(s[0], q0, key), scores(s[1], q1, key), scores(s[2], q2, key), scores(s[3], q3, key));
+        leave_partial(vec4f(largest_of(s[0]), largest_of(s[1]), largest_of(s[2]), largest_of(s[3])), lane);
         workgroupBarrier();
-        for (var a = 0u; a < 4u; a++) {
-            let query = query(w.row + y + a);
-            var top = largest[a];
-            for (var l = 0u; l < 8u; l++) { top = max_nan(top, partial[y + a][l]); }
-            let rescale = exp_below(largest[a] - top);
-            largest[a] = top;
-            sum[a] *= rescale;
-            out[0][a] *= rescale;
-            out[1][a] *= rescale;
-            for (var b = 0u; b < 4u; b++) {
-                let e = weight(s[a][b], top);
-                sum[a] += e;
-                s[a][b] = e * kept(query, tile + x + b);
-            }
+        var top = largest;
+        for (var l = 0u; l < 16u; l++) { top = max(top, partial(l, lane)); }
+        let less = largest - top;
+        let rescale = vec4f(exp_below(less.x), exp_below(less.y), exp_below(less.z), exp_below(less.w));
+        largest = top;
+        s = mat4x4f(weights_of(s[0], top.x), weights_of(s[1], top.y), weights_of(s[2], top.z), weights_of(s[3], top.w));
+        sum = sum * rescale + vec4f(sum_of(s[0]), sum_of(s[1]), sum_of(s[2]), sum_of(s[3]));
+        out = mat4x4f(out[0] * rescale.x, out[1] * rescale.y, out[2] * rescale.z, out[3] * rescale.w);
+        if (MASKED == 1u && p.threshold > 0u) {
+            s = mat4x4f(s[0] * kept_of(q0, key), s[1] * kept_of(q1, key), s[2] * kept_of(q2, key), s[3] * kept_of(q3, key));
         }
         share(s, lane);
-        add_weighted(&out, tile, w.col, p.dv, lane);
+        out = add_weighted(out, tile, w.col, p.dv, lane);
     }
-    for (var a = 0u; a < 4u; a++) { partial[y + a][lane % 8u] = sum[a]; }
+    leave_partial(sum, lane);
     workgroupBarrier();
-    for (var a = 0u; a < 4u; a++) {
-        let row = w.row + y + a;
-        if (row >= p.queries) { continue; }
-        var all = 0.0;
-        for (var l = 0u; l < 8u; l++) { all += partial[y + a][l]; }
-        let at = (w.slice * p.matrices + w.matrix) * p.queries + row;
-        let whole = Normaliser(largest[a], all);
-        if (w.col == 0u && x == 0u) { leave_stats(at, whole); }
-        for (var b = 0u; b < 8u; b++) {
-            let c = w.col + lane % 8u * 8u + b;
-            if (c < p.dv) { o[at * p.dv + c] = ended(out[b / 4u][a][b % 4u], whole); }
-        }
-    }
+    sum = vec4f();
+    for (var l = 0u; l < 16u; l++) { sum += partial(l, lane); }
+    leave_row(w, row, x, Normaliser(largest.x, sum.x), out[0]);
+    leave_row(w, row + 1u, x, Normaliser(largest.y, sum.y), out[1]);
+    leave_row(w, row + 2u, x, Normaliser(largest.z, sum.z), out[2]);
+    leave_row(w, row + 3u, x, Normaliser(largest.w, sum.w), out[3]);
+}
+
+fn leave_row(w: Work, row: u32, x: u32, whole: Normaliser, out: vec4f) {
+    if (row >= p.queries) { return; }
+    let at = (w.slice * p.matrices + w.matrix) * p.queries + row;
+    if (w.col == 0u && x == 0u) { leave_stats(at, whole); }
+    leave_number(at, w.col + x, whole, out.x);
+    leave_number(at, w.col + x + 16u, whole, out.y);
+    leave_number(at, w.col + x + 32u, whole, out.z);
+    leave_number(at, w.col + x + 48u, whole, out.w);
+}
+
+fn leave_number(at: u32, col: u32, whole: Normaliser, sum: f32) {
+    if (col < p.dv) { o[at * p.dv + col] = ended(sum, whole); }
 }

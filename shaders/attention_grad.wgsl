@@ -1,5 +1,5 @@
 // The gradients of attention, by tiles in workgroup memory: a workgroup takes 32 rows of a gradient and 64 columns, and goes
-// through the others, keys or queries, in tiles of 32 (shared/attention_tile.wgsl).
+// through the others, keys or queries, in tiles of 64 (shared/attention_tile.wgsl).
 //
 //   shared/attention_grad.wgsl: the formulas and the operands
 //   PART, MASKED: shared/attention_grad.wgsl, shared/attention.wgsl (prepended by ops/attention)
@@ -9,42 +9,66 @@
 
 alias Word = f32;
 
+/// Of a row and an other, from the products of both.
+fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
+    let r = select(other, row, BY_QUERY);
+    return gradient(r, stat(r), select(row, other, BY_QUERY), score, slope);
+}
+
+/// Of a row and four others, 16 apart.
+fn slopes(row: u32, other: u32, s: vec4f, g: vec4f) -> vec4f {
+    return vec4f(slope(row, other, s.x, g.x), slope(row, other + 16u, s.y, g.y),
+                 slope(row, other + 32u, s.z, g.z), slope(row, other + 48u, s.w, g.w));
+}
+
 fn leave_mask(row: u32, key: u32, slope: f32) {
     if (row < p.queries && key < p.m) { out[(first_row + row) * p.m + key] = slope; }
 }
 
-@compute @workgroup_size(64)
+fn leave_masks(row: u32, key: u32, slopes: vec4f) {
+    leave_mask(row, key, slopes.x);
+    leave_mask(row, key + 16u, slopes.y);
+    leave_mask(row, key + 32u, slopes.z);
+    leave_mask(row, key + 48u, slopes.w);
+}
+
+fn leave_row(w: Work, row: u32, x: u32, sums: vec4f) {
+    leave(w.slice, w.matrix, row, w.col + x, sums.x);
+    leave(w.slice, w.matrix, row, w.col + x + 16u, sums.y);
+    leave(w.slice, w.matrix, row, w.col + x + 32u, sums.z);
+    leave(w.slice, w.matrix, row, w.col + x + 48u, sums.w);
+}
+
+@compute @workgroup_size(128)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
     let w = work(folded(group, groups), rows(), SIDE, columns(), WIDE, others());
     if (!w.valid) { return; } // the whole workgroup leaves together
     begin(w.matrix);
-    let y = lane / 8u * 4u;
-    let x = lane % 8u * 4u;
-    var sums: array<mat4x4f, 2>;
-    for (var tile = w.first; tile < w.end; tile += SIDE) {
-        if (!tiles_meet(w.row, SIDE, tile, SIDE)) { continue; }
+    let row = w.row + lane / 16u * 4u;
+    let x = lane % 16u;
+    var sums: mat4x4f;
+    for (var tile = w.first; tile < w.end; tile += WIDE) {
+        if (!tiles_meet(w.row, SIDE, tile, WIDE)) { continue; }
         var s = products(SCORES, w.row, tile, p.d, lane);
         var g: mat4x4f;
         if (PART != DV) { g = products(SLOPES, w.row, tile, p.dv, lane); }
-        for (var a = 0u; a < 4u; a++) {
-            for (var b = 0u; b < 4u; b++) {
-                let row = w.row + y + a;
-                let other = tile + x + b;
-                let r = select(other, row, BY_QUERY);
-                s[a][b] = gradient(r, stat(r), select(row, other, BY_QUERY), s[a][b], g[a][b]);
-                if (PART == DMASK) { leave_mask(row, other, s[a][b]); }
-            }
-        }
-        if (PART != DMASK) {
+        let other = tile + x;
+        s = mat4x4f(slopes(row, other, s[0], g[0]), slopes(row + 1u, other, s[1], g[1]),
+                    slopes(row + 2u, other, s[2], g[2]), slopes(row + 3u, other, s[3], g[3]));
+        if (PART == DMASK) {
+            leave_masks(row, other, s[0]);
+            leave_masks(row + 1u, other, s[1]);
+            leave_masks(row + 2u, other, s[2]);
+            leave_masks(row + 3u, other, s[3]);
+        } else {
             share(s, lane);
-            add_weighted(&sums, tile, w.col, columns(), lane);
+            sums = add_weighted(sums, tile, w.col, columns(), lane);
         }
     }
     if (PART == DMASK) { return; }
-    for (var a = 0u; a < 4u; a++) {
-        for (var b = 0u; b < 8u; b++) {
-            leave(w.slice, w.matrix, w.row + y + a, w.col + lane % 8u * 8u + b, sums[b / 4u][a][b % 4u]);
-        }
-    }
+    leave_row(w, row, x, sums[0]);
+    leave_row(w, row + 1u, x, sums[1]);
+    leave_row(w, row + 2u, x, sums[2]);
+    leave_row(w, row + 3u, x, sums[3]);
 }

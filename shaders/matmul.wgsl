@@ -4,9 +4,10 @@
 // registers:  one invocation an 8 x 8 tile of c, held in four 4 x 4 matrices. Each step along k loads 8 + 8 words and
 //             does 64 multiply-adds: 4 times fewer loads than naive, no barrier. Made for software rasterisers, on which
 //             workgroup memory is ordinary memory and a barrier is a loop's end.
-// tiled:      one workgroup of 16 x 16 invocations a 64 x 64 tile of c, each invocation 4 x 4 of it. Slabs of a and b, 16
-//             deep, pass through workgroup memory, so that each word is read from memory once a tile and not once an
-//             invocation. Made for hardware. (Volkov & Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.)
+// tiled:      one workgroup of 16 x 16 invocations a 64 x 64 tile of c, each invocation 4 x 4 of it, 16 apart. Slabs of a
+//             and b, 16 deep, pass through workgroup memory, so that each number is read from memory once a tile and not
+//             once an invocation; from there they are read by fours. Made for hardware. (Volkov & Demmel, "Benchmarking
+//             GPUs to tune dense linear algebra", SC 2008.)
 //
 // shared/matmul.wgsl has the operands' layouts, the cutting of a long k into slices, and the epilogue.
 //
@@ -65,8 +66,20 @@ fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
 
 const SIDE = 64u;  // of a workgroup's tile
 const DEPTH = 16u; // of a slab
-var<workgroup> a_slab: array<array<f32, SIDE>, DEPTH>;
-var<workgroup> b_slab: array<array<f32, SIDE>, DEPTH>;
+const STEP = 17u;  // words from one depth to the next: neighbours meet in no bank
+var<workgroup> a_slab: array<array<vec4f, STEP>, DEPTH>;
+var<workgroup> b_slab: array<array<vec4f, STEP>, DEPTH>;
+
+/// Four rows of a, 16 apart, past the edge the last one again; 0 past the end of k.
+fn a_numbers(start: u32, row: u32, k: u32, end: u32) -> vec4f {
+    let rows = min(row + vec4u(0u, 16u, 32u, 48u), vec4u(p.m - 1u));
+    return select(vec4f(), load_a(start + rows * p.a_row + min(k, end - 1u) * p.a_col), k < end);
+}
+
+fn b_numbers(start: u32, k: u32, col: u32, end: u32) -> vec4f {
+    let cols = min(col + vec4u(0u, 16u, 32u, 48u), vec4u(p.n - 1u));
+    return select(vec4f(), load_b(start + cols * p.b_col + min(k, end - 1u) * p.b_row), k < end);
+}
 
 @compute @workgroup_size(16, 16)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -74,33 +87,42 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     let w = work(folded(group, groups), SIDE, SIDE);
     if (!w.valid) { return; } // the whole workgroup leaves together
     let start = positions(w.matrix % p.batches);
+    // Each of 256 invocations loads a word of either slab, neighbours neighbouring numbers along the contiguous axis.
+    let own = vec2u(lane / 16u, lane % 16u);
+    let of_a = select(own, own.yx, p.a_row < p.a_col); // side, depth
+    let of_b = select(own.yx, own, p.b_row < p.b_col);
+    var next_a = a_numbers(start.x, w.row + of_a.x, w.first + of_a.y, w.end);
+    var next_b = b_numbers(start.y, w.first + of_b.y, w.col + of_b.x, w.end);
     var sum: mat4x4f;
     for (var slab = w.first; slab < w.end; slab += DEPTH) {
-        // 256 invocations load the 2 x 1024 words of a slab, neighbours neighbouring ones along the contiguous axis.
-        for (var i = lane; i < SIDE * DEPTH; i += 256u) {
-            var k = i % DEPTH;
-            var side = i / DEPTH;
-            if (p.a_row < p.a_col) { side = i % SIDE; k = i / SIDE; }
-            a_slab[k][side] = 0.0;
-            if (slab + k < w.end && w.row + side < p.m) {
-                a_slab[k][side] = a[start.x + (w.row + side) * p.a_row + (slab + k) * p.a_col];
-            }
-            k = i / SIDE;
-            side = i % SIDE;
-            if (p.b_row < p.b_col) { k = i % DEPTH; side = i / DEPTH; }
-            b_slab[k][side] = 0.0;
-            if (slab + k < w.end && w.col + side < p.n) {
-                b_slab[k][side] = b[start.y + (slab + k) * p.b_row + (w.col + side) * p.b_col];
-            }
-        }
+        a_slab[of_a.y][of_a.x] = next_a;
+        b_slab[of_b.y][of_b.x] = next_b;
         workgroupBarrier();
-        let y = local.y * 4u;
-        let x = local.x * 4u;
-        for (var k = 0u; k < DEPTH; k++) {
-            sum = outer(sum, vec4f(a_slab[k][y], a_slab[k][y + 1u], a_slab[k][y + 2u], a_slab[k][y + 3u]),
-                        vec4f(b_slab[k][x], b_slab[k][x + 1u], b_slab[k][x + 2u], b_slab[k][x + 3u]));
+        // The next slab is on its way while this one is used.
+        if (slab + DEPTH < w.end) {
+            next_a = a_numbers(start.x, w.row + of_a.x, slab + DEPTH + of_a.y, w.end);
+            next_b = b_numbers(start.y, slab + DEPTH + of_b.y, w.col + of_b.x, w.end);
+        }
+        for (var k = 0u; k < DEPTH; k += 4u) {
+            sum = outer(sum, a_slab[k][local.y], b_slab[k][local.x]);
+            sum = outer(sum, a_slab[k + 1u][local.y], b_slab[k + 1u][local.x]);
+            sum = outer(sum, a_slab[k + 2u][local.y], b_slab[k + 2u][local.x]);
+            sum = outer(sum, a_slab[k + 3u][local.y], b_slab[k + 3u][local.x]);
         }
         workgroupBarrier();
     }
-    store16(w.matrix, w.row + local.y * 4u, w.col + local.x * 4u, sum);
+    store_row(w, local, 0u, sum[0]);
+    store_row(w, local, 1u, sum[1]);
+    store_row(w, local, 2u, sum[2]);
+    store_row(w, local, 3u, sum[3]);
+}
+
+/// Row number a of an invocation's four, at its four columns.
+fn store_row(w: Work, local: vec3u, a: u32, sum: vec4f) {
+    let row = w.row + local.y + 16u * a;
+    let col = w.col + local.x;
+    store(w.matrix, row, col, sum.x);
+    store(w.matrix, row, col + 16u, sum.y);
+    store(w.matrix, row, col + 32u, sum.z);
+    store(w.matrix, row, col + 48u, sum.w);
 }

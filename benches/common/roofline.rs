@@ -4,7 +4,7 @@
 //! crate. On the CPU a large matrix product and a copy.
 
 use super::Case;
-use gristmill::gpu::{Kernel, Params, Recorder};
+use gristmill::gpu::{Kernel, Loops, Params, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
 use gristmill::{Device, Result, Shape, Tensor, params};
 use rayon::prelude::*;
@@ -84,6 +84,7 @@ static FMA: Kernel = Kernel {
     writes: 1,
     params: size_of::<FmaParams>(),
     fields: FmaParams::FIELDS,
+    loops: Loops::COUNTED,
 };
 
 params! {
@@ -130,6 +131,7 @@ static COPY: Kernel = Kernel {
     writes: 1,
     params: size_of::<CopyParams>(),
     fields: CopyParams::FIELDS,
+    loops: Loops::COUNTED,
 };
 
 params! {

@@ -1,40 +1,84 @@
-// Tiles of 32 x 32 scores, and of 32 x 64 sums weighted by them, by a workgroup of 8 x 8 invocations: each has 4 x 4 scores
-// and 4 x 8 sums in registers. Slabs of the operands, 16 deep, and the weights pass through workgroup memory, 9.5 KiB in all.
+// Tiles of 32 x 64 scores, and of 32 x 64 sums weighted by them, by a workgroup of 16 x 8 invocations: each has 4 x 4 of
+// both in registers. Invocation (x, y) has the rows 4y to 4y + 3, and the others, or columns, x, x + 16, x + 32 and x + 48.
+// Slabs of the operands, 16 deep, and the weights pass through workgroup memory, 15.6 KiB in all; while a slab is used, the
+// next is on its way to registers.
+//
+// Workgroup memory is read by words of four numbers, two reads to 16 multiply-adds. The numbers of a word are those that
+// neighbouring invocations read side by side: 4 apart along a row that is multiplied, 16 along one that is summed.
 //
 // The importing file has row_at, row_step and row_word, of what the rows are, likewise for the others, and for what is summed.
 
 #import shared/outer.wgsl
 
-const SIDE = 32u;  // of a tile of scores
-const WIDE = 64u;  // columns of a tile of sums
+const SIDE = 32u;  // rows of a tile
+const WIDE = 64u;  // others, or columns
 const DEPTH = 16u; // of a slab
-const STEP = 33u;  // from one column of a slab to the next: neighbours that store it meet in no bank
+const STEP = 5u;   // words from one row of a slab to the next: neighbours meet in no bank
+const OTHERS = SIDE * STEP;   // where the others' part of a slab begins
+const PARTIAL = DEPTH * 16u;  // where a word of each invocation is, behind a slab of what is summed
+const WEIGHTS = WIDE + 1u;    // words from one four of rows to the next
 
-var<workgroup> slab: array<f32, 1056>; // two of DEPTH x STEP, or one of DEPTH x WIDE
-var<workgroup> weights: array<array<f32, SIDE>, SIDE>; // of each other, those of its rows
+var<workgroup> slab: array<vec4f, 480>;    // (SIDE + WIDE) x STEP words, or DEPTH x 16
+var<workgroup> weights: array<vec4f, 520>; // of four rows each, those of all others
 
-/// The sums of products of the rows and others from (row, other) on, over `depth` words; this invocation's 4 x 4 of them.
-/// To be called by the whole workgroup.
+/// Four numbers of a row, 4 apart, 0 past the end.
+fn row_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
+    let columns = c + vec4u(0u, 4u, 8u, 12u);
+    let at = start + min(columns, vec4u(depth - 1u)) * row_step(kind);
+    let x = vec4f(row_word(kind, at.x), row_word(kind, at.y), row_word(kind, at.z), row_word(kind, at.w));
+    return select(vec4f(), x, columns < vec4u(depth));
+}
+
+fn other_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
+    let columns = c + vec4u(0u, 4u, 8u, 12u);
+    let at = start + min(columns, vec4u(depth - 1u)) * other_step(kind);
+    let x = vec4f(other_word(kind, at.x), other_word(kind, at.y), other_word(kind, at.z), other_word(kind, at.w));
+    return select(vec4f(), x, columns < vec4u(depth));
+}
+
+/// Adds the products of four numbers of each row and other.
+fn add_slab_word(sum: mat4x4f, row: u32, other: u32) -> mat4x4f {
+    let q0 = slab[row];
+    let q1 = slab[row + STEP];
+    let q2 = slab[row + 2u * STEP];
+    let q3 = slab[row + 3u * STEP];
+    let k0 = slab[other];
+    let k1 = slab[other + 16u * STEP];
+    let k2 = slab[other + 32u * STEP];
+    let k3 = slab[other + 48u * STEP];
+    var s = outer(sum, vec4f(q0.x, q1.x, q2.x, q3.x), vec4f(k0.x, k1.x, k2.x, k3.x));
+    s = outer(s, vec4f(q0.y, q1.y, q2.y, q3.y), vec4f(k0.y, k1.y, k2.y, k3.y));
+    s = outer(s, vec4f(q0.z, q1.z, q2.z, q3.z), vec4f(k0.z, k1.z, k2.z, k3.z));
+    return outer(s, vec4f(q0.w, q1.w, q2.w, q3.w), vec4f(k0.w, k1.w, k2.w, k3.w));
+}
+
+/// The sums of products of the rows and others from (row, other) on, over `depth` numbers; this invocation's 4 x 4 of them,
+/// a row a column of the matrix. To be called by the whole workgroup.
 fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
-    let y = lane / 8u * 4u;
-    let x = DEPTH * STEP + lane % 8u * 4u;
+    let side = lane / 4u;
+    let c = lane % 4u;
+    let to = side * STEP + c;
+    let y = lane / 16u * 4u * STEP;
+    let x = OTHERS + lane % 16u * STEP;
+    let start = vec3u(row_at(kind, row + side), other_at(kind, other + side), other_at(kind, other + side + SIDE));
+    var a = row_numbers(kind, start.x, c, depth);
+    var b = other_numbers(kind, start.y, c, depth);
+    var d = other_numbers(kind, start.z, c, depth);
     var sum: mat4x4f;
-    for (var first = 0u; first < depth; first += DEPTH) {
-        for (var i = lane; i < SIDE * DEPTH; i += 64u) {
-            let c = i % DEPTH;
-            let to = c * STEP + i / DEPTH;
-            slab[to] = 0.0;
-            slab[DEPTH * STEP + to] = 0.0;
-            if (first + c < depth) {
-                slab[to] = row_word(kind, row_at(kind, row + i / DEPTH) + (first + c) * row_step(kind));
-                slab[DEPTH * STEP + to] = other_word(kind, other_at(kind, other + i / DEPTH) + (first + c) * other_step(kind));
-            }
-        }
+    for (var next = DEPTH; next < depth + DEPTH; next += DEPTH) {
+        slab[to] = a;
+        slab[OTHERS + to] = b;
+        slab[OTHERS + SIDE * STEP + to] = d;
         workgroupBarrier();
-        for (var c = 0u; c < DEPTH * STEP; c += STEP) {
-            sum = outer(sum, vec4f(slab[c + y], slab[c + y + 1u], slab[c + y + 2u], slab[c + y + 3u]),
-                        vec4f(slab[c + x], slab[c + x + 1u], slab[c + x + 2u], slab[c + x + 3u]));
+        if (next < depth) {
+            a = row_numbers(kind, start.x, next + c, depth);
+            b = other_numbers(kind, start.y, next + c, depth);
+            d = other_numbers(kind, start.z, next + c, depth);
         }
+        sum = add_slab_word(sum, y, x);
+        sum = add_slab_word(sum, y + 1u, x + 1u);
+        sum = add_slab_word(sum, y + 2u, x + 2u);
+        sum = add_slab_word(sum, y + 3u, x + 3u);
         workgroupBarrier();
     }
     return sum;
@@ -42,31 +86,55 @@ fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
 
 /// Leaves this invocation's weights for the others to see.
 fn share(w: mat4x4f, lane: u32) {
-    let y = lane / 8u * 4u;
-    let x = lane % 8u * 4u;
-    for (var b = 0u; b < 4u; b++) {
-        for (var a = 0u; a < 4u; a++) { weights[x + b][y + a] = w[a][b]; }
-    }
+    let by_other = transpose(w);
+    let at = lane / 16u * WEIGHTS + lane % 16u;
+    weights[at] = by_other[0];
+    weights[at + 16u] = by_other[1];
+    weights[at + 32u] = by_other[2];
+    weights[at + 48u] = by_other[3];
 }
 
-/// Adds to sums 4 x 8 what is at the others from `other` on, weighted. To be called by the whole workgroup.
-fn add_weighted(sums: ptr<function, array<mat4x4f, 2>>, other: u32, col: u32, cols: u32, lane: u32) {
-    let y = lane / 8u * 4u;
-    let x = lane % 8u * 8u;
-    for (var first = 0u; first < SIDE; first += DEPTH) {
-        for (var i = lane; i < DEPTH * WIDE; i += 64u) {
-            let c = col + i % WIDE;
-            let j = other + first + i / WIDE;
-            slab[i] = 0.0;
-            if (c < cols && j < others()) { slab[i] = summed_word(summed_at(j) + c * summed_step()); }
-        }
+/// Four columns, 16 apart, of what is at an other, 0 past the end.
+fn summed_numbers(j: u32, col: u32, cols: u32) -> vec4f {
+    let columns = min(col + vec4u(0u, 16u, 32u, 48u), vec4u(max(cols, 1u) - 1u));
+    let at = summed_at(j) + columns * summed_step();
+    let x = vec4f(summed_word(at.x), summed_word(at.y), summed_word(at.z), summed_word(at.w));
+    return select(vec4f(), x, j < others());
+}
+
+/// The sums, plus what is at the others from `other` on, weighted. To be called by the whole workgroup.
+fn add_weighted(sums: mat4x4f, other: u32, col: u32, cols: u32, lane: u32) -> mat4x4f {
+    let x = lane % 16u;
+    let y = lane / 16u;
+    var near = summed_numbers(other + y, col + x, cols);
+    var far = summed_numbers(other + y + 8u, col + x, cols);
+    var s = sums;
+    for (var first = 0u; first < WIDE; first += DEPTH) {
+        slab[lane] = near;
+        slab[lane + 128u] = far;
         workgroupBarrier(); // the weights are there too
-        for (var j = 0u; j < DEPTH; j++) {
-            let at = j * WIDE + x;
-            let w = vec4f(weights[first + j][y], weights[first + j][y + 1u], weights[first + j][y + 2u], weights[first + j][y + 3u]);
-            (*sums)[0] = add_products((*sums)[0], w, vec4f(slab[at], slab[at + 1u], slab[at + 2u], slab[at + 3u]));
-            (*sums)[1] = add_products((*sums)[1], w, vec4f(slab[at + 4u], slab[at + 5u], slab[at + 6u], slab[at + 7u]));
+        if (first + DEPTH < WIDE) {
+            near = summed_numbers(other + first + DEPTH + y, col + x, cols);
+            far = summed_numbers(other + first + DEPTH + y + 8u, col + x, cols);
+        }
+        let at = y * WEIGHTS + first;
+        for (var j = 0u; j < DEPTH; j += 4u) {
+            s = add_products(s, weights[at + j], slab[j * 16u + x]);
+            s = add_products(s, weights[at + j + 1u], slab[j * 16u + 16u + x]);
+            s = add_products(s, weights[at + j + 2u], slab[j * 16u + 32u + x]);
+            s = add_products(s, weights[at + j + 3u], slab[j * 16u + 48u + x]);
         }
         workgroupBarrier();
     }
+    return s;
+}
+
+/// Leaves a number of each of four rows, for `partial` after a barrier; what is summed may be loaded meanwhile.
+fn leave_partial(x: vec4f, lane: u32) {
+    slab[PARTIAL + lane] = x;
+}
+
+/// What invocation (x, y) left, of this one's rows.
+fn partial(x: u32, lane: u32) -> vec4f {
+    return slab[PARTIAL + lane / 16u * 16u + x];
 }

@@ -26,6 +26,26 @@ pub struct Kernel {
     pub params: usize,
     /// Its fields with their offsets in bytes: a test compares them with the WGSL struct's.
     pub fields: &'static [(&'static str, usize)],
+    /// What is known of its loops.
+    pub loops: Loops,
+}
+
+/// Whether every loop of a kernel is known to end. A driver's compiler may take for granted that it does, so wgpu counts the
+/// turns of the others, which takes a tenth to a half of the time of a short loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loops {
+    end: bool,
+}
+
+impl Loops {
+    /// Nothing is known: the turns are counted.
+    pub const COUNTED: Loops = Loops { end: false };
+    /// They end: the law of the kernels in `shaders/`, none of which turns more than 65,535 times.
+    pub(crate) const END: Loops = Loops { end: true };
+
+    pub(super) fn end(self) -> bool {
+        self.end
+    }
 }
 
 impl Kernel {
@@ -86,7 +106,6 @@ macro_rules! params {
 }
 
 /// Declares a [`Kernel`] whose text is the file of that name in `shaders/`.
-#[macro_export]
 macro_rules! kernel {
     ($file:literal, $entry:literal, reads: $reads:expr, writes: $writes:expr, params: $params:ty $(, $name:literal: $domain:expr)* $(,)?) => {
         $crate::gpu::Kernel {
@@ -98,9 +117,11 @@ macro_rules! kernel {
             writes: $writes,
             params: std::mem::size_of::<$params>(),
             fields: <$params as $crate::gpu::Params>::FIELDS,
+            loops: $crate::gpu::Loops::END,
         }
     };
 }
+pub(crate) use kernel;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +136,7 @@ mod tests {
         writes: 0,
         params: 0,
         fields: &[],
+        loops: Loops::COUNTED,
     };
 
     #[test]

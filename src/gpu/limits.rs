@@ -119,6 +119,7 @@ fn resources(entry: &str, source: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Loops;
 
     /// The limits of a device of this profile on an adapter that allows anything.
     fn limits(profile: LimitsProfile) -> Limits {
@@ -151,6 +152,7 @@ mod tests {
             writes: 1,
             params: 16,
             fields: &[],
+            loops: Loops::COUNTED,
         };
         let half = limits(LimitsProfile::HalfWebGpu);
         let answer = |limits: Limits, entry, reads| match limits.check("gpu", &kernel(entry, reads), SOURCE) {

@@ -69,16 +69,18 @@ pub(super) fn assemble(
 /// the one in the crate, to try a changed kernel without compiling, and the file `reached.txt` there lists what was
 /// asked for: `cargo xtask mutate` lives by both.
 fn current(file: &str, source: &'static str) -> Cow<'static, str> {
-    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    if !cfg!(debug_assertions) {
-        return source.into();
-    }
-    let place = PLACE.get_or_init(|| std::env::var_os("GRISTMILL_SHADERS").map(PathBuf::from));
-    let Some(dir) = place else { return source.into() };
+    let Some(dir) = stand_ins() else { return source.into() };
     let list = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("reached.txt"));
     // The list is an aid to a tool: a directory that cannot be written takes nothing from the kernels.
     let _ = list.and_then(|mut list| list.write_all(format!("{file}\n").as_bytes()));
     std::fs::read_to_string(dir.join(file)).map_or(source.into(), Cow::Owned)
+}
+
+/// The directory whose files stand in for the crate's.
+pub(super) fn stand_ins() -> Option<&'static PathBuf> {
+    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let place = PLACE.get_or_init(|| std::env::var_os("GRISTMILL_SHADERS").map(PathBuf::from));
+    place.as_ref().filter(|_| cfg!(debug_assertions))
 }
 
 fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut String) -> Result<()> {

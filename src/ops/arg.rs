@@ -1,10 +1,10 @@
 //! Where along an axis the largest or smallest element lies.
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
-use crate::gpu::{Kernel, Recorder};
+use crate::Result;
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ARG];
 

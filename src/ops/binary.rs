@@ -1,11 +1,11 @@
 //! Element-wise functions of two tensors, broadcast by NumPy's rule.
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
+use crate::Result;
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 

@@ -2,11 +2,11 @@
 
 use super::{Elementwise, WG, arity, in_fours, word};
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, update};
 use crate::shape::{Layout, Shape, collapse};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
 

@@ -7,11 +7,11 @@ use super::softmax::{Teams, larger, lie_side_by_side, rows_along};
 use super::{Walk, arity, word};
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows, rows_by};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 

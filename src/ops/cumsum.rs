@@ -3,11 +3,11 @@
 use super::softmax::rows_along;
 use super::{Walk, arity, floats, word};
 use crate::cpu::walk::{GRAIN, rows};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
 use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
-use crate::{Result, kernel, params};
+use crate::{Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CUMSUM];

@@ -3,11 +3,11 @@
 use super::copy::Fill;
 use super::{WG, arity, floats, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::random::{Use, words};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&DROPOUT];

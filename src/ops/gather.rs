@@ -4,11 +4,11 @@ use super::copy::Fill;
 use super::scatter;
 use super::{WG, Walk, arity, in_fours, word};
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &SCATTER];
 

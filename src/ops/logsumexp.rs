@@ -2,12 +2,12 @@
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use super::reduce::{self, Reduce};
+use crate::Result;
 use crate::cpu::simd::exp_below;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::binary::max_nan;
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&LOGSUMEXP];
 

@@ -4,11 +4,11 @@ use super::reduce::{sum_row, sum_rows};
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats, word};
 use crate::cpu::functions::{relu, sigmoid, softplus};
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result};
 
 pub(crate) const KERNELS: &[&Kernel] =
     &[&STRIDED, &VECTOR, &FOLD_STRIDED, &FOLD_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];

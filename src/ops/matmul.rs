@@ -2,12 +2,12 @@
 
 use super::{WG, Walk, floats, word};
 use crate::cpu::{Matrix, gemm};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::unary::Activation;
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &FOLD];

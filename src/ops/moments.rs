@@ -1,11 +1,11 @@
 //! Variance and standard deviation over any axes.
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
-use crate::gpu::{Kernel, Recorder};
+use crate::Result;
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&MOMENTS];
 

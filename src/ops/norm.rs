@@ -4,10 +4,10 @@ use super::fold::{Axes, Fold as CpuFold, Folder, LANES, Params, WG, fold};
 use super::reduce::{Fold, Reduce};
 use super::{Walk, arity, word};
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NORM, &NORM_GRAD];
 

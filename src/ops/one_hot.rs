@@ -3,11 +3,11 @@
 use super::copy::Fill;
 use super::{WG, Walk, arity, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ONE_HOT];

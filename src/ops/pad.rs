@@ -3,11 +3,11 @@
 use super::copy::{Fill, copy_to, copy_to_on_cpu};
 use super::{WG, arity, floats, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REFLECT, &REFLECT_GRAD];

@@ -3,11 +3,11 @@
 use super::copy::Fill;
 use super::{WG, arity, floats, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&MAX_POOL2D, &GATHER, &SCATTER];

@@ -1,12 +1,12 @@
 //! Reductions over any axes to one number: sum, mean, product, max, min.
 
 use super::fold::{self, Axes, Folder, LANES, Params, WG};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::Result;
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::ops::binary::max_nan;
 use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 

@@ -4,11 +4,11 @@ use super::copy::{copy_to, copy_to_on_cpu};
 use super::gather::{check, fits, lanes};
 use super::sort::Sort;
 use super::{WG, Walk, arity, floats, word};
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SCATTER_ADD];

@@ -3,11 +3,11 @@
 use super::{Walk, arity, floats, word};
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows_by};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];

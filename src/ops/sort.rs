@@ -4,10 +4,10 @@ use super::gather::GatherGrad;
 use super::softmax::rows_along;
 use super::{WG, Walk, arity, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SORT_TILES, &SORT_MERGE];

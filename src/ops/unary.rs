@@ -5,11 +5,11 @@ use crate::cpu::functions::{
     erf, exp_m1, gelu, gelu_slope, relu, sigmoid, silu, silu_slope, sin_from, softplus, tanh,
 };
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel};
+use crate::{Error, Result};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 

@@ -1,12 +1,12 @@
 //! Choice between two tensors by a third.
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
+use crate::Result;
 use crate::cpu::walk::rows;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Result, kernel};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 

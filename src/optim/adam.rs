@@ -4,12 +4,12 @@ use super::state::State;
 use super::{Optimizer, demand, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
 use crate::ops::{WG, arity, floats, word};
 use crate::tensor::Tensor;
-use crate::{Result, kernel, params};
+use crate::{Result, params};
 use rayon::prelude::*;
 
 pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,

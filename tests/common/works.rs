@@ -2,7 +2,7 @@
 //! kernel is a test's own.
 
 use super::device;
-use gristmill::gpu::{GpuDevice, GpuOptions, Kernel, Recorder};
+use gristmill::gpu::{GpuDevice, GpuOptions, Kernel, Loops, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
 use gristmill::{Device, Result, Shape, Tensor};
 use std::sync::Arc;
@@ -103,5 +103,16 @@ impl Op for Custom {
 
 /// A kernel of this WGSL, with `reads` 1.
 pub const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
-    Kernel { file: "test.wgsl", source, entry, constants: &[], reads: 1, writes, params: 16, fields: &[] }
+    let loops = Loops::COUNTED;
+    Kernel {
+        file: "test.wgsl",
+        source,
+        entry,
+        constants: &[],
+        reads: 1,
+        writes,
+        params: 16,
+        fields: &[],
+        loops,
+    }
 }

@@ -1,7 +1,7 @@
 //! Questions to an adapter's own arithmetic. gristmill's kernels rely on none of the answers; they tell who writes a kernel
 //! what not to rely on, and why a result of another program may differ.
 
-use gristmill::gpu::{Kernel, Params, Recorder};
+use gristmill::gpu::{Kernel, Loops, Params, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::{Device, Error, Result, Shape, Tensor, params};
 
@@ -21,6 +21,7 @@ static PROBE: Kernel = Kernel {
     writes: 1,
     params: size_of::<ProbeParams>(),
     fields: ProbeParams::FIELDS,
+    loops: Loops::COUNTED,
 };
 
 /// Turns of the loops that are tried.

@@ -3,12 +3,12 @@
 use super::geometry::{Geometry, MOST_SLICES, Matrices};
 use super::grad::Of;
 use super::{NAME, Rule};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView, Meta};
 use crate::ops::matmul::add_slices;
 use crate::ops::{WG, Walk, word};
 use crate::shape::Layout;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &FOLD, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
 
@@ -130,7 +130,7 @@ impl Tiles {
     }
 
     fn in_workgroup_memory() -> Tiles {
-        Tiles { rows: 32, others: 32, cols: 64, pieces: 1, word: 1, turns: [2, 160], subgroup: None }
+        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, turns: [1, 64], subgroup: None }
     }
 }
 
@@ -145,12 +145,14 @@ struct Job {
 /// How the others are cut: the slices and their size.
 fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
     const MOST_TURNS: usize = 60_000; // under the 65,535 of the loop law
-    const FEWEST: usize = 256; // a slice of fewer costs more in the fold than it gains
-    let enough = if rec.is_software() { 8 } else { 256 };
+    // Workgroups that fill the device; and how few a slice may have, since fewer cost more in the fold than they gain.
+    let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
+    // Each slice leaves as much as the result: many only where that is small.
+    let most_slices = if job.rows <= tiles.rows { MOST_SLICES } else { 4 };
     let groups =
         (job.rows.div_ceil(tiles.rows) * job.cols.div_ceil(tiles.word * tiles.cols).max(1) * matrices)
             .div_ceil(tiles.pieces);
-    let wanted = (enough / groups.max(1)).min(job.others / FEWEST).min(MOST_SLICES);
+    let wanted = (enough / groups.max(1)).min(job.others / fewest).min(most_slices);
     let most = MOST_TURNS / (job.depth.div_ceil(tiles.word) * tiles.turns[0] + tiles.turns[1]) * tiles.others;
     let slices = job.others.div_ceil(most).max(wanted).max(1);
     let size = job.others.div_ceil(slices).max(1).next_multiple_of(tiles.others);

@@ -1,11 +1,11 @@
 //! The dispatches of the convolution kernels.
 
 use super::{Conv2dKernel, Convolve, Geometry, Way};
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::unary::Activation;
 use crate::ops::word;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use std::ops::Range;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &WEIGHT_NAIVE, &WEIGHT_REGISTERS];

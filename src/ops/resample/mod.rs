@@ -5,11 +5,11 @@ mod windows;
 
 use super::{WG, arity, floats, word};
 use crate::cpu::walk::GRAIN;
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 use rayon::prelude::*;
 use windows::{Window, Windows};
 

@@ -1,14 +1,14 @@
 //! The dispatches.
 
 use super::{Norm, Rows};
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::binary;
 use crate::ops::copy::Fill;
 use crate::ops::softmax::Teams;
 use crate::ops::{WG, word};
 use crate::shape::Layout;
-use crate::{Error, Result, kernel, params};
+use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] =
     &[&WHOLE, &SUM, &FOLD, &MERGE, &BY, &GRAD, &GRAD_FOLD, &GRAD_MERGE, &GRAD_WRITE, &FOLLOW];
