@@ -73,7 +73,7 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             s = mat4x4f(s[0] * kept_of(q0, key), s[1] * kept_of(q1, key), s[2] * kept_of(q2, key), s[3] * kept_of(q3, key));
         }
         share(s, lane);
-        out = add_weighted(out, tile, w.col, p.dv, lane);
+        out = add_weighted(VALUES, out, tile, w.col, p.dv, lane);
     }
     leave_partial(sum, lane);
     workgroupBarrier();

@@ -2,17 +2,95 @@
 // through the others, keys or queries, in tiles of 64 (shared/attention_tile.wgsl).
 //
 //   shared/attention_grad.wgsl: the formulas and the operands
-//   PART, MASKED: shared/attention_grad.wgsl, shared/attention.wgsl (prepended by ops/attention)
+//   PART 0: dq [matrices, queries, d]    1: dk [matrices, m, d]    2: dv [matrices, m, dv], each of every slice
+//   PART 3: dmask [matrices, queries, m]
+//   out f32, contiguous    MASKED: shared/attention.wgsl (both prepended by ops/attention)
 
 #import shared/attention_grad.wgsl
 #import shared/attention_tile.wgsl
 
 alias Word = f32;
 
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+const DQ = 0u;
+const DK = 1u;
+const DV = 2u;
+const DMASK = 3u;
+
+/// Whether the rows of the result are those of queries, and keys are summed over; else the other way round.
+const BY_QUERY: bool = PART == DQ || PART == DMASK;
+
+fn rows() -> u32 {
+    if (BY_QUERY) { return p.queries; }
+    return p.m;
+}
+
+fn others() -> u32 {
+    if (BY_QUERY) { return p.m; }
+    return p.queries;
+}
+
+fn columns() -> u32 {
+    if (PART == DMASK) { return 0u; }
+    if (PART == DV) { return p.dv; }
+    return p.d;
+}
+
+fn tiles_meet(row: u32, height: u32, other: u32, width: u32) -> bool {
+    if (PART == DMASK) { return true; } // zeros are to be written too
+    if (BY_QUERY) { return meet(row, row + height - 1u, other, other + width - 1u); }
+    return meet(other, other + width - 1u, row, row + height - 1u);
+}
+
+fn row_at(kind: u32, r: u32) -> u32 {
+    if (BY_QUERY) { return query_at(kind, r); }
+    return key_at(kind, r);
+}
+
+fn row_step(kind: u32) -> u32 {
+    if (BY_QUERY) { return query_step(kind); }
+    return key_step(kind);
+}
+
+fn row_word(kind: u32, at: u32) -> Word {
+    if (BY_QUERY) { return query_word(kind, at); }
+    return key_word(kind, at);
+}
+
+fn other_at(kind: u32, j: u32) -> u32 {
+    if (BY_QUERY) { return key_at(kind, j); }
+    return query_at(kind, j);
+}
+
+fn other_step(kind: u32) -> u32 {
+    if (BY_QUERY) { return key_step(kind); }
+    return query_step(kind);
+}
+
+fn other_word(kind: u32, at: u32) -> Word {
+    if (BY_QUERY) { return key_word(kind, at); }
+    return query_word(kind, at);
+}
+
+/// What the weights are for: the others' part of the scores, of dv the gradient.
+const SUMMED: u32 = select(SCORES, SLOPES, PART == DV);
+
+/// The sum in `out`, scaled as the scores are.
+fn leave(slice: u32, matrix: u32, row: u32, col: u32, sum: f32) {
+    if (row >= rows() || col >= columns()) { return; }
+    let at = (slice * p.matrices + matrix) * rows() + row;
+    out[at * columns() + col] = sum * select(p.scale, 1.0, PART == DV);
+}
+
 /// Of a row and an other, from the products of both.
 fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
     let r = select(other, row, BY_QUERY);
-    return gradient(r, stat(r), select(row, other, BY_QUERY), score, slope);
+    let w = gradient(r, stat(r), select(row, other, BY_QUERY), score, slope);
+    if (PART == DV) { return w.value; }
+    if (PART == DMASK) { return w.mask; }
+    return w.score;
 }
 
 /// Of a row and four others, 16 apart.
@@ -63,7 +141,7 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             leave_masks(row + 3u, other, s[3]);
         } else {
             share(s, lane);
-            sums = add_weighted(sums, tile, w.col, columns(), lane);
+            sums = add_weighted(SUMMED, sums, tile, w.col, columns(), lane);
         }
     }
     if (PART == DMASK) { return; }

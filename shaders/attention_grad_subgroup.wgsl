@@ -1,85 +1,186 @@
-// The gradients of attention, for adapters whose subgroups have one known, small size: a subgroup takes 32 rows of a gradient
-// and 8 SUBGROUP columns, and goes through the others, keys or queries, 8 SUBGROUP at a time, all in registers
-// (shared/attention_subgroup.wgsl).
+// The gradients of attention in one pass, for adapters whose subgroups have one known, small size: a subgroup takes a slice of
+// the keys, 32 at a time, and for these goes through the queries, 8 SUBGROUP at a time (shared/attention_subgroup.wgsl). So
+// the scores and their slopes are computed once for all three gradients.
+//
+// dk and dv are summed in registers. What a slice's keys add to dq is summed in memory, each number always by the same
+// invocation: in a fixed order, without atomics. One dispatch takes up to `round` keys of each slice, from the key
+// `begin` of the slice on; the next goes on with dq where it ended.
+//
+// For sizes of up to 2 SUBGROUP words.
 //
 //   shared/attention_grad.wgsl: the formulas and the operands
-//   PART, MASKED, SUBGROUP: shared/attention_grad.wgsl, shared/attention.wgsl, invocations a subgroup (prepended by
-//   ops/attention)
+//   dq f32 [slices, matrices, queries, d]    dk f32 [matrices, m, d]    dv f32 [matrices, m, dv], contiguous
+//   MASKED, SUBGROUP: shared/attention.wgsl, invocations a subgroup (prepended by ops/attention)
 
 #import shared/attention_grad.wgsl
 #import shared/attention_subgroup.wgsl
 
-/// Of eight others the stats, where they are queries.
-struct Stats { left_log: vec4f, left_delta: vec4f, right_log: vec4f, right_delta: vec4f }
+@group(0) @binding(6) var<storage, read_write> dq: array<Word>;
+@group(0) @binding(7) var<storage, read_write> dk: array<Word>;
+@group(0) @binding(8) var<storage, read_write> dv: array<Word>;
+@group(0) @binding(9) var<uniform> p: Params;
+
+fn row_at(kind: u32, r: u32) -> u32 { return key_at(kind, r); }
+fn row_step(kind: u32) -> u32 { return key_step(kind); }
+fn row_word(kind: u32, at: u32) -> Word { return key_word(kind, at); }
+
+fn others() -> u32 { return p.queries; }
+fn other_at(kind: u32, j: u32) -> u32 { return query_at(kind, j); }
+fn other_step(kind: u32) -> u32 { return query_step(kind); }
+fn other_word(kind: u32, at: u32) -> Word { return query_word(kind, at); }
+
+/// Of four queries.
+struct Stats { log: vec4f, delta: vec4f }
 
 fn stats_of(first: u32) -> Stats {
     let a = stat(first);
     let b = stat(first + 1u);
     let c = stat(first + 2u);
     let d = stat(first + 3u);
-    let e = stat(first + 4u);
-    let f = stat(first + 5u);
-    let g = stat(first + 6u);
-    let h = stat(first + 7u);
-    return Stats(vec4f(a.x, b.x, c.x, d.x), vec4f(a.y, b.y, c.y, d.y), vec4f(e.x, f.x, g.x, h.x), vec4f(e.y, f.y, g.y, h.y));
+    return Stats(vec4f(a.x, b.x, c.x, d.x), vec4f(a.y, b.y, c.y, d.y));
 }
 
-fn one(row: u32, other: u32, stat: vec2f, product: f32, slope: f32) -> f32 {
-    return gradient(select(other, row, BY_QUERY), stat, select(row, other, BY_QUERY), product, slope);
+/// Of a key and four queries.
+struct Four { value: vec4f, score: vec4f }
+
+fn four_weights(key: u32, first: u32, stats: Stats, s: vec4f, g: vec4f) -> Four {
+    let a = gradient(first, vec2f(stats.log.x, stats.delta.x), key, s.x, g.x);
+    let b = gradient(first + 1u, vec2f(stats.log.y, stats.delta.y), key, s.y, g.y);
+    let c = gradient(first + 2u, vec2f(stats.log.z, stats.delta.z), key, s.z, g.z);
+    let d = gradient(first + 3u, vec2f(stats.log.w, stats.delta.w), key, s.w, g.w);
+    return Four(vec4f(a.value, b.value, c.value, d.value), vec4f(a.score, b.score, c.score, d.score));
 }
 
-/// Of a row and four others.
-fn gradients(row: u32, other: u32, logs: vec4f, deltas: vec4f, s: vec4f, g: vec4f) -> vec4f {
-    return vec4f(one(row, other, vec2f(logs.x, deltas.x), s.x, g.x), one(row, other + 1u, vec2f(logs.y, deltas.y), s.y, g.y),
-                 one(row, other + 2u, vec2f(logs.z, deltas.z), s.z, g.z), one(row, other + 3u, vec2f(logs.w, deltas.w), s.w, g.w));
+/// c + x w, of four queries, and c where the weight is 0, whatever x is.
+fn add_weight(c: vec4f, x: f32, w: vec4f) -> vec4f {
+    let sum = fma(vec4f(x), w, c);
+    if (MASKED == 0u) { return sum; }
+    return select(sum, c, w == vec4f());
 }
 
-fn leave_row(w: Work, row: u32, lane: u32, left: vec4f, right: vec4f) {
-    leave(w.slice, w.matrix, row, w.col + 2u * lane, left);
-    leave(w.slice, w.matrix, row, w.col + 2u * lane + 1u, right);
+/// c + four numbers of a key weighted for four queries; of each number its queries.
+fn add_key(c: mat4x4f, x: vec4f, w: vec4f) -> mat4x4f {
+    return mat4x4f(add_weight(c[0], x.x, w), add_weight(c[1], x.y, w), add_weight(c[2], x.z, w), add_weight(c[3], x.w, w));
 }
 
-@compute @workgroup_size(64)
+/// The same of four keys, of which x has each number's.
+fn add_keys(c: mat4x4f, x: mat4x4f, w: mat4x4f) -> mat4x4f {
+    let key = transpose(x);
+    return add_key(add_key(add_key(add_key(c, key[0], w[0]), key[1], w[1]), key[2], w[2]), key[3], w[3]);
+}
+
+/// Adds to dq of four queries, or begins it with, four numbers, of each its queries.
+fn add_to_dq(row: u32, first: u32, c: u32, begins: bool, sums: mat4x4f) {
+    let by_query = transpose(sums);
+    add_word(row, first, c, begins, by_query[0]);
+    add_word(row, first + 1u, c, begins, by_query[1]);
+    add_word(row, first + 2u, c, begins, by_query[2]);
+    add_word(row, first + 3u, c, begins, by_query[3]);
+}
+
+fn add_word(row: u32, query: u32, c: u32, begins: bool, sum: vec4f) {
+    if (query >= p.queries) { return; }
+    let at = (row + query) * p.d + c;
+    var before: vec4f;
+    if (!begins) { before = dq[at]; }
+    dq[at] = fma(sum, vec4f(p.scale), before);
+}
+
+/// Adds to dq of this invocation's eight queries what the keys from `key` on add.
+fn add_across(w: ptr<function, Tile>, key: u32, first: u32, row: u32, begins: bool, lane: u32) {
+    let r = key + lane;
+    var at = vec4u(key_start(r), key_start(r + SUBGROUP), key_start(r + 2u * SUBGROUP), key_start(r + 3u * SUBGROUP));
+    for (var c = 0u; c < p.d; c++) {
+        let x = four_rows(SCORES, at);
+        let a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
+        let a1 = highs(x[0].x, x[1].x, x[2].x, x[3].x);
+        let a2 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
+        let a3 = highs(x[0].y, x[1].y, x[2].y, x[3].y);
+        let a4 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
+        let a5 = highs(x[0].z, x[1].z, x[2].z, x[3].z);
+        let a6 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
+        let a7 = highs(x[0].w, x[1].w, x[2].w, x[3].w);
+        var sums = add_keys(mat4x4f(), a0, (*w)[0]);
+        sums = add_keys(sums, a1, (*w)[2]);
+        sums = add_keys(sums, a2, (*w)[4]);
+        sums = add_keys(sums, a3, (*w)[6]);
+        sums = add_keys(sums, a4, (*w)[8]);
+        sums = add_keys(sums, a5, (*w)[10]);
+        sums = add_keys(sums, a6, (*w)[12]);
+        sums = add_keys(sums, a7, (*w)[14]);
+        add_to_dq(row, first, c, begins, sums);
+        sums = add_keys(mat4x4f(), a0, (*w)[1]);
+        sums = add_keys(sums, a1, (*w)[3]);
+        sums = add_keys(sums, a2, (*w)[5]);
+        sums = add_keys(sums, a3, (*w)[7]);
+        sums = add_keys(sums, a4, (*w)[9]);
+        sums = add_keys(sums, a5, (*w)[11]);
+        sums = add_keys(sums, a6, (*w)[13]);
+        sums = add_keys(sums, a7, (*w)[15]);
+        add_to_dq(row, first + 4u, c, begins, sums);
+        at += p.k_col;
+    }
+}
+
+@compute @workgroup_size(SUBGROUP)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-            @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
-    let w = work((folded(group, groups) * 64u + local) / SUBGROUP, rows(), HEIGHT, columns(), WORDS, others());
-    if (!w.valid) { return; } // the whole subgroup leaves together
-    begin(w.matrix);
-    var sums: Tile;
-    for (var tile = w.first; tile < w.end; tile += WIDTH) {
-        if (!tiles_meet(w.row, HEIGHT, tile, WIDTH)) { continue; }
-        var s: Tile;
-        var g: Tile;
-        add_products_of(&s, SCORES, w.row, tile, p.d, lane);
-        if (PART != DV) { add_products_of(&g, SLOPES, w.row, tile, p.dv, lane); }
-        let other = tile + 8u * lane;
-        var mine: Stats;
-        if (!BY_QUERY) { mine = stats_of(other); }
-        for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
-            for (var r = 0u; r < 4u; r++) {
-                var each = mine;
-                if (BY_QUERY) {
-                    let own = stat(row + r);
-                    each = Stats(vec4f(own.x), vec4f(own.y), vec4f(own.x), vec4f(own.y));
+            @builtin(subgroup_invocation_id) lane: u32) {
+    let number = folded(group, groups);
+    let slice = number / p.matrices;
+    if (slice >= p.slices) { return; } // the whole subgroup leaves together
+    let matrix = number % p.matrices;
+    begin(matrix);
+    let first_key = slice * p.size + p.begin;
+    let end = min(first_key + p.round, min((slice + 1u) * p.size, p.m));
+    for (var key = first_key; key < end; key += HEIGHT) {
+        // A slice's first keys begin dq, also of queries that do not see them.
+        let begins = key == slice * p.size;
+        var key_sums: Tile;
+        var value_sums: Tile;
+        for (var tile = 0u; tile < p.queries; tile += WIDTH) {
+            if (!begins && !meet(tile, tile + WIDTH - 1u, key, key + HEIGHT - 1u)) { continue; }
+            var s: Tile;
+            var g: Tile;
+            add_products_of(&s, SCORES, key, tile, p.d, lane);
+            add_products_of(&g, SLOPES, key, tile, p.dv, lane);
+            let first = tile + 8u * lane;
+            let left = stats_of(first);
+            let right = stats_of(first + 4u);
+            for (var row = key; row < key + HEIGHT; row += 4u) {
+                for (var r = 0u; r < 4u; r++) {
+                    // The rows of these four come to the front one by one, as the fours do.
+                    let a = four_weights(row + r, first, left, s[0][0], g[0][0]);
+                    let b = four_weights(row + r, first + 4u, right, s[1][0], g[1][0]);
+                    s[0] = mat4x4f(s[0][1], s[0][2], s[0][3], a.score);
+                    s[1] = mat4x4f(s[1][1], s[1][2], s[1][3], b.score);
+                    g[0] = mat4x4f(g[0][1], g[0][2], g[0][3], a.value);
+                    g[1] = mat4x4f(g[1][1], g[1][2], g[1][3], b.value);
                 }
-                // The rows of these four come to the front one by one, as the fours do.
-                let left = gradients(row + r, other, each.left_log, each.left_delta, s[0][0], g[0][0]);
-                let right = gradients(row + r, other + 4u, each.right_log, each.right_delta, s[1][0], g[1][0]);
-                s[0] = mat4x4f(s[0][1], s[0][2], s[0][3], left);
-                s[1] = mat4x4f(s[1][1], s[1][2], s[1][3], right);
-                g[0] = mat4x4f(g[0][1], g[0][2], g[0][3], g[0][0]);
-                g[1] = mat4x4f(g[1][1], g[1][2], g[1][3], g[1][0]);
+                turn(&s);
+                turn(&g);
             }
-            turn(&s);
-            turn(&g);
+            add_weighted(SLOPES, &value_sums, &g, tile, 0u, p.dv, lane);
+            add_weighted(SCORES, &key_sums, &s, tile, 0u, p.d, lane);
+            add_across(&s, key, first, (slice * p.matrices + matrix) * p.queries, begins, lane);
         }
-        add_weighted(&sums, &s, tile, w.col, columns(), lane);
+        for (var row = key; row < key + HEIGHT; row += 4u) {
+            leave_row(matrix, row, lane, key_sums[0][0], key_sums[1][0], value_sums[0][0], value_sums[1][0]);
+            leave_row(matrix, row + 1u, lane, key_sums[0][1], key_sums[1][1], value_sums[0][1], value_sums[1][1]);
+            leave_row(matrix, row + 2u, lane, key_sums[0][2], key_sums[1][2], value_sums[0][2], value_sums[1][2]);
+            leave_row(matrix, row + 3u, lane, key_sums[0][3], key_sums[1][3], value_sums[0][3], value_sums[1][3]);
+            turn(&key_sums);
+            turn(&value_sums);
+        }
     }
-    for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
-        leave_row(w, row, lane, sums[0][0], sums[1][0]);
-        leave_row(w, row + 1u, lane, sums[0][1], sums[1][1]);
-        leave_row(w, row + 2u, lane, sums[0][2], sums[1][2]);
-        leave_row(w, row + 3u, lane, sums[0][3], sums[1][3]);
-        turn(&sums);
-    }
+}
+
+/// A key's words 2 lane and 2 lane + 1 of either gradient.
+fn leave_row(matrix: u32, key: u32, lane: u32, k0: vec4f, k1: vec4f, v0: vec4f, v1: vec4f) {
+    if (key >= p.m) { return; }
+    let row = matrix * p.m + key;
+    let col = 2u * lane;
+    if (col < p.d) { dk[row * p.d + col] = k0 * p.scale; }
+    if (col + 1u < p.d) { dk[row * p.d + col + 1u] = k1 * p.scale; }
+    if (col < p.dv) { dv[row * p.dv + col] = v0; }
+    if (col + 1u < p.dv) { dv[row * p.dv + col + 1u] = v1; }
 }

@@ -68,7 +68,7 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
             turn_rows(&rescale);
         }
         scale_rows(&out, rescale);
-        add_weighted(&out, &s, tile, w.col, p.dv, lane);
+        add_weighted(VALUES, &out, &s, tile, w.col, p.dv, lane);
     }
     for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
         let all = sum_of(sum[0]);

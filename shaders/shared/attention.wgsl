@@ -17,7 +17,7 @@
 
 /// `size`: of what is summed over, a multiple of a tile, the part that one slice takes. `left`, `right`: how far from its
 /// own place a query sees; its place is counted from the end. `cap`: 0 for none. A word below `threshold` drops a weight,
-/// `keep` is what the others are multiplied with.
+/// `keep` is what the others are multiplied with. `begin`, `round`: attention_grad_subgroup.wgsl.
 struct Params {
     walk: Walk,
     mask_walk: Walk,
@@ -28,7 +28,7 @@ struct Params {
     mask_head: u32, mask_row: u32, mask_col: u32, threshold: u32,
     seed: vec2u, offset: vec2u,
     left: i32, right: i32, scale: f32, cap: f32,
-    keep: f32, grad_offset: u32,
+    keep: f32, grad_offset: u32, begin: u32, round: u32,
 }
 
 const BOOLEAN = 1u;

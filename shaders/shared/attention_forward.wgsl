@@ -15,19 +15,28 @@
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 @group(0) @binding(6) var<uniform> p: Params;
 
-/// What is multiplied; here there is no other kind.
+/// The parts that the others, which are keys, have: in the scores, and in the output.
 const SCORES = 0u;
+const VALUES = 1u;
 
 fn row_at(kind: u32, r: u32) -> u32 { return query(r).q; }
 fn row_step(kind: u32) -> u32 { return p.q_col; }
 fn row_word(kind: u32, at: u32) -> Word { return q[at]; }
 
-fn other_at(kind: u32, j: u32) -> u32 { return key_start(j); }
-fn other_step(kind: u32) -> u32 { return p.k_col; }
-fn other_word(kind: u32, at: u32) -> Word { return k[at]; }
-
-/// What the weights are for, and how many there are.
+/// How many others there are.
 fn others() -> u32 { return p.m; }
-fn summed_at(j: u32) -> u32 { return value_start(j); }
-fn summed_step() -> u32 { return p.v_col; }
-fn summed_word(at: u32) -> Word { return v[at]; }
+
+fn other_at(kind: u32, j: u32) -> u32 {
+    if (kind == SCORES) { return key_start(j); }
+    return value_start(j);
+}
+
+fn other_step(kind: u32) -> u32 {
+    if (kind == SCORES) { return p.k_col; }
+    return p.v_col;
+}
+
+fn other_word(kind: u32, at: u32) -> Word {
+    if (kind == SCORES) { return k[at]; }
+    return v[at];
+}

@@ -6,7 +6,8 @@
 //
 // A word is four neighbours, and takes one load.
 //
-// The importing file has row_at, row_step and row_word, of what the rows are, likewise for the others, and for what is summed.
+// The importing file has row_at, row_step and row_word, of what the rows are by their kinds, and likewise for the others, of
+// which there are others().
 //
 //   SUBGROUP: invocations a subgroup, which are 8
 
@@ -171,12 +172,12 @@ fn four_others(kind: u32, at: vec4u) -> mat4x4f {
 }
 
 /// What is at one other, past the end the last one again as 0, at these columns.
-fn summed(j: u32, col: u32) -> vec4f {
-    return select(vec4f(), summed_word(summed_at(j) + col), j < others());
+fn summed(kind: u32, j: u32, col: u32) -> vec4f {
+    return select(vec4f(), other_word(kind, other_at(kind, j) + col), j < others());
 }
 
-fn four_summed(j: u32, col: u32) -> mat4x4f {
-    return mat4x4f(summed(j, col), summed(j + 1u, col), summed(j + 2u, col), summed(j + 3u, col));
+fn four_summed(kind: u32, j: u32, col: u32) -> mat4x4f {
+    return mat4x4f(summed(kind, j, col), summed(kind, j + 1u, col), summed(kind, j + 2u, col), summed(kind, j + 3u, col));
 }
 
 /// c + what is at four others, weighted for four rows.
@@ -192,16 +193,16 @@ fn weights_of(w: mat4x4f, l: u32) -> mat4x4f {
 
 /// Adds to the sums, from column `col` on, what is at the others from `other` on, weighted. Four rows by four columns at a
 /// time, which registers hold meanwhile.
-fn add_weighted(sums: ptr<function, Tile>, w: ptr<function, Tile>, other: u32, col: u32, cols: u32, lane: u32) {
+fn add_weighted(kind: u32, sums: ptr<function, Tile>, w: ptr<function, Tile>, other: u32, col: u32, cols: u32, lane: u32) {
     // Past the edge the last column again; what comes of it is not stored.
-    let left = min(col + 2u * lane, max(cols, 1u) - 1u) * summed_step();
-    let right = min(col + 2u * lane + 1u, max(cols, 1u) - 1u) * summed_step();
+    let left = min(col + 2u * lane, max(cols, 1u) - 1u) * other_step(kind);
+    let right = min(col + 2u * lane + 1u, max(cols, 1u) - 1u) * other_step(kind);
     for (var l = 0u; l < SUBGROUP; l++) {
         let first = other + 8u * l;
-        let a = four_summed(first, left);
-        let b = four_summed(first + 4u, left);
-        let c = four_summed(first, right);
-        let d = four_summed(first + 4u, right);
+        let a = four_summed(kind, first, left);
+        let b = four_summed(kind, first + 4u, left);
+        let c = four_summed(kind, first, right);
+        let d = four_summed(kind, first + 4u, right);
         let v0 = weights_of((*w)[0], l);
         let w0 = weights_of((*w)[1], l);
         (*sums)[0] = add_products4(add_products4((*sums)[0], v0, a), w0, b);

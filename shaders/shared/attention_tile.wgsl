@@ -6,7 +6,8 @@
 // Workgroup memory is read by words of four numbers, two reads to 16 multiply-adds. The numbers of a word are those that
 // neighbouring invocations read side by side: 4 apart along a row that is multiplied, 16 along one that is summed.
 //
-// The importing file has row_at, row_step and row_word, of what the rows are, likewise for the others, and for what is summed.
+// The importing file has row_at, row_step and row_word, of what the rows are by their kinds, and likewise for the others, of
+// which there are others().
 
 #import shared/outer.wgsl
 
@@ -95,27 +96,27 @@ fn share(w: mat4x4f, lane: u32) {
 }
 
 /// Four columns, 16 apart, of what is at an other, 0 past the end.
-fn summed_numbers(j: u32, col: u32, cols: u32) -> vec4f {
+fn summed_numbers(kind: u32, j: u32, col: u32, cols: u32) -> vec4f {
     let columns = min(col + vec4u(0u, 16u, 32u, 48u), vec4u(max(cols, 1u) - 1u));
-    let at = summed_at(j) + columns * summed_step();
-    let x = vec4f(summed_word(at.x), summed_word(at.y), summed_word(at.z), summed_word(at.w));
+    let at = other_at(kind, j) + columns * other_step(kind);
+    let x = vec4f(other_word(kind, at.x), other_word(kind, at.y), other_word(kind, at.z), other_word(kind, at.w));
     return select(vec4f(), x, j < others());
 }
 
 /// The sums, plus what is at the others from `other` on, weighted. To be called by the whole workgroup.
-fn add_weighted(sums: mat4x4f, other: u32, col: u32, cols: u32, lane: u32) -> mat4x4f {
+fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane: u32) -> mat4x4f {
     let x = lane % 16u;
     let y = lane / 16u;
-    var near = summed_numbers(other + y, col + x, cols);
-    var far = summed_numbers(other + y + 8u, col + x, cols);
+    var near = summed_numbers(kind, other + y, col + x, cols);
+    var far = summed_numbers(kind, other + y + 8u, col + x, cols);
     var s = sums;
     for (var first = 0u; first < WIDE; first += DEPTH) {
         slab[lane] = near;
         slab[lane + 128u] = far;
         workgroupBarrier(); // the weights are there too
         if (first + DEPTH < WIDE) {
-            near = summed_numbers(other + first + DEPTH + y, col + x, cols);
-            far = summed_numbers(other + first + DEPTH + y + 8u, col + x, cols);
+            near = summed_numbers(kind, other + first + DEPTH + y, col + x, cols);
+            far = summed_numbers(kind, other + first + DEPTH + y + 8u, col + x, cols);
         }
         let at = y * WEIGHTS + first;
         for (var j = 0u; j < DEPTH; j += 4u) {

@@ -273,6 +273,11 @@ impl<'d> Recorder<'d> {
         (least == most && least > 0 && self.gpu.allows(Variant::Subgroups)).then_some(least)
     }
 
+    /// The storage buffers that a kernel may bind.
+    pub fn storage_buffers(&self) -> u32 {
+        self.gpu.limits.storage_buffers
+    }
+
     /// Whether a workgroup may be of 256 invocations that share tiles in workgroup memory.
     pub fn takes_tiles(&self) -> bool {
         self.gpu.limits.invocations >= 256 && self.gpu.allows(Variant::Tiles)

@@ -25,8 +25,8 @@ static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads:
     "WG": &[WG]);
 static TILED_GRAD: Kernel = kernel!("attention_grad.wgsl", "tiled", reads: 6, writes: 1, params: Params,
     "PART": Part::ALL, "MASKED": &[0, 1]);
-static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 1, params: Params,
-    "PART": Part::SUMS, "MASKED": &[0, 1], "SUBGROUP": SIZES);
+static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 3, params: Params,
+    "MASKED": &[0, 1], "SUBGROUP": SIZES);
 
 params! {
     struct Params {
@@ -60,7 +60,8 @@ params! {
         cap: f32,
         keep: f32,
         grad_offset: u32,
-        pad: [u32; 2],
+        begin: u32,
+        round: u32,
     }
 }
 
@@ -93,8 +94,6 @@ enum Part {
 
 impl Part {
     const ALL: &[u32] = &[0, 1, 2, 3];
-    /// Those that are sums.
-    const SUMS: &[u32] = &[0, 1, 2];
 }
 
 /// A kernel's tiles: rows, others and words of columns, and how many of them a workgroup has.
@@ -142,9 +141,11 @@ struct Job {
     depth: usize,
 }
 
+/// Turns of its loops that an invocation may make: under the 65,535 of the loop law.
+const MOST_TURNS: usize = 60_000;
+
 /// How the others are cut: the slices and their size.
 fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
-    const MOST_TURNS: usize = 60_000; // under the 65,535 of the loop law
     // Workgroups that fill the device; and how few a slice may have, since fewer cost more in the fold than they gain.
     let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
     // Each slice leaves as much as the result: many only where that is small.
@@ -213,7 +214,8 @@ impl Params {
             cap: rule.cap,
             keep: rule.keep(),
             grad_offset: 0,
-            pad: [0; 2],
+            begin: 0,
+            round: 0,
         })
     }
 
@@ -290,6 +292,11 @@ pub(super) fn backward(
     let geometry = Geometry::new(&metas(&inputs[..3]))?;
     let &Geometry { m, d, dv, .. } = &geometry;
     let rows = geometry.rows();
+    if of == Of::All
+        && let Some(pass) = OnePass::of(rec, &geometry, inputs)
+    {
+        return pass.dispatch(rec, rule, &geometry, inputs, outputs);
+    }
     let both = d + dv;
     let queries = (Part::Dq, Job { rows, cols: d, others: m, depth: both });
     let jobs: &[(Part, Job)] = &match of {
@@ -309,6 +316,80 @@ pub(super) fn backward(
     Ok(())
 }
 
+/// The gradients of queries, keys and values by one kernel.
+struct OnePass {
+    /// Of the keys, and how many one has.
+    slices: usize,
+    size: usize,
+    /// The keys of a slice that one dispatch takes.
+    round: usize,
+    subgroup: u32,
+}
+
+impl OnePass {
+    /// Keys that a subgroup takes at a time.
+    const KEYS: usize = 32;
+    /// The buffers that the kernel binds.
+    const BUFFERS: u32 = 9;
+
+    /// Where the adapter has the subgroups and the buffers for it, and the sizes fit into its registers.
+    fn of(rec: &Recorder, geometry: &Geometry, inputs: &[GpuView]) -> Option<OnePass> {
+        const ENOUGH: usize = 8; // workgroups
+        const MOST: usize = 4; // slices, each of which leaves as much as dq
+        const FEWEST: usize = 128; // a slice of fewer keys costs more in the fold than it gains
+        let &Geometry { m, d, dv, .. } = geometry;
+        let operands = [0, 1, 2, 3].map(|at| geometry.matrices_of(&inputs[at].layout));
+        let tiles = Tiles::of(rec, geometry, &operands);
+        let (subgroup, rows) = (tiles.subgroup?, geometry.rows());
+        let empty = rows * m * d * dv == 0;
+        if empty || d.max(dv) > tiles.cols * tiles.word || rec.storage_buffers() < OnePass::BUFFERS {
+            return None;
+        }
+        let turns = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // for a tile of keys
+        let round = MOST_TURNS / turns * OnePass::KEYS;
+        let slices = (ENOUGH / geometry.matrices()).min(MOST).min(m / FEWEST).max(1);
+        let size = m.div_ceil(slices).next_multiple_of(OnePass::KEYS);
+        (round > 0).then_some(OnePass { slices: m.div_ceil(size), size, round, subgroup })
+    }
+
+    fn dispatch(
+        &self,
+        rec: &mut Recorder,
+        rule: Rule,
+        geometry: &Geometry,
+        inputs: &[GpuView],
+        outputs: &[GpuOut],
+    ) -> Result<()> {
+        const WORD: usize = 4;
+        let [q, k, v, grad, stats] = [0, 1, 2, 3, 4].map(|at| inputs[at]);
+        let mask = inputs.get(5);
+        let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
+        let count = outputs[0].shape.numel();
+        word(NAME, self.slices * count.max(geometry.m + self.size))?;
+        let partial = if self.slices > 1 { Some(rec.scratch(self.slices * count)?) } else { None };
+        let params = Params {
+            grad_offset: word(NAME, grad.layout.offset / WORD)?,
+            slices: word(NAME, self.slices)?,
+            size: word(NAME, self.size)?,
+            round: word(NAME, self.round)?,
+            ..Params::new(rule, geometry, operands, mask.map(|mask| &mask.layout), WORD)?
+        };
+        let constants = [u32::from(!rule.is_plain()), self.subgroup];
+        let mask = mask.unwrap_or(&q).buffer;
+        let [dq, dk, dv] = [0, 1, 2].map(|at| outputs[at].buffer);
+        let to = partial.as_ref().unwrap_or(dq);
+        let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, to, dk, dv];
+        for begin in (0..self.size).step_by(self.round) {
+            let params = Params { begin: word(NAME, begin)?, ..params };
+            rec.dispatch(&SUBGROUP_GRAD, &constants, &buffers, &params, self.slices * geometry.matrices())?;
+        }
+        match partial {
+            None => Ok(()),
+            Some(partial) => add_slices(rec, &partial, dq, count, self.slices),
+        }
+    }
+}
+
 fn gradient(
     rec: &mut Recorder,
     rule: Rule,
@@ -321,9 +402,7 @@ fn gradient(
     let [q, k, v, grad, stats] = [0, 1, 2, 3, 4].map(|at| inputs[at]);
     let mask = inputs.get(5);
     let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
-    let all = [&operands[..], &[geometry.matrices_of(&grad.layout)]].concat();
-    let tiles =
-        if part == Part::Dmask { Tiles::in_workgroup_memory() } else { Tiles::of(rec, geometry, &all) };
+    let tiles = Tiles::in_workgroup_memory();
     let params = Params::new(rule, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
     let params = Params { grad_offset: word(NAME, grad.layout.offset / tiles.word)?, ..params };
     let (params, groups) = params.cut(rec, &tiles, job)?;
@@ -335,10 +414,7 @@ fn gradient(
     let mask = mask.unwrap_or(&q).buffer;
     let out = partial.as_ref().unwrap_or(to);
     let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, out];
-    match tiles.subgroup {
-        Some(size) => rec.dispatch(&SUBGROUP_GRAD, &[part, masked, size], &buffers, &params, groups)?,
-        None => rec.dispatch(&TILED_GRAD, &[part, masked], &buffers, &params, groups)?,
-    }
+    rec.dispatch(&TILED_GRAD, &[part, masked], &buffers, &params, groups)?;
     match partial {
         None => Ok(()),
         Some(partial) => add_slices(rec, &partial, to, count, slices),
