@@ -16,20 +16,6 @@
 
 alias Word = f32;
 
-/// Of a query and four keys, 16 apart.
-fn scores(products: vec4f, query: Query, key: u32) -> vec4f {
-    return vec4f(score(products.x, query, key).x, score(products.y, query, key + 16u).x,
-                 score(products.z, query, key + 32u).x, score(products.w, query, key + 48u).x);
-}
-
-fn weights_of(scores: vec4f, top: f32) -> vec4f {
-    return vec4f(weight(scores.x, top), weight(scores.y, top), weight(scores.z, top), weight(scores.w, top));
-}
-
-fn kept_of(query: Query, key: u32) -> vec4f {
-    return vec4f(kept(query, key), kept(query, key + 16u), kept(query, key + 32u), kept(query, key + 48u));
-}
-
 /// A NaN that is lost here comes back with its weight.
 fn largest_of(x: vec4f) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
@@ -53,12 +39,13 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     for (var tile = w.first; tile < w.end; tile += WIDE) {
         if (!meet(w.row, w.row + SIDE - 1u, tile, tile + WIDE - 1u)) { continue; }
         var s = products(SCORES, w.row, tile, p.d, lane);
-        let q0 = query(row);
-        let q1 = query(row + 1u);
-        let q2 = query(row + 2u);
-        let q3 = query(row + 3u);
-        let key = tile + x;
-        s = mat4x4f(scores(s[0], q0, key), scores(s[1], q1, key), scores(s[2], q2, key), scores(s[3], q3, key));
+        for (var a = 0u; a < 4u; a++) {
+            let query = query(row + a);
+            for (var b = 0u; b < 4u; b++) {
+                s[0] = next_number(s[0], score(s[0].x, query, tile + x + 16u * b).x);
+            }
+            s = next_row(s);
+        }
         leave_partial(vec4f(largest_of(s[0]), largest_of(s[1]), largest_of(s[2]), largest_of(s[3])), lane);
         workgroupBarrier();
         var top = largest;
@@ -66,11 +53,21 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         let less = largest - top;
         let rescale = vec4f(exp_below(less.x), exp_below(less.y), exp_below(less.z), exp_below(less.w));
         largest = top;
-        s = mat4x4f(weights_of(s[0], top.x), weights_of(s[1], top.y), weights_of(s[2], top.z), weights_of(s[3], top.w));
+        for (var a = 0u; a < 4u; a++) {
+            for (var b = 0u; b < 4u; b++) { s[0] = next_number(s[0], weight(s[0].x, top.x)); }
+            s = next_row(s);
+            top = next_number(top, top.x);
+        }
         sum = sum * rescale + vec4f(sum_of(s[0]), sum_of(s[1]), sum_of(s[2]), sum_of(s[3]));
         out = mat4x4f(out[0] * rescale.x, out[1] * rescale.y, out[2] * rescale.z, out[3] * rescale.w);
         if (MASKED == 1u && p.threshold > 0u) {
-            s = mat4x4f(s[0] * kept_of(q0, key), s[1] * kept_of(q1, key), s[2] * kept_of(q2, key), s[3] * kept_of(q3, key));
+            for (var a = 0u; a < 4u; a++) {
+                let query = query(row + a);
+                for (var b = 0u; b < 4u; b++) {
+                    s[0] = next_number(s[0], s[0].x * kept(query, tile + x + 16u * b));
+                }
+                s = next_row(s);
+            }
         }
         share(s, lane);
         out = add_weighted(VALUES, out, tile, w.col, p.dv, lane);

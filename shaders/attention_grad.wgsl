@@ -93,21 +93,8 @@ fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
     return w.score;
 }
 
-/// Of a row and four others, 16 apart.
-fn slopes(row: u32, other: u32, s: vec4f, g: vec4f) -> vec4f {
-    return vec4f(slope(row, other, s.x, g.x), slope(row, other + 16u, s.y, g.y),
-                 slope(row, other + 32u, s.z, g.z), slope(row, other + 48u, s.w, g.w));
-}
-
 fn leave_mask(row: u32, key: u32, slope: f32) {
     if (row < p.queries && key < p.m) { out[(first_row + row) * p.m + key] = slope; }
-}
-
-fn leave_masks(row: u32, key: u32, slopes: vec4f) {
-    leave_mask(row, key, slopes.x);
-    leave_mask(row, key + 16u, slopes.y);
-    leave_mask(row, key + 32u, slopes.z);
-    leave_mask(row, key + 48u, slopes.w);
 }
 
 fn leave_row(w: Work, row: u32, x: u32, sums: vec4f) {
@@ -131,15 +118,18 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         var s = products(SCORES, w.row, tile, p.d, lane);
         var g: mat4x4f;
         if (PART != DV) { g = products(SLOPES, w.row, tile, p.dv, lane); }
-        let other = tile + x;
-        s = mat4x4f(slopes(row, other, s[0], g[0]), slopes(row + 1u, other, s[1], g[1]),
-                    slopes(row + 2u, other, s[2], g[2]), slopes(row + 3u, other, s[3], g[3]));
-        if (PART == DMASK) {
-            leave_masks(row, other, s[0]);
-            leave_masks(row + 1u, other, s[1]);
-            leave_masks(row + 2u, other, s[2]);
-            leave_masks(row + 3u, other, s[3]);
-        } else {
+        for (var a = 0u; a < 4u; a++) {
+            for (var b = 0u; b < 4u; b++) {
+                let other = tile + x + 16u * b;
+                let weight = slope(row + a, other, s[0].x, g[0].x);
+                if (PART == DMASK) { leave_mask(row + a, other, weight); }
+                s[0] = next_number(s[0], weight);
+                g[0] = next_number(g[0], g[0].x);
+            }
+            s = next_row(s);
+            g = next_row(g);
+        }
+        if (PART != DMASK) {
             share(s, lane);
             sums = add_weighted(SUMMED, sums, tile, w.col, columns(), lane);
         }

@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Steps to train; with 0 and --resume, only write
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2400)]
     steps: u64,
     /// Windows of text a step
     #[arg(long, default_value_t = 32)]
@@ -50,13 +50,13 @@ pub struct Options {
     #[arg(long, default_value_t = 128)]
     pub context: usize,
     /// The learning rate after the warm-up; it falls to a tenth by half a cosine
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 3e-3)]
     learning_rate: f32,
     /// Steps over which the learning rate rises
     #[arg(long, default_value_t = 100)]
     warm_up: u64,
     /// The weight decay of AdamW
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.5)]
     weight_decay: f64,
     /// Probability of dropping an activation
     #[arg(long, default_value_t = 0.0)]
@@ -91,7 +91,7 @@ pub struct Options {
 }
 
 /// Windows a step of a validation pass, and how many are looked at during the training.
-const VALIDATION_BATCH: usize = 32;
+const VALIDATION_BATCH: usize = 8;
 const VALIDATION_WINDOWS: usize = 128;
 /// Gradients with a larger norm are scaled down to it.
 const CLIP: f32 = 1.0;

@@ -3,6 +3,9 @@
 // Slabs of the operands, 16 deep, and the weights pass through workgroup memory, 15.6 KiB in all; while a slab is used, the
 // next is on its way to registers.
 //
+// What is done number by number turns the matrix round: so that only constants index it, and it stays in registers, while the
+// code for a number is there once (SwiftShader takes minutes for sixteen times as much).
+//
 // Workgroup memory is read by words of four numbers, two reads to 16 multiply-adds. The numbers of a word are those that
 // neighbouring invocations read side by side: 4 apart along a row that is multiplied, 16 along one that is summed.
 //
@@ -76,13 +79,19 @@ fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
             b = other_numbers(kind, start.y, next + c, depth);
             d = other_numbers(kind, start.z, next + c, depth);
         }
-        sum = add_slab_word(sum, y, x);
-        sum = add_slab_word(sum, y + 1u, x + 1u);
-        sum = add_slab_word(sum, y + 2u, x + 2u);
-        sum = add_slab_word(sum, y + 3u, x + 3u);
+        for (var word = 0u; word < DEPTH / 4u; word++) { sum = add_slab_word(sum, y + word, x + word); }
         workgroupBarrier();
     }
     return sum;
+}
+
+/// Brings the next row, or the next number of this row, to the front.
+fn next_row(s: mat4x4f) -> mat4x4f {
+    return mat4x4f(s[1], s[2], s[3], s[0]);
+}
+
+fn next_number(row: vec4f, last: f32) -> vec4f {
+    return vec4f(row.yzw, last);
 }
 
 /// Leaves this invocation's weights for the others to see.
@@ -119,12 +128,7 @@ fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane:
             far = summed_numbers(kind, other + first + DEPTH + y + 8u, col + x, cols);
         }
         let at = y * WEIGHTS + first;
-        for (var j = 0u; j < DEPTH; j += 4u) {
-            s = add_products(s, weights[at + j], slab[j * 16u + x]);
-            s = add_products(s, weights[at + j + 1u], slab[j * 16u + 16u + x]);
-            s = add_products(s, weights[at + j + 2u], slab[j * 16u + 32u + x]);
-            s = add_products(s, weights[at + j + 3u], slab[j * 16u + 48u + x]);
-        }
+        for (var j = 0u; j < DEPTH; j++) { s = add_products(s, weights[at + j], slab[j * 16u + x]); }
         workgroupBarrier();
     }
     return s;

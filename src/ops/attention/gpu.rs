@@ -129,7 +129,7 @@ impl Tiles {
     }
 
     fn in_workgroup_memory() -> Tiles {
-        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, turns: [1, 64], subgroup: None }
+        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, turns: [1, 180], subgroup: None }
     }
 }
 
