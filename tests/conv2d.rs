@@ -143,6 +143,18 @@ fn long_sums_are_whole() {
     }
 }
 
+/// Eight channels a group fill a row of the weight gradient's tiles, and those of two groups a workgroup.
+#[test]
+fn tiles_of_groups_follow_each_other() {
+    for device in devices() {
+        let x = Tensor::ones([1, 84, 3, 3], &device).unwrap();
+        let w = Tensor::ones([16, 42, 3, 3], &device).unwrap().requires_grad().unwrap();
+        let y = x.conv2d(&w, None, Conv2dOptions { groups: 2, ..Conv2dOptions::default() }).unwrap();
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&w).unwrap().to_vec().unwrap(), [1.0; 16 * 42 * 9], "{}", device.id());
+    }
+}
+
 #[test]
 fn empty_axes_are_ordinary() {
     for device in devices() {

@@ -135,6 +135,7 @@ fn gradients_at_corners_are_pytorch_s() {
         assert_values(name, |device| slopes(f, x, device), want, 2.0 * EPS, 0.0);
     };
     corner("relu", Tensor::relu, &[-1.0, 0.0, 1.0], &[0.0, 0.0, 1.0]);
+    corner("pow's exponent", |b| Tensor::zeros([2], b.device())?.pow(b), &[0.0, 2.0], &[0.0, 0.0]);
     corner("abs", Tensor::abs, &[-2.0, 0.0, 2.0], &[-1.0, 0.0, 1.0]);
     corner("leaky_relu", |x| x.leaky_relu(0.25), &[-1.0, 0.0, 1.0], &[0.25, 0.25, 1.0]);
     corner("elu", |x| x.elu(0.5), &[0.0, 1.0], &[0.5, 1.0]);

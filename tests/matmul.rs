@@ -25,6 +25,21 @@ fn a_product_worked_by_hand() {
     }
 }
 
+#[test]
+fn slices_of_k_begin_where_the_last_ended() {
+    // Nine rows and columns, so that the second four of a tile have their part; k is cut in four.
+    let whole = |shape: [usize; 2], seed| Array::random(shape, seed, -3.0, 3.0).map(f64::round);
+    let (a, b) = (whole([9, 2048], 1), whole([2048, 9], 2));
+    let want = a.to_tensor(&Device::cpu()).matmul(&b.to_tensor(&Device::cpu())).unwrap().to_vec().unwrap();
+    for device in devices() {
+        for kernel in KERNELS {
+            let (a, b) = (a.to_tensor(&device), b.to_tensor(&device));
+            let got = a.matmul_with(&b, None, Activation::None, kernel).unwrap().to_vec().unwrap();
+            assert!(got == want, "{kernel:?} on {}", device.id());
+        }
+    }
+}
+
 /// A long k passes the 65,535 iterations at which some adapters end a loop: whole numbers make any lost term show.
 #[test]
 fn a_long_k_is_summed_whole() {

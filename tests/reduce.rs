@@ -218,6 +218,10 @@ fn ties_share_the_gradient_evenly() {
         let y = x.neg().unwrap().min(&[1], false).unwrap();
         let grads = y.backward_from(&weights).unwrap();
         assert_within("min", grads.get(&x).unwrap(), &want.map(|g| -g), |_| 5.0 * EPS);
+        // The smallest normal number is no 0.
+        let x = Tensor::from_slice(&[0.0, f32::MIN_POSITIVE], [2], &device).unwrap().requires_grad().unwrap();
+        let grads = x.max_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0, 1.0], "{}", device.id());
     }
 }
 
@@ -373,7 +377,16 @@ fn special_values_are_pytorchs() {
         ]);
     }
     // Squares and cubes of these are past the ends of f32.
-    check("norm 2", &norm(2.0), &[(&[3e-30, 4e-30], 5e-30), (&[-3e30, 4e30], 5e30), (&[3e38, 1.0], 3e38)]);
+    check(
+        "norm 2",
+        &norm(2.0),
+        &[
+            (&[3e-30, 4e-30], 5e-30),
+            (&[-3e30, 4e30], 5e30),
+            (&[3e38, 1.0], 3e38),
+            (&[1.5e-38, 0.0, 2e-38], 2.5e-38),
+        ],
+    );
     check("norm inf", &norm(inf), &[(&[nan, 1.0], nan), (&[-inf, 1.0], inf), (&[1e-30, -3e-30], 3e-30)]);
     check("norm 0", &norm(0.0), &[(&[nan, 1.0, 0.0, -0.0], 2.0), (&[inf, -inf], 2.0), (&[], 0.0)]);
     let prod = |x: &Tensor| x.prod(&[0], false);

@@ -9,8 +9,9 @@ use std::sync::{Arc, Weak};
 
 /// The words behind each buffer.
 const WORDS: u64 = 64;
-/// What a buffer holds before it is written: the bits of a NaN that no kernel computes.
-const UNWRITTEN: u32 = 0x7fd5_aa55;
+/// What a buffer holds before it is written: the bits of a signalling NaN. What arithmetic makes of it is quiet, so that it
+/// shows as written also where it was written over with something computed from itself.
+const UNWRITTEN: u32 = 0x7f95_aa55;
 /// Buffers and bytes watched between two checks at most, so that a long run without read-backs does not fill memory.
 const MOST: (usize, u64) = (1024, 256 << 20);
 
