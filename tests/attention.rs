@@ -2,7 +2,9 @@
 
 mod common;
 
+use common::works::opened;
 use common::*;
+use gristmill::gpu::{GpuOptions, LimitsProfile};
 use gristmill::{AttentionMask, AttentionOptions, Device, Result, Tensor, no_grad};
 
 /// A whole unit in the last place of 1.0f32.
@@ -109,6 +111,62 @@ fn long_rows_are_right() {
 #[test]
 fn one_query_over_a_long_cache_is_right() {
     holds([&[4, 1, 64], &[2, 4099, 64], &[2, 4099, 64]], true);
+}
+
+/// So many queries that one dispatch takes but a few of a slice's keys, where all three gradients come from one kernel.
+#[test]
+fn gradients_go_on_from_round_to_round() {
+    if device().id().contains("swiftshader") {
+        return; // its subgroups are not of 8, so that it has no such kernel, and it would take half a minute
+    }
+    for causal in [false, true] {
+        holds([&[1, 16_000, 4], &[1, 300, 4], &[1, 300, 4]], causal);
+    }
+}
+
+#[test]
+fn what_webgpu_offers_at_least_is_enough() {
+    let Some(device) = opened(&GpuOptions { limits: LimitsProfile::WebGpu, ..GpuOptions::default() }) else {
+        return;
+    };
+    let run = |device: &Device| {
+        let leaves =
+            [1, 2, 3].map(|seed| random(&[2, 40, 8], seed).to_tensor(device).requires_grad().unwrap());
+        let options = AttentionOptions::default();
+        let y = leaves[0].scaled_dot_product_attention(&leaves[1], &leaves[2], &options).unwrap();
+        let grads = y.square().unwrap().sum_all().unwrap().backward().unwrap();
+        leaves.each_ref().map(|leaf| grads.get(leaf).unwrap().to_vec().unwrap()).concat()
+    };
+    // Each is a sum of 40 products of numbers up to 1, so off by some 50 units on either device.
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 100.0 * f32::EPSILON;
+    assert!(run(&device).iter().zip(&run(&Device::cpu())).all(close));
+}
+
+/// Each dropped weight takes Philox's ten rounds: whether loops count them or not, none ends early.
+#[test]
+fn dropout_of_long_rows_is_whole() {
+    let options = AttentionOptions { dropout: 0.5, seed: 7, ..AttentionOptions::default() };
+    let run = |device: &Device| {
+        let shapes = [[1, 64, 4], [1, 4096, 4], [1, 4096, 4]];
+        let leaf = |at: usize| {
+            let x = random(&shapes[at], at as u64).map(|x| f64::from((x + 1.5) as f32));
+            x.to_tensor(device).requires_grad().unwrap()
+        };
+        let leaves = [leaf(0), leaf(1), leaf(2)];
+        let y = leaves[0].scaled_dot_product_attention(&leaves[1], &leaves[2], &options).unwrap();
+        let grads = y.backward_from(&Tensor::ones(y.shape(), device).unwrap()).unwrap();
+        let grads = leaves.each_ref().map(|leaf| grads.get(leaf).unwrap().to_vec().unwrap());
+        [vec![y.to_vec().unwrap()], grads.to_vec()].concat()
+    };
+    let want = run(&Device::cpu());
+    for device in devices_and_hardware() {
+        for (what, (want, got)) in run(&device).iter().zip(&want).enumerate() {
+            // A sum of 4,096 weights of 2 / 4,096 each, times values up to 2.5 and, in a gradient, their slopes up to 20.
+            let bound = 4096.0 * f32::EPSILON * if what == 1 { 20.0 } else { 2.5 };
+            let far = want.iter().zip(got).find(|(a, b)| (*a - *b).abs() > bound);
+            assert!(far.is_none(), "{what} on {}: {far:?}", device.id());
+        }
+    }
 }
 
 #[test]

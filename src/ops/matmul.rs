@@ -216,6 +216,10 @@ impl Op for MatMul {
         };
         let tiles = plan.m.div_ceil(rows) * plan.n.div_ceil(cols) * batches;
         let slices = slices(plan.k, tiles / pieces);
+        if slices > MOST_SLICES {
+            let message = format!("an inner axis of {} is longer than the kernels can sum", plan.k);
+            return Err(Error::shape("matmul", message));
+        }
         let partial = if slices > 1 { Some(rec.scratch(c.shape.numel() * slices)?) } else { None };
         // Without a bias some buffer must still be bound; the kernel does not read it.
         let (bias, has_bias) = inputs.get(2).map_or((&a, 0), |bias| (bias, 1));
@@ -304,6 +308,9 @@ fn is_transposed(x: &Tensor) -> bool {
     let (row, col) = (layout.strides[x.rank() - 2], layout.strides[x.rank() - 1]);
     row < col && layout.shape[x.rank() - 2] > 1
 }
+
+/// One turn of the fold's loop each: under the 65,535 of the loop law.
+const MOST_SLICES: usize = 60_000;
 
 /// Into how many slices k is cut: no more iterations than an adapter allows, and enough workgroups to fill one.
 fn slices(k: usize, groups: usize) -> usize {

@@ -223,6 +223,13 @@ impl Params {
     fn cut(self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
         let matrices = self.matrices as usize;
         let (slices, size) = cut(rec, tiles, job, matrices);
+        if 2 * slices > MOST_TURNS {
+            // The fold goes through them twice.
+            return Err(Error::shape(
+                NAME,
+                format!("a length of {} is more than the kernels can sum", job.others),
+            ));
+        }
         let pieces = slices
             * matrices
             * job.rows.div_ceil(tiles.rows)

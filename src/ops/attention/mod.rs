@@ -163,7 +163,8 @@ impl Tensor {
     /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)). The axes before the heads are equal. Views are read as they are.
     ///
     /// The memory beside the result is one number a query: scores are formed in tiles and never stored, as in FlashAttention
-    /// ([Dao](https://arxiv.org/abs/2307.08691)), forward and backward.
+    /// ([Dao](https://arxiv.org/abs/2307.08691)), forward and backward. Where a GPU cuts the keys into slices it is a result for
+    /// each: up to 4 where the queries are too few to fill it (64 of at most 32 queries), and one for every 10,000 keys or so.
     ///
     /// A query that sees no key gets 0, and gradients of 0. NaN in a key that it sees, or in its value, gives NaN; what is
     /// in keys and values that it does not see is of no account.
