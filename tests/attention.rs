@@ -145,6 +145,9 @@ fn what_webgpu_offers_at_least_is_enough() {
 /// Each dropped weight takes Philox's ten rounds: whether loops count them or not, none ends early.
 #[test]
 fn dropout_of_long_rows_is_whole() {
+    if device().id().contains("swiftshader") {
+        return; // it ends no loop early, and would take its time
+    }
     let options = AttentionOptions { dropout: 0.5, seed: 7, ..AttentionOptions::default() };
     let run = |device: &Device| {
         let shapes = [[1, 64, 4], [1, 4096, 4], [1, 4096, 4]];
@@ -314,8 +317,7 @@ fn no_keys_and_no_queries_are_ordinary() {
 #[test]
 fn memory_is_linear_in_the_length() {
     let peak = |device: &Device, n: usize| -> Result<u64> {
-        let device = fresh(device);
-        let leaf = |seed| random(&[1, n, 16], seed).to_tensor(&device).requires_grad();
+        let leaf = |seed| random(&[1, n, 16], seed).to_tensor(device).requires_grad();
         let [q, k, v] = [leaf(1)?, leaf(2)?, leaf(3)?];
         let options = AttentionOptions { causal: true, ..AttentionOptions::default() };
         let y = q.scaled_dot_product_attention(&k, &v, &options)?;
@@ -323,7 +325,8 @@ fn memory_is_linear_in_the_length() {
         no_grad(|| grads.get(&q).unwrap().to_vec())?;
         Ok(device.memory().peak)
     };
-    for device in devices() {
+    for device in devices().iter().map(fresh) {
+        // The peak of a device only rises, and so do the lengths.
         let [small, middle, large] = [512, 1024, 2048].map(|n| peak(&device, n).unwrap());
         let grown = [middle as f64 / small as f64, large as f64 / middle as f64];
         assert!(grown.iter().all(|&grown| grown < 2.1), "{}: {small}, {middle}, {large} bytes", device.id());
