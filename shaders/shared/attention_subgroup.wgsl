@@ -114,32 +114,35 @@ fn highs(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
     return mat4x4f(high(a), high(b), high(c), high(d));
 }
 
-/// Adds the products of four numbers of each row, of which lane l has rows l, l + 8, ... in x, and of eight others. Four rows by four others at a time, which registers hold meanwhile.
+/// Four rows at a time what lane l has of rows l, l + 8, l + 16 and l + 24: of each of four numbers its rows.
+fn fours_of_rows(x: mat4x4f) -> array<mat4x4f, 8> {
+    return array<mat4x4f, 8>(
+        lows(x[0].x, x[1].x, x[2].x, x[3].x), highs(x[0].x, x[1].x, x[2].x, x[3].x),
+        lows(x[0].y, x[1].y, x[2].y, x[3].y), highs(x[0].y, x[1].y, x[2].y, x[3].y),
+        lows(x[0].z, x[1].z, x[2].z, x[3].z), highs(x[0].z, x[1].z, x[2].z, x[3].z),
+        lows(x[0].w, x[1].w, x[2].w, x[3].w), highs(x[0].w, x[1].w, x[2].w, x[3].w));
+}
+
+/// Adds the products of four numbers of each row, of which lane l has rows l, l + 8, ... in x, and of eight others. Four rows
+/// by four others at a time, which registers hold meanwhile.
 fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, left: mat4x4f, right: mat4x4f) {
-    let a0 = lows(x[0].x, x[1].x, x[2].x, x[3].x);
-    let a1 = highs(x[0].x, x[1].x, x[2].x, x[3].x);
-    let a2 = lows(x[0].y, x[1].y, x[2].y, x[3].y);
-    let a3 = highs(x[0].y, x[1].y, x[2].y, x[3].y);
-    let a4 = lows(x[0].z, x[1].z, x[2].z, x[3].z);
-    let a5 = highs(x[0].z, x[1].z, x[2].z, x[3].z);
-    let a6 = lows(x[0].w, x[1].w, x[2].w, x[3].w);
-    let a7 = highs(x[0].w, x[1].w, x[2].w, x[3].w);
-    (*s)[0] = outer4((*s)[0], a0, left);
-    (*s)[1] = outer4((*s)[1], a0, right);
-    (*s)[2] = outer4((*s)[2], a1, left);
-    (*s)[3] = outer4((*s)[3], a1, right);
-    (*s)[4] = outer4((*s)[4], a2, left);
-    (*s)[5] = outer4((*s)[5], a2, right);
-    (*s)[6] = outer4((*s)[6], a3, left);
-    (*s)[7] = outer4((*s)[7], a3, right);
-    (*s)[8] = outer4((*s)[8], a4, left);
-    (*s)[9] = outer4((*s)[9], a4, right);
-    (*s)[10] = outer4((*s)[10], a5, left);
-    (*s)[11] = outer4((*s)[11], a5, right);
-    (*s)[12] = outer4((*s)[12], a6, left);
-    (*s)[13] = outer4((*s)[13], a6, right);
-    (*s)[14] = outer4((*s)[14], a7, left);
-    (*s)[15] = outer4((*s)[15], a7, right);
+    let a = fours_of_rows(x);
+    (*s)[0] = outer4((*s)[0], a[0], left);
+    (*s)[1] = outer4((*s)[1], a[0], right);
+    (*s)[2] = outer4((*s)[2], a[1], left);
+    (*s)[3] = outer4((*s)[3], a[1], right);
+    (*s)[4] = outer4((*s)[4], a[2], left);
+    (*s)[5] = outer4((*s)[5], a[2], right);
+    (*s)[6] = outer4((*s)[6], a[3], left);
+    (*s)[7] = outer4((*s)[7], a[3], right);
+    (*s)[8] = outer4((*s)[8], a[4], left);
+    (*s)[9] = outer4((*s)[9], a[4], right);
+    (*s)[10] = outer4((*s)[10], a[5], left);
+    (*s)[11] = outer4((*s)[11], a[5], right);
+    (*s)[12] = outer4((*s)[12], a[6], left);
+    (*s)[13] = outer4((*s)[13], a[6], right);
+    (*s)[14] = outer4((*s)[14], a[7], left);
+    (*s)[15] = outer4((*s)[15], a[7], right);
 }
 
 /// Adds to a tile the sums of products of its rows and others, from (row, other) on, over `depth` words.
