@@ -89,6 +89,14 @@ impl Device {
         }
     }
 
+    /// [`Device::open`] where a name is given, else [`Device::best`]: what an option `--device` means.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn open_or_best(name: Option<&str>) -> Result<Device> {
+        name.map_or_else(Device::best, Device::open)
+    }
+
     /// A GPU device of its own, with options; `name` as in [`Device::open`], `cpu` excepted.
     ///
     /// # Errors

@@ -104,10 +104,7 @@ pub fn run<M: LanguageModel>(
     options: &Options,
     build: impl Fn(usize, &Device) -> Result<M>,
 ) -> Result<()> {
-    let device = match &options.device {
-        Some(name) => Device::open(name)?,
-        None => Device::best()?,
-    };
+    let device = Device::open_or_best(options.device.as_deref())?;
     let text = match &options.text {
         Some(path) => read(path)?,
         None => SHAKESPEARE.to_string(),

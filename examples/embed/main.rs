@@ -51,10 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let device = match &options.device {
-        Some(name) => Device::open(name)?,
-        None => Device::best()?,
-    };
+    let device = Device::open_or_best(options.device.as_deref())?;
     println!("device: {device}");
     let model = MiniLm::load(&options.model.join("model.safetensors"), &device)?;
     let tokens = tokenize(&options.model.join("tokenizer.json"), &options.sentences)?;

@@ -92,10 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let device = match &options.device {
-        Some(name) => Device::open(name)?,
-        None => Device::best()?,
-    };
+    let device = Device::open_or_best(options.device.as_deref())?;
     if !(0.0..1.0).contains(&options.dropout) {
         let message = format!("--dropout {} is not a probability below 1", options.dropout);
         return Err(Error::Argument { op: "mnist_cnn", message });
