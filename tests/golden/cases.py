@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from oracle import Case, Input, constant, given, given_ids, ids, spread, uniform
+from oracle import Case, Hashed, Input, LongCase, constant, given, given_ids, ids, spread, uniform
 
 CASES = []
 nan, inf = np.nan, np.inf
@@ -717,8 +717,9 @@ add("kl_div", "targets of zero", F.kl_div, uniform([4], -4, 0), constant(given([
 add = family("attention")
 
 
-def attention(q, k, v, mask=None, *, causal=False, scale=None, softcap=None, window=(None, None)):
-    """Over [.., heads, length, size]; a mask of 0 and 1 is a constant, one that is added is not. 0 where nothing is seen."""
+def attention(q, k, v, mask=None, *, causal=False, scale=None, softcap=None, window=(None, None), skip=None):
+    """Over [.., heads, length, size]; a mask of 0 and 1 is a constant, one that is added is not. 0 where nothing is seen.
+    `skip` is a key that nobody sees."""
     (heads, n, d), (kv_heads, m, _) = q.shape[-3:], k.shape[-3:]
     k, v = (jnp.repeat(x, heads // kv_heads, axis=-3) for x in (k, v))
     s = jnp.einsum("...nd,...md->...nm", q, k) * (d**-0.5 if scale is None else scale)
@@ -730,6 +731,7 @@ def attention(q, k, v, mask=None, *, causal=False, scale=None, softcap=None, win
     seen &= True if left is None else away >= -left
     seen &= True if right is None else away <= right
     seen &= away <= 0 if causal else True
+    seen &= True if skip is None else jnp.arange(m) != skip
     if isinstance(mask, np.ndarray):
         seen = seen & (mask != 0)
     elif mask is not None:
@@ -772,3 +774,22 @@ attend("rows of which nothing is seen", *heads([2, 3, 4], [2, 4, 4]), constant(g
 attend("added mask", *heads([2, 4, 3], [2, 5, 3]), uniform([2, 4, 5]))
 attend("added mask, a number a head", *heads([2, 2, 4, 3], [2, 2, 5, 3]), uniform([2, 1, 5]))
 attend("everything", *heads([2, 4, 5, 3], [2, 2, 7, 3], 4), uniform([4, 1, 7]), causal=True, softcap=3.0, scale=0.7, window=[4, 2])
+
+# ---- attention at the sizes that models have ---------------------------------------------------------------------
+
+
+def attend_long(variant, q, k, mask=None, **attrs):
+    inputs = [Hashed(q), Hashed(k), Hashed(k)] + ([] if mask is None else [mask])
+    op = "scaled_dot_product_attention"
+    CASES.append(LongCase("attention_long", op, variant, "JAX", attention, inputs, attrs, True))
+
+
+attend_long("1025 of size 256, causal", [1, 1025, 256], [1, 1025, 256], causal=True)
+attend_long("1025 of size 1", [2, 1025, 1], [2, 1025, 1])
+attend_long("509 queries over 1021 keys, one key head", [2, 509, 80], [1, 1021, 80])
+attend_long("one query over 1025 keys", [2, 1, 128], [2, 1025, 128])
+attend_long("boolean mask over 257 and 769", [1, 257, 64], [1, 769, 64], Hashed([257, 769], "bits"))
+attend_long(
+    "131 queries over 1025 keys, added mask, soft cap, window",
+    [2, 131, 32], [2, 1025, 32], Hashed([131, 1025]), softcap=2.0, window=[700, 100],
+)

@@ -21,6 +21,14 @@ oracle's own keyword arguments) and `oracle`. Its tensors:
     NAME/y0~ ... dx0~   the condition of each element of an output or a gradient: sum_j |J_j| |x_j| over all that it was
                         computed from. It says how far the element moves when every input moves by a relative unit, and
                         with that how far a good f32 algorithm may be off: of a sum of products it is sum |a| |b|.
+
+A case at a size that models have is too large for a file. Its JSON has `long` as well: the `shapes` of all its tensors,
+the `seeds` of inputs and gradient of the output, which are hashed anew (oracle.py, `Hashed`; those numbered in `bits` are
+0 or 1), and `terms`, the length of its longest sum. Of the results there are
+
+    NAME/y0 ... dx0     the elements at the places that
+    NAME/y0@ ... dx0@   has, in row-major order
+    NAME/y0! ... dx0!   what they would be with one term left out, which a test must find wrong
 """
 
 import json

@@ -55,6 +55,26 @@ def constant(input):
     return Input(input.draw, "constant")
 
 
+class Hashed:
+    """An input too large for a file, which a test makes anew from its shape and a seed."""
+
+    def __init__(self, shape, kind="f32"):
+        self.shape, self.kind = shape, kind
+
+    def values(self, seed):
+        count = int(np.prod(self.shape))
+        words = hashes(seed, count).reshape(self.shape)
+        return (words >> 31).astype(np.float64) if self.kind == "bits" else (words >> 8) / 2.0**22 - 2.0
+
+
+def hashes(seed, count):
+    """lowbias32 (C. Wellons, Hash Prospector, 2018) of the multiples of the golden ratio, from a seed."""
+    h = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed)
+    for shift, factor in [(16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)]:
+        h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
+    return h
+
+
 class Case:
     def __init__(self, file, op, variant, oracle, function, inputs, attrs, gradient):
         self.file, self.op, self.name = file, op, f"{op} {variant}"
@@ -79,6 +99,58 @@ class Case:
 
     def metadata(self):
         return json.dumps({"op": self.op, "attrs": self.attrs, "oracle": self.oracle}, sort_keys=True)
+
+
+class LongCase(Case):
+    """A case of `attention` too large for a file: inputs are hashed, outputs and gradients looked at in places."""
+
+    PLACES = 37
+
+    def tensors(self):
+        seed = lambda name: zlib.crc32(f"{self.name}/{name}".encode())
+        n, m, d = self.inputs[0].shape[-2], *self.inputs[1].shape[-2:]
+        x = [np.asarray(input.values(seed(f"x{i}"))) for i, input in enumerate(self.inputs)]
+        leaves = [i for i, input in enumerate(self.inputs) if input.kind == "f32"]
+        y_shape = [*self.inputs[0].shape[:-1], self.inputs[2].shape[-1]]
+        dy = Hashed(y_shape).values(seed("dy0"))
+        shapes = {f"x{i}": input.shape for i, input in enumerate(self.inputs)} | {"y0": y_shape, "dy0": y_shape}
+        shapes |= {f"dx{i}": self.inputs[i].shape for i in leaves}
+        # The longest sum is over the keys or the queries, of what is a sum over d.
+        self.long = {"shapes": shapes, "terms": max(n, m) + d, "bits": [i for i in range(len(x)) if i not in leaves]}
+        self.long["seeds"] = {name: seed(name) for name in shapes if name[0] == "x" or name == "dy0"}
+
+        names = ["y0", *(f"dx{i}" for i in leaves)]
+        size = {name: int(np.prod(shapes[name])) for name in names}
+        places = {name: np.linspace(0, size[name] - 1, min(self.PLACES, size[name])).astype(np.uint32) for name in names}
+
+        def results(leaves_and_dy, skip=None):
+            def forward(*given):
+                full = list(x)
+                for i, leaf in zip(leaves, given):
+                    full[i] = leaf
+                return self.function(*full, skip=skip, **self.attrs)
+
+            y, pull = jax.vjp(forward, *leaves_and_dy[:-1])
+            return [r.reshape(-1)[places[name]] for name, r in zip(names, [y, *pull(leaves_and_dy[-1])])]
+
+        causes = [*(jnp.asarray(x[i]) for i in leaves), jnp.asarray(dy)]
+        found, pull = jax.vjp(jax.jit(results), causes)
+        moved_by = jax.jit(lambda ones: sum(jnp.abs(s * c).sum() for s, c in zip(pull(ones)[0], causes)))
+        named = {}
+        for at, name in enumerate(names):
+            one = lambda place: [jnp.zeros_like(f).at[place].set(1.0) if i == at else jnp.zeros_like(f) for i, f in enumerate(found)]
+            named[f"{name}~"] = np.array([moved_by(one(place)) for place in range(len(places[name]))])
+            named |= {name: np.asarray(found[at]), f"{name}@": places[name]}
+        # One term too few: a key of what is a sum over keys, a query of what is one over queries.
+        fewer = dict(zip(names, results(causes, skip=m // 2)))
+        if n > 1:
+            fewer |= {name: r for name, r in zip(names, results([*causes[:-1], jnp.asarray(dy).at[..., n // 2, :].set(0)]))
+                      if name in ("dx1", "dx2")}
+        named |= {f"{name}!": np.asarray(r) for name, r in fewer.items() if name != "dx3"}
+        return {f"{self.name}/{name}": word(value) for name, value in named.items()}
+
+    def metadata(self):
+        return json.dumps(json.loads(super().metadata()) | {"long": self.long}, sort_keys=True)
 
 
 def word(value):
