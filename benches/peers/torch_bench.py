@@ -30,6 +30,8 @@ def make():
                 "conv2d": lambda: F.conv2d(*x, padding=pad),
                 "max_pool2d": lambda: F.max_pool2d(x[0], 2),
                 "softmax": lambda: torch.softmax(x[0], dim=-1),
+                # Debian's torch 1.13 has no scaled_dot_product_attention.
+                "attention": lambda: torch.softmax(x[0] @ x[1].mT * x[0].shape[-1] ** -0.5, dim=-1) @ x[2],
                 "add": lambda: x[0] + x[1],
                 "sum": lambda: x[0].sum(),
                 "gelu_mul_add": lambda: F.gelu(x[0] * x[1] + 1.0),

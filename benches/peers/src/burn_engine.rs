@@ -9,8 +9,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::prelude::*;
 use burn::tensor::activation::{gelu, relu, softmax};
-use burn::tensor::module::{conv2d, max_pool2d};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::module::{attention, conv2d, max_pool2d};
+use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, MaxPoolOptions};
 
 use crate::cases::{Array, BATCH, Case, EPSILON, LEARNING_RATE, LOSSES, Op, batch};
 use crate::engine::{Engine, Job, Result};
@@ -90,6 +90,11 @@ impl Engine for Burn {
             Op::Softmax => {
                 let x = tensor::<2>(&inputs[0], device);
                 self.job(move || softmax(x.clone(), 1))
+            }
+            Op::Attention => {
+                let [q, k, v] = [0, 1, 2].map(|i| tensor::<4>(&inputs[i], device));
+                let options = AttentionModuleOptions::default();
+                self.job(move || attention(q.clone(), k.clone(), v.clone(), None, None, options))
             }
             Op::Add => {
                 let (a, b) = (tensor::<1>(&inputs[0], device), tensor::<1>(&inputs[1], device));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{D, Device, Tensor, Var};
 use candle_nn::{AdamW, Conv2d, Linear, Module, Optimizer, ParamsAdamW, loss, ops};
 
 use crate::cases::{Array, BATCH, BATCHES, Case, EPSILON, LEARNING_RATE, LOSSES, Op, batch};
@@ -65,6 +65,10 @@ impl OpJob {
             Op::Conv2d { pad } => conv2d(&x.iter().collect::<Vec<_>>(), pad),
             Op::MaxPool2d => x[0].max_pool2d(2),
             Op::Softmax => ops::softmax_last_dim(&x[0]),
+            Op::Attention => {
+                let scale = (x[0].dim(D::Minus1)? as f64).powf(-0.5);
+                ops::softmax_last_dim(&(x[0].matmul(&x[1].t()?)? * scale)?)?.matmul(&x[2])
+            }
             Op::Add => &x[0] + &x[1],
             Op::Sum => x[0].sum_all(),
             Op::GeluMulAdd => ((&x[0] * &x[1])? + 1.0)?.gelu_erf(),

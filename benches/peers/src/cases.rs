@@ -20,6 +20,8 @@ pub enum Op {
     MaxPool2d,
     /// Over the last axis.
     Softmax,
+    /// Scaled dot-product attention of q, k and v, `[1, heads, length, size]` each; to every key.
+    Attention,
     Add,
     /// Of every element.
     Sum,
@@ -38,6 +40,7 @@ impl Op {
             Op::Conv2dBackward { pad } => ("conv2d_backward", pad),
             Op::MaxPool2d => ("max_pool2d", 0),
             Op::Softmax => ("softmax", 0),
+            Op::Attention => ("attention", 0),
             Op::Add => ("add", 0),
             Op::Sum => ("sum", 0),
             Op::GeluMulAdd => ("gelu_mul_add", 0),
@@ -79,6 +82,8 @@ pub const CASES: &[(&str, Fill)] = &[
     ("max-pool 64x32x26x26, 2x2", || (Op::MaxPool2d, uniform(&[&[64, 32, 26, 26]]))),
     ("softmax 4096x1024", || (Op::Softmax, uniform(&[&[4096, 1024]]))),
     ("softmax 256x32768", || (Op::Softmax, uniform(&[&[256, 32768]]))),
+    ("attention 1x8x512x64", || (Op::Attention, uniform(&[&[1, 8, 512, 64]; 3]))),
+    ("attention 1x8x1024x64", || (Op::Attention, uniform(&[&[1, 8, 1024, 64]; 3]))),
     ("add 4M", || (Op::Add, uniform(&[&[1 << 22], &[1 << 22]]))),
     ("sum 4M", || (Op::Sum, positive(&[1 << 22]))),
     ("gelu(a*b+1) 4M", || (Op::GeluMulAdd, uniform(&[&[1 << 22], &[1 << 22]]))),

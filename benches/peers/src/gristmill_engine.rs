@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gristmill::nn::{Module, Parameter, Sequential};
 use gristmill::optim::{Adam, Optimizer};
-use gristmill::{Conv2dOptions, Device, Pool2dOptions, Tensor};
+use gristmill::{AttentionOptions, Conv2dOptions, Device, Pool2dOptions, Tensor};
 
 use crate::cases::{Array, BATCH, BATCHES, Case, LEARNING_RATE, LOSSES, Op, batch};
 use crate::engine::{Engine, Job, Result};
@@ -63,6 +63,7 @@ impl OpJob {
             Op::Conv2d { pad } => conv2d(x, pad),
             Op::MaxPool2d => x[0].max_pool2d(Pool2dOptions::new([2, 2])),
             Op::Softmax => x[0].softmax(-1),
+            Op::Attention => x[0].scaled_dot_product_attention(&x[1], &x[2], &AttentionOptions::default()),
             Op::Add => x[0].add(&x[1]),
             Op::Sum => x[0].sum_all(),
             Op::GeluMulAdd => x[0].mul(&x[1])?.add_scalar(1.0)?.gelu(),

@@ -83,6 +83,20 @@ fn wanted(case: &Case) -> Vec<Want<'_>> {
             let totals: Vec<f64> = (0..shape(0)[0]).map(total).collect();
             one(input(0).len(), move |i| value(0, i).exp() / totals[i / cols])
         }
+        Op::Attention => {
+            let (n, d) = (shape(0)[2], shape(0)[3]);
+            let at = move |i: usize| {
+                let (row, keys) = (i / d * d, i / (n * d) * n * d);
+                let score = |j: usize| -> f64 {
+                    let products = (0..d).map(|c| value(0, row + c) * value(1, keys + j * d + c));
+                    products.sum::<f64>() / (d as f64).sqrt()
+                };
+                let weights: Vec<f64> = (0..n).map(|j| score(j).exp()).collect();
+                let sum: f64 = (0..n).map(|j| weights[j] * value(2, keys + j * d + i % d)).sum();
+                sum / weights.iter().sum::<f64>()
+            };
+            one(input(0).len(), at)
+        }
         Op::Add => one(input(0).len(), move |i| value(0, i) + value(1, i)),
         Op::Sum => one(1, move |_| input(0).iter().map(|&x| x as f64).sum()),
         Op::GeluMulAdd => {
