@@ -186,6 +186,12 @@ fn long_axes_are_sorted_and_summed() {
         let mut counts = [(LONG / 7) as f32; 7];
         counts[..LONG % 7].iter_mut().for_each(|count| *count += 1.0);
         assert_eq!(show(zeros.scatter_add(0, &ids(&turns, &[LONG], &device), &ones)), counts);
+        // Chunks of 64 terms that end where a new place begins, and a last one that has two.
+        let stairs: Vec<u32> = (0..2656).map(|i: u32| i.saturating_sub(32) / 64).collect();
+        let (zeros, ones) = (Tensor::zeros([41], &device).unwrap(), Tensor::ones([2656], &device).unwrap());
+        let mut steps = [64.0; 41];
+        steps[0] = 96.0;
+        assert_eq!(show(zeros.scatter_add(0, &ids(&stairs, &[2656], &device), &ones)), steps);
         // The gradient of a look-up in a table of three columns.
         let table = Tensor::zeros([7, 3], &device).unwrap();
         let got =

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::works::opened;
 use common::*;
 use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::nn::{self, Loss, Reduction};
@@ -72,7 +73,7 @@ fn cross_entropy_has_pytorchs_special_values() {
 /// of 1 / (n classes), less 1 / n at the targets.
 #[test]
 fn long_and_many_rows_are_all_counted() {
-    for [n, classes] in [[1, 262_144], [3, 70_001], [70_001, 2], [40, 1025], [300, 33]] {
+    for [n, classes] in [[1, 262_144], [3, 70_001], [16, 70_001], [70_001, 2], [40, 1025], [300, 33]] {
         let ids: Vec<u32> = (0..n).map(|row| ((row * 7919 + 13) % classes) as u32).collect();
         for (device, smoothing) in
             devices_and_hardware().into_iter().flat_map(|d| [(d.clone(), 0.0), (d, 0.25)])
@@ -314,7 +315,24 @@ fn smoothed_rows_have_pytorchs_special_values() {
         for (got, want) in losses.iter().zip(want) {
             assert!((f64::from(*got) - want).abs() <= 1e-6 * want, "{got} {want} on {}", device.id());
         }
+        // The same where the target weighs nothing: what is left is smaller by thirty orders.
+        let x = tensor(&[-1e30, 1.0, 2.0], &[1, 3], &device);
+        let options =
+            CrossEntropyOptions { weight: Some(tensor(&[0.0, 1.0, 1.0], &[3], &device)), ..options };
+        let target = Tensor::from_ids(&[0], [1], &device).unwrap();
+        let got = f64::from(x.cross_entropy_with(&target, &options).unwrap().to_vec().unwrap()[0]);
+        let want = 0.1 * (2.0 * (1f64.exp() + 2f64.exp()).ln() - 3.0);
+        assert!((got - want).abs() <= 1e-6 * want, "{got} {want} on {}", device.id());
     }
+}
+
+/// Five workgroups in a grid of three by two: the sixth has nothing to do, and as much room behind it as it takes.
+#[test]
+fn an_idle_workgroup_of_a_loss_writes_nothing() {
+    let options = GpuOptions { max_workgroups: Some(3), guarded: true, ..GpuOptions::default() };
+    let Some(device) = opened(&options) else { return };
+    let [x, t] = [3.0, 1.0].map(|value| tensor(&[value; 5 * 1024], &[5 * 1024], &device));
+    assert_eq!(Loss::Mse.of(&x, &t, Reduction::Sum).unwrap().item().unwrap(), 20_480.0);
 }
 
 #[test]
@@ -358,7 +376,7 @@ fn known(device: &Device) -> Vec<Known> {
     let x = [0.5, -1.0, 2.0, 0.0];
     let log = [-0.5, -1.0, -2.0, -3.0];
     let (t, share) = ([1.0, -1.5, -1.0, 0.25], [1.0, 0.0, 0.25, 0.5]);
-    let pos_weight = Some(tensor(&[2.0, 3.0, 0.5, 4.0], &[4], device));
+    let pos_weight = Some(tensor(&[2.0, 3.0, 1.0, 4.0], &[4], device));
     vec![
         (Loss::Mse, x, t, [0.25, 0.25, 9.0, 0.0625], [[-1.0, -2.0, 3.0, -1.5], [1.0, 2.0, -3.0, 1.5]]),
         (Loss::L1, x, t, [0.5, 0.5, 3.0, 0.25], [[-1.0, -2.0, 0.5, -3.0], [1.0, 2.0, -0.5, 3.0]]),
@@ -371,8 +389,8 @@ fn known(device: &Device) -> Vec<Known> {
             [[0.0, 2.0, 0.0, 3.0], [0.0, -2.0, 0.0, 0.0]]),
         (Loss::BceWithLogits { pos_weight: None }, x, share, [0.474076984, 0.313261688, 1.626928011, std::f64::consts::LN_2],
             [[-0.377540669, -0.537882843, 0.315398539, 0.0], [-0.5, -2.0, -1.0, 0.0]]),
-        (Loss::BceWithLogits { pos_weight }, x, share, [0.948153968, 0.313261688, 1.61106201, 1.732867951],
-            [[-0.755081338, -0.537882843, 0.322848722, -2.25], [-0.025923016, -7.25304675, -1.031732003, 6.238324625]]),
+        (Loss::BceWithLogits { pos_weight }, x, share, [0.948153968, 0.313261688, 1.626928011, 1.732867951],
+            [[-0.755081338, -0.537882843, 0.315398539, -2.25], [-0.025923016, -7.25304675, -1.0, 6.238324625]]),
         (Loss::KlDiv { log_target: false }, log, [0.1, 0.2, 0.3, 0.4],
             [-0.180258509, -0.121887582, 0.238808159, 0.833483707],
             [[-0.1, 0.4, -0.15, -1.2], [-0.802585093, -0.781124175, 0.898013598, 9.251127804]]),

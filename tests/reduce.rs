@@ -393,6 +393,29 @@ fn special_values_are_pytorchs() {
     check("prod", &prod, &[(&[], 1.0), (&[inf, 0.0], nan), (&[inf, -2.0], -inf), (&[nan, 0.0], nan)]);
 }
 
+/// Squares are exact, and a root undoes them: the norm of one number is its size to the last bit.
+#[test]
+fn the_norm_of_one_number_is_its_size() {
+    for device in devices() {
+        let x = Array::random([256, 1], 3, -4.0, 4.0);
+        let sizes: Vec<f32> = x.data.iter().map(|x| x.abs() as f32).collect();
+        let got = x.to_tensor(&device).norm(2.0, &[1], false).unwrap().to_vec().unwrap();
+        assert_eq!(got, sizes, "on {}", device.id());
+    }
+}
+
+/// Numbers far below 1, whose mean is no less exact than that of larger ones.
+#[test]
+fn a_variance_of_tiny_numbers_keeps_its_digits() {
+    for device in devices() {
+        let x = Array::from_fn([8], |i| i[0] as f64 * 1e-10).to_tensor(&device);
+        let want = Array::new([], vec![5.25e-20]);
+        let got = x.var(&[0], 0, false).unwrap();
+        // The inputs are rounded, differences of them twice, and squares and their sums a few times.
+        assert_within("var", &got, &want, |_| 40.0 * EPS * 5.25e-20);
+    }
+}
+
 /// A spread far below the mean keeps its digits: of 1 and -1 about a million the variance is 1, though f32 sums of squares
 /// of a million hold no unit.
 #[test]

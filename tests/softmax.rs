@@ -289,6 +289,26 @@ fn loops_are_kept_short() {
     }
 }
 
+/// A row that a team of sixteen invocations can not walk alone: each would take more turns than lavapipe grants.
+#[test]
+fn a_row_of_millions_is_sliced() {
+    let cols = 5_000_000;
+    for device in devices() {
+        let x = Tensor::zeros([1, cols], &device).unwrap().requires_grad().unwrap();
+        let y = x.softmax(1).unwrap();
+        // A division's 2.5 ULP, and a sum in which at most a sixteenth of the row follows each other.
+        let bound = (5 + cols / 16) as f64 * EPS;
+        let got = y.to_vec().unwrap();
+        let share = 1.0 / cols as f64;
+        let wrong = got.iter().find(|&&y| (f64::from(y) - share).abs() > bound * share);
+        assert_eq!(wrong, None, "on {}", device.id());
+        let dy = Tensor::ones([1, 1], &device).unwrap().expand([1, cols]).unwrap();
+        let dx = y.backward_from(&dy).unwrap().get(&x).unwrap().to_vec().unwrap();
+        let wrong = dx.iter().find(|&&dx| f64::from(dx.abs()) > 2.0 * bound * share || dx.is_nan());
+        assert_eq!(wrong, None, "on {}", device.id());
+    }
+}
+
 /// A row whose maximum grows from part to part: each sum so far has to be scaled down.
 #[test]
 fn growing_rows_are_scaled_down() {
