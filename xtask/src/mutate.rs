@@ -30,8 +30,8 @@ const CASES: [&str; 2] = ["24", "96"];
 /// The suites that dispatch no kernel, or break devices on purpose and take their time.
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
-/// Tests of other suites that take longer are left to the suite.
-const SLOW: Duration = Duration::from_secs(2);
+/// Tests that are not run by rows and take longer are left to the suite.
+const SLOW: Duration = Duration::from_secs(4);
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 2;
 
@@ -395,7 +395,7 @@ impl Reach {
                 let names = std::slice::from_ref(&name);
                 let began = Instant::now();
                 runner.run(&Run { binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
-                if binary != table && began.elapsed() > SLOW {
+                if separator(binary).is_none() && began.elapsed() > SLOW {
                     continue;
                 }
                 let text = fs::read_to_string(&list).unwrap_or_default();
