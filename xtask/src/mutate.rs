@@ -371,7 +371,6 @@ impl Reach {
     /// Runs each row and each test by itself and looks which kernels it asks for: lines of file, binary and name.
     fn survey(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<String, String> {
         println!("finding out which tests reach which kernels");
-        let table = &binaries["table"];
         let mut all = Vec::new();
         for binary in binaries.iter().filter(|(name, _)| !STRANGERS.contains(&name.as_str())) {
             let output = Command::new(binary.1).arg("--list").output();
