@@ -34,6 +34,8 @@ const STRANGERS: [&str; 9] =
 const SLOW: Duration = Duration::from_secs(4);
 /// Rows run at first, of those that reach a file.
 const FEW: usize = 2;
+/// More rows than this are not tried with more cases.
+const MANY: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -196,7 +198,9 @@ impl<'a> Bench<'a> {
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
         let rows = self.rows.get(&mutant.file).cloned().unwrap_or_default();
         let few = &rows[..rows.len().min(FEW)];
-        for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (&rows[..], CASES[1])] {
+        // Where dozens of rows reach a file, more cases of each say little more, and take minutes.
+        let again = if rows.len() > MANY { &[] } else { &rows[..] };
+        for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (again, CASES[1])] {
             if rows.is_empty() {
                 continue;
             }
