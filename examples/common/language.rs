@@ -249,11 +249,13 @@ impl<M: LanguageModel> Run<'_, M> {
     /// The mean loss over at most so many windows of the validation text, evenly spread.
     fn validate(&self, most: usize) -> Result<f64> {
         self.model.eval();
-        let batches = self.validation.count().div_ceil(VALIDATION_BATCH);
-        let every = batches.div_ceil(most.div_ceil(VALIDATION_BATCH)).max(1);
+        let every = self.validation.count().div_ceil(most).max(1);
+        let windows: Vec<usize> = (0..self.validation.count()).step_by(every).collect();
         let (mut sum, mut count) = (0.0, 0);
-        for batch in (0..batches).step_by(every) {
-            let (inputs, targets) = self.validation.in_order(batch * VALIDATION_BATCH, VALIDATION_BATCH);
+        for batch in windows.chunks(VALIDATION_BATCH) {
+            let each = batch.iter().map(|&window| self.validation.in_order(window, 1));
+            let (inputs, targets): (Vec<_>, Vec<_>) = each.unzip();
+            let (inputs, targets) = (inputs.concat(), targets.concat());
             let loss = no_grad(|| self.loss(&inputs, &targets)?.item())?;
             sum += f64::from(loss) * targets.len() as f64;
             count += targets.len();
