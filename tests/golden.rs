@@ -1,4 +1,5 @@
-//! Golden files: every op on every device against what PyTorch and JAX say of it, result and gradients.
+//! Golden files: the ops of `tests/golden/ops.rs`, on the device under test and on the CPU twins, against what PyTorch and JAX say
+//! of them, result and gradients.
 //!
 //! `tests/golden/make.py` writes the files and says what is in them, `tests/golden/cases.py` has the cases, and
 //! `tests/golden/ops.rs` the calls and bounds. One trial a case, as in `cargo test --test golden conv2d`; a case whose op

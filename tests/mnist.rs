@@ -45,7 +45,7 @@ fn gpu_and_cpu_losses_agree_over_the_first_100_steps() {
     let (ours, _) = train(&device, steps, 1, 0.5);
     let (cpu, _) = train(&Device::cpu(), steps, 1, 0.5);
     for (step, (a, b)) in ours.iter().zip(&cpu).enumerate() {
-        // The bound. Both round each sum differently, by about 1e-6, and training amplifies the difference.
+        // Both round each sum differently, by about 1e-6, and training amplifies the difference.
         assert!((a - b).abs() <= 1e-3 * b.abs(), "step {step}: {a} on {}, {b} on the CPU", device.id());
     }
     if steps == 100 {

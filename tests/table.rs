@@ -2,8 +2,8 @@
 //! derived bound, forward and backward; special values by class; the same under small limits; and the table's own
 //! proof, that its gradients are slopes and its bounds are tight.
 //!
-//! One test a row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the cases of each, and
-//! `GRISTMILL_TABLE_CASES` those of this suite alone.
+//! One test a row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the cases of
+//! agreement, of which the other properties take a quarter or an eighth; `GRISTMILL_TABLE_CASES` those of this suite alone.
 
 mod common;
 
@@ -108,7 +108,16 @@ fn agrees_with_f64(row: Row) -> Result<(), Failed> {
             *share = share.and(outcome);
         }
         Ok(())
-    })
+    })?;
+    // An element next to a corner, such as relu's, has a gradient of which nothing is known. In the rows that have corners that
+    // is a case in a thousand; a row with more proves less than it says.
+    let shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = shares.iter().filter(|((name, _), _)| name == row.name).map(|(_, &outcome)| outcome);
+    let Outcome { unknown, elements, .. } = all.fold(Outcome::default(), Outcome::and);
+    if unknown * 20 > elements {
+        return Err(format!("of {unknown} of {elements} elements nothing is known").into());
+    }
+    Ok(())
 }
 
 fn keeps_special_values(row: Row) -> Result<(), Failed> {

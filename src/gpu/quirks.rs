@@ -31,7 +31,7 @@ pub enum Answer {
 /// What a kernel may do or use, and can do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// Matrix products and convolutions that share operands by subgroup broadcast.
+    /// Matrix products, convolutions and attention that share operands by subgroup broadcast.
     Subgroups,
     /// Matrix products that share tiles in workgroup memory.
     Tiles,

@@ -52,7 +52,7 @@ params! {
     }
 }
 
-/// Which of the kernels of `shaders/matmul.wgsl` computes a product on a GPU. The CPU has one way.
+/// Which of the kernels of `shaders/matmul.wgsl` and `matmul_subgroup.wgsl` computes a product on a GPU. The CPU has one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MatMulKernel {
     /// The fastest for the adapter.

@@ -125,7 +125,7 @@ fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failu
 }
 
 /// An input as a tensor laid out in one of several ways that show the same elements: contiguous, transposed, or a part
-/// of something larger, with NaN (or an id past every bound) around.
+/// of something larger, with NaN (or the id 0) around.
 fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = input.array.data.iter().map(|x| x.value() as f32).collect();
     let shape = &input.array.shape;

@@ -1,5 +1,5 @@
-//! What the test suites share: the device under test, arrays of f64 for references, and the three comparisons: a
-//! device against the reference within a derived bound, gradients against central differences, guard words.
+//! What the test suites share: the device under test, arrays of f64 for references, and two comparisons: a
+//! device against the reference within a derived bound, gradients against central differences.
 #![allow(dead_code)] // each suite uses its part
 
 pub mod picture;
@@ -47,7 +47,8 @@ pub fn devices_and_hardware() -> Vec<Device> {
     static HARDWARE: OnceLock<Option<Device>> = OnceLock::new();
     let hardware = HARDWARE.get_or_init(|| {
         let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-        let options = GpuOptions { tune_for: Some(AdapterKind::Hardware), ..GpuOptions::default() };
+        let options =
+            GpuOptions { tune_for: Some(AdapterKind::Hardware), guarded: true, ..GpuOptions::default() };
         (name != "cpu").then(|| Device::open_with(&name, &options).unwrap_or_else(|error| panic!("{error}")))
     });
     devices().into_iter().chain(hardware.clone()).collect()

@@ -4,7 +4,7 @@
     apt-get install python3-torch libopenblas0                                # Debian 12: PyTorch 1.13
     /usr/bin/python3 -m venv --system-site-packages /tmp/oracles              # outside of the repository
     /tmp/oracles/bin/pip install 'jax==0.4.35' 'numpy<2' 'scipy<1.14' 'ml_dtypes<0.5'
-    /tmp/oracles/bin/python tests/golden/make.py                              # writes tests/golden/*.safetensors
+    /tmp/oracles/bin/python tests/golden/make.py [FAMILY ...]                 # writes tests/golden/*.safetensors
 
 The cases are in cases.py, one file a family. Inputs are values that f32 holds, drawn from a seed that is the case's name,
 so a new case moves no other. The oracle computes in f64 on one thread; what it says is rounded to f32 once, in writing.
@@ -28,7 +28,7 @@ the `seeds` of inputs and gradient of the output, which are hashed anew (oracle.
 
     NAME/y0 ... dx0     the elements at the places that
     NAME/y0@ ... dx0@   has, in row-major order
-    NAME/y0! ... dx0!   what they would be with one term left out, which a test must find wrong
+    NAME/y0! ... dx2!   what they would be with one term left out, which a test must find wrong
 """
 
 import json

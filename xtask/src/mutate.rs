@@ -2,7 +2,7 @@
 //!
 //! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
 //! nothing is compiled but the kernels. It meets first the rows of the table that reach its file, then, if it lives,
-//! more of their cases and the tests of the other suites that reach it. Which those are is found out first.
+//! more of their cases (where few rows reach it) and the quick tests of the other suites that do. Which those are is found out first.
 //! A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::mutants::{Mutant, mutants};
@@ -19,15 +19,16 @@ pub const USAGE: &str = "\
 usage: cargo xtask mutate [--list] [--fresh] [FILE ...]
 
 Changes the kernels (all, or the files named, such as softmax.wgsl) one place at a time, runs the tests that reach the
-change, and lists the mutants that live. What was found is kept in target/mutants, and a run goes on where the last one
-ended.
+change (on vulkan:llvmpipe, unless GRISTMILL_DEVICE names another adapter), and lists the mutants that live; at least 95 %
+must not. What was found is kept in target/mutants, and a run goes on where the last one ended, even if the tests, or files
+that the changed one imports, are others by now.
 
   --list    only list the mutants
   --fresh   forget what earlier runs found";
 
 /// Cases a row is tried with at first, and where the mutant survived them.
 const CASES: [&str; 2] = ["24", "96"];
-/// The suites that dispatch no kernel, or break devices on purpose and take their time.
+/// The suites that dispatch no kernel, break devices on purpose, or take their time.
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
 /// Tests that are not run by rows and take longer are left to the suite.

@@ -17,7 +17,7 @@ pub struct Options {
     /// Only this device: cpu, gpu, or an adapter's id; without it all adapters and the CPU twins.
     #[arg(long, value_name = "ID")]
     pub device: Option<String>,
-    /// Seconds for each device.
+    /// Seconds for each device; the first case of each op may take four times as long, 40 at least.
     #[arg(long, default_value_t = 14, value_name = "N")]
     pub seconds: u64,
     /// The seed of the first case; the others follow.
@@ -64,7 +64,7 @@ pub struct Failure {
 }
 
 impl Examined {
-    /// Whether all was run that should be, and nothing failed.
+    /// Whether nothing failed. Rows for which there was no time are listed, and do not count.
     pub fn is_well(&self) -> bool {
         self.error.is_none() && self.rows.iter().all(|row| row.failure.is_none())
     }

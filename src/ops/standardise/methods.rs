@@ -85,7 +85,7 @@ impl Tensor {
         self.normalise(Kind::Layer(axes), weight, bias, eps).map(first)
     }
 
-    /// [`Tensor::layer_norm`] of `self + residual`, and that sum, in one pass over memory: the step between the blocks of a
+    /// [`Tensor::layer_norm`] of `self + residual`, and that sum, in one pass over memory on hardware and on the CPU: the step between the blocks of a
     /// transformer ([Vaswani et al.](https://arxiv.org/abs/1706.03762)), where the sum goes on beside what is normalised.
     /// Differentiable in both.
     ///
