@@ -1,6 +1,6 @@
 //! The mutants of a WGSL file: every place where one token may be another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One change of one file.
 pub struct Mutant {
@@ -12,6 +12,8 @@ pub struct Mutant {
     pub is: String,
     /// Which of the file's mutants of that line and change it is, counted from 1.
     nth: usize,
+    /// The function, constant or variable that it is in; none in a file without any.
+    pub declaration: Option<String>,
     /// The whole changed text.
     pub text: String,
 }
@@ -96,7 +98,59 @@ pub fn mutants(file: &str, shaders: &BTreeMap<String, String>) -> Vec<Mutant> {
             let of = |text: &str| text.lines().nth(line).unwrap_or_default().trim().to_string();
             let (was, is) = (of(text), of(&changed));
             let nth = 1 + all.iter().filter(|other: &&Mutant| other.was == was && other.is == is).count();
-            all.push(Mutant { file: file.to_string(), line: line + 1, was, is, nth, text: changed });
+            let declaration = declarations(text).into_iter().rev().find(|(start, _)| *start <= from);
+            let declaration = declaration.map(|(_, name)| name.to_string());
+            let (file, line) = (file.to_string(), line + 1);
+            all.push(Mutant { file, line, was, is, nth, declaration, text: changed });
+        }
+    }
+    all
+}
+
+/// What a file declares: where each declaration begins, and its name. They begin at the margin.
+fn declarations(text: &str) -> Vec<(usize, &str)> {
+    let (mut all, mut start) = (Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let name = ["fn ", "const ", "alias ", "struct ", "var<"].iter().find_map(|keyword| {
+            let rest = line.strip_prefix(keyword)?;
+            let rest = if *keyword == "var<" { rest.split_once("> ")?.1 } else { rest };
+            rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
+        });
+        all.extend(name.map(|name| (start, name)));
+        start += line.len();
+    }
+    all
+}
+
+/// By file and name of what the shared files declare: the kernel files that use it, directly or not.
+pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTreeSet<&str>> {
+    let imports = |file: &str| shaders[file].lines().filter_map(|line| line.strip_prefix("#import "));
+    let mut all: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (kernel, text) in shaders.iter().filter(|(file, _)| !file.starts_with("shared/")) {
+        let mut files: Vec<&str> = imports(kernel).collect();
+        let mut next = 0;
+        while let Some(file) = files.get(next) {
+            let more: Vec<&str> = imports(file).filter(|file| !files.contains(file)).collect();
+            files.extend(more);
+            next += 1;
+        }
+        let (mut bodies, mut owners) = (BTreeMap::new(), BTreeMap::new());
+        for &file in &files {
+            let (text, declared) = (&*shaders[file], declarations(&shaders[file]));
+            for (at, &(start, name)) in declared.iter().enumerate() {
+                let end = declared.get(at + 1).map_or(text.len(), |next| next.0);
+                bodies.insert(name, &text[start..end]);
+                owners.insert(name, file);
+            }
+        }
+        let mut open = vec![&**text];
+        while let Some(body) = open.pop() {
+            for token in tokens(body) {
+                if let Some(body) = bodies.remove(token.text) {
+                    open.push(body);
+                    all.entry((owners[token.text], token.text)).or_default().insert(kernel);
+                }
+            }
         }
     }
     all
@@ -220,6 +274,21 @@ mod tests {
         assert_eq!(changed("x = 0x1p-24f * -1.5e-3;"), ["x = 0x1p-24f * -0.003;"]);
         assert_eq!(changed("var<storage, read> a: array<vec4u, 6>; // a < b"), Vec::<String>::new());
         assert_eq!(changed("@group(0) @binding(1) var<uniform> p: Params;"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_uses_what_is_shared() {
+        let shaders = [
+            ("a.wgsl", "#import shared/one.wgsl\nfn a() { f(); }"),
+            ("b.wgsl", "#import shared/one.wgsl\nfn b() { g(); }"),
+            ("shared/one.wgsl", "#import shared/two.wgsl\nfn f() { g(); }\n\nfn h() {\n    x\n}\n"),
+            ("shared/two.wgsl", "const N = 1u;\n\nfn g() { N; }"),
+        ];
+        let shaders = shaders.map(|(file, text)| (file.to_string(), text.to_string())).into();
+        let users = users(&shaders);
+        assert_eq!(users[&("shared/one.wgsl", "f")], BTreeSet::from(["a.wgsl"]));
+        assert_eq!(users[&("shared/two.wgsl", "N")], BTreeSet::from(["a.wgsl", "b.wgsl"]));
+        assert!(!users.contains_key(&("shared/one.wgsl", "h")));
     }
 
     #[test]

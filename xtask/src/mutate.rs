@@ -5,7 +5,7 @@
 //! more of their cases (where few rows reach it) and the quick tests of the other suites that do. Which those are is found out first.
 //! A survivor needs its reason in `tests/survivors.txt`.
 
-use crate::mutants::{Mutant, mutants};
+use crate::mutants::{Mutant, mutants, users};
 use crate::{FEATURES, cargo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,11 +78,11 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     mutants.iter().for_each(|mutant| by_file.entry(&mutant.file).or_default().push(mutant));
     let mut queue: Vec<Vec<&Mutant>> = by_file.into_values().collect();
     queue.sort_by_key(Vec::len);
-    let (queue, met) = (Mutex::new(queue), Mutex::new(Vec::new()));
+    let (queue, met, times) = (Mutex::new(queue), Mutex::new(Vec::new()), Mutex::default());
     let total = mutants.len();
     in_jobs(|number| {
         let runner = Runner::new(root, place.join(format!("job{number}")))?;
-        let mut bench = Bench::new(runner, &place, &shaders, &reach)?;
+        let mut bench = Bench::new(runner, &place, &shaders, &reach, &times)?;
         while let Some(mutants) = pop(&queue) {
             for mutant in mutants {
                 let fate = bench.fate(mutant)?;
@@ -148,6 +148,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a row or a test takes with the kernels as they are, by binary, name and cases; for all jobs.
+type Times<'a> = Mutex<BTreeMap<(&'a Path, String, &'static str), Duration>>;
+
 /// Where one job's mutants meet the tests.
 struct Bench<'a> {
     runner: Runner<'a>,
@@ -157,8 +160,9 @@ struct Bench<'a> {
     reach: &'a Reach,
     /// The rows that reach a file, those that killed its last mutants first.
     rows: BTreeMap<String, Vec<String>>,
-    /// How long a command may take, by what it runs.
-    patience: BTreeMap<String, Duration>,
+    /// The kernel files that use what a shared file declares.
+    users: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
+    times: &'a Times<'a>,
     /// By the mutant's key and text.
     found: BTreeMap<String, Fate>,
 }
@@ -169,11 +173,13 @@ impl<'a> Bench<'a> {
         place: &'a Path,
         shaders: &'a BTreeMap<String, String>,
         reach: &'a Reach,
+        times: &'a Times<'a>,
     ) -> Result<Bench<'a>, String> {
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
         let rows = reach.rows.clone();
-        let bench = Bench { runner, place, shaders, reach, rows, patience: BTreeMap::new(), found };
+        let users = users(shaders);
+        let bench = Bench { runner, place, shaders, reach, rows, users, times, found };
         shaders.iter().try_for_each(|(file, text)| bench.write(file, text))?;
         Ok(bench)
     }
@@ -196,8 +202,20 @@ impl<'a> Bench<'a> {
         Ok(fate)
     }
 
+    /// Whether a test that reaches a mutant's file has a kernel that uses the place: a shared file is used in part.
+    fn meets(&self, binary: &Path, name: &str, mutant: &Mutant) -> bool {
+        let place = (&*mutant.file, mutant.declaration.as_deref().unwrap_or_default());
+        let files = self.reach.files.get(&(binary.to_path_buf(), name.to_string()));
+        match (self.users.get(&place), files) {
+            (Some(users), Some(files)) => users.iter().any(|kernel| files.contains(*kernel)),
+            _ => true,
+        }
+    }
+
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
-        let rows = self.rows.get(&mutant.file).cloned().unwrap_or_default();
+        let reach = self.reach;
+        let mut rows = self.rows.get(&mutant.file).cloned().unwrap_or_default();
+        rows.retain(|row| self.meets(&reach.table, row, mutant));
         let few = &rows[..rows.len().min(FEW)];
         // Where dozens of rows reach a file, more cases of each say little more, and take minutes.
         let again = if rows.len() > MANY { &[] } else { &rows[..] };
@@ -205,13 +223,18 @@ impl<'a> Bench<'a> {
             if rows.is_empty() {
                 continue;
             }
-            let fate = self.fate_by(mutant, &Run { binary: &self.reach.table, names: rows, cases })?;
+            let fate = self.fate_by(mutant, &Run { binary: &reach.table, names: rows, cases })?;
             if fate != Fate::Survived {
                 return Ok(fate);
             }
         }
-        for (binary, tests) in self.reach.tests.get(&mutant.file).unwrap_or(&BTreeMap::new()) {
-            let fate = self.fate_by(mutant, &Run { binary, names: tests, cases: CASES[0] })?;
+        for (binary, tests) in reach.tests.get(&mutant.file).into_iter().flatten() {
+            let tests: Vec<String> =
+                tests.iter().filter(|test| self.meets(binary, test, mutant)).cloned().collect();
+            if tests.is_empty() {
+                continue;
+            }
+            let fate = self.fate_by(mutant, &Run { binary, names: &tests, cases: CASES[0] })?;
             if fate != Fate::Survived {
                 return Ok(fate);
             }
@@ -220,22 +243,14 @@ impl<'a> Bench<'a> {
     }
 
     /// What a run makes of a mutant.
-    fn fate_by(&mut self, mutant: &Mutant, run: &Run) -> Result<Fate, String> {
-        let key = format!("{} {} {}", run.binary.display(), run.names.join(","), run.cases);
+    fn fate_by(&mut self, mutant: &Mutant, run: &Run<'a, '_>) -> Result<Fate, String> {
         let (mut fate, mut log) = (Fate::Hung, String::new());
         // Hung is whoever takes many times as long as the kernels as they are, twice: the machine may have become busier.
         for _ in 0..2 {
-            let patience = match self.patience.get(&key) {
-                Some(&patience) => patience,
-                None => {
-                    let began = Instant::now();
-                    let (fate, log) = self.runner.run(run, Duration::from_secs(1800))?;
-                    if fate != Fate::Survived {
-                        return Err(format!("{key}: the tests fail without a mutant:\n{log}"));
-                    }
-                    *self.patience.entry(key.clone()).or_insert(4 * began.elapsed() + Duration::from_secs(3))
-                }
-            };
+            let mut patience = Duration::from_secs(3);
+            for name in run.names {
+                patience += 4 * self.time(run, name)?;
+            }
             self.write(&mutant.file, &mutant.text)?;
             let met = self.runner.run(run, patience);
             self.write(&mutant.file, &self.shaders[&mutant.file])?;
@@ -243,7 +258,7 @@ impl<'a> Bench<'a> {
             if fate != Fate::Hung {
                 break;
             }
-            self.patience.remove(&key);
+            locked(self.times).retain(|(_, name, _), _| !run.names.contains(name));
         }
         // What kills one of a file's mutants may well kill the next: it goes first.
         let killer = log.lines().find_map(|line| line.strip_prefix("failed row: "));
@@ -255,6 +270,21 @@ impl<'a> Bench<'a> {
         Ok(fate)
     }
 
+    /// How long one of a run's names takes with the kernels as they are.
+    fn time(&mut self, run: &Run<'a, '_>, name: &String) -> Result<Duration, String> {
+        let key = (run.binary, name.clone(), run.cases);
+        if let Some(&time) = locked(self.times).get(&key) {
+            return Ok(time);
+        }
+        let began = Instant::now();
+        let alone = Run { names: std::slice::from_ref(name), ..*run };
+        let (fate, log) = self.runner.run(&alone, Duration::from_secs(1800))?;
+        if fate != Fate::Survived {
+            return Err(format!("{} {name}: fails without a mutant:\n{log}", run.binary.display()));
+        }
+        Ok(*locked(self.times).entry(key).or_insert(began.elapsed()))
+    }
+
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
         let path = self.runner.own.join(file);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
@@ -262,10 +292,10 @@ impl<'a> Bench<'a> {
 }
 
 /// Some rows of the table, or some tests of another suite.
-struct Run<'a> {
-    binary: &'a Path,
-    names: &'a [String],
-    cases: &'a str,
+struct Run<'b, 'n> {
+    binary: &'b Path,
+    names: &'n [String],
+    cases: &'static str,
 }
 
 /// Runs tests on shaders of its own, which stand in for the crate's.
@@ -339,6 +369,8 @@ struct Reach {
     rows: BTreeMap<String, Vec<String>>,
     /// Tests of the other suites by file and binary.
     tests: BTreeMap<String, BTreeMap<PathBuf, Vec<String>>>,
+    /// The files of a row or a test.
+    files: BTreeMap<(PathBuf, String), BTreeSet<String>>,
 }
 
 impl Reach {
@@ -353,11 +385,13 @@ impl Reach {
             fs::write(&list, lines).map_err(|error| format!("{}: {error}", list.display()))?;
         }
         let text = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
-        let (mut rows, mut tests) = (BTreeMap::new(), BTreeMap::new());
+        let (mut rows, mut tests, mut files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut rows_by_name = BTreeMap::new();
         for line in text.lines() {
             let [file, binary, name] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
             let (file, binary, name) = (file.to_string(), PathBuf::from(binary), name.to_string());
+            let of_name: &mut BTreeSet<String> = files.entry((binary.clone(), name.clone())).or_default();
+            of_name.insert(file.clone());
             let names: &mut Vec<String> = if binary == *table {
                 *rows_by_name.entry(name.clone()).or_insert(0) += 1;
                 rows.entry(file).or_default()
@@ -370,7 +404,7 @@ impl Reach {
         // Those that reach few files first: they are the most likely to tell.
         let count = |name: &String| rows_by_name.get(name).copied().unwrap_or(0);
         rows.values_mut().for_each(|names: &mut Vec<String>| names.sort_by_key(count));
-        Ok(Reach { table: table.clone(), rows, tests })
+        Ok(Reach { table: table.clone(), rows, tests, files })
     }
 
     /// Runs each row and each test by itself and looks which kernels it asks for: lines of file, binary and name.
