@@ -245,15 +245,15 @@ impl Case {
                 want.dtype
             ));
         }
-        let mut values: Vec<f64> = match want.dtype {
+        let all: Vec<f64> = match want.dtype {
             DType::F32 => got.to_vec().map_err(|e| e.to_string())?.into_iter().map(f64::from).collect(),
             DType::U32 => got.to_ids().map_err(|e| e.to_string())?.into_iter().map(f64::from).collect(),
         };
         let places: Vec<usize> = match self.tensors.get(&format!("{name}@")) {
             Some(places) => places.values.iter().map(|&at| at as usize).collect(),
-            None => (0..values.len()).collect(),
+            None => (0..all.len()).collect(),
         };
-        values = places.iter().map(|&at| values[at]).collect();
+        let values: Vec<f64> = places.iter().map(|&at| all[at]).collect();
         let condition =
             self.tensors.get(&format!("{name}~")).map_or(vec![0.0; values.len()], |c| c.values.clone());
         let longest = || self.tensors.values().map(|golden| golden.values.len()).max().unwrap_or(0);

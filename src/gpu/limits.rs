@@ -1,5 +1,6 @@
-//! What a device lets a kernel use. All kernels but one (attention's one-pass gradient, which has a stand-in) keep to what every WebGPU device offers; where a device offers less, one
-//! that does not fit is refused by name, and before the driver sees it.
+//! What a device lets a kernel use. All kernels but one (attention's one-pass gradient, which has a stand-in) keep to what
+//! every WebGPU device offers; where a device offers less, one that does not fit is refused by name, and before the driver
+//! sees it.
 
 use super::kernel::Kernel;
 use crate::{Error, Result};

@@ -2,8 +2,8 @@
 //!
 //! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
 //! nothing is compiled but the kernels. It meets first the rows of the table that reach its file, then, if it lives,
-//! more of their cases (where few rows reach it) and the quick tests of the other suites that do. Which those are is found out first.
-//! A survivor needs its reason in `tests/survivors.txt`.
+//! more of their cases (where few rows reach it) and the quick tests of the other suites that do. Which those are is
+//! found out first. A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::mutants::{Mutant, mutants, users};
 use crate::{FEATURES, cargo};

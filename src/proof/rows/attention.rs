@@ -229,10 +229,11 @@ fn weighted(w: Approx, x: Approx) -> Approx {
     if none && x.value().is_infinite() { Approx::UNKNOWN } else { w * x }
 }
 
-/// Lengths and sizes with at most so many times `size` multiplications in all: four sizes share them, and with fewer most cases
-/// have no third query, or no fourth key.
+/// Multiplications for each of a case's `size`: lengths and sizes share them, and with fewer most cases have no third
+/// query, or no fourth key.
 const WORK: usize = 16;
 
+/// Lengths and sizes with at most `WORK * size` multiplications in all.
 fn call(g: &mut Gen) -> Call {
     let lead: Vec<usize> = (0..g.below(3)).map(|_| g.range(1..=2)).collect();
     let [kv_heads, group] = [0; 2].map(|_| g.choose(&[1, 1, 2, 3]));
