@@ -19,6 +19,7 @@
 
 #import shared/grid.wgsl
 #import shared/quad.wgsl
+#import shared/float.wgsl
 
 struct Params {
     count: u32,
@@ -40,10 +41,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> v: array<vec4f>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-/// The square root; NaN and infinity stay, which WGSL does not promise.
 fn root(x: vec4f) -> vec4f {
-    let special = (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) >= vec4u(0x7f800000u);
-    return select(sqrt(x), x, special);
+    return vec4f(sqrt_nan(x.x), sqrt_nan(x.y), sqrt_nan(x.z), sqrt_nan(x.w));
 }
 
 @compute @workgroup_size(WG)

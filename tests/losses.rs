@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::works::opened;
+use common::works::{adverse, opened};
 use common::*;
 use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::nn::{self, Loss, Reduction};
@@ -213,6 +213,31 @@ fn cross_entropy_options_are_pytorchs() {
                 tensor(&[1.0, -2.0, 0.5], &[3], &device)
             };
             assert_pytorch(&what, loss.backward_from(&dy).unwrap().get(&x).unwrap(), &gradient);
+        }
+    }
+}
+
+/// A NaN among the logits, in any place, breaks its row's loss and gradient, even where the exponential of NaN is a number.
+#[test]
+fn a_nan_is_found_in_every_place() {
+    for device in devices_and_hardware().into_iter().chain(adverse()) {
+        for n in [7, 300, 1100] {
+            let x = Array::from_fn([n, n], |at| if at[0] == at[1] { f64::NAN } else { (at[1] % 5) as f64 });
+            let x = x.to_tensor(&device).requires_grad().unwrap();
+            let targets = Tensor::from_ids(&vec![3; n], [n], &device).unwrap();
+            for label_smoothing in [0.0, 0.25] {
+                let options = CrossEntropyOptions {
+                    label_smoothing,
+                    reduction: Reduction::None,
+                    ..CrossEntropyOptions::default()
+                };
+                let loss = x.cross_entropy_with(&targets, &options).unwrap();
+                let nan = Array::new([n], vec![f64::NAN; n]);
+                assert_within(&format!("{n} with {options:?}"), &loss, &nan, |_| 0.0);
+                let grads = loss.backward_from(&Tensor::ones([n], &device).unwrap()).unwrap();
+                let nan = Array::new([n, n], vec![f64::NAN; n * n]);
+                assert_within(&format!("{n} with {options:?}"), grads.get(&x).unwrap(), &nan, |_| 0.0);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::works::adverse;
 use common::*;
 use gristmill::{Error, Result, Tensor};
 use proptest::prelude::*;
@@ -84,6 +85,31 @@ proptest! {
         let x = [x];
         check_gradients("softmax", &x, |x| x[0].softmax(axis as isize), |x| reference(&x[0], axis).0, slack);
         check_gradients("log_softmax", &x, |x| x[0].log_softmax(axis as isize), |x| reference(&x[0], axis).1, slack);
+    }
+}
+
+/// A NaN in any place breaks the row, even where the exponential of NaN is a number.
+#[test]
+fn a_nan_is_found_in_every_place() {
+    for device in devices_and_hardware().into_iter().chain(adverse()) {
+        for n in [7, 300, 1100] {
+            let x = Array::from_fn([n, n], |at| if at[0] == at[1] { f64::NAN } else { (at[1] % 5) as f64 });
+            let (x, nan) = (x.to_tensor(&device), Array::new([n, n], vec![f64::NAN; n * n]));
+            for axis in [0, 1] {
+                let what = format!("{n} along {axis}");
+                assert_within(&format!("softmax of {what}"), &x.softmax(axis).unwrap(), &nan, |_| 0.0);
+                assert_within(&format!("log_softmax of {what}"), &x.log_softmax(axis).unwrap(), &nan, |_| {
+                    0.0
+                });
+                let nan = Array::new([n], vec![f64::NAN; n]);
+                assert_within(
+                    &format!("logsumexp of {what}"),
+                    &x.logsumexp(&[axis], false).unwrap(),
+                    &nan,
+                    |_| 0.0,
+                );
+            }
+        }
     }
 }
 

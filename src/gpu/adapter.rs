@@ -47,6 +47,10 @@ pub struct GpuOptions {
     /// For testing kernels: every tensor gets a new buffer filled with NaN, with words behind it that no kernel may
     /// change. A read-back fails if one did.
     pub guarded: bool,
+    /// For testing kernels: runs them as the worst adapter might that keeps to WGSL. `exp`, `log`, `sqrt` and their like
+    /// answer with nonsense wherever it leaves open what they answer (of NaN, of infinity, past the ends of f32), and
+    /// of a workgroup the last invocations go first.
+    pub adverse: bool,
     /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
     pub tune_for: Option<AdapterKind>,
     /// Faults to believe in beside the known ones, so that tests see what those turn off.

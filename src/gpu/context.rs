@@ -18,6 +18,8 @@ pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: Limits,
+    /// Whether kernels run as the worst adapter might run them.
+    pub(super) adverse: bool,
     /// The kind of adapter that kernels are chosen for.
     pub(super) tuned_for: AdapterKind,
     quirks: Vec<&'static Quirk>,
@@ -144,6 +146,7 @@ impl GpuDevice {
             device,
             queue,
             limits,
+            adverse: options.adverse,
             tuned_for,
             pool,
             health,

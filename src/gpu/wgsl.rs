@@ -76,6 +76,76 @@ fn current(file: &str, source: &'static str) -> Cow<'static, str> {
     std::fs::read_to_string(dir.join(file)).map_or(source.into(), Cow::Owned)
 }
 
+/// What stands in for the built-in functions of which WGSL says nothing, or little, outside these bounds (its sections on
+/// the differences from IEEE 754 and on the accuracy of floating-point operations): inside they are the adapter's own. The
+/// number is one that shows wherever it gets into a result.
+const ADVERSE: &str = "
+fn adverse_exp(x: f32) -> f32 { return select(1234.5, exp(x), x >= -104.0 && x <= 88.7); }
+fn adverse_exp2(x: f32) -> f32 { return select(1234.5, exp2(x), x >= -150.0 && x < 128.0); }
+fn adverse_log(x: f32) -> f32 { return select(1234.5, log(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn adverse_log2(x: f32) -> f32 { return select(1234.5, log2(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn adverse_sqrt(x: f32) -> f32 { return select(1234.5, sqrt(x), x >= 0.0 && x <= 0x1.fffffep+127f); }
+fn adverse_inverseSqrt(x: f32) -> f32 { return select(1234.5, inverseSqrt(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn adverse_floor(x: f32) -> f32 { return select(1234.5, floor(x), abs(x) >= 0.0); }
+fn adverse_ceil(x: f32) -> f32 { return select(1234.5, ceil(x), abs(x) >= 0.0); }
+fn adverse_round(x: f32) -> f32 { return select(1234.5, round(x), abs(x) >= 0.0); }
+";
+
+/// A kernel as the worst of adapters might run it that keep to the specification: built-in functions answer with nonsense
+/// where WGSL lets them, and of a workgroup the last invocations go first, where software adapters begin with the first.
+pub(super) fn adverse(source: &str) -> String {
+    backwards(&replaced(source)) + ADVERSE
+}
+
+/// With the calls of built-in functions replaced.
+fn replaced(source: &str) -> String {
+    let mut out = String::new();
+    let mut word = String::new();
+    for c in source.chars() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        if c == '(' && ADVERSE.contains(&format!("fn adverse_{word}(")) {
+            out.push_str("adverse_");
+        }
+        out.push_str(&word);
+        out.push(c);
+        word.clear();
+    }
+    out + &word
+}
+
+/// With the invocations of each workgroup numbered from the last to the first, where they share memory. The numbers in a
+/// subgroup are the adapter's: kernels that use them stay as they are.
+fn backwards(source: &str) -> String {
+    const INDEX: &str = "@builtin(local_invocation_index) ";
+    if !source.contains("var<workgroup>") || source.contains("subgroup_invocation_id") {
+        return source.to_string();
+    }
+    let mut size = String::new();
+    let mut out = String::new();
+    for line in source.lines() {
+        if let Some((sides, _)) =
+            line.split_once("@workgroup_size(").and_then(|(_, rest)| rest.split_once(')'))
+        {
+            size = sides.replace(',', " *");
+        }
+        let index =
+            line.split_once(INDEX).and_then(|(before, rest)| Some((before, rest.strip_suffix(": u32) {")?)));
+        match index {
+            Some((before, name)) => out.push_str(&format!(
+                "{before}{INDEX}{name}_from_last: u32) {{\n    let {name} = ({size}) - 1u - {name}_from_last;\n"
+            )),
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
 /// The directory whose files stand in for the crate's.
 pub(super) fn stand_ins() -> Option<&'static PathBuf> {
     static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -117,6 +187,26 @@ mod tests {
         assert!(out.starts_with("const WG: u32 = 64u;\n"));
         assert_eq!(out.matches("fn folded").count(), 1);
         assert!(!out.contains("#import"));
+    }
+
+    #[test]
+    fn built_in_functions_are_replaced_by_name() {
+        let out = replaced("fn f(x: f32) -> f32 { return exp(-x) + exp_nan(x) * max(sqrt(x), log2(x)); }");
+        let want = "adverse_exp(-x) + exp_nan(x) * max(adverse_sqrt(x), adverse_log2(x)); }";
+        assert_eq!(out.split_once("return ").unwrap().1, want);
+    }
+
+    #[test]
+    fn invocations_are_numbered_backwards() {
+        let kernel = "var<workgroup> a: array<f32, 64>;\n@compute @workgroup_size(16, N)\n\
+                      fn f(@builtin(local_invocation_index) lane: u32) {\n";
+        let out = backwards(kernel);
+        assert!(
+            out.contains("lane_from_last: u32) {\n    let lane = (16 * N) - 1u - lane_from_last;\n"),
+            "{out}"
+        );
+        let alone = kernel.replace("workgroup>", "private>");
+        assert_eq!(backwards(&alone), alone);
     }
 
     #[test]
