@@ -357,7 +357,9 @@ fn cases(path: &PathBuf) -> Vec<Case> {
             serde_json::from_value(long.take()).unwrap_or_else(|error| fail(&format!("{name}: {error}")))
         });
         let tensors = long.iter().flat_map(Long::drawn).collect();
-        cases.insert(name.to_string(), Case { name: name.to_string(), op, attrs, tensors, long });
+        // `cargo xtask mutate` leaves these out at first.
+        let shown = if long.is_some() { format!("{name} (long)") } else { name.to_string() };
+        cases.insert(name.to_string(), Case { name: shown, op, attrs, tensors, long });
     }
     for (name, view) in file.tensors() {
         let words = view.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -385,22 +387,29 @@ fn main() -> ExitCode {
     let ops: BTreeSet<String> = cases.iter().map(|case| case.op.clone()).collect();
     // For `cargo xtask mutate`, as in tests/table.rs.
     let only = std::env::var("GRISTMILL_ROWS").unwrap_or_default();
+    let fail_fast = std::env::var_os("GRISTMILL_FAIL_FAST").is_some();
     let wanted = |case: &Arc<Case>| only.is_empty() || only.split(',').any(|op| op == case.op);
+    let trial = |case| trial(case, fail_fast);
     let mut trials: Vec<Trial> = cases.into_iter().filter(wanted).map(trial).collect();
     trials.push(Trial::test("every row has a case", move || every_row_has_a_case(&ops)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(case: Arc<Case>) -> Trial {
+fn trial(case: Arc<Case>, fail_fast: bool) -> Trial {
     let name = case.name.clone();
     let run = move || {
         let row = ROWS.iter().find(|row| row.0 == case.op);
         let row =
             row.ok_or_else(|| Failed::from(format!("tests/golden/ops.rs has no row for {}", case.op)))?;
         for device in devices() {
-            let failed =
-                |what| Failed::from(format!("{} {:?} on {}: {what}", case.op, case.attrs.said, device.id()));
-            case.check(row, &device).map_err(failed)?;
+            let failed = |what| format!("{} {:?} on {}: {what}", case.op, case.attrs.said, device.id());
+            if let Err(failed) = case.check(row, &device).map_err(failed) {
+                if fail_fast {
+                    println!("failed row: {}\n{failed}", case.op);
+                    std::process::exit(101);
+                }
+                return Err(failed.into());
+            }
         }
         Ok(())
     };

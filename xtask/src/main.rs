@@ -26,21 +26,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// cargo, in an environment in which the Vulkan loader finds every driver.
+/// cargo, in the tests' environment.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    prepare(&mut cargo);
+    cargo
+}
+
+/// Gives a command an environment in which the Vulkan loader finds every driver.
+fn prepare(command: &mut Command) {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // EGL asks for it, and writes nothing there.
-        cargo.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
     if let (None, Some(swiftshader)) = (std::env::var_os("VK_DRIVER_FILES"), swiftshader()) {
         // SwiftShader is no system driver. Naming it hides the others, so they are named too.
         let drivers = system_drivers().into_iter().chain([swiftshader]);
         if let Ok(files) = std::env::join_paths(drivers) {
-            cargo.env("VK_DRIVER_FILES", files);
+            command.env("VK_DRIVER_FILES", files);
         }
     }
-    cargo
+    // Where RUST_BACKTRACE is set, wgpu with debug assertions takes one at each lock: a fifth of the suite's time. A panic
+    // still has its own.
+    command.env("RUST_LIB_BACKTRACE", "0");
 }
 
 /// The SwiftShader that comes with Chromium.

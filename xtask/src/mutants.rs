@@ -144,6 +144,18 @@ pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTree
             }
         }
         let mut open = vec![&**text];
+        // What nobody calls but the host.
+        for &file in &files {
+            for (start, name) in declarations(&shaders[file]) {
+                let before = shaders[file][..start].lines().next_back().unwrap_or_default();
+                if before.starts_with("@compute")
+                    && let Some(body) = bodies.remove(name)
+                {
+                    open.push(body);
+                    all.entry((file, name)).or_default().insert(kernel);
+                }
+            }
+        }
         while let Some(body) = open.pop() {
             for token in tokens(body) {
                 if let Some(body) = bodies.remove(token.text) {
@@ -283,12 +295,18 @@ mod tests {
             ("b.wgsl", "#import shared/one.wgsl\nfn b() { g(); }"),
             ("shared/one.wgsl", "#import shared/two.wgsl\nfn f() { g(); }\n\nfn h() {\n    x\n}\n"),
             ("shared/two.wgsl", "const N = 1u;\n\nfn g() { N; }"),
+            ("c.wgsl", "#import shared/entry.wgsl\nfn c() {}"),
+            (
+                "shared/entry.wgsl",
+                "fn walk() {}\n\n@compute @workgroup_size(64)\nfn entry(x: u32) { walk(); }",
+            ),
         ];
         let shaders = shaders.map(|(file, text)| (file.to_string(), text.to_string())).into();
         let users = users(&shaders);
         assert_eq!(users[&("shared/one.wgsl", "f")], BTreeSet::from(["a.wgsl"]));
         assert_eq!(users[&("shared/two.wgsl", "N")], BTreeSet::from(["a.wgsl", "b.wgsl"]));
         assert!(!users.contains_key(&("shared/one.wgsl", "h")));
+        assert_eq!(users[&("shared/entry.wgsl", "walk")], BTreeSet::from(["c.wgsl"]));
     }
 
     #[test]

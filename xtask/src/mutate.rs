@@ -1,12 +1,12 @@
 //! `cargo xtask mutate`: changes the kernels one place at a time and looks whether the tests notice.
 //!
 //! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
-//! nothing is compiled but the kernels. It meets first the rows of the table that reach its file, then, if it lives,
-//! more of their cases (where few rows reach it) and the quick tests of the other suites that do. Which those are is
-//! found out first. A survivor needs its reason in `tests/survivors.txt`.
+//! nothing is compiled but the kernels. It meets first golden cases and rows of the table that reach its file, then, if
+//! it lives, more of them (where few rows reach it) and the quick tests of the other suites that do. Which those are is
+//! found out first. What lives on one adapter meets the next. A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::mutants::{Mutant, mutants, users};
-use crate::{FEATURES, cargo};
+use crate::{FEATURES, cargo, prepare, swiftshader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -19,14 +19,14 @@ pub const USAGE: &str = "\
 usage: cargo xtask mutate [--list] [--fresh] [FILE ...]
 
 Changes the kernels (all, or the files named, such as softmax.wgsl) one place at a time, runs the tests that reach the
-change (on vulkan:llvmpipe, unless GRISTMILL_DEVICE names another adapter), and lists the mutants that live; at least 95 %
-must not. What was found is kept in target/mutants, and a run goes on where the last one ended, even if the tests, or files
+change, and lists the mutants that live; at least 95 % must not. They meet vulkan:llvmpipe first, then SwiftShader where it is
+installed; or the adapter that GRISTMILL_DEVICE names. What was found is kept in target/mutants, and a run goes on where the last one ended, even if the tests, or files
 that the changed one imports, are others by now.
 
   --list    only list the mutants
   --fresh   forget what earlier runs found";
 
-/// Cases a row is tried with at first, and where the mutant survived them.
+/// Cases a row is tried with at first, and where the mutant survived them. Golden cases are the short ones first, then all.
 const CASES: [&str; 2] = ["24", "96"];
 /// The suites that dispatch no kernel, break devices on purpose, or take their time.
 const STRANGERS: [&str; 9] =
@@ -72,7 +72,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
         fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     }
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let reach = Reach::known(&place, root, &test_binaries()?)?;
+    let (reach, devices) = (Reach::known(&place, root, &test_binaries()?)?, devices());
     // One job takes a file whole; the largest first.
     let mut by_file: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
     mutants.iter().for_each(|mutant| by_file.entry(&mutant.file).or_default().push(mutant));
@@ -82,7 +82,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     let total = mutants.len();
     in_jobs(|number| {
         let runner = Runner::new(root, place.join(format!("job{number}")))?;
-        let mut bench = Bench::new(runner, &place, &shaders, &reach, &times)?;
+        let mut bench = Bench::new(runner, &place, &shaders, &reach, &devices, &times)?;
         while let Some(mutants) = pop(&queue) {
             for mutant in mutants {
                 let fate = bench.fate(mutant)?;
@@ -148,8 +148,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a row or a test takes with the kernels as they are, by binary, name and cases; for all jobs.
-type Times<'a> = Mutex<BTreeMap<(&'a Path, String, &'static str), Duration>>;
+/// How long a row or a test takes with the kernels as they are, by adapter, binary, name and cases; for all jobs.
+type Times<'a> = Mutex<BTreeMap<(&'a str, &'a Path, String, &'static str), Duration>>;
 
 /// Where one job's mutants meet the tests.
 struct Bench<'a> {
@@ -158,6 +158,7 @@ struct Bench<'a> {
     place: &'a Path,
     shaders: &'a BTreeMap<String, String>,
     reach: &'a Reach,
+    devices: &'a [String],
     /// The rows that reach a file, those that killed its last mutants first.
     rows: BTreeMap<String, Vec<String>>,
     /// The kernel files that use what a shared file declares.
@@ -173,13 +174,14 @@ impl<'a> Bench<'a> {
         place: &'a Path,
         shaders: &'a BTreeMap<String, String>,
         reach: &'a Reach,
+        devices: &'a [String],
         times: &'a Times<'a>,
     ) -> Result<Bench<'a>, String> {
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
         let found = found.lines().filter_map(parse_found).collect();
         let rows = reach.rows.clone();
         let users = users(shaders);
-        let bench = Bench { runner, place, shaders, reach, rows, users, times, found };
+        let bench = Bench { runner, place, shaders, reach, devices, rows, users, times, found };
         shaders.iter().try_for_each(|(file, text)| bench.write(file, text))?;
         Ok(bench)
     }
@@ -213,28 +215,44 @@ impl<'a> Bench<'a> {
     }
 
     fn meet(&mut self, mutant: &Mutant) -> Result<Fate, String> {
-        let reach = self.reach;
-        let mut rows = self.rows.get(&mutant.file).cloned().unwrap_or_default();
-        rows.retain(|row| self.meets(&reach.table, row, mutant));
-        let few = &rows[..rows.len().min(FEW)];
-        // Where dozens of rows reach a file, more cases of each say little more, and take minutes.
-        let again = if rows.len() > MANY { &[] } else { &rows[..] };
-        for (rows, cases) in [(few, CASES[0]), (&rows[..], CASES[0]), (again, CASES[1])] {
-            if rows.is_empty() {
-                continue;
-            }
-            let fate = self.fate_by(mutant, &Run { binary: &reach.table, names: rows, cases })?;
+        for device in self.devices {
+            let fate = self.meet_on(device, mutant)?;
             if fate != Fate::Survived {
                 return Ok(fate);
             }
         }
-        for (binary, tests) in reach.tests.get(&mutant.file).into_iter().flatten() {
-            let tests: Vec<String> =
-                tests.iter().filter(|test| self.meets(binary, test, mutant)).cloned().collect();
-            if tests.is_empty() {
+        Ok(Fate::Survived)
+    }
+
+    fn meet_on(&mut self, device: &'a str, mutant: &Mutant) -> Result<Fate, String> {
+        let reach = self.reach;
+        let meet = |binary: &Path, names: &[String]| -> Vec<String> {
+            names.iter().filter(|name| self.meets(binary, name, mutant)).cloned().collect()
+        };
+        let rows = meet(&reach.table, self.rows.get(&mutant.file).map_or(&[], Vec::as_slice));
+        let tests = reach.tests.get(&mutant.file).into_iter().flatten();
+        let tests: Vec<(&'a Path, Vec<String>)> =
+            tests.map(|(binary, names)| (binary.as_path(), meet(binary, names))).collect();
+        let few = |names: &[String]| names[..names.len().min(FEW)].to_vec();
+        // The golden files first: a case costs least, and tells much.
+        let golden = tests.iter().filter(|(binary, _)| separator(binary).is_some());
+        let mut runs: Vec<(&Path, Vec<String>, &'static str)> =
+            golden.map(|(binary, names)| (*binary, few(names), CASES[0])).collect();
+        runs.push((&reach.table, few(&rows), CASES[0]));
+        if rows.len() > FEW {
+            runs.push((&reach.table, rows.clone(), CASES[0]));
+        }
+        // Where dozens of rows reach a file, more cases of each say little more, and take minutes.
+        if rows.len() <= MANY && *device == self.devices[0] {
+            runs.push((&reach.table, rows, CASES[1]));
+        }
+        let cases = |binary| CASES[usize::from(separator(binary).is_some())];
+        runs.extend(tests.into_iter().map(|(binary, names)| (binary, names, cases(binary))));
+        for (binary, names, cases) in runs {
+            if names.is_empty() {
                 continue;
             }
-            let fate = self.fate_by(mutant, &Run { binary, names: &tests, cases: CASES[0] })?;
+            let fate = self.fate_by(mutant, &Run { device, binary, names: &names, cases })?;
             if fate != Fate::Survived {
                 return Ok(fate);
             }
@@ -258,7 +276,7 @@ impl<'a> Bench<'a> {
             if fate != Fate::Hung {
                 break;
             }
-            locked(self.times).retain(|(_, name, _), _| !run.names.contains(name));
+            locked(self.times).retain(|(_, _, name, _), _| !run.names.contains(name));
         }
         // What kills one of a file's mutants may well kill the next: it goes first.
         let killer = log.lines().find_map(|line| line.strip_prefix("failed row: "));
@@ -272,7 +290,7 @@ impl<'a> Bench<'a> {
 
     /// How long one of a run's names takes with the kernels as they are.
     fn time(&mut self, run: &Run<'a, '_>, name: &String) -> Result<Duration, String> {
-        let key = (run.binary, name.clone(), run.cases);
+        let key = (run.device, run.binary, name.clone(), run.cases);
         if let Some(&time) = locked(self.times).get(&key) {
             return Ok(time);
         }
@@ -293,6 +311,7 @@ impl<'a> Bench<'a> {
 
 /// Some rows of the table, or some tests of another suite.
 struct Run<'b, 'n> {
+    device: &'b str,
     binary: &'b Path,
     names: &'n [String],
     cases: &'static str,
@@ -320,15 +339,14 @@ impl<'a> Runner<'a> {
             .args(["--test-threads", "1"])
             .stdin(Stdio::null())
             .stderr(Stdio::null());
-        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-            command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
-        }
-        if std::env::var_os("GRISTMILL_DEVICE").is_none() {
-            command.env("GRISTMILL_DEVICE", "vulkan:llvmpipe");
-        }
+        prepare(&mut command);
+        command.env("GRISTMILL_DEVICE", run.device);
         if separator(run.binary).is_some() {
             command.env("GRISTMILL_ROWS", run.names.join(",")).env("GRISTMILL_FAIL_FAST", "1");
             command.args(["--skip", "gradients_are_slopes", "--skip", "bounds_are_tight"]);
+            if run.cases == CASES[0] {
+                command.args(["--skip", "(long)"]);
+            }
         } else {
             command.arg("--exact").args(run.names);
         }
@@ -425,6 +443,8 @@ impl Reach {
             all.extend(names.into_iter().map(|name| (binary.1, name)));
         }
         let (queue, lines) = (Mutex::new(all), Mutex::new(Vec::new()));
+        let device = devices().swap_remove(0);
+        let device = device.as_str();
         in_jobs(|number| {
             let runner = Runner::new(root, place.join(format!("job{number}")))?;
             let list = runner.own.join("reached.txt");
@@ -432,7 +452,7 @@ impl Reach {
                 let _ = fs::remove_file(&list);
                 let names = std::slice::from_ref(&name);
                 let began = Instant::now();
-                runner.run(&Run { binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
+                runner.run(&Run { device, binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
                 if separator(binary).is_none() && began.elapsed() > SLOW {
                     continue;
                 }
@@ -447,6 +467,15 @@ impl Reach {
         lines.sort();
         Ok(lines.concat())
     }
+}
+
+/// The adapters that mutants meet.
+fn devices() -> Vec<String> {
+    if let Ok(device) = std::env::var("GRISTMILL_DEVICE") {
+        return vec![device];
+    }
+    let swiftshader = swiftshader().map(|_| "vulkan:swiftshader".to_string());
+    ["vulkan:llvmpipe".to_string()].into_iter().chain(swiftshader).collect()
 }
 
 /// In the suites that are run by rows: what stands behind a row's name in that of a test.
