@@ -146,6 +146,26 @@ fn a_mean_far_above_the_spread() {
     }
 }
 
+/// A row's mean is found from a place among its own numbers: those of the row above are far away.
+#[test]
+fn rows_far_apart_keep_their_means() {
+    for device in devices_and_hardware() {
+        let sign = |at: &[usize]| if at[1].is_multiple_of(2) { 1.0 } else { -1.0 };
+        // Neighbouring floats of this size are 8 apart, so that the row above has a spread of 8.
+        let x =
+            Array::from_fn(
+                [2, 70_002],
+                |at| if at[0] == 0 { 99_999_992.0 + 8.0 * sign(at) } else { sign(at) },
+            );
+        let want = Array::from_fn([2, 70_002], sign);
+        let near = |at: usize| if at < 70_002 { 0.6 } else { 1e-3 }; // half a place of the mean above; 0 is found exactly
+        let y = x.to_tensor(&device).layer_norm(1, None, None, 0.0).unwrap();
+        assert_within("rows", &y, &want, near);
+        let y = x.to_tensor(&device).t().unwrap().batch_norm(None, None, 0.0).unwrap().output;
+        assert_within("columns", &y.t().unwrap(), &want, near);
+    }
+}
+
 /// What is normalised, and by channel or by row: all the ways in which kernels cut up rows. Each row holds as many -1 as
 /// 1, so sums are small whole numbers and one element lost or read twice shows.
 #[test]
@@ -369,6 +389,23 @@ fn layers_say_what_they_are() {
         assert!(GroupNorm::new(4, 6, &init).is_err() && GroupNorm::new(0, 6, &init).is_err());
         assert!(BatchNorm1d::new(6, &init).unwrap().with_momentum(1.5).is_err());
         assert!(LayerNorm::new([3], &init).unwrap().with_eps(-1.0).is_err());
+    }
+}
+
+/// The statistics' fields are public: they may be parts of another tensor.
+#[test]
+fn statistics_that_are_views_are_followed() {
+    for device in devices() {
+        let x = Array::random([8, 2], 5, -1.0, 1.0).to_tensor(&device);
+        let mut batch = x.batch_norm(None, None, 0.0).unwrap();
+        let all = tensor(&[9.0, 1.0, 2.0, 3.5, 7.0], &[5], &device);
+        batch.mean = all.slice(0, 1..3).unwrap();
+        batch.variance = all.slice(0, 3..5).unwrap();
+        let (mut mean, mut variance) = (all.slice(0, 0..2).unwrap(), tensor(&[0.0, 0.0], &[2], &device));
+        batch.update(&mut mean, &mut variance, 0.5).unwrap();
+        // By hand: halves of sums, of variances that of 8 numbers over that of 7.
+        assert_near("mean", &mean, &[5.0, 1.5], 0.0);
+        assert_near("variance", &variance, &[2.0, 4.0], 4.0);
     }
 }
 

@@ -234,6 +234,24 @@ fn other_handles_do_not_see_the_update() {
     }
 }
 
+/// The last elements of a gradient that starts anywhere are those at the end of its buffer, which 64 elements fill where
+/// no guard words follow.
+#[test]
+fn a_gradient_ends_with_its_buffer() {
+    for device in devices().iter().map(fresh) {
+        let whole: Vec<f32> = (0..64).map(|i| i as f32).collect();
+        let whole = Tensor::from_slice(&whole, [64], &device).unwrap();
+        for start in 0..8 {
+            let view = whole.slice(0, start..64).unwrap();
+            let want: Vec<f32> = view.to_vec().unwrap().iter().map(|g| 100.0 - g).collect();
+            let w = parameter(&vec![100.0; 64 - start], &device);
+            let mut optimizer = Sgd::new(1.0);
+            step(&mut optimizer, &w, &view).unwrap();
+            assert_eq!(w.tensor().to_vec().unwrap(), want, "from {start} on {}", device.id());
+        }
+    }
+}
+
 #[test]
 fn a_step_is_one_kernel_and_no_new_memory() {
     let device = match device() {

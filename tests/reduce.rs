@@ -393,6 +393,24 @@ fn special_values_are_pytorchs() {
     check("prod", &prod, &[(&[], 1.0), (&[inf, 0.0], nan), (&[inf, -2.0], -inf), (&[nan, 0.0], nan)]);
 }
 
+/// By hand, and as PyTorch's: the slope of a size is the sign, whatever else is in the row; that of a length is x over it, a
+/// length of 1 too.
+#[test]
+fn slopes_of_norms_at_special_rows() {
+    for device in devices() {
+        let slopes = |x: &[f32], p: f32| {
+            let x = Tensor::from_slice(x, [x.len()], &device).unwrap().requires_grad().unwrap();
+            x.norm(p, &[0], false).unwrap().backward().unwrap().get(&x).unwrap().clone()
+        };
+        let want = Array::new([3], vec![1.0, f64::NAN, -1.0]);
+        assert_within("norm 1", &slopes(&[0.5, f32::NAN, -2.0], 1.0), &want, |_| 0.0);
+        for p in [2.0, 3.0] {
+            let want = Array::new([3], vec![0.0, -1.0, 0.0]);
+            assert_within(&format!("norm {p}"), &slopes(&[0.0, -1.0, 0.0], p), &want, |_| 0.0);
+        }
+    }
+}
+
 /// Squares are exact, and a root undoes them: the norm of one number is its size to the last bit.
 #[test]
 fn the_norm_of_one_number_is_its_size() {

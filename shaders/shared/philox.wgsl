@@ -14,8 +14,3 @@ fn philox(counter: vec4u, key: vec2u) -> vec4u {
     }
     return c;
 }
-
-/// The upper 24 bits as a number in [0, 1): every result is exact in f32.
-fn unit_float(word: u32) -> f32 {
-    return f32(word >> 8u) * 0x1p-24f;
-}
