@@ -46,8 +46,7 @@ fn prepare(command: &mut Command) {
             command.env("VK_DRIVER_FILES", files);
         }
     }
-    // Where RUST_BACKTRACE is set, wgpu with debug assertions takes one at each lock: a fifth of the suite's time. A panic
-    // still has its own.
+    // Where RUST_BACKTRACE is set, wgpu with debug assertions takes one at each lock, at some cost. A panic still has its own.
     command.env("RUST_LIB_BACKTRACE", "0");
 }
 
