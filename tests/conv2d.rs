@@ -135,6 +135,11 @@ fn long_sums_are_whole() {
             // Input channels, output channels, taps.
             let y = conv(&ones([1, 70_001, 1, 1]), &ones([2, 70_001, 1, 1]), 0);
             assert_eq!(y.to_vec().unwrap(), [70_006.0; 2], "{what}");
+            // Of several taps, and the last channels weigh more.
+            let w = Array::from_fn([1, 35_001, 1, 2], |i| if i[1] < 20_000 { 1.0 } else { 2.0 })
+                .to_tensor(&device);
+            let y = conv(&ones([1, 35_001, 1, 2]), &w, 0);
+            assert_eq!(y.to_vec().unwrap(), [100_009.0], "{what}");
             let x = ones([1, 2, 1, 1]).requires_grad().unwrap();
             assert_eq!(grad(conv(&x, &ones([70_001, 2, 1, 1]), 0), &x), [70_001.0; 2], "{what}");
             let y = conv(&ones([1, 1, 300, 250]), &ones([1, 1, 300, 250]), 0);

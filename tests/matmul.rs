@@ -46,9 +46,17 @@ fn a_long_k_is_summed_whole() {
     let k = 70_001;
     for device in devices() {
         let (a, b) = (Tensor::ones([2, k], &device).unwrap(), Tensor::ones([k, 3], &device).unwrap());
+        // Which whoever sums the parts has to find, wherever it lies.
+        let bias = Tensor::from_slice(&[9.0, 1.0, 2.0, 3.0], [4], &device).unwrap().slice(0, 1..4).unwrap();
         for kernel in KERNELS {
             let got = a.matmul_with(&b, None, Activation::None, kernel).unwrap().to_vec().unwrap();
             assert_eq!(got, [k as f32; 6], "{kernel:?} on {}", device.id());
+            let got = a.matmul_with(&b, Some(&bias), Activation::None, kernel).unwrap().to_vec().unwrap();
+            let want = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0].map(|bias| k as f32 + bias);
+            assert_eq!(got, want, "{kernel:?} with a bias on {}", device.id());
+            let one = bias.slice(0, 1..2).unwrap().expand([3]).unwrap();
+            let got = a.matmul_with(&b, Some(&one), Activation::None, kernel).unwrap().to_vec().unwrap();
+            assert_eq!(got, [k as f32 + 2.0; 6], "{kernel:?} with one bias for all on {}", device.id());
         }
     }
 }
