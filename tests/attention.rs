@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::works::opened;
 use common::*;
 use gristmill::gpu::{GpuDevice, GpuOptions, LimitsProfile};
 use gristmill::{AttentionMask, AttentionOptions, Device, Result, Tensor, no_grad};

@@ -3,7 +3,6 @@
 
 mod common;
 
-use common::works::{adverse, opened};
 use common::*;
 use gristmill::gpu::{AdapterKind, GpuOptions};
 use gristmill::nn::{self, Loss, Reduction};

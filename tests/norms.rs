@@ -158,7 +158,8 @@ fn rows_far_apart_keep_their_means() {
                 |at| if at[0] == 0 { 99_999_992.0 + 8.0 * sign(at) } else { sign(at) },
             );
         let want = Array::from_fn([2, 70_002], sign);
-        let near = |at: usize| if at < 70_002 { 0.6 } else { 1e-3 }; // half a place of the mean above; 0 is found exactly
+        // Above, half a place of the mean is half the spread; below, the mean is 0 but for roundings, as in long rows.
+        let near = |at: usize| if at < 70_002 { 0.6 } else { 16.0 * EPS };
         let y = x.to_tensor(&device).layer_norm(1, None, None, 0.0).unwrap();
         assert_within("rows", &y, &want, near);
         let y = x.to_tensor(&device).t().unwrap().batch_norm(None, None, 0.0).unwrap().output;

@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::works::adverse;
 use common::*;
 use gristmill::{Error, Result, Tensor};
 use proptest::prelude::*;

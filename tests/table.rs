@@ -7,8 +7,7 @@
 
 mod common;
 
-use common::works::{adverse, opened};
-use common::{cases, devices, devices_and_hardware};
+use common::{adverse, cases, devices, devices_and_hardware, opened};
 use gristmill::Device;
 use gristmill::gpu::{GpuOptions, LimitsProfile};
 use gristmill::proof::{

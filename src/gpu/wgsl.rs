@@ -209,6 +209,30 @@ mod tests {
         assert_eq!(backwards(&alone), alone);
     }
 
+    /// A kernel written otherwise would stay as it is, and prove nothing.
+    #[test]
+    fn every_kernel_has_an_adverse_form() {
+        use naga::valid::{Capabilities, ValidationFlags, Validator};
+        let mut backward = 0;
+        for kernel in crate::ops::kernels() {
+            for values in kernel.variants() {
+                let name = format!("{} {values:?}", kernel.name());
+                let source = kernel.wgsl(&values).unwrap();
+                let out = adverse(&source);
+                let module =
+                    naga::front::wgsl::parse_str(&out).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let checked = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+                checked.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                if source.contains("var<workgroup>") && !source.contains("subgroup_invocation_id") {
+                    let entries = source.matches("\n@compute").count();
+                    assert_eq!(out.matches("_from_last;").count(), entries, "{name}");
+                    backward += 1;
+                }
+            }
+        }
+        assert!(backward > 0);
+    }
+
     #[test]
     fn an_unknown_fragment_is_an_error() {
         assert!(matches!(

@@ -45,13 +45,27 @@ pub fn fresh(device: &Device) -> Device {
 /// As [`devices`], and the device under test once more with the kernels that are chosen on hardware.
 pub fn devices_and_hardware() -> Vec<Device> {
     static HARDWARE: OnceLock<Option<Device>> = OnceLock::new();
-    let hardware = HARDWARE.get_or_init(|| {
-        let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-        let options =
-            GpuOptions { tune_for: Some(AdapterKind::Hardware), guarded: true, ..GpuOptions::default() };
-        (name != "cpu").then(|| Device::open_with(&name, &options).unwrap_or_else(|error| panic!("{error}")))
-    });
-    devices().into_iter().chain(hardware.clone()).collect()
+    let options =
+        GpuOptions { tune_for: Some(AdapterKind::Hardware), guarded: true, ..GpuOptions::default() };
+    devices().into_iter().chain(HARDWARE.get_or_init(|| opened(&options)).clone()).collect()
+}
+
+/// The device under test, if it is a GPU, opened anew with options.
+pub fn opened(options: &GpuOptions) -> Option<Device> {
+    match device() {
+        Device::Cpu(_) => None,
+        Device::Gpu(gpu) => Some(Device::open_with(&gpu.adapter().id, options).unwrap()),
+    }
+}
+
+/// The device under test, if it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that
+/// are chosen on hardware.
+pub fn adverse() -> Vec<Device> {
+    static ADVERSE: OnceLock<Vec<Device>> = OnceLock::new();
+    let open =
+        |tune_for| opened(&GpuOptions { adverse: true, guarded: true, tune_for, ..GpuOptions::default() });
+    let all = || [None, Some(AdapterKind::Hardware)].into_iter().filter_map(open).collect();
+    ADVERSE.get_or_init(all).clone()
 }
 
 /// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).

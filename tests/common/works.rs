@@ -1,29 +1,10 @@
 //! What the suites of faults and limits share: work whose results are exact, to tell whether a device works, and ops whose
 //! kernel is a test's own.
 
-use super::device;
-use gristmill::gpu::{AdapterKind, GpuDevice, GpuOptions, Kernel, Loops, Recorder};
+use gristmill::gpu::{GpuDevice, Kernel, Loops, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
 use gristmill::{Device, Result, Shape, Tensor};
-use std::sync::{Arc, OnceLock};
-
-/// The device under test, if it is a GPU, opened anew with options.
-pub fn opened(options: &GpuOptions) -> Option<Device> {
-    match device() {
-        Device::Cpu(_) => None,
-        Device::Gpu(gpu) => Some(Device::open_with(&gpu.adapter().id, options).unwrap()),
-    }
-}
-
-/// The device under test, if it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that
-/// are chosen on hardware.
-pub fn adverse() -> Vec<Device> {
-    static ADVERSE: OnceLock<Vec<Device>> = OnceLock::new();
-    let open =
-        |tune_for| opened(&GpuOptions { adverse: true, guarded: true, tune_for, ..GpuOptions::default() });
-    let all = || [None, Some(AdapterKind::Hardware)].into_iter().filter_map(open).collect();
-    ADVERSE.get_or_init(all).clone()
-}
+use std::sync::Arc;
 
 pub fn gpu(device: &Device) -> &Arc<GpuDevice> {
     match device {
