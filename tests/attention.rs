@@ -120,6 +120,8 @@ fn long_rows_are_right() {
 #[test]
 fn one_query_over_a_long_cache_is_right() {
     holds([&[4, 1, 64], &[2, 4099, 64], &[2, 4099, 64]], true);
+    // Two slices, and a single column.
+    holds([&[1, 3, 2], &[1, 600, 2], &[1, 600, 1]], false);
 }
 
 /// So many queries that one dispatch takes but a few of a slice's keys, where all three gradients come from one kernel.
@@ -187,9 +189,55 @@ fn the_largest_heads_are_right() {
     holds([&[2, 3, 80], &[2, 131, 80], &[2, 131, 100]], true);
 }
 
+/// The first query's largest score is in the first slice, the second's in the last, both 200 above all others.
+#[test]
+fn slices_far_apart_are_merged() {
+    for (device, d) in tested().into_iter().flat_map(|device| [(device.clone(), 4), (device, 3)]) {
+        let key = |i: &[usize]| match i[1] {
+            5 => 400.0 / d as f64,
+            590 => -400.0 / d as f64,
+            _ => 0.0,
+        };
+        let q = Array::from_fn([1, 2, d], |i| if i[1] == 0 { 1.0 } else { -1.0 });
+        let (k, v) = (Array::from_fn([1, 600, d], key), random(&[1, 600, d], 3));
+        let want = Array::from_fn([1, 2, d], |i| row(&v, 0, [5, 590][i[1]])[i[2]]);
+        let [q, k, v] = [q, k, v].map(|x| x.to_tensor(&device));
+        let options = AttentionOptions { scale: Some(0.5), ..AttentionOptions::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &options).unwrap();
+        // A value up to 1, times a weight and divided by it; the other weights are as nothing.
+        assert_within(&format!("size {d}"), &y, &want, |_| 4.0 * ULP);
+    }
+}
+
+#[test]
+fn whole_tiles_and_one_more_are_right() {
+    // Tiles of 32 rows by 64 columns, or 17 words of 4; two matrices, of which the second begins where it should.
+    holds([&[2, 32, 4], &[2, 64, 4], &[2, 64, 68]], false);
+    holds([&[2, 31, 3], &[2, 65, 3], &[2, 65, 65]], false);
+    // The last key is seen by the last query alone.
+    holds([&[1, 64, 3], &[1, 97, 3], &[1, 97, 3]], true);
+}
+
+/// Also where `max` and `exp` lose it, as WGSL lets them.
+#[test]
+fn a_single_key_that_is_nan_makes_all_nan() {
+    const PLACES: [usize; 6] = [0, 1, 7, 31, 64, 69];
+    for (device, d) in
+        tested().into_iter().chain(adverse()).flat_map(|device| [(device.clone(), 4), (device, 3)])
+    {
+        let [q, k, v] = [3, 70, 70].map(|n| random(&[PLACES.len(), n, d], n as u64));
+        let spoilt = |i: &[usize]| i[1] == PLACES[i[0]] && i[2] == 0;
+        let k = Array::from_fn(k.shape.clone(), |i| if spoilt(i) { f64::NAN } else { k.at(i) });
+        let [q, k, v] = [q, k, v].map(|x| x.to_tensor(&device));
+        let y = q.scaled_dot_product_attention(&k, &v, &AttentionOptions::default()).unwrap();
+        let y = y.to_vec().unwrap();
+        assert!(y.iter().all(|y| y.is_nan()), "size {d} on {}: {y:?}", device.id());
+    }
+}
+
 #[test]
 fn what_a_query_does_not_see_is_of_no_account() {
-    // Caches of which the last places are not filled, but NaN; of the larger, gradients take one pass on hardware.
+    // Caches of which the last places are not filled, but NaN; of the larger, gradients take one pass on lavapipe.
     for (device, [n, m, filled, d]) in tested()
         .into_iter()
         .flat_map(|device| [[3, 40, 33, 4], [70, 200, 150, 32]].map(|size| (device.clone(), size)))
@@ -308,7 +356,7 @@ fn what_does_not_fit_is_named() {
 fn no_keys_and_no_queries_are_ordinary() {
     for device in tested() {
         let leaf = |shape: [usize; 3]| Tensor::ones(shape, &device).unwrap().requires_grad().unwrap();
-        for [n, m, d, dv] in [[3, 0, 2, 2], [0, 3, 2, 2], [3, 3, 0, 2], [3, 3, 2, 0]] {
+        for [n, m, d, dv] in [[3, 0, 2, 2], [0, 3, 2, 2], [3, 3, 0, 2], [3, 3, 2, 0], [3, 600, 2, 0]] {
             let [q, k, v] = [leaf([2, n, d]), leaf([1, m, d]), leaf([1, m, dv])];
             let y = q.scaled_dot_product_attention(&k, &v, &AttentionOptions::default()).unwrap();
             let want = if m == 0 { 0.0 } else { 1.0 };

@@ -755,7 +755,7 @@ attend("plain", *heads([2, 2, 5, 4], [2, 2, 7, 4], 3))
 attend("causal, as long", *heads([2, 6, 4], [2, 6, 4]), causal=True)
 attend("causal, fewer queries than keys", *heads([2, 3, 4], [2, 8, 4]), causal=True)
 attend("causal, more queries than keys", *heads([1, 7, 3], [1, 4, 3]), causal=True)
-for size, n, m in [(1, 17, 31), (3, 13, 37), (64, 3, 6), (80, 2, 5)]:
+for size, n, m in [(1, 17, 31), (3, 13, 37), (12, 3, 6), (63, 3, 6), (64, 3, 6), (80, 2, 5)]:
     attend(f"size {size}", *heads([1, n, size], [1, m, size]))
 attend("size 256", *heads([1, 1, 256], [1, 1, 256], 1))
 attend("a prime length", *heads([1, 3, 2], [1, 131, 2]))
@@ -764,8 +764,23 @@ attend("grouped queries", *heads([2, 6, 3, 4], [2, 2, 5, 4]))
 attend("one key head", *heads([4, 3, 5], [1, 6, 5], 2))
 attend("scale", *heads([2, 3, 4], [2, 5, 4]), scale=-0.25)
 attend("soft cap", *heads([2, 3, 4], [2, 5, 4]), softcap=1.5)
+attend("soft cap below 1", *heads([2, 3, 4], [2, 5, 4]), softcap=0.75)
+for d in (4, 3):
+    q, k = uniform([1, 40, d], -40.0, 40.0), uniform([1, 80, d], -40.0, 40.0)
+    attend(f"far out, size {d}", q, k, uniform([1, 80, d]))
 attend("window", *heads([1, 9, 3], [1, 11, 3]), window=[2, 1])
 attend("window to the left, causal", *heads([1, 9, 3], [1, 9, 3]), window=[3, None], causal=True)
+# Kernels skip tiles of 64 keys that none of 32 rows of queries sees, those of heads that share their keys one after the other.
+# Here a single query sees a single key of a tile.
+for d in (4, 3):
+    attend(f"a window to the right, a tile's last query, size {d}", *heads([2, 40, d], [1, 70, d]), window=[None, 3])
+    attend(f"a window to the left, a tile's first query, size {d}", *heads([2, 40, d], [1, 95, d]), window=[16, None])
+    attend(f"causal, a head's last query, size {d}", *heads([4, 20, d], [1, 65, d]), causal=True)
+    attend(f"a window to the left, a head's first query, size {d}", *heads([4, 20, d], [1, 100, d]), window=[17, None])
+attend("causal, the last of 64 queries", *heads([1, 64, 4], [1, 97, 4]), causal=True)
+attend("a window to the left, the last of 32 keys", *heads([1, 33, 4], [1, 100, 4]), window=[4, None])
+attend("heads with more queries than keys", *heads([2, 100, 2], [1, 66, 2]), window=[10, None], causal=True)
+attend("causal, as many queries in two heads as keys", *heads([2, 3, 4], [1, 6, 4]), causal=True)
 bits = lambda *shape: constant(Input(lambda random: random.randint(0, 2, shape).astype(np.float64)))
 attend("boolean mask", *heads([2, 5, 3], [2, 6, 3]), bits(2, 5, 6))
 attend("boolean mask, broadcast", *heads([2, 2, 4, 3], [2, 2, 5, 3]), bits(2, 1, 1, 5))
