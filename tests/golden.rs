@@ -357,7 +357,6 @@ fn cases(path: &PathBuf) -> Vec<Case> {
             serde_json::from_value(long.take()).unwrap_or_else(|error| fail(&format!("{name}: {error}")))
         });
         let tensors = long.iter().flat_map(Long::drawn).collect();
-        // `cargo xtask mutate` leaves these out at first.
         let shown = if long.is_some() { format!("{name} (long)") } else { name.to_string() };
         cases.insert(name.to_string(), Case { name: shown, op, attrs, tensors, long });
     }
@@ -389,8 +388,12 @@ fn main() -> ExitCode {
     let only = std::env::var("GRISTMILL_ROWS").unwrap_or_default();
     let fail_fast = std::env::var_os("GRISTMILL_FAIL_FAST").is_some();
     let wanted = |case: &Arc<Case>| only.is_empty() || only.split(',').any(|op| op == case.op);
-    let trial = |case| trial(case, fail_fast);
-    let mut trials: Vec<Trial> = cases.into_iter().filter(wanted).map(trial).collect();
+    let first = std::env::var("GRISTMILL_FIRST").unwrap_or_default();
+    let first: Vec<&str> = first.split('|').collect();
+    let mut cases: Vec<Arc<Case>> = cases.into_iter().filter(wanted).collect();
+    let place = |case: &Arc<Case>| first.iter().position(|&name| name == case.name).unwrap_or(first.len());
+    cases.sort_by_key(|case| (place(case), case.long.is_some()));
+    let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, fail_fast)).collect();
     trials.push(Trial::test("every row has a case", move || every_row_has_a_case(&ops)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -405,7 +408,7 @@ fn trial(case: Arc<Case>, fail_fast: bool) -> Trial {
             let failed = |what| format!("{} {:?} on {}: {what}", case.op, case.attrs.said, device.id());
             if let Err(failed) = case.check(row, &device).map_err(failed) {
                 if fail_fast {
-                    println!("failed row: {}\n{failed}", case.op);
+                    println!("failed row: {}\nfailed case: {}\n{failed}", case.op, case.name);
                     std::process::exit(101);
                 }
                 return Err(failed.into());

@@ -26,8 +26,8 @@ that the changed one imports, are others by now.
   --list    only list the mutants
   --fresh   forget what earlier runs found";
 
-/// Cases a row is tried with at first, and where the mutant survived them. Golden cases are the short ones first, then all.
-const CASES: [&str; 2] = ["24", "96"];
+/// Cases a row of the table is tried with at first, and where the mutant survived them: as many as the suite has.
+const CASES: [&str; 2] = ["24", "256"];
 /// The suites that dispatch no kernel, break devices on purpose, or take their time.
 const STRANGERS: [&str; 9] =
     ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
@@ -161,6 +161,8 @@ struct Bench<'a> {
     devices: &'a [String],
     /// The rows that reach a file, those that killed its last mutants first.
     rows: BTreeMap<String, Vec<String>>,
+    /// The golden cases that killed a file's mutants, and how many.
+    killers: BTreeMap<String, BTreeMap<String, usize>>,
     /// The kernel files that use what a shared file declares.
     users: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
     times: &'a Times<'a>,
@@ -181,7 +183,8 @@ impl<'a> Bench<'a> {
         let found = found.lines().filter_map(parse_found).collect();
         let rows = reach.rows.clone();
         let users = users(shaders);
-        let bench = Bench { runner, place, shaders, reach, devices, rows, users, times, found };
+        let killers = BTreeMap::new();
+        let bench = Bench { runner, place, shaders, reach, devices, rows, killers, users, times, found };
         shaders.iter().try_for_each(|(file, text)| bench.write(file, text))?;
         Ok(bench)
     }
@@ -199,7 +202,9 @@ impl<'a> Bench<'a> {
             .append(true)
             .open(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        writeln!(file, "{key}\t{fate:?}").map_err(|error| format!("{}: {error}", path.display()))?;
+        // In one write: the other jobs append to it too.
+        let line = format!("{key}\t{fate:?}\n");
+        file.write_all(line.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
         self.found.insert(key, fate);
         Ok(fate)
     }
@@ -246,18 +251,28 @@ impl<'a> Bench<'a> {
         if rows.len() <= MANY && *device == self.devices[0] {
             runs.push((&reach.table, rows, CASES[1]));
         }
-        let cases = |binary| CASES[usize::from(separator(binary).is_some())];
-        runs.extend(tests.into_iter().map(|(binary, names)| (binary, names, cases(binary))));
+        let by_rows = |binary| separator(binary).is_some();
+        let tests = tests.into_iter().filter(|(binary, names)| !by_rows(binary) || names.len() > FEW);
+        runs.extend(tests.map(|(binary, names)| (binary, names, CASES[0])));
         for (binary, names, cases) in runs {
             if names.is_empty() {
                 continue;
             }
-            let fate = self.fate_by(mutant, &Run { device, binary, names: &names, cases })?;
+            let first = &self.first(&mutant.file);
+            let fate = self.fate_by(mutant, &Run { device, binary, names: &names, cases, first })?;
             if fate != Fate::Survived {
                 return Ok(fate);
             }
         }
         Ok(Fate::Survived)
+    }
+
+    /// The golden cases that killed most of a file's mutants, joined: they go first.
+    fn first(&self, file: &str) -> String {
+        let mut killers: Vec<(&String, &usize)> = self.killers.get(file).into_iter().flatten().collect();
+        killers.sort_by_key(|(_, killed)| std::cmp::Reverse(**killed));
+        let names: Vec<&str> = killers.into_iter().map(|(name, _)| name.as_str()).collect();
+        names.join("|")
     }
 
     /// What a run makes of a mutant.
@@ -280,7 +295,11 @@ impl<'a> Bench<'a> {
             locked(self.times).retain(|(_, _, name, _), _| !run.names.contains(name));
         }
         // What kills one of a file's mutants may well kill the next: it goes first.
-        let killer = log.lines().find_map(|line| line.strip_prefix("failed row: "));
+        let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what));
+        if let Some(case) = said("failed case: ") {
+            *self.killers.entry(mutant.file.clone()).or_default().entry(case.to_string()).or_default() += 1;
+        }
+        let killer = said("failed row: ");
         if let (Some(killer), Some(rows)) = (killer, self.rows.get_mut(&mutant.file))
             && let Some(at) = rows.iter().position(|row| row == killer)
         {
@@ -316,6 +335,8 @@ struct Run<'b, 'n> {
     binary: &'b Path,
     names: &'n [String],
     cases: &'static str,
+    /// The golden cases that go first.
+    first: &'n str,
 }
 
 /// Runs tests on shaders of its own, which stand in for the crate's.
@@ -344,10 +365,8 @@ impl<'a> Runner<'a> {
         command.env("GRISTMILL_DEVICE", run.device);
         if separator(run.binary).is_some() {
             command.env("GRISTMILL_ROWS", run.names.join(",")).env("GRISTMILL_FAIL_FAST", "1");
+            command.env("GRISTMILL_FIRST", run.first);
             command.args(["--skip", "gradients_are_slopes", "--skip", "bounds_are_tight"]);
-            if run.cases == CASES[0] {
-                command.args(["--skip", "(long)"]);
-            }
         } else {
             command.arg("--exact").args(run.names);
         }
@@ -453,7 +472,8 @@ impl Reach {
                 let _ = fs::remove_file(&list);
                 let names = std::slice::from_ref(&name);
                 let began = Instant::now();
-                runner.run(&Run { device, binary, names, cases: CASES[0] }, Duration::from_secs(1800))?;
+                let run = Run { device, binary, names, cases: CASES[0], first: "" };
+                runner.run(&run, Duration::from_secs(1800))?;
                 if separator(binary).is_none() && began.elapsed() > SLOW {
                     continue;
                 }
