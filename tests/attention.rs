@@ -236,6 +236,39 @@ fn a_single_key_that_is_nan_makes_all_nan() {
 }
 
 #[test]
+fn an_infinite_value_makes_its_column_infinite() {
+    for (device, d) in tested().into_iter().flat_map(|device| [(device.clone(), 4), (device, 3)]) {
+        let [q, k] = [3, 70].map(|n| random(&[1, n, d], n as u64).to_tensor(&device));
+        let v = Array::from_fn([1, 70, d], |i| if i[1] == 69 && i[2] == 0 { f64::INFINITY } else { 1.0 });
+        let y =
+            q.scaled_dot_product_attention(&k, &v.to_tensor(&device), &AttentionOptions::default()).unwrap();
+        let y = y.to_vec().unwrap();
+        // Of ones it is the sum of 70 weights, divided by itself.
+        let right = |at: usize| {
+            if at.is_multiple_of(d) { y[at] == f32::INFINITY } else { (y[at] - 1.0).abs() < 1e-5 }
+        };
+        assert!((0..y.len()).all(right), "size {d} on {}: {y:?}", device.id());
+    }
+}
+
+/// One key for all places, without a copy; of each matrix the mask shows another value.
+#[test]
+fn an_expanded_key_has_a_mask() {
+    for (device, d) in tested().into_iter().flat_map(|device| [(device.clone(), 4), (device, 3)]) {
+        let q = random(&[3, 2, d], 1).to_tensor(&device);
+        let k = random(&[3, 1, d], 2).to_tensor(&device).expand([3, 5, d]).unwrap();
+        let v = Array::from_fn([3, 5, d], |i| i[1] as f64).to_tensor(&device);
+        let mask = Array::from_fn([3, 1, 5], |i| f64::from(u8::from(i[0] + 1 == i[2]))).to_tensor(&device);
+        let options =
+            AttentionOptions { mask: Some(AttentionMask::Boolean(mask)), ..AttentionOptions::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &options).unwrap();
+        let want = Array::from_fn([3, 2, d], |i| (i[0] + 1) as f64);
+        // A number up to 3, times a weight, and divided by it.
+        assert_within(&format!("size {d}"), &y, &want, |_| 6.0 * ULP);
+    }
+}
+
+#[test]
 fn what_a_query_does_not_see_is_of_no_account() {
     // Caches of which the last places are not filled, but NaN; of the larger, gradients take one pass on lavapipe.
     for (device, [n, m, filled, d]) in tested()
