@@ -17,7 +17,8 @@ fn row(values: &[f32], device: &Device) -> Tensor {
     Tensor::from_slice(values, [values.len()], device).unwrap()
 }
 
-/// Asserts the values on every device, and on the worst; non-finite ones by class, the others within a relative error and an absolute one.
+/// Asserts the values on every device, and on the worst; non-finite ones by class, the others within a relative error and an
+/// absolute one.
 fn assert_values(
     what: &str,
     f: impl Fn(&Device) -> Result<Tensor>,
