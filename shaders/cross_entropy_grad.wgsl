@@ -36,7 +36,7 @@ struct Params {
 @group(0) @binding(7) var<uniform> p: Params;
 
 fn weight(class_id: u32) -> f32 {
-    return select(w[p.w_offset + class_id], 1.0, p.weighted == 0u);
+    return select(w[p.w_offset + class_id * p.weighted], 1.0, p.weighted == 0u);
 }
 
 /// What all elements of a row have in common.

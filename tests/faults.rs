@@ -459,6 +459,43 @@ fn guards_show_a_stray_write_and_a_missing_one() {
     assert_works(&device, 1);
 }
 
+static PEEK: Kernel = kernel(
+    "peek",
+    "
+struct Params { count: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+@compute @workgroup_size(1)
+fn peek() {
+    for (var i = 0u; i < p.count; i++) {
+        let next = x[i + 1u];
+        y[i] = select(x[i], next, next < -1e30);
+    }
+}
+",
+    1,
+);
+
+#[test]
+fn a_stray_read_shows_on_the_worst_adapter() {
+    let adverse = || GpuOptions { adverse: true, guarded: true, ..GpuOptions::default() };
+    let Some(device) = opened(&adverse()) else { return };
+    let plain = opened(&GpuOptions { adverse: false, ..adverse() }).unwrap();
+    for count in [1, 3, 4, 100] {
+        let peek = |device: &Device, length: usize| {
+            apply(Custom::of(&PEEK, count), &[&Tensor::ones([length], device).unwrap()]).unwrap().to_vec()
+        };
+        match peek(&device, count) {
+            Err(Error::Gpu { message }) => assert!(message.contains("read past the end"), "{message}"),
+            other => panic!("{count}: {other:?}"),
+        }
+        // No result shows it, and one element more is enough.
+        assert_eq!(peek(&plain, count).unwrap(), vec![1.0; count]);
+        assert_eq!(peek(&device, count + 1).unwrap(), vec![1.0; count]);
+    }
+}
+
 static BUSY: Kernel = kernel(
     "busy",
     "

@@ -1,6 +1,7 @@
 //! Guarded buffers, for testing kernels. wgpu keeps a kernel inside the buffers it is given, but those are a size class
 //! large. On a guarded device each is new, holds NaN, and ends in words that nobody may write: so an element that a
-//! kernel leaves out shows, and so does one that it writes past its end.
+//! kernel leaves out shows, and so does one that it writes past its end. The last two words say where that end is, so that
+//! kernels in their adverse form ([`strays`](super::strays)) show what they read past it.
 
 use super::context::GpuDevice;
 use super::recorder::State;
@@ -12,6 +13,10 @@ const WORDS: u64 = 64;
 /// What a buffer holds before it is written: the bits of a signalling NaN. What arithmetic makes of it is quiet, so that it
 /// shows as written also where it was written over with something computed from itself.
 const UNWRITTEN: u32 = 0x7f95_aa55;
+/// The last word but one of a guarded buffer. The last one is the number of words that it holds, added to `COUNT`. Both are
+/// the bits of ordinary numbers, which no adapter changes when it loads them as such.
+pub(super) const END: u32 = 0x4b1d_57a7;
+pub(super) const COUNT: u32 = 0x3f80_0000;
 /// Buffers and bytes watched between two checks at most, so that a long run without read-backs does not fill memory.
 const MOST: (usize, u64) = (1024, 256 << 20);
 
@@ -24,9 +29,34 @@ pub(super) struct Guard {
 
 struct Watched {
     buffer: wgpu::Buffer,
-    /// Where the guard words start, in bytes.
-    end: u64,
+    /// The words that it holds; those of the guard follow.
+    words: usize,
     alive: Weak<()>,
+}
+
+impl Watched {
+    /// Where the guard words start, in bytes.
+    fn end(&self) -> u64 {
+        self.words as u64 * 4
+    }
+
+    /// All of the buffer's words before a kernel has written any. Where it holds none there is no end to read past: a
+    /// kernel may look at what a zero-length axis would have, and must not use it.
+    fn unwritten(&self) -> Vec<u32> {
+        let mut all = vec![UNWRITTEN; self.words];
+        all.extend(self.guards());
+        all
+    }
+
+    fn guards(&self) -> Vec<u32> {
+        let mut guards = vec![UNWRITTEN; (self.buffer.size() - self.end()) as usize / 4];
+        if let [.., end, count] = &mut guards[..]
+            && self.words > 0
+        {
+            (*end, *count) = (END, COUNT.wrapping_add(self.words as u32));
+        }
+        guards
+    }
 }
 
 impl Guard {
@@ -51,11 +81,11 @@ impl Guard {
         if count >= MOST.0 || bytes >= MOST.1 {
             Guard::check(gpu, state)?;
         }
-        state.upload(gpu, buffer, &vec![UNWRITTEN; buffer.size() as usize / 4])?;
         let token = Arc::new(());
+        let watched = Watched { buffer: buffer.clone(), words, alive: Arc::downgrade(&token) };
+        state.upload(gpu, buffer, &watched.unwritten())?;
         if let Some(guard) = &mut state.guard {
-            let alive = Arc::downgrade(&token);
-            guard.watched.push(Watched { buffer: buffer.clone(), end: words as u64 * 4, alive });
+            guard.watched.push(watched);
         }
         Ok(Some(token))
     }
@@ -68,23 +98,28 @@ impl Guard {
         let Some(guard) = &mut state.guard else { return Ok(()) };
         guard.fresh = (0, 0);
         let watched = std::mem::take(&mut guard.watched);
-        let bytes: u64 = watched.iter().map(|one| one.buffer.size() - one.end).sum();
+        let bytes: u64 = watched.iter().map(|one| one.buffer.size() - one.end()).sum();
         if bytes == 0 {
             return Ok(());
         }
         let staging = state.staging(gpu, bytes)?;
         let mut at = 0;
-        for Watched { buffer, end, .. } in &watched {
-            state.copy(gpu, (buffer, *end), (&staging, at), buffer.size() - end);
+        for one in &watched {
+            let (buffer, end) = (&one.buffer, one.end());
+            state.copy(gpu, (buffer, end), (&staging, at), buffer.size() - end);
             at += buffer.size() - end;
         }
         state.finish(gpu)?;
         let found = state.map(gpu, &staging)?;
         let mut found = found.iter();
-        for Watched { buffer, end, .. } in &watched {
-            let words = (buffer.size() - end) as usize / 4;
-            if let Some(at) = found.by_ref().take(words).position(|&word| word != UNWRITTEN) {
-                let message = format!("a kernel wrote {at} words past the end of {} words", end / 4);
+        for one in &watched {
+            let expected = one.guards();
+            let found = found.by_ref().take(expected.len());
+            if let Some(at) = found.zip(&expected).position(|(word, expected)| word != expected) {
+                let mut message = format!("a kernel wrote {at} words past the end of {} words", one.words);
+                if gpu.adverse && at + 1 == expected.len() {
+                    message += ", or read past the end of another buffer";
+                }
                 return Err(Error::Gpu { message });
             }
         }

@@ -10,6 +10,7 @@ mod pipeline;
 mod profiler;
 mod quirks;
 mod recorder;
+mod strays;
 mod wgsl;
 
 pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};

@@ -142,24 +142,23 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
             upload(&values, shape)?.permute(&order)?.copy()?.permute(&order)
         }
         // Every second element, from the second on, of an axis twice as long and one longer.
-        2 if rank >= 1 => {
+        2 if rank >= 1 && !values.is_empty() => {
             let last = shape[rank - 1];
             let mut wide = Vec::with_capacity(2 * values.len() + 8);
-            for row in values.chunks(last.max(1)) {
+            for row in values.chunks(last) {
                 wide.push(around);
                 row.iter().for_each(|&x| wide.extend([x, around]));
             }
             let mut larger = shape.clone();
             larger[rank - 1] = 2 * last + 1;
-            if values.is_empty() {
-                wide = vec![around; larger.iter().product()];
-            }
             upload(&wide, &larger)?.slice_step(-1, 1..2 * last + 1, 2)
         }
         // A stretch of a longer buffer, on a boundary of four or off it.
         3 | 4 => {
             let before = ways.choose(&[1, 2, 3, 4, 8, 64]);
-            let long = [vec![around; before], values.clone(), vec![around; 3]].concat();
+            // Where there is no element a kernel may look at where the first rows and columns would be.
+            let behind = if values.is_empty() { 4096 } else { 3 };
+            let long = [vec![around; before], values.clone(), vec![around; behind]].concat();
             upload(&long, &[long.len()])?.slice(0, before..before + values.len())?.reshape(shape)
         }
         _ => input.to_tensor(device),

@@ -1,0 +1,229 @@
+//! Kernels that show where they read past the end of a guarded buffer. wgpu keeps them inside their buffers, and what they
+//! find in the guard words, or where an adapter answers with zero, often changes no result: so it would go unseen.
+
+use super::guard::{COUNT, END};
+use std::collections::BTreeSet;
+
+/// What one entry point of a kernel needs, in which each index into a buffer that is only read is looked at: an invocation
+/// that has gone past the end of what a guarded buffer holds changes, when it is done, a guard word of a buffer that the
+/// kernel writes. Of the last vector of four a part may lie past the end.
+pub(super) fn caught(source: &str, entry: &str) -> String {
+    let source: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default().to_string() + "\n").collect();
+    let (functions, globals): (Vec<&str>, Vec<&str>) =
+        declarations(&source).into_iter().partition(|text| name_of(text).is_some());
+    let functions = reached(&functions, entry);
+    let used = |buffer: &Buffer| functions.iter().any(|text| buffer.is_used(text));
+    let buffers = globals.iter().filter_map(|text| Buffer::declared(text)).filter(used);
+    let (read, written): (Vec<Buffer>, Vec<Buffer>) = buffers.partition(|buffer| buffer.only_read);
+    let Some(out) = written.iter().min_by_key(|buffer| buffer.atomic()) else { return source.to_string() };
+
+    let checks = read.iter().map(|buffer| buffer.check(&globals));
+    let functions = functions.iter().map(|text| {
+        let text = checked(text, &read);
+        if name_of(&text) == Some(entry) { told(&text, entry, out) } else { text }
+    });
+    let globals = globals.iter().map(|text| text.to_string());
+    let seen = "\nvar<private> strays: u32;\n".to_string();
+    globals.chain([seen]).chain(checks).chain(functions).collect()
+}
+
+/// The entry point, and at its end what it tells of strays: wherever it returned from.
+fn told(text: &str, entry: &str, out: &Buffer) -> String {
+    let (attributes, rest) = text.split_once("fn ").unwrap_or_default();
+    let (head, body) = rest.split_once('{').unwrap_or_default();
+    let parameters =
+        head.split_once('(').and_then(|(_, rest)| Some(rest.rsplit_once(')')?.0)).unwrap_or_default();
+    let plain: String = parameters
+        .split("@builtin(")
+        .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest))
+        .collect();
+    let names: Vec<&str> = plain.split(',').filter_map(|one| Some(one.split_once(':')?.0.trim())).collect();
+    let names = names.join(", ");
+    let changes = out.changes();
+    format!(
+        "\nfn {entry}_kernel({plain}) {{{body}{attributes}fn {entry}({parameters}) {{\n    {entry}_kernel({names});\n    \
+         if (strays > 0u) {{ {changes} }}\n}}\n"
+    )
+}
+
+/// A storage buffer's declaration.
+#[derive(Clone, Copy)]
+struct Buffer<'a> {
+    name: &'a str,
+    element: &'a str,
+    only_read: bool,
+}
+
+impl<'a> Buffer<'a> {
+    /// Of `@group(0) @binding(0) var<storage, read> x: array<f32>;`.
+    fn declared(text: &'a str) -> Option<Buffer<'a>> {
+        let (space, rest) = text.split_once("var<storage, ")?.1.split_once("> ")?;
+        let (name, kind) = rest.split_once(": ")?;
+        let element = kind.strip_prefix("array<")?.strip_suffix(">;")?;
+        Some(Buffer { name, element, only_read: space == "read" })
+    }
+
+    /// Whether a function means it by its name, and has none of its own like it.
+    fn is_used(&self, function: &str) -> bool {
+        let places = words(function).filter(|(_, word)| *word == self.name);
+        let around: Vec<_> =
+            places.map(|(at, word)| (&function[..at], &function[at + word.len()..])).collect();
+        let own = |(before, after): &(&str, &str)| {
+            before.ends_with("let ") || before.ends_with("var ") || after.starts_with(':')
+        };
+        let taken = |(before, after): &(&str, &str)| after.starts_with('[') || before.ends_with('&');
+        around.iter().any(taken) && !around.iter().any(own)
+    }
+
+    fn atomic(&self) -> bool {
+        self.element.starts_with("atomic")
+    }
+
+    /// The statement that changes its last word.
+    fn changes(&self) -> String {
+        let Buffer { name, element, .. } = self;
+        match self.atomic() {
+            true => format!("atomicStore(&{name}[arrayLength(&{name}) - 1u], 0u);"),
+            false => format!("{name}[arrayLength(&{name}) - 1u] = {element}();"),
+        }
+    }
+
+    /// The function that looks at an index. It has no branch: SwiftShader would compile some kernels for minutes.
+    fn check(&self, globals: &[&str]) -> String {
+        let name = self.name;
+        let alias = format!("alias {} = ", self.element);
+        let element =
+            globals.iter().find_map(|text| text.trim().strip_prefix(&*alias)).unwrap_or(self.element);
+        let (end, vectors) = match element.starts_with("vec4") {
+            true => (format!("bitcast<vec4u>({name}[last]).zw"), " + 3u) / 4u"),
+            false => (format!("vec2u(bitcast<u32>({name}[last - 1u]), bitcast<u32>({name}[last]))"), ")"),
+        };
+        format!(
+            "fn in_{name}(asked: u32) -> u32 {{\n    let last = arrayLength(&{name}) - 1u;\n    let end = {end};\n    \
+             strays |= u32(end.x == {END}u) & u32(asked >= (end.y - {COUNT}u{vectors});\n    return asked;\n}}\n"
+        )
+    }
+}
+
+/// What stands at the top of a module.
+fn declarations(source: &str) -> Vec<&str> {
+    let (mut all, mut from, mut depth) = (Vec::new(), 0, 0);
+    for (at, c) in source.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 && (c == '}' || c == ';') {
+            all.push(&source[from..=at]);
+            from = at + 1;
+        }
+    }
+    all
+}
+
+/// The words of a text, with where they start.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = move |at: usize| !text[..at].ends_with(inside);
+    let end = move |at: usize| text[at..].find(|c| !inside(c)).map_or(text.len(), |length| at + length);
+    text.match_indices(inside).filter(move |(at, _)| starts(*at)).map(move |(at, _)| (at, &text[at..end(at)]))
+}
+
+/// Of a function, its name.
+fn name_of(text: &str) -> Option<&str> {
+    let head = text.split('{').next().unwrap_or_default();
+    words(head).skip_while(|(_, word)| *word != "fn").nth(1).map(|(_, word)| word)
+}
+
+/// An entry point, and the functions that it calls, in the order they stand in.
+fn reached<'a>(functions: &[&'a str], entry: &str) -> Vec<&'a str> {
+    let mut names = BTreeSet::from([entry]);
+    loop {
+        let known = names.len();
+        let called = functions.iter().filter(|text| name_of(text).is_some_and(|name| names.contains(name)));
+        let called: Vec<&str> = called.flat_map(|text| words(text)).map(|(_, word)| word).collect();
+        names.extend(called);
+        if names.len() == known {
+            return functions
+                .iter()
+                .copied()
+                .filter(|text| name_of(text).is_some_and(|name| names.contains(name)))
+                .collect();
+        }
+    }
+}
+
+/// A function with `x[at]` as `x[in_x(at)]`, where x is one of these buffers. What asks for a buffer's length keeps to it.
+fn checked(function: &str, buffers: &[Buffer]) -> String {
+    let keeps = |buffer: &Buffer| function.contains(&format!("arrayLength(&{})", buffer.name));
+    let buffers = buffers.iter().filter(|buffer| buffer.is_used(function) && !keeps(buffer));
+    indexed(function, &buffers.copied().collect::<Vec<_>>())
+}
+
+fn indexed(text: &str, buffers: &[Buffer]) -> String {
+    let (mut out, mut from) = (String::new(), 0);
+    for (at, word) in words(text) {
+        let index = at + word.len();
+        let known = buffers.iter().any(|buffer| buffer.name == word);
+        if at < from || !known || !text[index..].starts_with('[') {
+            continue;
+        }
+        let length = enclosed(&text[index..]);
+        let inner = indexed(&text[index + 1..index + length], buffers);
+        out += &format!("{}[in_{word}(u32({inner}))]", &text[from..index]);
+        from = index + length + 1;
+    }
+    out + &text[from..]
+}
+
+/// Where the bracket closes that a text opens with.
+fn enclosed(text: &str) -> usize {
+    let mut depth = 0;
+    let closes = |(_, c): &(usize, char)| {
+        depth += i32::from(*c == '[') - i32::from(*c == ']');
+        depth == 0
+    };
+    text.char_indices().find(closes).map_or(text.len(), |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: &str = "
+alias Word = vec4f;
+@group(0) @binding(0) var<storage, read> x: array<f32>; // of many
+@group(0) @binding(0) var<storage, read> x4: array<Word>;
+@group(0) @binding(1) var<storage, read> at: array<u32>;
+@group(0) @binding(2) var<storage, read_write> status: array<atomic<u32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+fn twice(x: array<f32, 2>) -> f32 { return x[0] + x[1]; }
+fn first() -> f32 { return x[min(1u, arrayLength(&x) - 1u)]; }
+fn by(i: u32) -> f32 { return x[at[i] + 1u]; }
+@compute @workgroup_size(1)
+fn one(@builtin(workgroup_id) group: vec3u) { atomicMax(&status[0], 1u); y[at[0]] = by(2u) + first(); }
+@compute @workgroup_size(1)
+fn four() { y[0] = x4[1].x; }
+";
+
+    #[test]
+    fn indices_into_what_is_only_read_are_looked_at() {
+        let out = caught(KERNEL, "one");
+        for text in [
+            "x[in_x(u32(at[in_at(u32(i))] + 1u))]",
+            "y[at[in_at(u32(0))]] = by(2u)",
+            "&x) - 1u)]",
+            "fn one(@builtin(workgroup_id) group: vec3u) {\n    one_kernel(group);",
+            "fn one_kernel( group: vec3u) {",
+        ] {
+            assert!(out.contains(text), "{text} is not in {out}");
+        }
+        // y shows it, not the status words; and only what the entry point reaches is there.
+        assert!(out.contains("y[arrayLength(&y) - 1u] = f32();") && !out.contains("fn four"), "{out}");
+        assert!(!out.contains("fn twice") && !out.contains("fn in_x4"), "{out}");
+        let out = caught(KERNEL, "four");
+        assert!(out.contains("x4[in_x4(u32(1))].x") && out.contains("u + 3u) / 4u"), "{out}");
+    }
+}
