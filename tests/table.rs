@@ -7,9 +7,9 @@
 
 mod common;
 
-use common::{adverse, cases, devices, devices_and_hardware, opened};
+use common::{cases, opened};
 use gristmill::Device;
-use gristmill::gpu::{GpuOptions, LimitsProfile};
+use gristmill::gpu::{AdapterKind, GpuOptions, LimitsProfile};
 use gristmill::proof::{
     Failure, Outcome, Row, Values, check, check_differences, check_tightness, located, rows,
 };
@@ -23,6 +23,69 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What the rows used of their bounds, by row and device.
 static SHARES: Mutex<BTreeMap<(String, String), Outcome>> = Mutex::new(BTreeMap::new());
+
+/// The devices that a row is tried on.
+struct Devices {
+    tested: OnceLock<Option<Device>>,
+    hardware: OnceLock<Option<Device>>,
+    adverse: OnceLock<Vec<Device>>,
+    small: OnceLock<Option<Device>>,
+}
+
+impl Devices {
+    const fn unopened() -> Devices {
+        Devices {
+            tested: OnceLock::new(),
+            hardware: OnceLock::new(),
+            adverse: OnceLock::new(),
+            small: OnceLock::new(),
+        }
+    }
+
+    /// Those of this thread: tests that share a device wait for each other, for the kernels that it compiles most of all. Only
+    /// lavapipe keeps on disk what it compiled, so that a second device need not do so again; elsewhere all share one set.
+    fn here() -> &'static Devices {
+        static SHARED: Devices = Devices::unopened();
+        thread_local! {
+            static OWN: &'static Devices = Box::leak(Box::new(Devices::unopened()));
+        }
+        let is_lavapipe = common::device().id().starts_with("vulkan:llvmpipe");
+        if is_lavapipe { OWN.with(|own| *own) } else { &SHARED }
+    }
+
+    /// The device under test, if it is a GPU, and the CPU.
+    fn plain(&self) -> Vec<Device> {
+        let tested = self.tested.get_or_init(|| opened(&guarded()));
+        tested.iter().cloned().chain([Device::cpu()]).collect()
+    }
+
+    /// The device under test with the kernels that hardware gets.
+    fn hardware(&self) -> Option<Device> {
+        self.hardware.get_or_init(|| opened(&as_hardware(guarded()))).clone()
+    }
+
+    /// As the worst that keeps to WGSL, likewise both ways.
+    fn adverse(&self) -> &[Device] {
+        let adverse = || GpuOptions { adverse: true, ..guarded() };
+        let open = || [adverse(), as_hardware(adverse())].iter().filter_map(opened).collect();
+        self.adverse.get_or_init(open)
+    }
+
+    /// With half of what every WebGPU device offers, and grids that fold.
+    fn small(&self) -> Option<Device> {
+        let limits = LimitsProfile::HalfWebGpu;
+        let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
+        self.small.get_or_init(open).clone()
+    }
+}
+
+fn guarded() -> GpuOptions {
+    GpuOptions { guarded: true, ..GpuOptions::default() }
+}
+
+fn as_hardware(options: GpuOptions) -> GpuOptions {
+    GpuOptions { tune_for: Some(AdapterKind::Hardware), ..options }
+}
 
 /// The largest of most cases, in elements or multiplications, and of the few that take many workgroups.
 const LARGEST: usize = 3000;
@@ -100,8 +163,9 @@ fn count() -> u32 {
 }
 
 fn agrees_with_f64(row: Row) -> Result<(), Failed> {
+    let devices = Devices::here();
     property(count(), [LARGEST, MANY], |seed, size| {
-        for device in devices_and_hardware() {
+        for device in devices.plain().into_iter().chain(devices.hardware()) {
             let outcome = checked(&row, &device, seed, size, Values::Ordinary)?;
             let mut shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
             let share = shares.entry((row.name.to_string(), device.id().to_string())).or_default();
@@ -121,9 +185,10 @@ fn agrees_with_f64(row: Row) -> Result<(), Failed> {
 }
 
 fn keeps_special_values(row: Row) -> Result<(), Failed> {
+    let devices = Devices::here().plain();
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
-        for device in devices() {
-            checked(&row, &device, seed, size, Values::Special)?;
+        for device in &devices {
+            checked(&row, device, seed, size, Values::Special)?;
         }
         Ok(())
     })
@@ -131,7 +196,7 @@ fn keeps_special_values(row: Row) -> Result<(), Failed> {
 
 /// What built-in functions answer to special values is of no account, nor which invocation goes first.
 fn bears_adversity(row: Row) -> Result<(), Failed> {
-    let devices = adverse();
+    let devices = Devices::here().adverse();
     if devices.is_empty() {
         return Ok(());
     }
@@ -143,7 +208,7 @@ fn bears_adversity(row: Row) -> Result<(), Failed> {
 
 /// With half of what every WebGPU device offers, and grids that fold, an op is right or refused by what it needs.
 fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
-    let Some(device) = small() else { return Ok(()) };
+    let Some(device) = Devices::here().small() else { return Ok(()) };
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
         match checked(&row, &device, seed, size, Values::Ordinary) {
             // `needs 5 storage buffers, more than the 4 of ...`, `a number of workgroups of 2000 is over the limit 1600 of ...`
@@ -153,14 +218,6 @@ fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
             other => other.map(drop),
         }
     })
-}
-
-/// The device under test, if it is a GPU, under small limits.
-fn small() -> Option<Device> {
-    static SMALL: OnceLock<Option<Device>> = OnceLock::new();
-    let limits = LimitsProfile::HalfWebGpu;
-    let options = GpuOptions { limits, max_workgroups: Some(40), guarded: true, ..GpuOptions::default() };
-    SMALL.get_or_init(|| opened(&options)).clone()
 }
 
 fn gradients_are_slopes(row: Row) -> Result<(), Failed> {

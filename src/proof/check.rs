@@ -157,7 +157,7 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
         3 | 4 => {
             let before = ways.choose(&[1, 2, 3, 4, 8, 64]);
             // Where there is no element a kernel may look at where the first rows and columns would be.
-            let behind = if values.is_empty() { 4096 } else { 3 };
+            let behind = if values.is_empty() { 1 << 16 } else { 3 };
             let long = [vec![around; before], values.clone(), vec![around; behind]].concat();
             upload(&long, &[long.len()])?.slice(0, before..before + values.len())?.reshape(shape)
         }
