@@ -36,6 +36,7 @@ struct Params {
 @group(0) @binding(7) var<uniform> p: Params;
 
 fn weight(class_id: u32) -> f32 {
+    // Without weights w is another buffer, of which one word is sure to be there.
     return select(w[p.w_offset + class_id * p.weighted], 1.0, p.weighted == 0u);
 }
 

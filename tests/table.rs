@@ -19,6 +19,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What the rows used of their bounds, by row and device.
@@ -42,15 +43,16 @@ impl Devices {
         }
     }
 
-    /// Those of this thread: tests that share a device wait for each other, for the kernels that it compiles most of all. Only
-    /// lavapipe keeps on disk what it compiled, so that a second device need not do so again; elsewhere all share one set.
+    /// Those of this thread. Tests that share a device wait for each other, for the kernels that it compiles most of all: so on
+    /// lavapipe there are two sets, since it keeps on disk what it compiled, and a second device need not do so again.
     fn here() -> &'static Devices {
-        static SHARED: Devices = Devices::unopened();
+        static SETS: [Devices; 2] = [const { Devices::unopened() }; 2];
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static OWN: &'static Devices = Box::leak(Box::new(Devices::unopened()));
+            static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
         }
-        let is_lavapipe = common::device().id().starts_with("vulkan:llvmpipe");
-        if is_lavapipe { OWN.with(|own| *own) } else { &SHARED }
+        let sets = if common::device().id().starts_with("vulkan:llvmpipe") { SETS.len() } else { 1 };
+        &SETS[THREAD.with(|thread| thread % sets)]
     }
 
     /// The device under test, if it is a GPU, and the CPU.

@@ -49,8 +49,8 @@ pub struct GpuOptions {
     pub guarded: bool,
     /// For testing kernels: runs them as the worst adapter might that keeps to WGSL. `exp`, `log`, `sqrt` and their like
     /// answer with nonsense wherever it leaves open what they answer (of NaN, of infinity, past the ends of f32), and
-    /// of a workgroup the last invocations go first. Where it is guarded too, a read-back fails if a kernel has read past
-    /// the end of a buffer; an optimizer's gradient, which goes on from where a vector of four begins, is not looked at.
+    /// of a workgroup the last invocations go first. Where it is guarded too, a read-back fails if a kernel has gone
+    /// past the end of a buffer that it only reads.
     pub adverse: bool,
     /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
     pub tune_for: Option<AdapterKind>,

@@ -20,6 +20,8 @@ pub struct GpuDevice {
     pub(super) limits: Limits,
     /// Whether kernels run as the worst adapter might run them.
     pub(super) adverse: bool,
+    /// Whether its kernels show where they go past the end of a buffer.
+    pub(super) strays: bool,
     /// The kind of adapter that kernels are chosen for.
     pub(super) tuned_for: AdapterKind,
     quirks: Vec<&'static Quirk>,
@@ -147,6 +149,7 @@ impl GpuDevice {
             queue,
             limits,
             adverse: options.adverse,
+            strays: options.adverse && options.guarded,
             tuned_for,
             pool,
             health,

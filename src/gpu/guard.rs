@@ -1,7 +1,7 @@
 //! Guarded buffers, for testing kernels. wgpu keeps a kernel inside the buffers it is given, but those are a size class
 //! large. On a guarded device each is new, holds NaN, and ends in words that nobody may write: so an element that a
-//! kernel leaves out shows, and so does one that it writes past its end. The last two words say where that end is, so that
-//! kernels in their adverse form ([`strays`](super::strays)) show what they read past it.
+//! kernel leaves out shows, and so does one that it writes past its end. The last two words say where that end is, for kernels
+//! that look at their indices ([`strays`](super::strays)).
 
 use super::context::GpuDevice;
 use super::recorder::State;
@@ -40,8 +40,8 @@ impl Watched {
         self.words as u64 * 4
     }
 
-    /// All of the buffer's words before a kernel has written any. Where it holds none there is no end to read past: a
-    /// kernel may look at what a zero-length axis would have, and must not use it.
+    /// All of the buffer's words before a kernel has written any. Where it holds none no end is given: of an operand without
+    /// elements a kernel may look at where the first would be, and must not use it.
     fn unwritten(&self) -> Vec<u32> {
         let mut all = vec![UNWRITTEN; self.words];
         all.extend(self.guards());
@@ -117,7 +117,7 @@ impl Guard {
             let found = found.by_ref().take(expected.len());
             if let Some(at) = found.zip(&expected).position(|(word, expected)| word != expected) {
                 let mut message = format!("a kernel wrote {at} words past the end of {} words", one.words);
-                if gpu.adverse && at + 1 == expected.len() {
+                if gpu.strays && at + 1 == expected.len() {
                     message += ", or read past the end of another buffer";
                 }
                 return Err(Error::Gpu { message });

@@ -3,7 +3,7 @@
 use super::context::{GpuBuffer, GpuDevice};
 use super::kernel::Kernel;
 use super::quirks::Variant;
-use super::wgsl;
+use super::{strays, wgsl};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -38,7 +38,8 @@ impl Cache {
         gpu.limits.check(&gpu.report.id, kernel, &source)?;
         let uniform = has_uniform_params(gpu, signature(kernel));
         let source = if uniform { source } else { source.replace("var<uniform>", "var<storage, read>") };
-        let source = if gpu.adverse { wgsl::adverse(&source, kernel.entry) } else { source };
+        let source = if gpu.adverse { wgsl::adverse(&source) } else { source };
+        let source = if gpu.strays { strays::caught(&source, kernel.entry) } else { source };
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
         let pipeline = gpu.caught(0, || {
