@@ -417,23 +417,22 @@ fn a_kernel_that_does_not_compile_is_an_error_that_names_it() {
 
 static STRAY: Kernel = kernel(
     "stray",
-    "
-struct Params { count: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<uniform> p: Params;
+    x_to_y!(
+        "f32",
+        "
 @compute @workgroup_size(1)
 fn stray() {
     // One element too far, and none at the start.
     for (var i = 1u; i <= p.count; i++) { y[i] = x[0]; }
 }
-",
+"
+    ),
     1,
 );
 
 #[test]
 fn guards_show_a_stray_write_and_a_missing_one() {
-    let Some(device) = opened(&GpuOptions { guarded: true, ..GpuOptions::default() }) else { return };
+    let Some(device) = opened(&guarded()) else { return };
     let x = Tensor::ones([1], &device).unwrap();
     for count in [1, 5, 64, 1000, 1024] {
         let y = apply(Custom::of(&STRAY, count), &[&x]).unwrap();
@@ -461,11 +460,9 @@ fn guards_show_a_stray_write_and_a_missing_one() {
 
 static PEEK: Kernel = kernel(
     "peek",
-    "
-struct Params { count: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<uniform> p: Params;
+    x_to_y!(
+        "f32",
+        "
 @compute @workgroup_size(1)
 fn peek() {
     for (var i = 0u; i < p.count; i++) {
@@ -473,15 +470,45 @@ fn peek() {
         y[i] = select(x[i], next, next < -1e30);
     }
 }
-",
+"
+    ),
     1,
 );
 
+static PEEK_FOURS: Kernel = kernel(
+    "peek_fours",
+    x_to_y!(
+        "vec4f",
+        "
+@compute @workgroup_size(1)
+fn peek_fours() {
+    for (var i = 0u; i < (p.count + 3u) / 4u; i++) {
+        let next = x[i + 1u];
+        y[i] = select(x[i], next, next < vec4f(-1e30));
+    }
+}
+"
+    ),
+    1,
+);
+
+/// In vectors too, of which one word is changed.
+#[test]
+fn a_stray_read_of_vectors_is_said_to_be_one() {
+    let Some(device) = opened(&GpuOptions { adverse: true, ..guarded() }) else { return };
+    for count in [1, 4, 100] {
+        let x = Tensor::ones([count], &device).unwrap();
+        match apply(Custom::of(&PEEK_FOURS, count), &[&x]).unwrap().to_vec() {
+            Err(Error::Gpu { message }) => assert!(message.contains("read past the end"), "{message}"),
+            other => panic!("{count}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_stray_read_shows_on_the_worst_adapter() {
-    let adverse = || GpuOptions { adverse: true, guarded: true, ..GpuOptions::default() };
-    let Some(device) = opened(&adverse()) else { return };
-    let plain = opened(&GpuOptions { adverse: false, ..adverse() }).unwrap();
+    let Some(device) = opened(&GpuOptions { adverse: true, ..guarded() }) else { return };
+    let plain = opened(&guarded()).unwrap();
     for count in [1, 3, 4, 100] {
         let peek = |device: &Device, length: usize| {
             apply(Custom::of(&PEEK, count), &[&Tensor::ones([length], device).unwrap()]).unwrap().to_vec()
@@ -498,18 +525,17 @@ fn a_stray_read_shows_on_the_worst_adapter() {
 
 static BUSY: Kernel = kernel(
     "busy",
-    "
-struct Params { count: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<uniform> p: Params;
+    x_to_y!(
+        "f32",
+        "
 @compute @workgroup_size(64)
 fn busy(@builtin(global_invocation_id) id: vec3u) {
     var sum = 0u;
     for (var i = 0u; i < 20000u; i++) { sum = sum * 1664525u + i + id.x; }
     if (id.x < p.count) { y[id.x] = select(x[0], -1.0, sum == 12345u && p.count == 0u); }
 }
-",
+"
+    ),
     1,
 );
 

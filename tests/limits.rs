@@ -74,18 +74,17 @@ fn grids_fold_where_an_axis_is_short() {
 
 static COUNT: Kernel = kernel(
     "count",
-    "
+    x_to_y!(
+        "f32",
+        "
 #import shared/grid.wgsl
-struct Params { count: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<uniform> p: Params;
 @compute @workgroup_size(1)
 fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = folded(group, groups);
     if (i < p.count) { y[i] = x[0] + f32(i); }
 }
-",
+"
+    ),
     1,
 );
 

@@ -7,9 +7,8 @@
 
 mod common;
 
-use common::{cases, opened};
+use common::{Devices, cases};
 use gristmill::Device;
-use gristmill::gpu::{AdapterKind, GpuOptions, LimitsProfile};
 use gristmill::proof::{
     Failure, Outcome, Row, Values, check, check_differences, check_tightness, located, rows,
 };
@@ -20,73 +19,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// What the rows used of their bounds, by row and device.
 static SHARES: Mutex<BTreeMap<(String, String), Outcome>> = Mutex::new(BTreeMap::new());
 
-/// The devices that a row is tried on.
-struct Devices {
-    tested: OnceLock<Option<Device>>,
-    hardware: OnceLock<Option<Device>>,
-    adverse: OnceLock<Vec<Device>>,
-    small: OnceLock<Option<Device>>,
-}
-
-impl Devices {
-    const fn unopened() -> Devices {
-        Devices {
-            tested: OnceLock::new(),
-            hardware: OnceLock::new(),
-            adverse: OnceLock::new(),
-            small: OnceLock::new(),
-        }
+/// The devices of this thread. Tests that share a device wait for each other, for the kernels that it compiles most of all: so
+/// on lavapipe there are two sets, since it keeps on disk what it compiled, and a second device need not do so again.
+fn own_devices() -> &'static Devices {
+    static SETS: [Devices; 2] = [const { Devices::unopened() }; 2];
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
     }
-
-    /// Those of this thread. Tests that share a device wait for each other, for the kernels that it compiles most of all: so on
-    /// lavapipe there are two sets, since it keeps on disk what it compiled, and a second device need not do so again.
-    fn here() -> &'static Devices {
-        static SETS: [Devices; 2] = [const { Devices::unopened() }; 2];
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-        }
-        let sets = if common::device().id().starts_with("vulkan:llvmpipe") { SETS.len() } else { 1 };
-        &SETS[THREAD.with(|thread| thread % sets)]
-    }
-
-    /// The device under test, if it is a GPU, and the CPU.
-    fn plain(&self) -> Vec<Device> {
-        let tested = self.tested.get_or_init(|| opened(&guarded()));
-        tested.iter().cloned().chain([Device::cpu()]).collect()
-    }
-
-    /// The device under test with the kernels that hardware gets.
-    fn hardware(&self) -> Option<Device> {
-        self.hardware.get_or_init(|| opened(&as_hardware(guarded()))).clone()
-    }
-
-    /// As the worst that keeps to WGSL, likewise both ways.
-    fn adverse(&self) -> &[Device] {
-        let adverse = || GpuOptions { adverse: true, ..guarded() };
-        let open = || [adverse(), as_hardware(adverse())].iter().filter_map(opened).collect();
-        self.adverse.get_or_init(open)
-    }
-
-    /// With half of what every WebGPU device offers, and grids that fold.
-    fn small(&self) -> Option<Device> {
-        let limits = LimitsProfile::HalfWebGpu;
-        let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
-        self.small.get_or_init(open).clone()
-    }
-}
-
-fn guarded() -> GpuOptions {
-    GpuOptions { guarded: true, ..GpuOptions::default() }
-}
-
-fn as_hardware(options: GpuOptions) -> GpuOptions {
-    GpuOptions { tune_for: Some(AdapterKind::Hardware), ..options }
+    let sets = if common::device().id().starts_with("vulkan:llvmpipe") { SETS.len() } else { 1 };
+    &SETS[THREAD.with(|thread| thread % sets)]
 }
 
 /// The largest of most cases, in elements or multiplications, and of the few that take many workgroups.
@@ -165,7 +112,7 @@ fn count() -> u32 {
 }
 
 fn agrees_with_f64(row: Row) -> Result<(), Failed> {
-    let devices = Devices::here();
+    let devices = own_devices();
     property(count(), [LARGEST, MANY], |seed, size| {
         for device in devices.plain().into_iter().chain(devices.hardware()) {
             let outcome = checked(&row, &device, seed, size, Values::Ordinary)?;
@@ -187,7 +134,7 @@ fn agrees_with_f64(row: Row) -> Result<(), Failed> {
 }
 
 fn keeps_special_values(row: Row) -> Result<(), Failed> {
-    let devices = Devices::here().plain();
+    let devices = own_devices().plain();
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
         for device in &devices {
             checked(&row, device, seed, size, Values::Special)?;
@@ -198,7 +145,7 @@ fn keeps_special_values(row: Row) -> Result<(), Failed> {
 
 /// What built-in functions answer to special values is of no account, nor which invocation goes first.
 fn bears_adversity(row: Row) -> Result<(), Failed> {
-    let devices = Devices::here().adverse();
+    let devices = own_devices().adverse();
     if devices.is_empty() {
         return Ok(());
     }
@@ -210,7 +157,7 @@ fn bears_adversity(row: Row) -> Result<(), Failed> {
 
 /// With half of what every WebGPU device offers, and grids that fold, an op is right or refused by what it needs.
 fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
-    let Some(device) = Devices::here().small() else { return Ok(()) };
+    let Some(device) = own_devices().small() else { return Ok(()) };
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
         match checked(&row, &device, seed, size, Values::Ordinary) {
             // `needs 5 storage buffers, more than the 4 of ...`, `a number of workgroups of 2000 is over the limit 1600 of ...`

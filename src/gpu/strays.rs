@@ -20,7 +20,7 @@ pub(super) fn caught(source: &str, entry: &str) -> String {
     let used = |buffer: &Buffer| functions.iter().any(|text| buffer.is_used(text));
     let buffers = globals.iter().filter_map(|text| Buffer::declared(text, &globals)).filter(used);
     let (written, read): (Vec<Buffer>, Vec<Buffer>) = buffers.partition(|buffer| buffer.is_written);
-    let Some(out) = written.first() else { return source.to_string() };
+    let Some(out) = written.first() else { return source };
 
     let checks = read.iter().map(Buffer::check);
     let functions = functions.iter().map(|text| {
@@ -143,16 +143,12 @@ fn name_of(text: &str) -> Option<&str> {
 fn reached<'a>(functions: &[&'a str], entry: &str) -> Vec<&'a str> {
     let mut names = BTreeSet::from([entry]);
     loop {
-        let known = names.len();
-        let called = functions.iter().filter(|text| name_of(text).is_some_and(|name| names.contains(name)));
-        let called: Vec<&str> = called.flat_map(|text| words(text)).map(|(_, word)| word).collect();
-        names.extend(called);
-        if names.len() == known {
-            return functions
-                .iter()
-                .copied()
-                .filter(|text| name_of(text).is_some_and(|name| names.contains(name)))
-                .collect();
+        let is_known = |text: &&str| name_of(text).is_some_and(|name| names.contains(name));
+        let reached: Vec<&str> = functions.iter().copied().filter(is_known).collect();
+        let before = names.len();
+        names.extend(reached.iter().flat_map(|text| words(text)).map(|(_, word)| word));
+        if names.len() == before {
+            return reached;
         }
     }
 }
@@ -194,6 +190,7 @@ fn enclosed(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wgsl;
     use super::*;
 
     const KERNEL: &str = "
@@ -230,5 +227,53 @@ fn four() { y[0] = x4[1].x; }
         assert!(!out.contains("fn four") && !out.contains("fn twice") && !out.contains("fn in_x4"), "{out}");
         let out = caught(KERNEL, "four");
         assert!(out.contains("x4[in_x4(u32(1))].x") && out.contains("u + 3u) / 4u"), "{out}");
+    }
+
+    /// In each variant of each kernel, in the form that adverse devices run.
+    #[test]
+    fn every_index_of_every_kernel_is_looked_at() {
+        use naga::valid::{Capabilities, ValidationFlags, Validator};
+        for kernel in crate::ops::kernels() {
+            for values in kernel.variants() {
+                let name = format!("{} {values:?}", kernel.name());
+                let out = caught(&wgsl::adverse(&kernel.wgsl(&values).unwrap()), kernel.entry);
+                let module =
+                    naga::front::wgsl::parse_str(&out).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let checked = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+                checked.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                for (_, function) in module.functions.iter() {
+                    all_are_looked_at(&name, &module, function);
+                }
+            }
+        }
+    }
+
+    /// Of each buffer that is only read.
+    fn all_are_looked_at(name: &str, module: &naga::Module, function: &naga::Function) {
+        use naga::{AddressSpace, Expression, StorageAccess, TypeInner};
+        let own = function.name.as_deref().unwrap_or_default();
+        for (_, expression) in function.expressions.iter() {
+            let (base, index) = match *expression {
+                Expression::Access { base, index } => (base, Some(index)),
+                Expression::AccessIndex { base, .. } => (base, None),
+                _ => continue,
+            };
+            let Expression::GlobalVariable(global) = function.expressions[base] else { continue };
+            let global = &module.global_variables[global];
+            let is_array = matches!(module.types[global.ty].inner, TypeInner::Array { .. });
+            if !is_array || global.space != (AddressSpace::Storage { access: StorageAccess::LOAD }) {
+                continue;
+            }
+            let buffer = global.name.as_deref().unwrap_or_default();
+            let looked_at = index.is_some_and(|index| match function.expressions[index] {
+                Expression::CallResult(called) => {
+                    module.functions[called].name == Some(format!("in_{buffer}"))
+                }
+                // The gradient in shared/quad.wgsl, up to where by its length it ends.
+                Expression::Math { fun: naga::MathFunction::Min, .. } => own == "quad",
+                _ => false,
+            });
+            assert!(looked_at || own.starts_with("in_"), "{name}: {own} indexes {buffer}");
+        }
     }
 }

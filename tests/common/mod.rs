@@ -1,11 +1,11 @@
 //! What the test suites share: the device under test, arrays of f64 for references, and two comparisons: a
 //! device against the reference within a derived bound, gradients against central differences.
-#![allow(dead_code)] // each suite uses its part
+#![allow(dead_code, unused_imports, unused_macros)] // each suite uses its part
 
 pub mod picture;
 pub mod works;
 
-use gristmill::gpu::{AdapterKind, GpuOptions};
+use gristmill::gpu::{AdapterKind, GpuOptions, LimitsProfile};
 use gristmill::{Device, Result, Tensor};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -13,25 +13,81 @@ use std::sync::OnceLock;
 /// Half a unit in the last place of 1.0f32: the relative error of one rounded operation.
 pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 
-/// The device under test: what `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the
-/// install hint; it is never skipped. A GPU is guarded: an element that a kernel leaves unwritten is NaN, and a
-/// read-back fails if a kernel wrote past the end of a buffer.
-pub fn device() -> Device {
-    static TESTED: OnceLock<Device> = OnceLock::new();
-    let open = || {
-        let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-        match &*wanted {
-            "cpu" => Ok(Device::cpu()),
-            id => Device::open_with(id, &GpuOptions { guarded: true, ..GpuOptions::default() }),
-        }
-    };
-    TESTED.get_or_init(|| open().unwrap_or_else(|error| panic!("{error}"))).clone()
+/// The device under test, opened in the ways that tests ask for, each when it is first asked for. A GPU is guarded: an element
+/// that a kernel leaves unwritten is NaN, and a read-back fails if a kernel wrote past the end of a buffer.
+pub struct Devices {
+    tested: OnceLock<Device>,
+    hardware: OnceLock<Option<Device>>,
+    adverse: OnceLock<Vec<Device>>,
+    small: OnceLock<Option<Device>>,
 }
 
-/// The device under test and the CPU: every property holds on both.
+static SHARED: Devices = Devices::unopened();
+
+impl Devices {
+    pub const fn unopened() -> Devices {
+        Devices {
+            tested: OnceLock::new(),
+            hardware: OnceLock::new(),
+            adverse: OnceLock::new(),
+            small: OnceLock::new(),
+        }
+    }
+
+    /// What `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the install hint; it is never
+    /// skipped.
+    fn tested(&self) -> &Device {
+        let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
+        let open = || match &*wanted {
+            "cpu" => Device::cpu(),
+            id => Device::open_with(id, &guarded()).unwrap_or_else(|error| panic!("{error}")),
+        };
+        self.tested.get_or_init(open)
+    }
+
+    /// The device under test and the CPU: every property holds on both.
+    pub fn plain(&self) -> Vec<Device> {
+        let tested = self.tested().clone();
+        if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
+    }
+
+    /// The device under test, if it is a GPU, with the kernels that are chosen on hardware.
+    pub fn hardware(&self) -> Option<Device> {
+        self.hardware.get_or_init(|| opened(&as_hardware(guarded()))).clone()
+    }
+
+    /// If it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that are chosen on
+    /// hardware.
+    pub fn adverse(&self) -> &[Device] {
+        let adverse = || GpuOptions { adverse: true, ..guarded() };
+        let open = || [adverse(), as_hardware(adverse())].iter().filter_map(opened).collect();
+        self.adverse.get_or_init(open)
+    }
+
+    /// If it is a GPU, with half of what every WebGPU device offers, and grids that fold.
+    pub fn small(&self) -> Option<Device> {
+        let limits = LimitsProfile::HalfWebGpu;
+        let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
+        self.small.get_or_init(open).clone()
+    }
+}
+
+pub fn guarded() -> GpuOptions {
+    GpuOptions { guarded: true, ..GpuOptions::default() }
+}
+
+fn as_hardware(options: GpuOptions) -> GpuOptions {
+    GpuOptions { tune_for: Some(AdapterKind::Hardware), ..options }
+}
+
+/// The device under test.
+pub fn device() -> Device {
+    SHARED.tested().clone()
+}
+
+/// The device under test and the CPU.
 pub fn devices() -> Vec<Device> {
-    let tested = device();
-    if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
+    SHARED.plain()
 }
 
 /// A device of the same kind that nobody else uses, not guarded: for what counts, or what breaks a device.
@@ -44,10 +100,7 @@ pub fn fresh(device: &Device) -> Device {
 
 /// As [`devices`], and the device under test once more with the kernels that are chosen on hardware.
 pub fn devices_and_hardware() -> Vec<Device> {
-    static HARDWARE: OnceLock<Option<Device>> = OnceLock::new();
-    let options =
-        GpuOptions { tune_for: Some(AdapterKind::Hardware), guarded: true, ..GpuOptions::default() };
-    devices().into_iter().chain(HARDWARE.get_or_init(|| opened(&options)).clone()).collect()
+    devices().into_iter().chain(SHARED.hardware()).collect()
 }
 
 /// The device under test, if it is a GPU, opened anew with options.
@@ -58,14 +111,9 @@ pub fn opened(options: &GpuOptions) -> Option<Device> {
     }
 }
 
-/// The device under test, if it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that
-/// are chosen on hardware.
+/// The device under test as the worst, twice ([`Devices::adverse`]).
 pub fn adverse() -> Vec<Device> {
-    static ADVERSE: OnceLock<Vec<Device>> = OnceLock::new();
-    let open =
-        |tune_for| opened(&GpuOptions { adverse: true, guarded: true, tune_for, ..GpuOptions::default() });
-    let all = || [None, Some(AdapterKind::Hardware)].into_iter().filter_map(open).collect();
-    ADVERSE.get_or_init(all).clone()
+    SHARED.adverse().to_vec()
 }
 
 /// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).

@@ -92,6 +92,21 @@ impl Op for Custom {
     }
 }
 
+/// The WGSL of a kernel that reads x and writes y, arrays of these elements, with `p.count` as its parameter.
+macro_rules! x_to_y {
+    ($element:literal, $body:literal) => {
+        concat!(
+            "struct Params { count: u32 }\n@group(0) @binding(0) var<storage, read> x: array<",
+            $element,
+            ">;\n@group(0) @binding(1) var<storage, read_write> y: array<",
+            $element,
+            ">;\n@group(0) @binding(2) var<uniform> p: Params;\n",
+            $body
+        )
+    };
+}
+pub(crate) use x_to_y;
+
 /// A kernel of this WGSL, with `reads` 1.
 pub const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
     let loops = Loops::COUNTED;
