@@ -14,7 +14,7 @@
 //   x f32: row r begins at operand x of the walk, classes lie `step` apart     t [rows] u32, contiguous
 //   w [classes] f32, contiguous, read where `weighted` is 1, else 1
 //   losses [rows] f32, where `counting` is 1 followed by the weights w[t[r]] of the rows     kept [rows, 2] f32
-//   status: one word; `code` is stored there if a class id is past the end, whose row's loss is NaN
+//   status: the word at `check` is set if a class id is past the end, whose row's loss is NaN
 //   SMOOTH: whether spread is not 0    WG: invocations a workgroup    LANES: invocations a row (prepended by
 //   ops/cross_entropy.rs)
 
@@ -24,7 +24,7 @@
 
 struct Params {
     walk: Walk,
-    rows: u32, classes: u32, step: u32, code: u32,
+    rows: u32, classes: u32, step: u32, check: u32,
     t_offset: u32, w_offset: u32, weighted: u32, ignoring: u32, ignored: u32,
     keep: f32, spread: f32,
     counting: u32,
@@ -123,7 +123,7 @@ fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
         loss = select(loss, nan(), is_nan(whole.sum));
     }
     if (!ignored && !known) {
-        atomicMax(&status[0], p.code);
+        atomicMax(&status[p.check], 1u);
         loss = nan();
     }
     losses[row] = loss;

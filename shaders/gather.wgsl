@@ -8,13 +8,13 @@
 //
 //   index u32, operand x of the walk    x words: operand y of the walk, which stands still along the axis, plus
 //   id * stride    y [count] words, contiguous (in `scatter` operand z of the walk)
-//   status: one word; `code` is stored there if an id is past the end, whose element is NaN
+//   status: the word at `check` is set if an id is past the end, whose element is NaN
 //   WG: invocations a workgroup (prepended by ops/gather.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
-struct Params { walk: Walk, count: u32, stride: u32, length: u32, code: u32 }
+struct Params { walk: Walk, count: u32, stride: u32, length: u32, check: u32 }
 
 @group(0) @binding(0) var<storage, read> index: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
@@ -30,7 +30,7 @@ const NOTHING: u32 = 0x7fc00000u;
 /// Whether an id is one of the axis; reports one that is not.
 fn is_inside(id: u32) -> bool {
     if (id < p.length) { return true; }
-    atomicMax(&status[0], p.code);
+    atomicMax(&status[p.check], 1u);
     return false;
 }
 

@@ -3,13 +3,13 @@
 // One invocation an id, which is read once; one word of y is written.
 //
 //   ids u32, strided: operand x of the walk     y [count, classes] f32, contiguous
-//   status: one word; `code` is stored there if an id is past the end, whose vector is all zeros
+//   status: the word at `check` is set if an id is past the end, whose vector is all zeros
 //   WG: invocations a workgroup (prepended by ops/one_hot.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
-struct Params { walk: Walk, count: u32, classes: u32, code: u32 }
+struct Params { walk: Walk, count: u32, classes: u32, check: u32 }
 
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -23,7 +23,7 @@ fn one_hot(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     if (i >= p.count) { return; }
     let id = ids[positions(i).x];
     if (id >= p.classes) {
-        atomicMax(&status[0], p.code);
+        atomicMax(&status[p.check], 1u);
         return;
     }
     y[i * p.classes + id] = 1.0;

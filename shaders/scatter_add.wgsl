@@ -14,7 +14,7 @@
 //           else the terms that the last dispatch left: [count, lanes], contiguous
 //   y f32: operand x of the walk, plus id * y_stride
 //   keys_out [rows, 2 chunks], sums_out [2 chunks, lanes]: the two terms of each chunk, unless there is but one
-//   status: one word; `code` is stored there if an id is past the end, whose terms are dropped
+//   status: the word at `check` is set if an id is past the end, whose terms are dropped
 //   FIRST: whether this is the first dispatch    CHUNK: terms a chunk
 //   WG: invocations a workgroup (prepended by ops/scatter.rs)
 
@@ -26,7 +26,7 @@ struct Params {
     lanes: u32, shared_by: u32, // lanes that share a row of keys
     count: u32, chunks: u32,
     src_stride: u32, y_stride: u32,
-    length: u32, code: u32,
+    length: u32, check: u32,
 }
 
 @group(0) @binding(0) var<storage, read> keys: array<u32>;
@@ -41,7 +41,7 @@ struct Params {
 /// Adds a whole segment to its destination, which no other invocation touches.
 fn finish(to: u32, id: u32, sum: f32) {
     if (id >= p.length) {
-        atomicMax(&status[0], p.code);
+        atomicMax(&status[p.check], 1u);
         return;
     }
     y[to + id * p.y_stride] += sum;

@@ -18,19 +18,72 @@ pub struct Meta {
     pub shape: Shape,
     /// The element type.
     pub dtype: DType,
-    /// The largest id in a `u32` tensor that was uploaded; `None` where only the device knows.
-    pub max_id: Option<u32>,
+    /// What is known of the largest id in a `u32` tensor.
+    pub max_id: MaxId,
+}
+
+/// What the host knows of the largest id in a `u32` tensor without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MaxId {
+    /// Nothing: kernels check each id.
+    #[default]
+    Unknown,
+    /// No id is larger, such as in what [`Tensor::argmax`] gives.
+    AtMost(u32),
+    /// This one is there, and no id is larger, such as in what was uploaded.
+    Is(u32),
+}
+
+impl MaxId {
+    /// Whether all ids are known to be below `end`.
+    pub fn is_below(self, end: usize) -> bool {
+        match self {
+            MaxId::Unknown => false,
+            MaxId::AtMost(id) | MaxId::Is(id) => (id as usize) < end,
+        }
+    }
+
+    /// The largest id, where it is known to be there.
+    pub fn known(self) -> Option<u32> {
+        match self {
+            MaxId::Is(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Of two tensors' elements together.
+    pub fn max(self, other: MaxId) -> MaxId {
+        match (self, other) {
+            (MaxId::Unknown, _) | (_, MaxId::Unknown) => MaxId::Unknown,
+            (MaxId::Is(a), MaxId::Is(b)) => MaxId::Is(a.max(b)),
+            (MaxId::Is(a), MaxId::AtMost(b)) | (MaxId::AtMost(b), MaxId::Is(a)) if a >= b => MaxId::Is(a),
+            (MaxId::Is(a) | MaxId::AtMost(a), MaxId::Is(b) | MaxId::AtMost(b)) => MaxId::AtMost(a.max(b)),
+        }
+    }
+
+    /// Of some of the elements, each once or several times.
+    pub fn of_some(self) -> MaxId {
+        match self {
+            MaxId::Is(id) => MaxId::AtMost(id),
+            other => other,
+        }
+    }
+
+    /// The positions along an axis of so many elements.
+    pub fn positions(length: usize) -> MaxId {
+        u32::try_from(length.saturating_sub(1)).map_or(MaxId::Unknown, MaxId::AtMost)
+    }
 }
 
 impl Meta {
     /// An `f32` tensor of this shape.
     pub fn f32(shape: Shape) -> Meta {
-        Meta { shape, dtype: DType::F32, max_id: None }
+        Meta { shape, dtype: DType::F32, max_id: MaxId::Unknown }
     }
 
     /// A `u32` tensor of this shape.
     pub fn u32(shape: Shape) -> Meta {
-        Meta { shape, dtype: DType::U32, max_id: None }
+        Meta { shape, dtype: DType::U32, max_id: MaxId::Unknown }
     }
 }
 
@@ -139,7 +192,8 @@ pub struct CpuView<'a> {
 impl<'a> CpuView<'a> {
     /// The elements in order; for inputs that the op wants contiguous.
     pub fn slice(&self) -> &'a [f32] {
-        &self.data[self.layout.offset..][..self.layout.shape.numel()]
+        let start = self.layout.offset;
+        self.data.get(start..start.saturating_add(self.layout.shape.numel())).unwrap_or_default()
     }
 
     /// As [`CpuView::slice`], for ids.
@@ -175,6 +229,15 @@ pub struct GpuView<'a> {
     pub buffer: &'a GpuBuffer,
     /// Where the elements lie in it.
     pub layout: Layout,
+    /// What is known of the largest id; see [`Recorder::id_check`].
+    pub max_id: MaxId,
+}
+
+impl<'a> GpuView<'a> {
+    /// Numbers in a buffer.
+    pub fn new(buffer: &'a GpuBuffer, layout: Layout) -> GpuView<'a> {
+        GpuView { buffer, layout, max_id: MaxId::Unknown }
+    }
 }
 
 /// An output as a dispatch sees it: contiguous, with stale content.
@@ -211,8 +274,11 @@ impl Saved {
     }
 
     /// The shape of the input at place `at`.
-    pub fn shape(&self, at: usize) -> Shape {
-        self.metas[at].shape
+    ///
+    /// # Errors
+    /// There is no such input.
+    pub fn shape(&self, at: usize) -> Result<Shape> {
+        self.metas.get(at).map(|meta| meta.shape).ok_or_else(|| not_saved("the shape of input", at))
     }
 }
 
@@ -252,6 +318,7 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     run(&op, &device, &ready, &mut buffers, &out_metas)?;
     let outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
         Tensor::new(Arc::new(buffer), Layout::contiguous(meta.shape), meta.dtype, device.clone())
+            .with_max_id(meta.max_id)
     });
     let outputs: Vec<Tensor> = outputs.collect();
 
@@ -266,7 +333,7 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
             outputs: keep(outputs.clone(), saves.outputs),
             metas,
         };
-        let differentiable = op.differentiable();
+        let differentiable = op.differentiable().min(outputs.len());
         let backward = move |saved: &Saved, grads: &[Option<Tensor>], needs: &[bool]| {
             op.backward_all(saved, grads, needs)
         };
@@ -337,7 +404,9 @@ fn run<B: std::borrow::BorrowMut<Buffer>>(
                 let Buffer::Gpu(buffer) = buffer.borrow_mut() else { return Err(stray()) };
                 outs.push(GpuOut { buffer, shape: meta.shape });
             }
-            op.gpu(&mut gpu.record()?, &views, &outs)
+            let mut recorder = gpu.record()?;
+            op.gpu(&mut recorder, &views, &outs)?;
+            recorder.end(&views, &outs)
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::autograd::{self, Edge, Node};
 use crate::cpu::CpuBuffer;
 use crate::device::Device;
 use crate::gpu::GpuBuffer;
-use crate::op::{self, CpuView, GpuView, Meta};
+use crate::op::{self, CpuView, GpuView, MaxId, Meta};
 use crate::ops::copy::Fill;
 use crate::shape::{Layout, Shape};
 use crate::{Error, Result};
@@ -35,13 +35,13 @@ pub struct Tensor {
     layout: Layout,
     dtype: DType,
     device: Device,
-    max_id: Option<u32>,
+    max_id: MaxId,
     edge: Option<Edge>,
 }
 
 impl Tensor {
     pub(crate) fn new(buffer: Arc<Buffer>, layout: Layout, dtype: DType, device: Device) -> Tensor {
-        Tensor { buffer, layout, dtype, device, max_id: None, edge: None }
+        Tensor { buffer, layout, dtype, device, max_id: MaxId::Unknown, edge: None }
     }
 
     /// A tensor of these elements, in row-major order.
@@ -65,7 +65,7 @@ impl Tensor {
     /// As [`Tensor::from_slice`].
     pub fn from_ids(ids: &[u32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         let tensor = Tensor::upload("from_ids", ids, Shape::new(shape)?, DType::U32, device)?;
-        Ok(Tensor { max_id: Some(ids.iter().copied().max().unwrap_or(0)), ..tensor })
+        Ok(tensor.with_max_id(ids.iter().copied().max().map_or(MaxId::AtMost(0), MaxId::Is)))
     }
 
     /// A tensor of rank 0.
@@ -84,14 +84,15 @@ impl Tensor {
     pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
         let shape = Shape::new(shape)?;
         let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
-        let mut out = Tensor::new(
-            Arc::new(op::allocate_one(device, shape)?),
-            Layout::contiguous(shape),
-            DType::F32,
-            device.clone(),
-        );
+        let mut out = Tensor::stale(shape, device)?;
         op::update(fill, &[], &mut [&mut out])?;
         Ok(out)
+    }
+
+    /// A tensor of numbers that nobody has written yet.
+    pub(crate) fn stale(shape: Shape, device: &Device) -> Result<Tensor> {
+        let buffer = Arc::new(op::allocate_one(device, shape)?);
+        Ok(Tensor::new(buffer, Layout::contiguous(shape), DType::F32, device.clone()))
     }
 
     /// A tensor of zeros.
@@ -179,7 +180,7 @@ impl Tensor {
             return Ok(self.clone());
         }
         let moved = Tensor::upload("to", &self.download()?, self.shape(), self.dtype, device)?;
-        Ok(Tensor { max_id: self.max_id, ..moved })
+        Ok(moved.with_max_id(self.max_id))
     }
 
     /// The shape.
@@ -272,8 +273,9 @@ impl Tensor {
     ) -> Vec<Tensor> {
         let show = |layout: Layout| {
             // A slice may have left the largest id out; other views have no fewer elements.
-            let same_ids = layout.shape.numel() >= self.numel();
-            Tensor { layout, edge: None, max_id: self.max_id.filter(|_| same_ids), ..self.clone() }
+            let has_all = layout.shape.numel() >= self.numel();
+            let max_id = if has_all { self.max_id } else { self.max_id.of_some() };
+            Tensor { layout, edge: None, max_id, ..self.clone() }
         };
         let views: Vec<Tensor> = layouts.into_iter().map(show).collect();
         match autograd::edge(self) {
@@ -283,6 +285,10 @@ impl Tensor {
                 views.into_iter().zip(Edge::of(node)).map(|(view, edge)| view.with_edge(edge)).collect()
             }
         }
+    }
+
+    pub(crate) fn with_max_id(self, max_id: MaxId) -> Tensor {
+        Tensor { max_id, ..self }
     }
 
     /// With this place in the graph.
@@ -307,7 +313,7 @@ impl Tensor {
 
     pub(crate) fn gpu_view(&self) -> Option<GpuView<'_>> {
         match &*self.buffer {
-            Buffer::Gpu(buffer) => Some(GpuView { buffer, layout: self.layout }),
+            Buffer::Gpu(buffer) => Some(GpuView { buffer, layout: self.layout, max_id: self.max_id }),
             Buffer::Cpu(_) => None,
         }
     }

@@ -4,9 +4,9 @@ mod common;
 
 use common::works::*;
 use common::*;
-use gristmill::gpu::{AdapterKind, Answer, GpuOptions, Kernel, Quirk, Variant};
-use gristmill::op::apply;
-use gristmill::{Device, Error, Result, Tensor};
+use gristmill::gpu::{AdapterKind, Answer, GpuOptions, Kernel, Quirk, Recorder, Variant};
+use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
+use gristmill::{Device, Error, Result, Shape, Tensor};
 use proptest::prelude::*;
 use std::process::Command;
 use std::sync::Arc;
@@ -347,7 +347,7 @@ fn a_device_is_freed_with_its_last_handle() {
 static FLAG: Kernel = kernel(
     "flag",
     "
-struct Params { count: u32, code: u32 }
+struct Params { count: u32, check: u32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read_write> status: array<u32>;
@@ -355,14 +355,14 @@ struct Params { count: u32, code: u32 }
 @compute @workgroup_size(64)
 fn flag(@builtin(local_invocation_index) i: u32) {
     if (i < p.count) { y[i] = x[i]; }
-    if (i == 0u && x[0] < 0.0) { status[0] = p.code; }
+    if (i == 0u && x[0] < 0.0) { status[p.check] = 1u; }
 }
 ",
     2,
 );
 
 #[test]
-fn a_status_word_is_one_error_that_names_the_op() {
+fn a_kernel_of_your_own_reports_ids_that_are_out_of_range() {
     let Some(device) = opened(&GpuOptions::default()) else { return };
     let flag = |first: f32| {
         let x = Tensor::from_slice(&[first, 2.0], [2], &device).unwrap();
@@ -370,15 +370,125 @@ fn a_status_word_is_one_error_that_names_the_op() {
     };
     assert_eq!(flag(1.0).unwrap().to_vec().unwrap(), [1.0, 2.0]);
     let bad = flag(-1.0).unwrap();
-    // Not the tensor that is read tells, but the next read-back.
-    match Tensor::ones([1], &device).unwrap().to_vec() {
-        Err(Error::Argument { op: "custom", message }) => {
-            assert!(message.contains("past the end"), "{message}")
+    assert_eq!(
+        Tensor::ones([1], &device).unwrap().to_vec().unwrap(),
+        [1.0],
+        "it has nothing to do with the ids"
+    );
+    for _ in 0..2 {
+        match bad.to_vec() {
+            Err(Error::Argument { op: "custom", message }) => {
+                assert!(message.contains("out of range"), "{message}");
+            }
+            other => panic!("{other:?}"),
         }
+    }
+    assert_works(&device, 1);
+}
+
+static TWICE: Kernel = kernel(
+    "twice",
+    "
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> z: array<f32>;
+@compute @workgroup_size(64)
+fn twice(@builtin(local_invocation_index) i: u32) { y[i] = x[i]; z[i] = x[i]; }
+",
+    2,
+);
+static NO_PARAMS: Kernel = Kernel::new(
+    "test.wgsl",
+    "fill",
+    "
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(4)
+fn fill(@builtin(local_invocation_index) i: u32) { y[i] = 7.0; }
+",
+)
+.buffers(0, 1);
+
+/// Dispatches [`TWICE`] with one buffer as both outputs, or [`NO_PARAMS`].
+enum Odd {
+    Aliased,
+    WithoutParams,
+}
+
+impl Op for Odd {
+    fn name(&self) -> &'static str {
+        "odd"
+    }
+
+    fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(vec![Meta::f32(Shape::new([4])?)])
+    }
+
+    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+        unreachable!("these ops run on GPUs")
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let y = outputs[0].buffer;
+        match self {
+            Odd::Aliased => {
+                let params = CustomParams { count: 4, check: 0, pad: [0; 2] };
+                rec.dispatch(&TWICE, &[], &[inputs[0].buffer, y, y], &params, 1)
+            }
+            Odd::WithoutParams => rec.dispatch(&NO_PARAMS, &[], &[y], &(), 1),
+        }
+    }
+}
+
+#[test]
+fn a_dispatch_that_wgpu_would_reject_does_not_spoil_its_batch() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let x = tensor(&[4], 1, &device);
+    let valid = x.neg().unwrap();
+    match apply(Odd::Aliased, &[&x]) {
+        Err(Error::Kernel { message, .. }) => assert!(message.contains("one buffer"), "{message}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(bad.to_vec().unwrap(), [-1.0, 2.0], "once");
+    assert_eq!(valid.to_vec().unwrap(), whole(&[4], 1).iter().map(|x| -x).collect::<Vec<_>>());
     assert_works(&device, 1);
+}
+
+#[test]
+fn a_kernel_without_parameters_works_first_or_last() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let x = tensor(&[4], 1, &device);
+    let first = apply(Odd::WithoutParams, &[&x]).unwrap();
+    let between = x.neg().unwrap();
+    let last = apply(Odd::WithoutParams, &[&x]).unwrap();
+    assert_eq!(first.to_vec().unwrap(), [7.0; 4]);
+    assert_eq!(last.to_vec().unwrap(), [7.0; 4]);
+    assert_eq!(between.to_vec().unwrap(), whole(&[4], 1).iter().map(|x| -x).collect::<Vec<_>>());
+}
+
+#[test]
+fn accumulating_without_room_keeps_the_gradients() {
+    const BUDGET: u64 = 3 << 20;
+    let limited = GpuOptions { memory_budget: Some(BUDGET), ..GpuOptions::default() };
+    for device in opened(&limited).into_iter().chain([Device::cpu_with_budget(BUDGET)]) {
+        let w = Tensor::ones([1 << 17], &device).unwrap().requires_grad().unwrap();
+        let gradients = || w.copy().unwrap().backward_from(&w.detach()).unwrap();
+        let (mut sum, other) = (gradients(), gradients());
+        let mut filled = Vec::new();
+        while let Ok(more) = Tensor::ones([1 << 16], &device) {
+            filled.push(more);
+        }
+        assert!(matches!(sum.accumulate(other), Err(Error::OutOfMemory { .. })), "on {device}");
+        assert_eq!(sum.get(&w).unwrap().to_vec().unwrap(), vec![1.0; 1 << 17], "on {device}");
+    }
+}
+
+#[test]
+fn options_without_workgroups_are_refused() {
+    let Some(device) = opened(&GpuOptions::default()) else { return };
+    let options = GpuOptions { max_workgroups: Some(0), ..GpuOptions::default() };
+    match Device::open_with(device.id(), &options) {
+        Err(Error::Argument { message, .. }) => assert!(message.contains("max_workgroups"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 static NO_WGSL: Kernel = kernel("none", "fn none( { }", 1);

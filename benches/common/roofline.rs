@@ -4,7 +4,7 @@
 //! crate. On the CPU a large matrix product and a copy.
 
 use super::Case;
-use gristmill::gpu::{Kernel, Loops, Params, Recorder};
+use gristmill::gpu::{Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
 use gristmill::{Device, Result, Shape, Tensor, params};
 use rayon::prelude::*;
@@ -75,17 +75,10 @@ fn gemm_rate(device: &Device) -> Result<f64> {
     Ok(2.0 * (N * N * N) as f64 / best(&mut case, device)?)
 }
 
-static FMA: Kernel = Kernel {
-    file: "fma.wgsl",
-    source: include_str!("../shaders/fma.wgsl"),
-    entry: "fma_chains",
-    constants: &[("WG", &[WG])],
-    reads: 0,
-    writes: 1,
-    params: size_of::<FmaParams>(),
-    fields: FmaParams::FIELDS,
-    loops: Loops::COUNTED,
-};
+static FMA: Kernel = Kernel::new("fma.wgsl", "fma_chains", include_str!("../shaders/fma.wgsl"))
+    .buffers(0, 1)
+    .params::<FmaParams>()
+    .constants(&[("WG", &[WG])]);
 
 params! {
     struct FmaParams {
@@ -122,17 +115,10 @@ impl Op for FmaChains {
     }
 }
 
-static COPY: Kernel = Kernel {
-    file: "copy.wgsl",
-    source: include_str!("../shaders/copy.wgsl"),
-    entry: "copy",
-    constants: &[("WG", &[WG])],
-    reads: 1,
-    writes: 1,
-    params: size_of::<CopyParams>(),
-    fields: CopyParams::FIELDS,
-    loops: Loops::COUNTED,
-};
+static COPY: Kernel = Kernel::new("copy.wgsl", "copy", include_str!("../shaders/copy.wgsl"))
+    .buffers(1, 1)
+    .params::<CopyParams>()
+    .constants(&[("WG", &[WG])]);
 
 params! {
     struct CopyParams {

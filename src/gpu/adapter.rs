@@ -42,7 +42,7 @@ pub struct GpuOptions {
     pub memory_budget: Option<u64>,
     /// Which limits it keeps to, where the adapter allows more.
     pub limits: LimitsProfile,
-    /// The most workgroups a dispatch may have along one axis, below the adapter's own limit.
+    /// The most workgroups a dispatch may have along one axis, at least 1, below the adapter's own limit.
     pub max_workgroups: Option<u32>,
     /// For testing kernels: every tensor gets a new buffer filled with NaN, with words behind it that no kernel may
     /// change. A read-back fails if one did.

@@ -1,6 +1,7 @@
 //! A GPU device: its buffers, its health, reading back.
 
 use super::adapter::{AdapterKind, AdapterReport, Found, GpuOptions};
+use super::checks::Checks;
 use super::guard::Guard;
 use super::limits::Limits;
 use super::quirks::{self, Quirk, Variant};
@@ -94,6 +95,8 @@ pub struct GpuBuffer {
     device: Weak<GpuDevice>,
     /// On a guarded device, what tells the guard that the buffer is still in use.
     watched: Option<Arc<()>>,
+    /// What has to hold for its contents to be valid.
+    pub(super) checks: Arc<Checks>,
 }
 
 /// What wgpu's callbacks have reported.
@@ -107,9 +110,12 @@ impl GpuDevice {
     /// Opens a device on the adapter.
     ///
     /// # Errors
-    /// The driver refuses.
+    /// The driver refuses, or options that leave no workgroup.
     pub(crate) fn open(found: Found, options: &GpuOptions) -> Result<Arc<GpuDevice>> {
         let Found { report, adapter } = found;
+        if options.max_workgroups == Some(0) {
+            return Err(Error::argument("GpuOptions", "max_workgroups is 0, should be at least 1"));
+        }
         let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let asked = options.limits.of(adapter.limits());
         let descriptor = wgpu::DeviceDescriptor {
@@ -206,14 +212,13 @@ impl GpuDevice {
         state.forget_bind_groups();
     }
 
-    /// Starts recording; other threads wait until the recorder is dropped.
+    /// Starts recording the commands of an op.
     ///
     /// # Errors
-    /// The device is lost, or an earlier batch failed (reported once).
+    /// The device is lost, or failed (reported once).
     pub(crate) fn record(self: &Arc<GpuDevice>) -> Result<Recorder<'_>> {
-        let state = self.lock();
         self.check()?;
-        Ok(Recorder::new(self, state))
+        Ok(Recorder::new(self))
     }
 
     /// Every use of wgpu is under this lock: on GL it is the process's, elsewhere the device's.
@@ -299,7 +304,7 @@ impl GpuDevice {
                     Err(Error::OutOfMemory { .. }) => {
                         self.pool.trim();
                         state.forget_bind_groups();
-                        state.finish(self).and_then(|()| self.create(size))
+                        state.finish(self).and_then(|_| self.create(size))
                     }
                     made => made,
                 };
@@ -308,7 +313,8 @@ impl GpuDevice {
         };
         let watched =
             Guard::watch(self, state, &raw.buffer, words).inspect_err(|_| self.pool.forget(size))?;
-        Ok(GpuBuffer { raw: Some(raw), size, device: Arc::downgrade(self), watched })
+        let checks = Arc::default();
+        Ok(GpuBuffer { raw: Some(raw), size, device: Arc::downgrade(self), watched, checks })
     }
 
     fn create(&self, bytes: u64) -> Result<Raw> {
@@ -368,7 +374,7 @@ impl GpuDevice {
     /// The first `words` words of a buffer from word `offset` on. Submits what is recorded and waits for it.
     ///
     /// # Errors
-    /// The device is lost or out of memory, or a kernel recorded since the last read-back failed.
+    /// The device is lost or out of memory, or a kernel failed that these words were computed by.
     pub(crate) fn read(
         self: &Arc<GpuDevice>,
         buffer: &GpuBuffer,
@@ -376,8 +382,7 @@ impl GpuDevice {
         words: usize,
     ) -> Result<Vec<u32>> {
         if words == 0 {
-            self.synchronize()?;
-            return Ok(Vec::new());
+            return self.check().map(|()| Vec::new());
         }
         self.record()?.read(buffer, offset, words)
     }
@@ -385,9 +390,13 @@ impl GpuDevice {
     /// Submits what is recorded and waits until the device has done it.
     ///
     /// # Errors
-    /// The device is lost, or a kernel recorded since the last read-back failed.
-    pub fn synchronize(self: &Arc<GpuDevice>) -> Result<()> {
-        self.record()?.finish()
+    /// The device is lost, or wgpu rejected commands since the last call. Ids that were out of range are errors of the
+    /// tensors computed from them, not of this.
+    pub fn synchronize(&self) -> Result<()> {
+        let mut state = self.lock();
+        self.check()?;
+        state.finish(self)?;
+        state.rejected.take().map_or(Ok(()), Err)
     }
 
     /// Destroys the device, as a driver reset would: every later use answers [`Error::DeviceLost`].
@@ -414,6 +423,11 @@ impl GpuBuffer {
         self.raw
             .as_ref()
             .ok_or_else(|| Error::Gpu { message: "a buffer was used after its release".to_string() })
+    }
+
+    /// Whether it is memory of this device.
+    pub(super) fn is_of(&self, device: &Arc<GpuDevice>) -> bool {
+        std::ptr::eq(self.device.as_ptr(), Arc::as_ptr(device))
     }
 
     /// Its size in bytes, at least what was asked for.
@@ -486,14 +500,28 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_wgpu_is_reported_once_by_the_next_use() {
+    fn a_rejected_batch_is_an_error_of_what_it_was_to_write_and_of_nothing_else() {
         let Some(device) = device() else { return };
-        let buffer = device.upload(&[1, 2]).unwrap();
-        let raw = &buffer.raw().unwrap().buffer;
-        // Past the end: the encoder refuses the copy, and with it the batch.
-        device.lock().copy(&device, (raw, 0), (raw, 1 << 20), 8);
-        assert!(matches!(device.synchronize(), Err(Error::Gpu { .. })));
-        assert!(device.synchronize().is_ok() && !device.is_lost());
+        let before = device.upload(&[1, 2]).unwrap();
+        assert_eq!(device.read(&before, 0, 2).unwrap(), [1, 2]);
+        for read_innocent_first in [true, false] {
+            let written = device.upload(&[3, 4]).unwrap();
+            let raw = &before.raw().unwrap().buffer;
+            // Past the end: wgpu rejects the copy, and with it the batch.
+            device.lock().copy(&device, (raw, 0), (raw, 1 << 20), 8);
+            if read_innocent_first {
+                assert_eq!(device.read(&before, 0, 2).unwrap(), [1, 2]);
+            }
+            for _ in 0..2 {
+                match device.read(&written, 0, 2) {
+                    Err(Error::Gpu { message }) => assert!(message.contains("rejected"), "{message}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(matches!(device.synchronize(), Err(Error::Gpu { .. })), "once");
+            assert!(device.synchronize().is_ok() && !device.is_lost());
+            assert_eq!(device.read(&before, 0, 2).unwrap(), [1, 2]);
+        }
         assert_eq!(device.upload(&[7, 8]).and_then(|fresh| device.read(&fresh, 0, 2)).unwrap(), [7, 8]);
     }
 }

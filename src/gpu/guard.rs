@@ -109,7 +109,13 @@ impl Guard {
             state.copy(gpu, (buffer, end), (&staging, at), buffer.size() - end);
             at += buffer.size() - end;
         }
-        state.finish(gpu)?;
+        if state.finish(gpu)?.is_some() {
+            // The copies were rejected with their batch. The next check makes them again.
+            if let Some(guard) = &mut state.guard {
+                guard.watched = watched;
+            }
+            return Ok(());
+        }
         let found = state.map(gpu, &staging)?;
         let mut found = found.iter();
         for one in &watched {

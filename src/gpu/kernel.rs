@@ -26,29 +26,81 @@ pub struct Kernel {
     pub params: usize,
     /// Its fields with their offsets in bytes: a test compares them with the WGSL struct's.
     pub fields: &'static [(&'static str, usize)],
-    /// What is known of its loops.
-    pub loops: Loops,
+    /// Private, so that no kernel from outside can be said to end.
+    loops: Loops,
 }
 
-/// Whether every loop of a kernel is known to end. A driver's compiler may take for granted that it does, so wgpu counts the
-/// turns of the others, which takes a tenth to a half of the time of a short loop.
+/// Whether every loop of a kernel is known to end. A driver's compiler may assume that it does, so wgpu counts the
+/// iterations of the others, which takes a tenth to a half of the time of a short loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loops {
-    end: bool,
-}
-
-impl Loops {
-    /// Nothing is known: the turns are counted.
-    pub const COUNTED: Loops = Loops { end: false };
-    /// They end: the law of the kernels in `shaders/`, none of which turns more than 65,535 times.
-    pub(crate) const END: Loops = Loops { end: true };
-
-    pub(super) fn end(self) -> bool {
-        self.end
-    }
+enum Loops {
+    /// Nothing is known: the iterations are counted.
+    Counted,
+    /// They end: the rule for the kernels in `shaders/`, none of which iterates more than 65,535 times.
+    End,
 }
 
 impl Kernel {
+    /// A kernel of your own, for an [`Op`](crate::op::Op) of your own: the entry point `entry` of the WGSL `source`,
+    /// without constants and parameters. `file` is the name that errors and profiles show.
+    ///
+    /// wgpu checks its indices, and counts the iterations of its loops.
+    ///
+    /// ```
+    /// use gristmill::gpu::Kernel;
+    /// gristmill::params! { struct Scale { factor: f32 } }
+    /// static SCALE: Kernel = Kernel::new("scale.wgsl", "scale", "
+    ///     struct Scale { factor: f32 }
+    ///     @group(0) @binding(0) var<storage, read> x: array<f32>;
+    ///     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    ///     @group(0) @binding(2) var<uniform> p: Scale;
+    ///     @compute @workgroup_size(64)
+    ///     fn scale(@builtin(global_invocation_id) id: vec3u) {
+    ///         if (id.x < arrayLength(&y)) { y[id.x] = p.factor * x[id.x]; }
+    ///     }").buffers(1, 1).params::<Scale>();
+    /// assert_eq!(SCALE.name(), "scale.wgsl:scale");
+    /// ```
+    ///
+    /// No kernel can be made of another one's parts, since only the crate's own run with uncounted loops:
+    ///
+    /// ```compile_fail,E0451
+    /// use gristmill::gpu::Kernel;
+    /// let kernel = Kernel { source: "", ..*gristmill::ops::kernels()[0] };
+    /// ```
+    ///
+    /// ```compile_fail,E0616
+    /// use gristmill::gpu::Kernel;
+    /// let loops = gristmill::ops::kernels()[0].loops;
+    /// ```
+    pub const fn new(file: &'static str, entry: &'static str, source: &'static str) -> Kernel {
+        let (constants, fields, loops) = (&[], &[], Loops::Counted);
+        Kernel { file, source, entry, constants, reads: 0, writes: 0, params: 0, fields, loops }
+    }
+
+    /// With so many read-only storage buffers, and then so many read-write ones.
+    pub const fn buffers(self, reads: usize, writes: usize) -> Kernel {
+        Kernel { reads, writes, ..self }
+    }
+
+    /// With these parameters, as the last binding.
+    pub const fn params<P: Params>(self) -> Kernel {
+        Kernel { params: size_of::<P>(), fields: P::FIELDS, ..self }
+    }
+
+    /// With constants that are put in front of the source, each with all the values that it may take.
+    pub const fn constants(self, constants: &'static [(&'static str, &'static [u32])]) -> Kernel {
+        Kernel { constants, ..self }
+    }
+
+    /// One of the crate's own, whose loops end.
+    pub(crate) const fn trusted(self) -> Kernel {
+        Kernel { loops: Loops::End, ..self }
+    }
+
+    pub(super) fn loops_end(&self) -> bool {
+        self.loops == Loops::End
+    }
+
     /// `file:entry`.
     pub fn name(&self) -> String {
         format!("{}:{}", self.file, self.entry)
@@ -108,17 +160,15 @@ macro_rules! params {
 /// Declares a [`Kernel`] whose text is the file of that name in `shaders/`.
 macro_rules! kernel {
     ($file:literal, $entry:literal, reads: $reads:expr, writes: $writes:expr, params: $params:ty $(, $name:literal: $domain:expr)* $(,)?) => {
-        $crate::gpu::Kernel {
-            file: $file,
-            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
-            entry: $entry,
-            constants: &[$(($name, $domain)),*],
-            reads: $reads,
-            writes: $writes,
-            params: std::mem::size_of::<$params>(),
-            fields: <$params as $crate::gpu::Params>::FIELDS,
-            loops: $crate::gpu::Loops::END,
-        }
+        $crate::gpu::Kernel::new(
+            $file,
+            $entry,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        )
+        .buffers($reads, $writes)
+        .params::<$params>()
+        .constants(&[$(($name, $domain)),*])
+        .trusted()
     };
 }
 pub(crate) use kernel;
@@ -127,17 +177,8 @@ pub(crate) use kernel;
 mod tests {
     use super::*;
 
-    static SAMPLE: Kernel = Kernel {
-        file: "sample.wgsl",
-        source: "fn f() {}",
-        entry: "f",
-        constants: &[("A", &[1, 2]), ("B", &[3, 4, 5])],
-        reads: 0,
-        writes: 0,
-        params: 0,
-        fields: &[],
-        loops: Loops::COUNTED,
-    };
+    static SAMPLE: Kernel =
+        Kernel::new("sample.wgsl", "f", "fn f() {}").constants(&[("A", &[1, 2]), ("B", &[3, 4, 5])]);
 
     #[test]
     fn variants_are_the_product_of_the_domains() {

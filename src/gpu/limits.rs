@@ -120,7 +120,6 @@ fn resources(entry: &str, source: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Loops;
 
     /// The limits of a device of this profile on an adapter that allows anything.
     fn limits(profile: LimitsProfile) -> Limits {
@@ -146,17 +145,7 @@ mod tests {
             var<workgroup> unused: array<vec4f, 1024>;
             @compute @workgroup_size(8, 32) fn wide() { used[0] = vec4f(); }
             @compute @workgroup_size(16, 8) fn narrow() { }";
-        let kernel = |entry, reads| Kernel {
-            file: "test.wgsl",
-            source: SOURCE,
-            entry,
-            constants: &[],
-            reads,
-            writes: 1,
-            params: 16,
-            fields: &[],
-            loops: Loops::COUNTED,
-        };
+        let kernel = |entry, reads| Kernel::new("test.wgsl", entry, SOURCE).buffers(reads, 1);
         let half = limits(LimitsProfile::HalfWebGpu);
         let answer = |limits: Limits, entry, reads| match limits.check("gpu", &kernel(entry, reads), SOURCE) {
             Err(Error::Kernel { message, .. }) => message,

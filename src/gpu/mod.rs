@@ -2,6 +2,7 @@
 //! dispatches, and buffers.
 
 mod adapter;
+mod checks;
 mod context;
 mod guard;
 mod kernel;
@@ -17,7 +18,7 @@ pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};
 pub(crate) use adapter::{Found, find, find_best};
 pub use context::{GpuBuffer, GpuDevice};
 pub(crate) use kernel::kernel;
-pub use kernel::{Kernel, Loops, Params};
+pub use kernel::{Kernel, Params};
 pub use limits::{Limits, LimitsProfile};
 pub use profiler::{Profile, Timing};
 pub use quirks::{Answer, Quirk, Variant};

@@ -45,7 +45,7 @@ impl Cache {
         let pipeline = gpu.caught(0, || {
             let checks = wgpu::ShaderRuntimeChecks {
                 // Of a changed kernel nothing is known.
-                force_loop_bounding: !kernel.loops.end() || wgsl::stand_ins().is_some(),
+                force_loop_bounding: !kernel.loops_end() || wgsl::stand_ins().is_some(),
                 ..Default::default()
             };
             let descriptor = wgpu::ShaderModuleDescriptor {
@@ -163,5 +163,6 @@ fn has_uniform_params(gpu: &GpuDevice, (reads, writes, _): Signature) -> bool {
 }
 
 fn signature(kernel: &Kernel) -> Signature {
-    (kernel.reads, kernel.writes, (kernel.params as u64).next_multiple_of(16))
+    // A binding of 0 bytes would be the whole arena, which no offset but 0 fits.
+    (kernel.reads, kernel.writes, (kernel.params as u64).max(1).next_multiple_of(16))
 }

@@ -1,11 +1,13 @@
 //! Many dispatches in one pass and one submit.
 
-use super::context::{GpuBuffer, GpuDevice, Locked};
+use super::checks::{Check, Checks, IdCheck, MOST_OPEN, SLOTS, Slots};
+use super::context::{GpuBuffer, GpuDevice};
 use super::guard::Guard;
 use super::kernel::Kernel;
 use super::pipeline::Cache;
 use super::profiler::Profiler;
 use super::quirks::Variant;
+use crate::op::{GpuOut, GpuView};
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,15 +42,24 @@ pub(super) struct State {
     slot: usize,
     dispatches: usize,
     staged: u64,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    in_flight: VecDeque<Flight>,
     pub(super) profiler: Option<Profiler>,
     pub(super) counts: RecordCounts,
     /// On a guarded device, the buffers that are watched.
     pub(super) guard: Option<Guard>,
-    /// One word that kernels set when they meet an invalid id; see [`Recorder::status`].
+    /// Words that kernels set when they meet an id that is out of range; see [`Recorder::id_check`].
     status: Option<Arc<GpuBuffer>>,
-    /// The ops that may set the status word; the word is an op's place here, plus one.
-    status_ops: Vec<&'static str>,
+    slots: Slots,
+    /// The checks of the buffers that the batch writes.
+    written: Vec<Arc<Checks>>,
+    /// Why wgpu rejected a batch, until [`GpuDevice::synchronize`] has reported it.
+    pub(super) rejected: Option<Error>,
+}
+
+/// A submitted batch, and the copy of its status words.
+struct Flight {
+    submission: wgpu::SubmissionIndex,
+    status: Option<(wgpu::Buffer, Vec<IdCheck>)>,
 }
 
 impl State {
@@ -73,7 +84,9 @@ impl State {
             counts: RecordCounts::default(),
             guard: guarded.then(Guard::default),
             status: None,
-            status_ops: Vec::new(),
+            slots: Slots::default(),
+            written: Vec::new(),
+            rejected: None,
         }
     }
 
@@ -151,47 +164,124 @@ impl State {
     }
 
     /// Submits the batch, and waits for an older one where too many are under way.
-    fn submit(&mut self, gpu: &GpuDevice) -> Result<()> {
+    ///
+    /// Where wgpu rejects the batch nothing of it runs: the buffers that it was to write are marked, since whoever
+    /// submits may have nothing to do with it. Gives the reason.
+    fn submit(&mut self, gpu: &GpuDevice) -> Result<Option<Error>> {
         self.pass = None;
-        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        if self.encoder.is_none() {
+            return Ok(None);
+        }
+        let status = self.copy_status(gpu)?;
+        let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         if let Some(profiler) = &mut self.profiler {
             profiler.resolve(&mut encoder);
         }
         if !self.arena_bytes.is_empty() {
             gpu.queue.write_buffer(&self.arena, 0, &self.arena_bytes);
         }
-        self.in_flight.push_back(gpu.queue.submit([encoder.finish()]));
+        let submitted = gpu.caught(0, || gpu.queue.submit([encoder.finish()]));
         self.arena_bytes.clear();
         self.dispatches = 0;
         self.staged = 0;
         self.counts.submissions += 1;
+        let written = std::mem::take(&mut self.written);
+        let rejected = match submitted {
+            Ok(submission) => {
+                if let Some((_, checks)) = &status {
+                    self.slots.give(checks);
+                }
+                self.in_flight.push_back(Flight { submission, status });
+                None
+            }
+            Err(lost @ Error::DeviceLost { .. }) => return Err(lost),
+            Err(error) => {
+                let message = format!("wgpu rejected the commands that compute this tensor: {error}");
+                let error = Error::Gpu { message };
+                if let Some((_, checks)) = status {
+                    checks.iter().for_each(|one| one.check.close(Err(error.clone())));
+                    // Their words were not cleared: the next submit does it.
+                    self.slots.finished.extend(checks);
+                }
+                let failed = [Check::failed(error.clone())];
+                written.iter().for_each(|checks| checks.add(&failed));
+                self.rejected = Some(error.clone());
+                Some(error)
+            }
+        };
         if let Some(profiler) = &mut self.profiler {
             profiler.collect(gpu)?;
         }
-        if self.in_flight.len() > MOST_IN_FLIGHT {
-            let oldest = self.in_flight.pop_front();
-            gpu.wait(oldest.as_ref())?;
+        if self.in_flight.len() > MOST_IN_FLIGHT
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            gpu.wait(Some(&oldest.submission))?;
+            self.close_checks(gpu, oldest)?;
         }
-        gpu.check()
+        gpu.check().map(|()| rejected)
     }
 
-    /// Submits the batch and waits until the device is idle.
-    pub(super) fn finish(&mut self, gpu: &GpuDevice) -> Result<()> {
-        self.submit(gpu)?;
-        self.in_flight.clear();
-        gpu.wait(None)
+    /// Records copies of the status words that finished ops used, and clears the words.
+    fn copy_status(&mut self, gpu: &GpuDevice) -> Result<Option<(wgpu::Buffer, Vec<IdCheck>)>> {
+        let (Some(status), false) = (self.status.clone(), self.slots.finished.is_empty()) else {
+            return Ok(None);
+        };
+        let status = &status.raw()?.buffer;
+        let staging = self.staging(gpu, SLOTS as u64 * 4)?;
+        self.copy(gpu, (status, 0), (&staging, 0), SLOTS as u64 * 4);
+        let checks = std::mem::take(&mut self.slots.finished);
+        if let Some(encoder) = &mut self.encoder {
+            for check in &checks {
+                encoder.clear_buffer(status, u64::from(check.slot) * 4, Some(4));
+            }
+        }
+        Ok(Some((staging, checks)))
+    }
+
+    /// Answers the checks of a batch that has run.
+    fn close_checks(&self, gpu: &GpuDevice, flight: Flight) -> Result<()> {
+        let Some((staging, checks)) = flight.status else { return Ok(()) };
+        let words = self.map(gpu, &staging);
+        for check in checks {
+            match &words {
+                Ok(words) => check.answer(words.get(check.slot as usize).copied().unwrap_or(0)),
+                Err(error) => check.check.close(Err(error.clone())),
+            }
+        }
+        words.map(drop)
+    }
+
+    /// Submits the batch and waits until the device is idle. As [`State::submit`].
+    pub(super) fn finish(&mut self, gpu: &GpuDevice) -> Result<Option<Error>> {
+        let rejected = self.submit(gpu)?;
+        gpu.wait(None)?;
+        for flight in std::mem::take(&mut self.in_flight) {
+            self.close_checks(gpu, flight)?;
+        }
+        Ok(rejected)
     }
 }
 
 /// Records commands on a device. They run in the order of recording; wgpu puts the barriers between them.
+///
+/// Each call takes the device's lock for itself, so that an op may use tensors of the same device while it records.
 pub struct Recorder<'d> {
     gpu: &'d Arc<GpuDevice>,
-    state: Locked<'d>,
+    /// The checks of this op's ids.
+    checks: Vec<IdCheck>,
+}
+
+impl Drop for Recorder<'_> {
+    fn drop(&mut self) {
+        if !self.checks.is_empty() {
+            self.gpu.lock().slots.finished.append(&mut self.checks);
+        }
+    }
 }
 
 impl<'d> Recorder<'d> {
-    pub(super) fn new(gpu: &'d Arc<GpuDevice>, state: Locked<'d>) -> Recorder<'d> {
-        Recorder { gpu, state }
+    pub(super) fn new(gpu: &'d Arc<GpuDevice>) -> Recorder<'d> {
+        Recorder { gpu, checks: Vec::new() }
     }
 
     /// Records one dispatch of `workgroups` workgroups, folded into two dimensions where one is too short: the
@@ -200,7 +290,8 @@ impl<'d> Recorder<'d> {
     /// `buffers` are in the order of the bindings, inputs before outputs; `constants` in that of the kernel.
     ///
     /// # Errors
-    /// More workgroups than two dimensions hold, the kernel does not compile, or the device is lost.
+    /// Buffers or parameters that do not fit the kernel, a buffer that is written and bound twice, or one of another
+    /// device; more workgroups than two dimensions hold; the kernel does not compile; or the device is lost.
     pub fn dispatch<P: bytemuck::NoUninit>(
         &mut self,
         kernel: &'static Kernel,
@@ -212,18 +303,36 @@ impl<'d> Recorder<'d> {
         if workgroups == 0 {
             return Ok(());
         }
+        let wrong = |message: String| Err(Error::Kernel { kernel: kernel.name(), message });
         if buffers.len() != kernel.reads + kernel.writes || size_of::<P>() != kernel.params {
-            let message =
-                format!("{} buffers and {} bytes of params do not fit", buffers.len(), size_of::<P>());
-            return Err(Error::Kernel { kernel: kernel.name(), message });
+            return wrong(format!(
+                "{} buffers and {} bytes of params do not fit",
+                buffers.len(),
+                size_of::<P>()
+            ));
+        }
+        // wgpu would reject the whole batch.
+        for (at, written) in buffers.iter().enumerate().skip(kernel.reads) {
+            let id = written.raw()?.id;
+            for (other, buffer) in buffers.iter().enumerate() {
+                if other != at && buffer.raw()?.id == id {
+                    return wrong(format!(
+                        "bindings {other} and {at} are one buffer, which the kernel writes; use two buffers"
+                    ));
+                }
+            }
+        }
+        if buffers.iter().any(|buffer| !buffer.is_of(self.gpu)) {
+            return wrong(format!("a buffer is not on the device {}", self.gpu.report.id));
         }
         let grid = self.fold(workgroups)?;
-        let needs = size_of::<P>().next_multiple_of(self.state.slot);
-        let profile_full = self.state.profiler.as_ref().is_some_and(Profiler::is_full);
-        if self.state.arena_bytes.len() + needs > ARENA as usize || profile_full {
-            self.state.submit(self.gpu)?;
+        let state = &mut *self.gpu.lock();
+        // Also without parameters: the binding has to stay inside the arena.
+        let needs = size_of::<P>().max(1).next_multiple_of(state.slot);
+        let profile_full = state.profiler.as_ref().is_some_and(Profiler::is_full);
+        if state.arena_bytes.len() + needs > ARENA as usize || profile_full {
+            state.submit(self.gpu)?;
         }
-        let state = &mut *self.state;
         let pipeline = state.cache.pipeline(self.gpu, kernel, constants)?;
         let bind_group = state.cache.bind_group(self.gpu, kernel, buffers, &state.arena)?;
         let offset = state.arena_bytes.len();
@@ -253,12 +362,18 @@ impl<'d> Recorder<'d> {
         if timestamps.is_some() {
             state.pass = None;
         }
+        state.written.extend(buffers[kernel.reads..].iter().map(|buffer| buffer.checks.clone()));
         state.dispatches += 1;
         state.counts.dispatches += 1;
         if state.dispatches >= MOST_DISPATCHES {
             state.submit(self.gpu)?;
         }
         Ok(())
+    }
+
+    /// The device that it records on.
+    pub fn device(&self) -> &Arc<GpuDevice> {
+        self.gpu
     }
 
     /// Whether the adapter is a software rasteriser, on which registers pay and workgroup memory does not.
@@ -288,7 +403,7 @@ impl<'d> Recorder<'d> {
     /// # Errors
     /// Over a limit, over the budget, or out of memory.
     pub fn scratch(&mut self, words: usize) -> Result<GpuBuffer> {
-        self.gpu.allocate_in(&mut self.state, words)
+        self.gpu.allocate(words)
     }
 
     /// Memory with these words, for a table that a kernel reads.
@@ -301,26 +416,67 @@ impl<'d> Recorder<'d> {
         Ok(buffer)
     }
 
-    /// The status buffer and the code by which `op` reports an invalid id in it: the kernel stores the code, and
-    /// the next read-back answers an error that names the op.
+    /// The status buffer, and the index of a word in it that the kernel sets to 1 where one of `ids` is not below
+    /// `below`. Every tensor that is computed from this op's outputs is then an error when it is read, which names `op`;
+    /// other tensors are not. Ids that the host knows to fit need no check: they share word 0.
     ///
     /// # Errors
     /// As [`Recorder::scratch`].
-    pub fn status(&mut self, op: &'static str) -> Result<(Arc<GpuBuffer>, u32)> {
-        let buffer = match self.state.status.clone() {
-            Some(buffer) => buffer,
-            None => {
-                let buffer = Arc::new(self.scratch(1)?);
-                self.upload(&buffer, &[0])?;
-                self.state.status.insert(buffer).clone()
-            }
+    pub fn id_check(
+        &mut self,
+        op: &'static str,
+        ids: &GpuView,
+        below: usize,
+    ) -> Result<(Arc<GpuBuffer>, u32)> {
+        let status = self.status()?;
+        if ids.max_id.is_below(below) {
+            return Ok((status, 0));
+        }
+        let mut state = self.gpu.lock();
+        if state.slots.is_empty() {
+            state.submit(self.gpu)?;
+        }
+        let Some(slot) = state.slots.take() else {
+            return Err(Error::Limit {
+                device: self.gpu.report.id.clone(),
+                what: "a number of ops that check ids at once",
+                requested: SLOTS as u64,
+                limit: SLOTS as u64 - 1,
+            });
         };
-        let ops = &mut self.state.status_ops;
-        let place = ops.iter().position(|&known| known == op).unwrap_or_else(|| {
-            ops.push(op);
-            ops.len() - 1
-        });
-        Ok((buffer, place as u32 + 1))
+        self.checks.push(IdCheck { slot, op, below, check: Check::open() });
+        Ok((status, slot))
+    }
+
+    /// The status buffer. Its words are zero but while a check is under way.
+    fn status(&self) -> Result<Arc<GpuBuffer>> {
+        if let Some(status) = self.gpu.lock().status.clone() {
+            return Ok(status);
+        }
+        let fresh = self.gpu.upload(&[0; SLOTS])?;
+        // Another thread may have been faster.
+        Ok(self.gpu.lock().status.get_or_insert_with(|| Arc::new(fresh)).clone())
+    }
+
+    /// Ends the recording of an op: its outputs depend on its own checks and on those of its inputs.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub(crate) fn end(self, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        let pending = || {
+            let mut all: Vec<Arc<Check>> = self.checks.iter().map(|one| one.check.clone()).collect();
+            all.extend(inputs.iter().flat_map(|input| input.buffer.checks.pending()));
+            all
+        };
+        let mut checks = pending();
+        if checks.len() > MOST_OPEN {
+            self.gpu.lock().finish(self.gpu)?;
+            checks = pending();
+        }
+        if !checks.is_empty() {
+            outputs.iter().for_each(|output| output.buffer.checks.add(&checks));
+        }
+        Ok(())
     }
 
     /// `workgroups` as a grid of two dimensions.
@@ -345,47 +501,34 @@ impl<'d> Recorder<'d> {
 
     /// Records a copy of `data` to the start of `buffer`.
     pub(super) fn upload(&mut self, buffer: &GpuBuffer, data: &[u32]) -> Result<()> {
-        self.state.upload(self.gpu, &buffer.raw()?.buffer, data)
+        let mut state = self.gpu.lock();
+        state.written.push(buffer.checks.clone());
+        state.upload(self.gpu, &buffer.raw()?.buffer, data)
     }
 
     /// Reads `words` words of a buffer from word `offset` on, after all that is recorded has run.
-    pub(super) fn read(mut self, buffer: &GpuBuffer, offset: usize, words: usize) -> Result<Vec<u32>> {
-        let (gpu, state) = (self.gpu, &mut *self.state);
+    ///
+    /// # Errors
+    /// A check that the buffer depends on has failed, or the device fails.
+    pub(super) fn read(self, buffer: &GpuBuffer, offset: usize, words: usize) -> Result<Vec<u32>> {
+        buffer.checks.result()?;
+        let gpu = self.gpu;
+        let state = &mut *gpu.lock();
         Guard::check(gpu, state)?;
         let bytes = words as u64 * 4;
         let staging = state.staging(gpu, bytes)?;
-        state.copy(gpu, (&buffer.raw()?.buffer, offset as u64 * 4), (&staging, 0), bytes);
-        let status = match state.status.clone() {
-            None => None,
-            Some(status) => {
-                let staging = state.staging(gpu, 4)?;
-                state.copy(gpu, (&status.raw()?.buffer, 0), (&staging, 0), 4);
-                Some(staging)
-            }
+        let source = &buffer.raw()?.buffer;
+        let copied = |state: &mut State| {
+            state.copy(gpu, (source, offset as u64 * 4), (&staging, 0), bytes);
+            let rejected = state.finish(gpu)?;
+            buffer.checks.result().map(|()| rejected)
         };
-        state.finish(gpu)?;
-        if let Some(staging) = &status {
-            let code = state.map(gpu, staging)?.first().copied().unwrap_or(0);
-            self.raise(code)?;
+        // A batch that wgpu rejects takes the copy along: then once more, in a batch of its own.
+        if copied(state)?.is_some()
+            && let Some(error) = copied(state)?
+        {
+            return Err(error);
         }
-        self.state.map(gpu, &staging)
-    }
-
-    /// The error that a non-zero status word stands for; clears the word.
-    fn raise(&mut self, code: u32) -> Result<()> {
-        let Some(op) =
-            (code as usize).checked_sub(1).and_then(|place| self.state.status_ops.get(place).copied())
-        else {
-            return Ok(());
-        };
-        if let Some(status) = self.state.status.clone() {
-            self.upload(&status, &[0])?;
-        }
-        Err(Error::argument(op, "a class id or index computed on the device was past the end"))
-    }
-
-    /// Submits the batch and waits until the device is idle.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        self.state.finish(self.gpu)
+        state.map(gpu, &staging)
     }
 }

@@ -3,7 +3,7 @@
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use crate::Result;
 use crate::gpu::{Kernel, Recorder, kernel};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, MaxId, Meta, Op};
 use crate::tensor::Tensor;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ARG];
@@ -32,7 +32,8 @@ impl Op for Arg {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![Meta::u32(self.axes.infer(self.name(), inputs, true)?)])
+        let shape = self.axes.infer(self.name(), inputs, true)?;
+        Ok(vec![Meta { max_id: MaxId::positions(self.axes.length(inputs[0].shape)), ..Meta::u32(shape) }])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

@@ -34,7 +34,7 @@ impl Op for Cat {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let first = inputs[0];
-        let mut length = 0;
+        let (mut length, mut max_id) = (0, first.max_id);
         for input in inputs {
             let alike = input.shape.rank() == first.shape.rank()
                 && (0..first.shape.rank()).all(|k| k == self.axis || input.shape[k] == first.shape[k]);
@@ -46,8 +46,9 @@ impl Op for Cat {
                 return Err(Error::shape(self.name, message));
             }
             length += input.shape[self.axis];
+            max_id = max_id.max(input.max_id);
         }
-        Ok(vec![Meta { shape: first.shape.with(self.axis, length)?, dtype: first.dtype, max_id: None }])
+        Ok(vec![Meta { shape: first.shape.with(self.axis, length)?, max_id, ..first }])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -64,7 +65,8 @@ impl Op for Cat {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let lengths: Vec<usize> = (0..needs.len()).map(|at| saved.shape(at)[self.axis]).collect();
+        let lengths: Vec<usize> =
+            (0..needs.len()).map(|at| Ok(saved.shape(at)?[self.axis])).collect::<Result<_>>()?;
         let parts = grad.split(&lengths, self.axis as isize)?;
         Ok(parts.into_iter().zip(needs).map(|(part, &needed)| needed.then_some(part)).collect())
     }

@@ -106,7 +106,7 @@ impl Op for Fill {
     }
 
     fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
-        Ok(vec![Meta { shape: self.shape, dtype: self.dtype, max_id: None }])
+        Ok(vec![Meta { dtype: self.dtype, ..Meta::f32(self.shape) }])
     }
 
     fn cpu(&self, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

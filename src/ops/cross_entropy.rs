@@ -28,7 +28,7 @@ params! {
         rows: u32,
         classes: u32,
         step: u32,
-        code: u32,
+        check: u32,
         t_offset: u32,
         w_offset: u32,
         weighted: u32,
@@ -179,7 +179,7 @@ impl Op for CrossEntropy {
             return Err(Error::argument(NAME, format!("label smoothing {} is not in 0..=1", self.smoothing)));
         }
         // Behind an ignored id past the end another may hide, which the device finds.
-        if let Some(id) = t.max_id.filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
+        if let Some(id) = t.max_id.known().filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
             return Err(stray(id, logits));
         }
         let mut outputs =
@@ -238,12 +238,12 @@ impl Op for CrossEntropy {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (x, t, w) = (inputs[0], inputs[1], inputs.get(2));
+        let (x, t, w) = (inputs[0], &inputs[1], inputs.get(2));
         let (classes, targets) = (x.layout.shape[1], t.layout.shape);
         let (starts, step) = rows_along(&x.layout, 1)?;
         let rows = targets.numel();
         let teams = Teams::of_whole_rows(rec, NAME, rows, classes, lie_side_by_side(&starts, step))?;
-        let (status, code) = rec.status(NAME)?;
+        let (status, check) = rec.id_check(NAME, t, classes)?;
         let counting = self.is_counting(w.is_some());
         let parts = if self.reduction == Reduction::None { None } else { Some(rec.scratch(2 * rows)?) };
         let params = Params {
@@ -251,7 +251,7 @@ impl Op for CrossEntropy {
             rows: word(NAME, rows)?,
             classes: word(NAME, classes)?,
             step: word(NAME, step)?,
-            code,
+            check,
             t_offset: word(NAME, t.layout.offset)?,
             w_offset: w.map_or(Ok(0), |w| word(NAME, w.layout.offset))?,
             weighted: u32::from(w.is_some()),
@@ -279,7 +279,7 @@ impl Op for CrossEntropy {
         sum_rows(rec, &parts, [2, rows], 1.0, outputs[2].buffer)?;
         let total = |offset| {
             let layout = Layout { offset, ..Layout::contiguous(Shape::SCALAR) };
-            GpuView { buffer: outputs[2].buffer, layout }
+            GpuView::new(outputs[2].buffer, layout)
         };
         quotient(rec, total(0), total(1), outputs[0])
     }
@@ -426,7 +426,8 @@ impl Tensor {
     ///
     /// # Errors
     /// Other shapes or types, an empty batch, no classes, or the device fails. A class id past the end is an error at
-    /// once where the ids were uploaded or live on the CPU; of ids computed on a GPU it is one of the next read-back.
+    /// once where the ids were uploaded or live on the CPU; where a GPU computed them, reading the loss, or anything computed
+    /// from it, is the error.
     pub fn cross_entropy(&self, targets: &Tensor) -> Result<Tensor> {
         self.cross_entropy_with(targets, &CrossEntropyOptions::default())
     }

@@ -22,7 +22,7 @@ params! {
         count: u32,
         stride: u32,
         length: u32,
-        code: u32,
+        check: u32,
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Resu
         let message = format!("an index of {:?} {ids} along axis {axis} of shape {x}", index.dtype);
         return Err(Error::shape(op, message));
     }
-    match index.max_id {
+    match index.max_id.known() {
         Some(id) if ids.numel() > 0 && id as usize >= x[axis] => Err(stray(op, id, axis, x)),
         _ => Ok(()),
     }
@@ -79,7 +79,7 @@ pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) ->
 impl Params {
     fn new<const N: usize>(op: &'static str, operands: [Layout; N], stride: usize) -> Result<Params> {
         let count = word(op, operands[0].shape.numel())?;
-        Ok(Params { walk: Walk::new(op, operands)?, count, stride: word(op, stride)?, length: 0, code: 0 })
+        Ok(Params { walk: Walk::new(op, operands)?, count, stride: word(op, stride)?, length: 0, check: 0 })
     }
 }
 
@@ -91,7 +91,7 @@ impl Op for Gather {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x, index] = arity(self.name, inputs)?;
         fits(self.name, self.axis, x.shape, index)?;
-        Ok(vec![Meta { shape: index.shape, dtype: x.dtype, max_id: None }])
+        Ok(vec![Meta { shape: index.shape, dtype: x.dtype, max_id: x.max_id.of_some() }])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -118,8 +118,9 @@ impl Op for Gather {
             Some(operands) => (&VECTOR, Params::new(self.name, operands, stride / 4)?),
             None => (&STRIDED, Params::new(self.name, operands, stride)?),
         };
-        let (status, code) = rec.status(self.name)?;
-        let params = Params { length: word(self.name, x.layout.shape[self.axis])?, code, ..params };
+        let length = x.layout.shape[self.axis];
+        let (status, check) = rec.id_check(self.name, &index, length)?;
+        let params = Params { length: word(self.name, length)?, check, ..params };
         let groups = params.count.div_ceil(WG) as usize;
         rec.dispatch(kernel, &[WG], &[index.buffer, x.buffer, y.buffer, &*status], &params, groups)
     }
@@ -129,7 +130,7 @@ impl Op for Gather {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let op = GatherGrad { axis: self.axis, shape: saved.shape(0), distinct: false };
+        let op = GatherGrad { axis: self.axis, shape: saved.shape(0)?, distinct: false };
         Ok(vec![Some(apply(op, &[saved.input(1)?, grad])?), None])
     }
 }
@@ -168,9 +169,13 @@ impl Op for GatherGrad {
         }
         let to = Layout::contiguous(dx.shape);
         let operands = [index.layout, lanes(&to, self.axis, index.layout.shape), dy.layout];
-        let (status, code) = rec.status(name)?;
-        let length = word(name, self.shape[self.axis])?;
-        let params = Params { length, code, ..Params::new(name, operands, to.strides[self.axis])? };
+        let length = self.shape[self.axis];
+        let (status, check) = rec.id_check(name, &index, length)?;
+        let params = Params {
+            length: word(name, length)?,
+            check,
+            ..Params::new(name, operands, to.strides[self.axis])?
+        };
         let groups = params.count.div_ceil(WG) as usize;
         rec.dispatch(&SCATTER, &[WG], &[index.buffer, dy.buffer, dx.buffer, &*status], &params, groups)
     }
@@ -192,8 +197,8 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, an index that does not fit or is not of ids, or the device fails. An id past the end of the axis is
-    /// an error at once where the ids were uploaded or live on the CPU; of ids computed on a GPU it is one of the next
-    /// read-back.
+    /// an error at once where the ids were uploaded or live on the CPU. Where a GPU computed them, reading the result, or
+    /// anything computed from it, is the error.
     pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
         let axis = self.shape().axis("gather", axis)?;
         apply(Gather { name: "gather", axis }, &[self, index])

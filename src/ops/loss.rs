@@ -337,7 +337,7 @@ impl Op for PairLoss {
 
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, t) = (saved.input(0)?, saved.input(1)?);
-        let scale = (1.0 / self.reduction.divisor(saved.shape(0)) as f64) as f32;
+        let scale = (1.0 / self.reduction.divisor(saved.shape(0)?) as f64) as f32;
         let [of_x, of_t] = self.function.slopes();
         let gradient = |slope: Slope, x: &Tensor, t: &Tensor| {
             let op = PairLossGrad { slope, attributes: [self.delta, scale] };

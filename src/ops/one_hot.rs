@@ -21,7 +21,7 @@ params! {
         walk: Walk,
         count: u32,
         classes: u32,
-        code: u32,
+        check: u32,
         pad: u32,
     }
 }
@@ -43,13 +43,11 @@ impl Op for OneHot {
             let message = format!("{:?} of shape {shape}, wants ids of a rank below {MAX_RANK}", ids.dtype);
             return Err(Error::shape(NAME, message));
         }
-        let all_fit = match ids.max_id {
-            Some(id) => (id as usize) < self.classes,
-            // An id is no class where there is none.
-            None => self.classes > 0,
-        };
+        let largest = ids.max_id.known();
+        // Where there is no class, no id is one.
+        let all_fit = largest.map_or(self.classes > 0, |id| (id as usize) < self.classes);
         if !all_fit && shape.numel() > 0 {
-            let largest = ids.max_id.map_or(String::new(), |id| format!(" up to {id}"));
+            let largest = largest.map_or(String::new(), |id| format!(" up to {id}"));
             let message = format!("ids{largest} of shape {shape} for {} classes", self.classes);
             return Err(Error::argument(NAME, message));
         }
@@ -74,13 +72,13 @@ impl Op for OneHot {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (ids, y) = (inputs[0], outputs[0]);
         Fill::dispatch(rec, y, 0)?;
-        let (status, code) = rec.status(NAME)?;
+        let (status, check) = rec.id_check(NAME, &ids, self.classes)?;
         let count = ids.layout.shape.numel();
         let params = Params {
             walk: Walk::new(NAME, [ids.layout])?,
             count: word(NAME, count)?,
             classes: word(NAME, self.classes)?,
-            code,
+            check,
             pad: 0,
         };
         rec.dispatch(&ONE_HOT, &[WG], &[ids.buffer, y.buffer, &*status], &params, count.div_ceil(WG as usize))

@@ -87,7 +87,7 @@ impl Op for Pad {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let shape = saved.shape(0);
+        let shape = saved.shape(0)?;
         let inside = |grad: Tensor, axis: usize| {
             let before = self.pads[axis].0;
             grad.slice(axis as isize, before..before + shape[axis])

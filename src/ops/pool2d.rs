@@ -341,7 +341,7 @@ impl Op for MaxPool2d {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let op = MaxPool2dGrad { options: self.0, input: saved.shape(0) };
+        let op = MaxPool2dGrad { options: self.0, input: saved.shape(0)? };
         Ok(vec![Some(apply(op, &[saved.output(1)?, grad])?)])
     }
 }

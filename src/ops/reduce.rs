@@ -132,7 +132,7 @@ impl Op for Reduce {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let shape = saved.shape(0);
+        let shape = saved.shape(0)?;
         let dx = match self.fold {
             Fold::Sum => grad.expand(shape)?,
             Fold::Mean => grad.mul_scalar(1.0 / self.axes.length(shape) as f32)?.expand(shape)?,
@@ -168,7 +168,7 @@ pub(crate) fn sum_rows(
 ) -> Result<()> {
     let layout = Layout::contiguous(Shape::new([rows, length])?);
     let axes = Axes::new("sum", layout.shape, &[1])?;
-    Reduce { fold: Fold::Sum, axes }.dispatch(rec, GpuView { buffer: x, layout }, y, divisor)
+    Reduce { fold: Fold::Sum, axes }.dispatch(rec, GpuView::new(x, layout), y, divisor)
 }
 
 /// The twin of [`sum_rows`] for one row.

@@ -31,7 +31,7 @@ params! {
         src_stride: u32,
         y_stride: u32,
         length: u32,
-        code: u32,
+        check: u32,
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn add(
     let sort = Sort { name, keep: count, descending: false, dtype: DType::U32 };
     sort.dispatch(rec, GpuView { layout: sorted, ..index }, &keys, &places)?;
 
-    let (status, code) = rec.status(name)?;
+    let (status, check) = rec.id_check(name, &index, y.shape[axis])?;
     let mut terms = None;
     loop {
         let chunks = count.div_ceil(CHUNK as usize);
@@ -77,7 +77,7 @@ pub(super) fn add(
             src_stride: word(name, src.layout.strides[axis])?,
             y_stride: word(name, to.strides[axis])?,
             length: word(name, y.shape[axis])?,
-            code,
+            check,
         };
         // The kernel counts up to these.
         word(name, all * count.max(2 * chunks) + WG as usize)?;

@@ -5,7 +5,7 @@ use super::softmax::rows_along;
 use super::{WG, Walk, arity, word};
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
-use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, apply_all};
+use crate::op::{CpuOut, CpuView, GpuOut, GpuView, MaxId, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
 use rayon::prelude::*;
@@ -159,7 +159,8 @@ impl Op for Sort {
         let [x] = arity(self.name, inputs)?;
         let last = x.shape.axis(self.name, -1)?;
         let shape = x.shape.with(last, self.keep)?;
-        Ok(vec![Meta { shape, dtype: self.dtype, max_id: None }, Meta::u32(shape)])
+        let places = Meta { max_id: MaxId::positions(x.shape[last]), ..Meta::u32(shape) };
+        Ok(vec![Meta { shape, dtype: self.dtype, max_id: x.max_id.of_some() }, places])
     }
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -200,7 +201,7 @@ impl Op for Sort {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let shape = saved.shape(0);
+        let shape = saved.shape(0)?;
         let op = GatherGrad { axis: shape.rank() - 1, shape, distinct: true };
         Ok(vec![Some(apply(op, &[saved.output(1)?, grad])?)])
     }

@@ -224,7 +224,7 @@ impl Op for Unary {
             (Of::Output, _) => apply(UnaryGrad(*self), &[saved.output(0)?, grad])?,
             (Of::Nothing, Function::Neg) => grad.neg()?,
             // A step function: 0 wherever it has a slope.
-            (Of::Nothing, _) => Tensor::zeros(Shape::SCALAR, grad.device())?.expand(saved.shape(0))?,
+            (Of::Nothing, _) => Tensor::zeros(Shape::SCALAR, grad.device())?.expand(saved.shape(0)?)?,
         };
         Ok(vec![Some(dx)])
     }

@@ -1,13 +1,13 @@
 //! Adam and AdamW.
 
 use super::state::State;
-use super::{Optimizer, demand, workgroups};
+use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{WG, arity, floats, word};
+use crate::ops::{WG, word};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
@@ -173,7 +173,7 @@ optimizer! {
     AdamW, "adamw", Decay::Decoupled, 0.01
 }
 
-/// One step. Input: the gradient; outputs: the parameter, m and v.
+/// One step. Inputs: the gradient, and on the CPU the parameter as it was. Outputs: the parameter, m and v.
 struct Update {
     op: &'static str,
     decay: Option<Decay>,
@@ -182,10 +182,17 @@ struct Update {
 
 impl Update {
     /// One loop a kind of decay, so that the compiler can vectorise each.
-    fn each(&self, grad: &[f32], [w, m, v]: [&mut [f32]; 3], decay: impl Fn(&mut f32, f32) -> f32 + Sync) {
+    fn each(
+        &self,
+        [grad, before]: [&[f32]; 2],
+        [w, m, v]: [&mut [f32]; 3],
+        decay: impl Fn(&mut f32, f32) -> f32 + Sync,
+    ) {
         let Params { beta1, fresh1, beta2, fresh2, step, scale, eps, .. } = self.params;
         let states = w.par_chunks_mut(GRAIN).zip(m.par_chunks_mut(GRAIN)).zip(v.par_chunks_mut(GRAIN));
-        states.zip(grad.par_chunks(GRAIN)).for_each(|(((w, m), v), grad)| {
+        let inputs = grad.par_chunks(GRAIN).zip(before.par_chunks(GRAIN));
+        states.zip(inputs).for_each(|(((w, m), v), (grad, before))| {
+            w.copy_from_slice(before);
             for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(grad) {
                 let d = decay(w, g);
                 *m = beta1 * *m + fresh1 * d;
@@ -202,9 +209,7 @@ impl Op for Update {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [grad] = arity(self.op, inputs)?;
-        floats(self.op, inputs)?;
-        Ok(vec![grad; 3])
+        infer(self.op, inputs, 3)
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -213,12 +218,13 @@ impl Op for Update {
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [w, m, v] = outputs else { return Ok(()) };
-        let (grad, states) = (inputs[0].slice(), [&mut *w.data, &mut *m.data, &mut *v.data]);
+        let inputs = [inputs[0].slice(), inputs[1].slice()];
+        let states = [&mut *w.data, &mut *m.data, &mut *v.data];
         let Params { decay, keep, .. } = self.params;
         match self.decay {
-            None => self.each(grad, states, |_, g| g),
-            Some(Decay::Penalty) => self.each(grad, states, |w, g| g + decay * *w),
-            Some(Decay::Decoupled) => self.each(grad, states, |w, g| {
+            None => self.each(inputs, states, |_, g| g),
+            Some(Decay::Penalty) => self.each(inputs, states, |w, g| g + decay * *w),
+            Some(Decay::Decoupled) => self.each(inputs, states, |w, g| {
                 *w *= keep;
                 g
             }),

@@ -19,7 +19,8 @@ pub use sgd::Sgd;
 use crate::autograd::Gradients;
 use crate::gpu::Kernel;
 use crate::nn::Parameter;
-use crate::ops::WG;
+use crate::op::Meta;
+use crate::ops::{WG, floats};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -78,6 +79,17 @@ pub trait Optimizer {
 /// less than half the time of four scalars on a software rasteriser.
 fn workgroups(count: usize) -> usize {
     count.div_ceil(4 * WG as usize)
+}
+
+/// The shape rule of all updates: the gradient, and on the CPU the parameter as it was, give the parameter and the
+/// optimizer's state, `states` tensors in all.
+fn infer(op: &'static str, inputs: &[Meta], states: usize) -> Result<Vec<Meta>> {
+    floats(op, inputs)?;
+    match inputs {
+        [grad] => Ok(vec![*grad; states]),
+        [grad, before] if grad.shape == before.shape => Ok(vec![*grad; states]),
+        _ => Err(Error::shape(op, format!("{} inputs", inputs.len()))),
+    }
 }
 
 /// A hyperparameter's check.

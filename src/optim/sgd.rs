@@ -1,13 +1,13 @@
 //! Stochastic gradient descent.
 
 use super::state::State;
-use super::{Optimizer, demand, workgroups};
+use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{WG, arity, floats, word};
+use crate::ops::{WG, word};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
@@ -138,7 +138,7 @@ impl Rule {
     }
 }
 
-/// The step without momentum. Input: the gradient; output: the parameter.
+/// The step without momentum. Inputs: the gradient, and on the CPU the parameter as it was. Output: the parameter.
 struct Plain(Rule);
 
 impl Op for Plain {
@@ -147,9 +147,7 @@ impl Op for Plain {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [grad] = arity(self.name(), inputs)?;
-        floats(self.name(), inputs)?;
-        Ok(vec![grad])
+        infer(self.name(), inputs, 1)
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -158,8 +156,9 @@ impl Op for Plain {
 
     fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let rule = self.0;
-        let parts = outputs[0].data.par_chunks_mut(GRAIN).zip(inputs[0].slice().par_chunks(GRAIN));
-        parts.for_each(|(w, grad)| {
+        let [grad, before] = [0, 1].map(|at: usize| inputs[at].slice().par_chunks(GRAIN));
+        outputs[0].data.par_chunks_mut(GRAIN).zip(grad.zip(before)).for_each(|(w, (grad, before))| {
+            w.copy_from_slice(before);
             for (w, &g) in w.iter_mut().zip(grad) {
                 *w -= rule.rate * rule.decayed(g, *w);
             }
@@ -175,7 +174,8 @@ impl Op for Plain {
     }
 }
 
-/// The step with momentum. Input: the gradient; outputs: the parameter and its velocity.
+/// The step with momentum. Inputs: the gradient, and on the CPU the parameter as it was. Outputs: the
+/// parameter and its velocity.
 struct Momentum {
     rule: Rule,
     /// How much of the gradient enters the velocity.
@@ -189,9 +189,7 @@ impl Op for Momentum {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let [grad] = arity(self.name(), inputs)?;
-        floats(self.name(), inputs)?;
-        Ok(vec![grad, grad])
+        infer(self.name(), inputs, 2)
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -202,7 +200,9 @@ impl Op for Momentum {
         let &Momentum { rule, fresh, nesterov } = self;
         let [w, v] = outputs else { return Ok(()) };
         let states = w.data.par_chunks_mut(GRAIN).zip(v.data.par_chunks_mut(GRAIN));
-        states.zip(inputs[0].slice().par_chunks(GRAIN)).for_each(|((w, v), grad)| {
+        let [grad, before] = [0, 1].map(|at: usize| inputs[at].slice().par_chunks(GRAIN));
+        states.zip(grad.zip(before)).for_each(|((w, v), (grad, before))| {
+            w.copy_from_slice(before);
             for ((w, v), &g) in w.iter_mut().zip(v).zip(grad) {
                 let d = rule.decayed(g, *w);
                 *v = rule.momentum * *v + fresh * d;

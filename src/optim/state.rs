@@ -29,7 +29,8 @@ impl State {
     }
 
     /// Updates each parameter that has a gradient by the op that `rule` gives for the number of the step, from 1 on.
-    /// The op's input is the gradient, its outputs are the parameter and the entry's tensors.
+    /// The op's outputs are the parameter and the entry's tensors. Its input is the gradient; on the CPU, where the
+    /// parameter moves to a new buffer, also the parameter as it was.
     pub(super) fn step<O: Op>(
         &mut self,
         parameters: &[Parameter],
@@ -75,10 +76,21 @@ impl State {
                 *tensor = tensor.to(grad.device())?;
             }
             let steps = entry.steps.saturating_add(1);
-            let mut held = parameters[at].lock();
-            let mut states: Vec<&mut Tensor> =
-                std::iter::once(&mut *held).chain(&mut entry.tensors).collect();
-            op::update(rule(steps), &[grad], &mut states)?;
+            let (rule, parameter) = (rule(steps), &parameters[at]);
+            if grad.device().is_gpu() {
+                let mut held = parameter.lock();
+                let mut states: Vec<&mut Tensor> =
+                    std::iter::once(&mut *held).chain(&mut entry.tensors).collect();
+                op::update(rule, &[grad], &mut states)?;
+            } else {
+                // Without the lock: the twin waits for rayon, which may run a task on this thread that uses the parameter.
+                let before = parameter.tensor();
+                let mut after = Tensor::stale(before.shape(), before.device())?;
+                let mut states: Vec<&mut Tensor> =
+                    std::iter::once(&mut after).chain(&mut entry.tensors).collect();
+                op::update(rule, &[grad, &before], &mut states)?;
+                parameter.lock().show(&after);
+            }
             entry.steps = steps;
         }
         Ok(())

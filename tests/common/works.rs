@@ -1,7 +1,7 @@
 //! What the suites of faults and limits share: work whose results are exact, to tell whether a device works, and ops whose
 //! kernel is a test's own.
 
-use gristmill::gpu::{GpuDevice, Kernel, Loops, Recorder};
+use gristmill::gpu::{GpuDevice, Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
 use gristmill::{Device, Result, Shape, Tensor};
 use std::sync::Arc;
@@ -83,11 +83,11 @@ impl Op for Custom {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let mut buffers = vec![inputs[0].buffer, outputs[0].buffer];
-        let (status, code) = rec.status("custom")?;
+        let (status, check) = rec.id_check("custom", &inputs[0], 1)?;
         if self.status {
             buffers.push(&status);
         }
-        let params = [self.out as u32, code, 0, 0];
+        let params = CustomParams { count: self.out as u32, check, pad: [0; 2] };
         rec.dispatch(self.kernel, self.constants, &buffers, &params, self.workgroups)
     }
 }
@@ -107,18 +107,34 @@ macro_rules! x_to_y {
 }
 pub(crate) use x_to_y;
 
-/// A kernel of this WGSL, with `reads` 1.
-pub const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
-    let loops = Loops::COUNTED;
-    Kernel {
-        file: "test.wgsl",
-        source,
-        entry,
-        constants: &[],
-        reads: 1,
-        writes,
-        params: 16,
-        fields: &[],
-        loops,
+gristmill::params! {
+    /// What [`Custom`] gives to its kernel.
+    pub struct CustomParams {
+        pub count: u32,
+        pub check: u32,
+        pub pad: [u32; 2],
     }
+}
+
+static DOUBLE: Kernel = kernel(
+    "double",
+    x_to_y!(
+        "f32",
+        "@compute @workgroup_size(64) fn double(@builtin(global_invocation_id) id: vec3u) {
+    if (id.x < p.count) { y[id.x] = 2.0 * x[id.x]; }
+}"
+    ),
+    1,
+);
+
+/// Records `y = 2 x`.
+pub fn double(rec: &mut Recorder, x: &GpuView, y: &GpuOut) -> Result<()> {
+    let count = y.shape.numel();
+    let params = CustomParams { count: count as u32, check: 0, pad: [0; 2] };
+    rec.dispatch(&DOUBLE, &[], &[x.buffer, y.buffer], &params, count.div_ceil(64))
+}
+
+/// A kernel of this WGSL that reads one buffer and writes so many.
+pub const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
+    Kernel::new("test.wgsl", entry, source).buffers(1, writes).params::<CustomParams>()
 }

@@ -1,7 +1,7 @@
 //! Questions to an adapter's own arithmetic. gristmill's kernels rely on none of the answers; they tell who writes a kernel
 //! what not to rely on, and why a result of another program may differ.
 
-use gristmill::gpu::{Kernel, Loops, Params, Recorder};
+use gristmill::gpu::{Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::{Device, Error, Result, Shape, Tensor, params};
 
@@ -12,17 +12,8 @@ params! {
     }
 }
 
-static PROBE: Kernel = Kernel {
-    file: "probes.wgsl",
-    source: include_str!("probes.wgsl"),
-    entry: "probe",
-    constants: &[],
-    reads: 1,
-    writes: 1,
-    params: size_of::<ProbeParams>(),
-    fields: ProbeParams::FIELDS,
-    loops: Loops::COUNTED,
-};
+static PROBE: Kernel =
+    Kernel::new("probes.wgsl", "probe", include_str!("probes.wgsl")).buffers(1, 1).params::<ProbeParams>();
 
 /// Turns of the loops that are tried.
 const TURNS: u32 = 70_000;

@@ -134,7 +134,7 @@ impl Op for Convolve {
             let x = saved.input(0)?;
             let (from, to) = if self.way == Way::Forward { (x, &dy) } else { (&dy, x) };
             let partial = apply(WeightGrad { geometry, kernel, slices }, &[to, from])?;
-            if slices == 1 { partial.reshape(saved.shape(1)) } else { partial.sum(&[0], false) }
+            if slices == 1 { partial.reshape(saved.shape(1)?) } else { partial.sum(&[0], false) }
         };
         let mut grads = vec![needs[0].then(dx).transpose()?, needs[1].then(dw).transpose()?];
         if let Some(&needs_bias) = needs.get(2) {

@@ -258,7 +258,7 @@ pub(super) fn standardise_sum(
         outputs[2].buffer,
         outputs[3].buffer,
     ];
-    let x = GpuView { buffer: sum, layout: Layout::contiguous(outputs[1].shape) };
+    let x = GpuView::new(sum, Layout::contiguous(outputs[1].shape));
     let plan = Plan::new(rec, norm.name(), &norm.view(x.layout.shape)?.by_statistics())?;
     // On a rasteriser gathers cost the same wherever they go, so a pass less saves nothing: measured, it is 1.1 times slower.
     if x.layout.shape.numel() == 0 || plan.slices > 1 || rec.is_software() {
