@@ -291,7 +291,9 @@ macro_rules! batch_norm {
                     return input.batch_norm_by(&mean, &variance, Some(&weight), bias.as_ref(), eps);
                 }
                 let batch = input.batch_norm(Some(&weight), bias.as_ref(), eps)?;
-                batch.update(&mut self.mean.lock(), &mut self.variance.lock(), self.momentum)?;
+                Parameter::update([&self.mean, &self.variance], |[mean, variance]| {
+                    batch.update(mean, variance, self.momentum)
+                })?;
                 Ok(batch.output)
             }
 

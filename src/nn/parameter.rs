@@ -75,7 +75,27 @@ impl Parameter {
         Arc::as_ptr(&self.cell) as usize
     }
 
-    /// The tensor itself, to update it in place. Nobody else reads it meanwhile.
+    /// Changes several parameters at once by `change`, in place where nobody else holds their elements. An error leaves
+    /// them as they were.
+    ///
+    /// On the CPU `change` gets handles of its own, and no lock is held meanwhile: a twin waits for rayon, which may run
+    /// a task of the program on this thread, and that task may use the parameters. On a GPU `change` only records.
+    pub(crate) fn update<const N: usize>(
+        parameters: [&Parameter; N],
+        change: impl FnOnce([&mut Tensor; N]) -> Result<()>,
+    ) -> Result<()> {
+        let mut held = parameters.map(Parameter::tensor);
+        if held.iter().any(|tensor| tensor.device().is_gpu()) {
+            drop(held);
+            let mut locked = parameters.map(Parameter::lock);
+            return change(locked.each_mut().map(|guard| &mut **guard));
+        }
+        change(held.each_mut())?;
+        parameters.iter().zip(&held).for_each(|(parameter, tensor)| parameter.lock().show(tensor));
+        Ok(())
+    }
+
+    /// The tensor itself. Its holder must not wait for other threads.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tensor> {
         // The tensor is only ever replaced as a whole, so a poisoned lock is as good as another.
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
