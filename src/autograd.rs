@@ -134,7 +134,7 @@ impl Gradients {
     /// Adds another pass's gradients to these: gradient accumulation over several batches.
     ///
     /// # Errors
-    /// The device fails. Then both may be added in part.
+    /// The device fails. Then some of these gradients are sums and others as they were, and none is lost.
     pub fn accumulate(&mut self, other: Gradients) -> Result<()> {
         no_grad(|| other.by_leaf.into_iter().try_for_each(|(id, grad)| add_to(&mut self.by_leaf, id, grad)))
     }
@@ -164,7 +164,8 @@ impl Gradients {
 }
 
 fn add_to<K: Ord>(sums: &mut BTreeMap<K, Tensor>, id: K, grad: Tensor) -> Result<()> {
-    let sum = match sums.remove(&id) {
+    // The old sum goes after the new one is made: where there is no room for it, nothing is lost.
+    let sum = match sums.get(&id) {
         None => grad,
         Some(sum) => sum.add(&grad)?,
     };
@@ -232,7 +233,7 @@ fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
         for (at, (edge, grad)) in node.inputs.iter().zip(wanted).enumerate() {
             let (Some(edge), Some(grad)) = (edge, grad) else { continue };
             // The one place where a gradient is summed back over the axes that its input was broadcast along.
-            let grad = grad.sum_to(saved.shape(at))?;
+            let grad = grad.sum_to(saved.shape(at)?)?;
             add_to(&mut sums, (edge.id, edge.output), grad)?;
             open.insert(edge.id, edge.node.clone());
         }

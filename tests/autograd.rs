@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use gristmill::{Device, Error, Gradients, Result, Tensor, no_grad};
+use gristmill::gpu::Recorder;
+use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
+use gristmill::{Device, Error, Gradients, Layout, Result, Tensor, no_grad};
 
 fn leaf(data: &[f32], device: &Device) -> Tensor {
     Tensor::from_slice(data, [data.len()], device).unwrap().requires_grad().unwrap()
@@ -255,4 +257,43 @@ fn a_graph_that_is_dropped_unwalked_frees_all() {
         drop(y);
         assert_eq!(device.memory().in_use, before, "on {device}");
     }
+}
+
+/// Says that it has more differentiable outputs than it has, and asks for the shape of an input that it has not.
+struct Odd;
+
+impl Op for Odd {
+    fn name(&self) -> &'static str {
+        "odd"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(inputs.to_vec())
+    }
+
+    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let past = Layout { offset: usize::MAX, ..inputs[0].layout };
+        assert!(CpuView { layout: past, ..inputs[0] }.slice().is_empty());
+        outputs[0].data.copy_from_slice(inputs[0].slice());
+        Ok(())
+    }
+
+    fn gpu(&self, _: &mut Recorder, _: &[GpuView], _: &[GpuOut]) -> Result<()> {
+        unreachable!("it is run on the CPU")
+    }
+
+    fn differentiable(&self) -> usize {
+        usize::MAX
+    }
+
+    fn backward(&self, saved: &Saved, _: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        saved.shape(9).map(|_| Vec::new())
+    }
+}
+
+#[test]
+fn an_op_that_promises_too_much_gets_errors_and_no_panic() {
+    let y = apply(Odd, &[&leaf(&[1.0, 2.0], &Device::cpu())]).unwrap();
+    assert_eq!(y.to_vec().unwrap(), [1.0, 2.0]);
+    assert!(matches!(y.sum_all().unwrap().backward().map(drop), Err(Error::Autograd { .. })));
 }
