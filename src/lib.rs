@@ -21,7 +21,7 @@ mod shape;
 mod tensor;
 
 pub use autograd::{Gradients, no_grad};
-pub use cpu::CpuDevice;
+pub use cpu::{CpuBuffer, CpuDevice};
 pub use device::{Counts, Device};
 pub use error::{Error, Result};
 pub use ops::attention::{AttentionMask, AttentionOptions};

@@ -124,11 +124,11 @@ pub trait Op: Send + Sync + 'static {
         Layouts::Any
     }
 
-    /// The CPU twin: writes every element of every output.
+    /// The CPU twin: writes every element of every output. Memory that it works in comes from [`CpuDevice::scratch`].
     ///
     /// # Errors
     /// A value outside the op's domain, such as a class id past the end, or out of memory.
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()>;
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()>;
 
     /// Records the kernels that write every element of every output.
     ///
@@ -395,7 +395,7 @@ fn run<B: std::borrow::BorrowMut<Buffer>>(
                 outs.push(CpuOut { data: &mut words[..meta.shape.numel()], shape: meta.shape });
             }
             cpu.count_op();
-            op.cpu(&views, &mut outs)
+            op.cpu(cpu, &views, &mut outs)
         }
         Device::Gpu(gpu) => {
             let views = inputs.iter().map(|t| t.gpu_view().ok_or_else(stray)).collect::<Result<Vec<_>>>()?;

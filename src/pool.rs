@@ -45,7 +45,7 @@ impl<B> Pool<B> {
     pub(crate) fn class(bytes: u64) -> u64 {
         let bytes = bytes.max(256);
         let step = 1 << (bytes.ilog2() - 2);
-        bytes.next_multiple_of(step)
+        bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX)
     }
 
     /// A free buffer of class `class`, or leave to create one.
@@ -60,11 +60,11 @@ impl<B> Pool<B> {
             return Ok(Taken::Reused(buffer));
         }
         let in_use = state.memory.in_use;
-        if in_use.saturating_add(class) > self.budget {
+        let Some(after) = in_use.checked_add(class).filter(|&after| after <= self.budget) else {
             let device = device.to_string();
             return Err(Error::OutOfMemory { device, requested: class, in_use, budget: self.budget });
-        }
-        let trimmed = in_use + state.memory.cached + class > self.budget;
+        };
+        let trimmed = after.saturating_add(state.memory.cached) > self.budget;
         if trimmed {
             state.free.clear();
             state.memory.cached = 0;

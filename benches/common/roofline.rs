@@ -6,8 +6,9 @@
 use super::Case;
 use gristmill::gpu::{Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
-use gristmill::{Device, Result, Shape, Tensor, params};
+use gristmill::{CpuDevice, Device, Result, Shape, Tensor, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 const WG: u32 = 64;
 /// Invocations of the FMA kernel; doubled until a run takes [`LONG_ENOUGH`].
@@ -104,7 +105,7 @@ impl Op for FmaChains {
     }
 
     /// The chains' limit; never timed.
-    fn cpu(&self, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         outputs[0].data.fill(16.0);
         Ok(())
     }
@@ -143,7 +144,7 @@ impl Op for Copy {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         const PART: usize = 64 << 10;
         let parts = outputs[0].data.par_chunks_mut(PART).zip(inputs[0].slice().par_chunks(PART));
         parts.for_each(|(y, x)| y.copy_from_slice(x));

@@ -9,6 +9,7 @@ pub(crate) use gemm::{Matrix, gemm};
 
 use crate::pool::{MemoryUse, Pool, Taken};
 use crate::{Error, Result};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +20,13 @@ pub struct CpuDevice {
     ops: AtomicU64,
 }
 
-/// Words of host memory, given back to the pool when dropped. Class ids are kept as their bits.
+/// Words of host memory, given back to the pool when dropped. Class ids are kept as their bits. As a slice it has as
+/// many words as were asked for.
 #[derive(Debug)]
 pub struct CpuBuffer {
+    /// Of the size class's length.
     pub(crate) words: Vec<f32>,
+    len: usize,
     class: u64,
     device: Arc<CpuDevice>,
 }
@@ -51,19 +55,27 @@ impl CpuDevice {
         self.ops.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Memory of `words` words for a CPU twin to work in, with stale content. It counts in the budget until it is dropped.
+    ///
+    /// # Errors
+    /// Over the budget, or the machine is out of memory.
+    pub fn scratch(self: &Arc<CpuDevice>, words: usize) -> Result<CpuBuffer> {
+        self.allocate(words)
+    }
+
     /// Memory for `words` words, with stale content.
     ///
     /// # Errors
     /// Over the budget, or the machine is out of memory.
-    pub(crate) fn allocate(self: &Arc<CpuDevice>, words: usize) -> Result<CpuBuffer> {
-        let bytes = words as u64 * 4;
+    pub(crate) fn allocate(self: &Arc<CpuDevice>, len: usize) -> Result<CpuBuffer> {
+        let bytes = (len as u64).saturating_mul(4);
         let class = Pool::<Vec<f32>>::class(bytes);
         let words = match self.pool.take(class, "cpu")? {
             Taken::Reused(words) => words,
             Taken::Create { .. } => {
-                let len = (class / 4) as usize;
+                let whole = (class / 4) as usize;
                 let mut fresh = Vec::new();
-                if fresh.try_reserve_exact(len).is_err() {
+                if fresh.try_reserve_exact(whole).is_err() {
                     self.pool.forget(class);
                     return Err(Error::OutOfMemory {
                         device: "cpu".to_string(),
@@ -72,15 +84,28 @@ impl CpuDevice {
                         budget: self.pool.budget(),
                     });
                 }
-                fresh.resize(len, 0.0);
+                fresh.resize(whole, 0.0);
                 fresh
             }
         };
-        let mut buffer = CpuBuffer { words, class, device: self.clone() };
+        let mut buffer = CpuBuffer { words, len, class, device: self.clone() };
         if cfg!(debug_assertions) {
             buffer.words.fill(f32::NAN); // an output that a twin leaves unwritten shows in tests
         }
         Ok(buffer)
+    }
+}
+
+impl Deref for CpuBuffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.words[..self.len]
+    }
+}
+
+impl DerefMut for CpuBuffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.words[..self.len]
     }
 }
 

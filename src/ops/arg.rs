@@ -2,9 +2,11 @@
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, MaxId, Meta, Op};
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ARG];
 
@@ -36,7 +38,7 @@ impl Op for Arg {
         Ok(vec![Meta { max_id: MaxId::positions(self.axes.length(inputs[0].shape)), ..Meta::u32(shape) }])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let key = |x: f32| key_of(if self.smallest { -x } else { x });
         // One comparison of pairs: the larger key, then the smaller place.
         let pair = |x, i: u32| u64::from(key(x)) << 32 | u64::from(!i);

@@ -2,10 +2,12 @@
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
@@ -100,7 +102,7 @@ impl Op for Binary {
         Ok(vec![Meta::f32(a.shape.broadcast(&b.shape, self.name())?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [a, b] = [0, 1].map(|at| inputs[at].layout.expand(outputs[0].shape, self.name()));
         let (a, b) = (CpuView { layout: a?, ..inputs[0] }, CpuView { layout: b?, ..inputs[1] });
         self.each(outputs[0].data, a, b);

@@ -1,11 +1,13 @@
 //! Tensors put together along an axis, and taken apart again.
 
 use super::copy::{copy_to, copy_to_on_cpu};
+use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, no_gradient};
 use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 /// The inputs one after the other along an axis. Every input is copied into its part of the output.
 struct Cat {
@@ -51,7 +53,7 @@ impl Op for Cat {
         Ok(vec![Meta { shape: first.shape.with(self.axis, length)?, max_id, ..first }])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let parts = self.parts(outputs[0].shape, inputs.iter().map(|x| x.layout.shape[self.axis]))?;
         for (&x, part) in inputs.iter().zip(parts) {
             copy_to_on_cpu(x, outputs[0].data, part);

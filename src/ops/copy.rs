@@ -1,12 +1,14 @@
 //! Copying and filling: what views need to become contiguous, and what constants are made by.
 
 use super::{Elementwise, WG, arity, in_fours, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, update};
 use crate::shape::{Layout, Shape, collapse};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
 
@@ -34,7 +36,7 @@ impl Op for Copy {
         arity::<1>("copy", inputs).map(Vec::from)
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let x = inputs[0];
         rows(outputs[0].data, [x.layout], |out, [start], [step]| {
             for (j, out) in out.iter_mut().enumerate() {
@@ -109,7 +111,7 @@ impl Op for Fill {
         Ok(vec![Meta { dtype: self.dtype, ..Meta::f32(self.shape) }])
     }
 
-    fn cpu(&self, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         outputs[0].data.fill(f32::from_bits(self.bits));
         Ok(())
     }
@@ -136,7 +138,7 @@ impl Op for SliceGrad {
         Ok(vec![Meta::f32(self.whole)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         outputs[0].data.fill(0.0);
         copy_to_on_cpu(inputs[0], outputs[0].data, self.part);
         Ok(())
@@ -163,7 +165,7 @@ impl Op for Put {
         Ok(vec![Meta::f32(self.whole)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         if self.part.shape.numel() > 0 {
             copy_to_on_cpu(inputs[0], outputs[0].data, self.part);
         }

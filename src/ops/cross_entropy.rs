@@ -5,6 +5,7 @@ use super::loss::Reduction;
 use super::reduce::{sum_row, sum_rows};
 use super::softmax::{Teams, larger, lie_side_by_side, rows_along};
 use super::{Walk, arity, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows, rows_by};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -12,6 +13,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Save
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 
@@ -194,7 +196,7 @@ impl Op for CrossEntropy {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, ids, w) = (inputs[0], inputs[1].ids(), inputs.get(2));
         let (shape, classes) = (x.shape(), x.shape()[1]);
         let past = |&&id: &&u32| id as usize >= classes && Some(id) != self.ignored;
@@ -328,7 +330,7 @@ impl Op for CrossEntropyGrad {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, ids, kept, dy, totals) =
             (inputs[0], inputs[1].ids(), inputs[3].slice(), inputs[4], inputs[5]);
         let CrossEntropy { keep, ignored, reduction, .. } = self.forward;

@@ -2,6 +2,7 @@
 
 use super::softmax::rows_along;
 use super::{Walk, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::{GRAIN, rows};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
@@ -9,6 +10,7 @@ use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CUMSUM];
 
@@ -104,7 +106,7 @@ impl Op for Cumsum {
     }
 
     /// The sums run in f64, as PyTorch's on the CPU.
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product::<usize>());
         rows(y.data, [x.layout], |y, [start], [step]| {

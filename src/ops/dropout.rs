@@ -2,6 +2,7 @@
 
 use super::copy::Fill;
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
@@ -9,6 +10,7 @@ use crate::random::{Use, words};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&DROPOUT];
 
@@ -64,7 +66,7 @@ impl Op for Dropout {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0].data);
         if self.probability == 1.0 {
             y.fill(0.0);

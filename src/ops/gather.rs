@@ -3,12 +3,14 @@
 use super::copy::Fill;
 use super::scatter;
 use super::{WG, Walk, arity, in_fours, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &SCATTER];
 
@@ -94,7 +96,7 @@ impl Op for Gather {
         Ok(vec![Meta { shape: index.shape, dtype: x.dtype, max_id: x.max_id.of_some() }])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, index) = (inputs[0], inputs[1]);
         check(self.name, self.axis, x.shape(), &index)?;
         let (ids, stride): (&[u32], _) = (bytemuck::cast_slice(index.data), x.layout.strides[self.axis]);
@@ -155,7 +157,7 @@ impl Op for GatherGrad {
         Ok(vec![Meta::f32(self.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         check(self.name(), self.axis, self.shape, &inputs[0])?;
         outputs[0].data.fill(0.0);
         scatter::add_on_cpu(self.axis, inputs[0], inputs[1], &mut outputs[0])

@@ -1,6 +1,7 @@
 //! Gated linear units: one half of an axis times a function of the other, in one pass.
 
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::functions::{gelu, gelu_slope, relu, sigmoid, silu, silu_slope};
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -9,6 +10,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
@@ -124,7 +126,7 @@ impl Op for Glu {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         // One monomorphic loop a function, so that the compiler can vectorise it.
         let (x, y) = (inputs[0], &mut *outputs[0].data);
         match self.gate {
@@ -193,7 +195,7 @@ impl Op for GluGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, dy, dx) = (inputs[0], inputs[1], &mut *outputs[0].data);
         match self.0.gate {
             Gate::Sigmoid => self.0.each_gradient(x, dy, dx, |x| [sigmoid(x), sigmoid(x) * sigmoid(-x)]),

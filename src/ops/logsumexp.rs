@@ -3,11 +3,13 @@
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use super::reduce::{self, Reduce};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::cpu::simd::exp_below;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::binary::max_nan;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&LOGSUMEXP];
 
@@ -54,7 +56,7 @@ impl Op for LogSumExp {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let include = |state: Normaliser, x, _| state.and(Normaliser::of(x));
         let sums = Fold { identity: Normaliser::NONE, include, merge: Normaliser::and };
         let mut states = vec![Normaliser::NONE; outputs[0].shape.numel()];

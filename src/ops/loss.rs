@@ -2,6 +2,7 @@
 
 use super::reduce::{sum_row, sum_rows};
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::functions::{relu, sigmoid, softplus};
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -9,6 +10,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply}
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] =
     &[&STRIDED, &VECTOR, &FOLD_STRIDED, &FOLD_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
@@ -299,7 +301,7 @@ impl Op for PairLoss {
         Ok(vec![Meta::f32(self.reduction.shape(prediction))])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let shape = inputs[0].shape();
         let (operands, attributes) = (broadcast(self.name(), inputs, shape)?, [self.delta, 0.0]);
         if self.reduction == Reduction::None {
@@ -371,7 +373,7 @@ impl Op for PairLossGrad {
         Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let operands = broadcast(self.name(), inputs, outputs[0].shape)?;
         self.slope.each(outputs[0].data, operands, self.attributes);
         Ok(())

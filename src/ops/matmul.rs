@@ -1,6 +1,7 @@
 //! Matrix product, batched and broadcast, with bias and activation in its epilogue.
 
 use super::{WG, Walk, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::{Matrix, gemm};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
@@ -9,6 +10,7 @@ use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &FOLD];
 
@@ -153,7 +155,7 @@ impl Op for MatMul {
         Ok(vec![Meta::f32(Shape::new([&batch[..], &[*m, *n]].concat())?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let out = &mut outputs[0];
         let plan = Plan::new(&inputs[0].layout, &inputs[1].layout, &out.shape)?;
         let [a_row, a_col, b_row, b_col] = plan.strides;

@@ -2,10 +2,12 @@
 
 use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&MOMENTS];
 
@@ -68,7 +70,7 @@ impl Op for Variance {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let divisor = f64::from(self.divisor(inputs[0].shape()));
         let moments =
             Fold { identity: Moments::NONE, include: |m: Moments, x, _| m.with(x), merge: Moments::and };

@@ -3,11 +3,13 @@
 use super::fold::{Axes, Fold as CpuFold, Folder, LANES, Params, WG, fold};
 use super::reduce::{Fold, Reduce};
 use super::{Walk, arity, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NORM, &NORM_GRAD];
 
@@ -95,10 +97,10 @@ impl Op for Norm {
         Ok(vec![Meta::f32(self.axes.infer(NAME, inputs, self.p == f32::INFINITY)?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let p = self.p;
         if let Some(reduce) = self.plain() {
-            return reduce.cpu(inputs, outputs);
+            return reduce.cpu(cpu, inputs, outputs);
         }
         let y = outputs[0].data.iter_mut();
         if p == 2.0 {
@@ -190,7 +192,7 @@ impl Op for NormGrad {
         Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let shape = outputs[0].shape;
         let [x, y, dy] = [inputs[0], inputs[1], inputs[2]];
         let layouts = [x.layout, y.layout.expand(shape, NAME)?, dy.layout.expand(shape, NAME)?];

@@ -2,6 +2,7 @@
 
 use super::copy::Fill;
 use super::{WG, Walk, arity, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
@@ -9,6 +10,7 @@ use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ONE_HOT];
 
@@ -54,7 +56,7 @@ impl Op for OneHot {
         Ok(vec![Meta::f32(Shape::new([&shape[..], &[self.classes]].concat())?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (ids, classes) = (inputs[0], self.classes);
         let words: &[u32] = bytemuck::cast_slice(ids.data);
         let each = |i: usize| words[ids.layout.position(i)] as usize;

@@ -2,6 +2,7 @@
 
 use super::copy::{Fill, copy_to, copy_to_on_cpu};
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
@@ -9,6 +10,7 @@ use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REFLECT, &REFLECT_GRAD];
 
@@ -73,7 +75,7 @@ impl Op for Pad {
         Ok(vec![Meta::f32(Shape::new(dims.collect::<Result<Vec<_>>>()?)?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let inside = self.inside(inputs[0].shape(), outputs[0].shape);
         outputs[0].data.fill(self.value);
         copy_to_on_cpu(inputs[0], outputs[0].data, inside);
@@ -160,7 +162,7 @@ impl Op for Reflect {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0]);
         let (before, after) = self.pad;
         let (length, inner) = (inputs[0].shape()[self.axis], inner(y.shape, self.axis));
@@ -201,7 +203,7 @@ impl Op for ReflectGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let Reflect { axis, pad: (before, after) } = self.0;
         let (dy, dx) = (inputs[0].slice(), &mut outputs[0]);
         let (length, inner) = (dx.shape[axis], inner(dx.shape, axis));

@@ -2,6 +2,7 @@
 
 use super::copy::Fill;
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -9,6 +10,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&MAX_POOL2D, &GATHER, &SCATTER];
 
@@ -270,7 +272,7 @@ impl Op for MaxPool2d {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (y, at) = outputs.split_at_mut(1);
         let (x, y, at) = (inputs[0].slice(), &mut y[0].data, at[0].ids());
         let g = self.0.geometry(self.name(), inputs[0].shape())?;
@@ -366,7 +368,7 @@ impl Op for MaxPool2dGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (at, dy, dx) = (inputs[0].ids(), inputs[1].slice(), &mut outputs[0].data);
         let g = self.options.geometry(self.name(), self.input)?;
         let (plane, windows) = (g.input[0] * g.input[1], g.output[0] * g.output[1]);

@@ -1,6 +1,7 @@
 //! The steps of recurrent networks: what is left of a time step after its matrix product.
 
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::functions::{sigmoid, tanh};
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -8,6 +9,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Save
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&LSTM, &LSTM_GRAD, &GRU, &GRU_GRAD];
 
@@ -143,7 +145,7 @@ impl Op for Lstm {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [h_next, c_next] = outputs else { return Err(Error::shape(self.name(), "has two outputs")) };
         let units = h_next.shape[h_next.shape.rank() - 1];
         let gates = rows(inputs[0], 4 * units).zip(rows(inputs[1], 4 * units)).zip(rows(inputs[2], units));
@@ -209,7 +211,7 @@ impl Op for LstmGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [da, dc] = outputs else { return Err(Error::shape(self.name(), "has two outputs")) };
         let units = dc.shape[dc.shape.rank() - 1];
         let gates = rows(inputs[0], 4 * units).zip(rows(inputs[1], 4 * units)).zip(rows(inputs[2], units));
@@ -276,7 +278,7 @@ impl Op for Gru {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let next = &mut outputs[0];
         let units = next.shape[next.shape.rank() - 1];
         let gates = rows(inputs[0], 3 * units).zip(rows(inputs[1], 3 * units)).zip(rows(inputs[2], units));
@@ -324,7 +326,7 @@ impl Op for GruGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [dx, dh, ds] = outputs else { return Err(Error::shape(self.name(), "has three outputs")) };
         let units = ds.shape[ds.shape.rank() - 1];
         let gates = rows(inputs[0], 3 * units).zip(rows(inputs[1], 3 * units));

@@ -2,11 +2,13 @@
 
 use super::fold::{self, Axes, Folder, LANES, Params, WG};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::ops::binary::max_nan;
 use crate::shape::{Layout, Shape};
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&REDUCE];
 
@@ -109,7 +111,7 @@ impl Op for Reduce {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, chooses)?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut *outputs[0].data);
         self.fold.run(x, &self.axes, y)?;
         let divisor = self.divisor(&x.layout);

@@ -1,6 +1,7 @@
 //! Rotary positions.
 
 use super::{Walk, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -8,6 +9,7 @@ use crate::shape::Layout;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&ROTARY];
 
@@ -101,7 +103,7 @@ impl Op for Rotary {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, [cos, sin]) = (inputs[0], [inputs[1].slice(), inputs[2].slice()]);
         let [.., length, pairs] = *inputs[1].shape() else { return Ok(()) };
         let (rows, step) = rows(&x.layout)?;

@@ -4,12 +4,14 @@ use super::copy::{copy_to, copy_to_on_cpu};
 use super::gather::{check, fits, lanes};
 use super::sort::Sort;
 use super::{WG, Walk, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SCATTER_ADD];
 
@@ -170,7 +172,7 @@ impl Op for ScatterAdd {
         Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let y = &mut outputs[0];
         check(NAME, self.axis, y.shape, &inputs[1])?;
         copy_to_on_cpu(inputs[0], y.data, Layout::contiguous(y.shape));

@@ -1,6 +1,7 @@
 //! Softmax and its logarithm over any axis.
 
 use super::{Walk, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows_by};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -9,6 +10,7 @@ use crate::shape::Layout;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
 
@@ -185,7 +187,7 @@ impl Op for Softmax {
         arity::<1>(self.name(), inputs).map(Vec::from)
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product());
         rows_by(whole_rows(cols), y.data, [x.layout], |y, [start], [step]| {
@@ -348,7 +350,7 @@ impl Op for SoftmaxGrad {
         if input == 0 { Layouts::Contiguous } else { Layouts::Any }
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (y, dy, dx) = (inputs[0], inputs[1], &mut outputs[0]);
         let (cols, inner) = (dx.shape[self.axis], dx.shape[self.axis + 1..].iter().product());
         rows_by(whole_rows(cols), dx.data, [dy.layout, y.layout], |dx, [d0, y0], [step, _]| {

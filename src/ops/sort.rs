@@ -3,12 +3,14 @@
 use super::gather::GatherGrad;
 use super::softmax::rows_along;
 use super::{WG, Walk, arity, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, MaxId, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SORT_TILES, &SORT_MERGE];
 
@@ -163,7 +165,7 @@ impl Op for Sort {
         Ok(vec![Meta { shape, dtype: self.dtype, max_id: x.max_id.of_some() }, places])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let Sort { keep, dtype, .. } = *self;
         let (x, flip) = (inputs[0], self.flip());
         let last = x.layout.shape.rank() - 1;

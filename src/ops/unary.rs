@@ -1,6 +1,7 @@
 //! Element-wise functions of one tensor.
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
+use crate::cpu::CpuDevice;
 use crate::cpu::functions::{
     erf, exp_m1, gelu, gelu_slope, relu, sigmoid, silu, silu_slope, sin_from, softplus, tanh,
 };
@@ -10,6 +11,7 @@ use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply}
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
@@ -200,7 +202,7 @@ impl Op for Unary {
         Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         self.function.each(outputs[0].data, inputs[0], self.attributes);
         Ok(())
     }
@@ -243,7 +245,7 @@ impl Op for UnaryGrad {
         Ok(vec![Meta::f32(s.shape)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         self.0.function.each_gradient(outputs[0].data, inputs[0], inputs[1], self.0.attributes);
         Ok(())
     }

@@ -2,11 +2,13 @@
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
@@ -31,7 +33,7 @@ impl Op for Where {
         Ok(vec![Meta::f32(c.shape.broadcast(&picked, self.name())?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let out = &mut outputs[0];
         let [c, a, b] = [0, 1, 2].map(|at| inputs[at].layout.expand(out.shape, self.name()));
         let [from_c, from_a, from_b] = [0, 1, 2].map(|at| inputs[at].data);

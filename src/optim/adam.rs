@@ -3,6 +3,7 @@
 use super::state::State;
 use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
@@ -11,6 +12,7 @@ use crate::ops::{WG, word};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 3, params: Params,
     "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
@@ -216,7 +218,7 @@ impl Op for Update {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [w, m, v] = outputs else { return Ok(()) };
         let inputs = [inputs[0].slice(), inputs[1].slice()];
         let states = [&mut *w.data, &mut *m.data, &mut *v.data];

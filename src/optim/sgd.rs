@@ -3,6 +3,7 @@
 use super::state::State;
 use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
@@ -11,6 +12,7 @@ use crate::ops::{WG, word};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 pub(super) static SGD: Kernel = kernel!("sgd.wgsl", "sgd", reads: 1, writes: 1, params: Params,
     "DECAY": &[0, 1], "NESTEROV": &[0], "ALIGNED": &[0, 1], "WG": &[WG]);
@@ -154,7 +156,7 @@ impl Op for Plain {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let rule = self.0;
         let [grad, before] = [0, 1].map(|at: usize| inputs[at].slice().par_chunks(GRAIN));
         outputs[0].data.par_chunks_mut(GRAIN).zip(grad.zip(before)).for_each(|(w, (grad, before))| {
@@ -196,7 +198,7 @@ impl Op for Momentum {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let &Momentum { rule, fresh, nesterov } = self;
         let [w, v] = outputs else { return Ok(()) };
         let states = w.data.par_chunks_mut(GRAIN).zip(v.data.par_chunks_mut(GRAIN));

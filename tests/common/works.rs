@@ -3,7 +3,7 @@
 
 use gristmill::gpu::{GpuDevice, Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
-use gristmill::{Device, Result, Shape, Tensor};
+use gristmill::{CpuDevice, Device, Result, Shape, Tensor};
 use std::sync::Arc;
 
 pub fn gpu(device: &Device) -> &Arc<GpuDevice> {
@@ -77,7 +77,7 @@ impl Op for Custom {
         Ok(vec![Meta::f32(Shape::new([self.out])?)])
     }
 
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("these ops run on GPUs")
     }
 

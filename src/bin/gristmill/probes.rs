@@ -3,7 +3,8 @@
 
 use gristmill::gpu::{Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
-use gristmill::{Device, Error, Result, Shape, Tensor, params};
+use gristmill::{CpuDevice, Device, Error, Result, Shape, Tensor, params};
+use std::sync::Arc;
 
 params! {
     struct ProbeParams {
@@ -102,7 +103,7 @@ impl Op for Questions {
         Ok(vec![Meta::f32(Shape::new([QUESTIONS.len()])?)])
     }
 
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         Err(Error::Gpu { message: "probes are for GPUs".to_string() })
     }
 

@@ -3,10 +3,12 @@
 use super::geometry::Geometry;
 use super::{MaskKind, NAME, Rule, cpu, gpu};
 use crate::Result;
+use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply, apply_all};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 pub(super) fn backward(
     rule: Rule,
@@ -48,7 +50,7 @@ impl Op for Delta {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         cpu::delta(inputs, outputs);
         Ok(())
     }
@@ -98,7 +100,7 @@ impl Op for Gradient {
         if input == 3 { Layouts::Contiguous } else { Layouts::Any }
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         cpu::backward(self.rule, self.of, inputs, outputs)
     }
 

@@ -6,10 +6,12 @@ mod gpu;
 mod grad;
 
 use super::floats;
+use crate::cpu::CpuDevice;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use geometry::Geometry;
+use std::sync::Arc;
 
 pub(crate) use geometry::most_rescales;
 pub(crate) use gpu::KERNELS;
@@ -138,7 +140,7 @@ impl Op for Attention {
         Ok(vec![Meta::f32(geometry.queries(&[geometry.dv])?), Meta::f32(geometry.queries(&[])?)])
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         cpu::forward(self.rule, inputs, outputs)
     }
 

@@ -12,12 +12,14 @@ mod gpu;
 mod options;
 
 use super::{arity, floats};
+use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::ops::unary::Activation;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use geometry::Geometry;
+use std::sync::Arc;
 
 pub(crate) use gpu::KERNELS;
 pub use options::{Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions};
@@ -97,7 +99,7 @@ impl Op for Convolve {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let run = match self.way {
             Way::Forward => cpu::forward,
             Way::Transposed => cpu::transposed,
@@ -166,7 +168,7 @@ impl Op for WeightGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         cpu::weight_grad(&self.geometry, self.slices, inputs[0].slice(), inputs[1].slice(), outputs[0].data);
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod windows;
 
 use super::{WG, arity, floats, word};
+use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
@@ -11,6 +12,7 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::sync::Arc;
 use windows::{Window, Windows};
 
 pub(super) use windows::{Axis, Divisor, Rule};
@@ -65,7 +67,7 @@ impl Op for Resample {
     }
 
     /// Down the columns into a line, then along it.
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0].data);
         let [rows, cols] = &self.windows();
         let (height, width) = (rows.list.len(), cols.list.len());

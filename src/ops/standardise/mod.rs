@@ -9,11 +9,13 @@ pub(crate) use gpu::KERNELS;
 pub use methods::BatchNorm;
 
 use super::floats;
+use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::sync::Arc;
 
 /// What shares a mean and a variance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,7 +296,7 @@ impl Op for Standardise {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let [y, mean, variance] = outputs else {
             return Err(self.norm.wrong("has three outputs".to_string()));
@@ -352,7 +354,7 @@ impl Op for StandardiseSum {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [y, sum, mean, variance] = outputs else {
             return Err(self.norm.wrong("has four outputs".to_string()));
         };
@@ -451,7 +453,7 @@ impl Op for StandardiseBy {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let parameters = self.norm.parameters(&inputs[3..]);
         let statistics = [inputs[1].slice(), inputs[2].slice()];
@@ -501,7 +503,7 @@ impl Op for Gradient {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let [dx, sums] = outputs else { return Err(self.norm.wrong("has two gradients".to_string())) };
         let known = cpu::Known::new(self.norm.eps, inputs);
@@ -539,7 +541,7 @@ impl Op for ChannelSums {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let known = cpu::Known::new(self.norm.eps, inputs);
         known.sums_by_channel(&view, outputs[0].data);
@@ -567,7 +569,7 @@ impl Op for Follow {
         super::arity::<2>(self.name(), inputs).map(Vec::from)
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         for ((batch, running), unbias) in inputs.iter().zip(outputs).zip([1.0, self.unbias]) {
             for (running, batch) in running.data.iter_mut().zip(batch.slice()) {
                 *running += self.momentum * (batch * unbias - *running);
