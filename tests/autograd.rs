@@ -5,7 +5,8 @@ mod common;
 use common::*;
 use gristmill::gpu::Recorder;
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
-use gristmill::{Device, Error, Gradients, Layout, Result, Tensor, no_grad};
+use gristmill::{CpuDevice, Device, Error, Gradients, Layout, Result, Tensor, no_grad};
+use std::sync::Arc;
 
 fn leaf(data: &[f32], device: &Device) -> Tensor {
     Tensor::from_slice(data, [data.len()], device).unwrap().requires_grad().unwrap()
@@ -271,7 +272,7 @@ impl Op for Odd {
         Ok(inputs.to_vec())
     }
 
-    fn cpu(&self, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let past = Layout { offset: usize::MAX, ..inputs[0].layout };
         assert!(CpuView { layout: past, ..inputs[0] }.slice().is_empty());
         outputs[0].data.copy_from_slice(inputs[0].slice());

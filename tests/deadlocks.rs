@@ -9,7 +9,8 @@ use gristmill::gpu::{GpuOptions, Recorder};
 use gristmill::nn::{BatchNorm1d, Init, Module, Parameter};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::optim::{Adam, Optimizer, Sgd};
-use gristmill::{Device, Gradients, Result, Tensor};
+use gristmill::{CpuDevice, Device, Gradients, Result, Tensor};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -122,7 +123,7 @@ impl Op for Nested {
         Ok(inputs.to_vec())
     }
 
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("it is run on GPUs")
     }
 

@@ -8,7 +8,7 @@ use gristmill::gpu::{GpuOptions, Recorder};
 use gristmill::nn::Parameter;
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::optim::{Adam, Optimizer, Sgd};
-use gristmill::{Device, Error, Result, Tensor, io};
+use gristmill::{CpuDevice, Device, Error, Result, Tensor, io};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -201,7 +201,7 @@ impl Op for Slot {
         Ok(vec![Meta::f32(inputs[0].shape)])
     }
 
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("it is run on GPUs")
     }
 

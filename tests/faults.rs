@@ -6,7 +6,7 @@ use common::works::*;
 use common::*;
 use gristmill::gpu::{AdapterKind, Answer, GpuOptions, Kernel, Quirk, Recorder, Variant};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
-use gristmill::{Device, Error, Result, Shape, Tensor};
+use gristmill::{CpuDevice, Device, Error, Result, Shape, Tensor};
 use proptest::prelude::*;
 use std::process::Command;
 use std::sync::Arc;
@@ -423,7 +423,7 @@ impl Op for Odd {
         Ok(vec![Meta::f32(Shape::new([4])?)])
     }
 
-    fn cpu(&self, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("these ops run on GPUs")
     }
 
