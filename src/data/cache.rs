@@ -1,15 +1,13 @@
 //! Data sets unpacked to the user's cache, for parsers that want plain files on disk.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::idx::{encode_idx, parse_idx};
 use super::mnist::{IDX_FILES, Named, Split, load_idx, splits};
 use crate::error::{Error, Result};
+use crate::io;
 
 /// Where gristmill keeps what it can make again: the folder `gristmill` in the user's cache directory.
 ///
@@ -66,8 +64,9 @@ fn store((train, test): (Split, Split), cache: &Path) -> Result<PathBuf> {
         for (name, bytes) in names.iter().zip([images, labels]) {
             let path = cache.join(name);
             if !holds(&path, &bytes) {
-                replace(&path, &bytes)
-                    .map_err(|error| Error::file(path, format!("cannot write: {error}")))?;
+                // Another process may have put the same file there.
+                io::write_atomic(&path, &bytes)
+                    .or_else(|error| if holds(&path, &bytes) { Ok(()) } else { Err(error) })?;
             }
         }
     }
@@ -78,32 +77,6 @@ fn store((train, test): (Split, Split), cache: &Path) -> Result<PathBuf> {
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64)
         && fs::read(path).is_ok_and(|found| found == bytes)
-}
-
-/// Writes beside `path`, then renames: no reader ever sees half a file.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (temporary, mut file) = create_beside(path)?;
-    let written = file.write_all(bytes);
-    drop(file); // Windows renames closed files only.
-    written.and_then(|()| fs::rename(&temporary, path)).or_else(|error| {
-        let _ = fs::remove_file(&temporary);
-        // Another process may have put the same file there and hold it open.
-        if holds(path, bytes) { Ok(()) } else { Err(error) }
-    })
-}
-
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let unique = format!("{}-{}.tmp", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let temporary = path.with_extension(unique);
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            // Left by a killed process that had our id: take the next number.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -175,7 +148,7 @@ mod tests {
         // A directory in the place of a file cannot be replaced, and nothing is left behind.
         fs::create_dir(scratch.0.join(IDX_FILES[0])).unwrap();
         let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], &scratch.0);
-        assert!(error.unwrap_err().to_string().contains("cannot write"));
+        assert!(error.unwrap_err().to_string().contains("is a directory, not a regular file"));
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2);
     }
 

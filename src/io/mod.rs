@@ -1,6 +1,8 @@
-//! Files of tensors.
+//! Files of tensors, and writing files atomically.
 
+mod file;
 mod safetensors;
 
+pub use file::{check_writable, write_atomic};
 pub(crate) use safetensors::Archive;
 pub use safetensors::{Metadata, load, parse, save};

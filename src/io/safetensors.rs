@@ -1,6 +1,7 @@
 //! The safetensors format: the length of a JSON header in 8 bytes, the header with each tensor's type, shape and
 //! place, then the elements, little-endian (<https://huggingface.co/docs/safetensors>).
 
+use super::file::AtomicFile;
 use crate::device::Device;
 use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
@@ -8,39 +9,33 @@ use crate::{Error, Result};
 use ::safetensors::tensor::{self as format, Dtype};
 use half::f16;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a file says besides its tensors, such as a seed and an epoch.
 pub type Metadata = BTreeMap<String, String>;
 
 /// Writes tensors and metadata to a file: `f32` as `F32`, ids as `U32`. The same content gives the same bytes.
 ///
-/// The file appears whole or not at all: it is written under another name in the same directory, flushed to the disk,
-/// and renamed. A file that was there before stays until then.
+/// The file is replaced atomically, as by [`write_atomic`](super::write_atomic).
 ///
 /// # Errors
 /// A name that is there twice or is `__metadata__`, a device that fails, or the file can't be written.
 pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
     let path = path.as_ref();
     let header = header(tensors, metadata).map_err(|message| Error::file(path, message))?;
-    replace(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        let fail = |error: std::io::Error| Error::file(path, format!("can't be written: {error}"));
-        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(fail)?;
-        out.write_all(header.as_bytes()).map_err(fail)?;
-        for (_, tensor) in tensors {
-            let words = match tensor.dtype() {
-                DType::U32 => tensor.to_ids()?,
-                DType::F32 => bytemuck::allocation::cast_vec(tensor.to_vec()?),
-            };
-            words.iter().try_for_each(|word| out.write_all(&word.to_le_bytes())).map_err(fail)?;
-        }
-        out.flush().map_err(fail)
-    })
+    let mut file = AtomicFile::create(path)?;
+    file.write(&(header.len() as u64).to_le_bytes())?;
+    file.write(header.as_bytes())?;
+    for (_, tensor) in tensors {
+        let words = match tensor.dtype() {
+            DType::U32 => tensor.to_ids()?,
+            DType::F32 => bytemuck::allocation::cast_vec(tensor.to_vec()?),
+        };
+        words.iter().try_for_each(|word| file.write(&word.to_le_bytes()))?;
+    }
+    file.commit()
 }
 
 /// The header, padded with spaces so that the elements start at a multiple of 8.
@@ -68,36 +63,6 @@ fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, S
     let header = format!("{{{}}}", entries.join(","));
     let padded = header.len().next_multiple_of(8);
     Ok(format!("{header:padded$}"))
-}
-
-/// Writes a file by `write` under a name of its own beside `path`, and renames it to that.
-fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let Some(name) = path.file_name() else { return Err(Error::file(path, "names no file")) };
-    let unique = format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(unique);
-    let temporary = path.with_file_name(hidden);
-
-    let fail = |error: std::io::Error| Error::file(path, format!("can't be written: {error}"));
-    let written = File::create_new(&temporary).map_err(fail).and_then(|file| {
-        write(&file)?;
-        file.sync_all().map_err(fail)?;
-        drop(file);
-        fs::rename(&temporary, path).map_err(fail)
-    });
-    if written.is_err() {
-        // Nothing more can be done about a file that does not go away.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    // So that the new name survives a power cut; not every file system lets a directory be flushed.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) {
-        let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    }
-    written
 }
 
 /// Reads a file: its tensors in their order in the file, on `device`, and its metadata.
