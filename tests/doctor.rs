@@ -1,7 +1,9 @@
 //! The command `gristmill`: what it prints, and how it ends.
 
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn gristmill(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gristmill")).args(arguments).output().unwrap()
@@ -84,4 +86,42 @@ fn adapters_are_listed_by_their_ids() {
     assert_eq!(text(&output.stdout).lines().collect::<Vec<_>>(), ids);
     let all = text(&gristmill(&["adapters"]).stdout);
     assert!(all.contains("cpu: ") && ids.iter().all(|id| all.contains(id)), "{all}");
+}
+
+/// A run on the CPU that is short.
+const SHORT: [&str; 7] = ["doctor", "--device", "cpu", "--row", "sum", "--seconds", "0"];
+
+#[test]
+fn a_closed_pipe_ends_the_printing_alone() {
+    for arguments in [&SHORT[..], &["adapters"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // As `| head -1` does, and as a reader that reads nothing.
+        let mut pipe = BufReader::new(child.stdout.take().unwrap());
+        if arguments[0] == "doctor" {
+            pipe.read_line(&mut String::new()).unwrap();
+        }
+        drop(pipe);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_standard_output_or_error_is_no_panic() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let gristmill = || Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    for arguments in [&SHORT[..], &["adapters"]] {
+        let output = gristmill().args(arguments).stdout(full()).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("standard output can't be written"), "{errors}");
+    }
+    let status = gristmill().args(["doctor", "--row", "no-such-row"]).stderr(full()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+    // The line about a software rasteriser, where there is one.
+    let status = gristmill().args(SHORT).stderr(full()).stdout(Stdio::null()).status();
+    assert!(status.unwrap().success());
 }

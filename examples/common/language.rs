@@ -1,13 +1,16 @@
 //! What the examples that write text share: the text, the training run with its checkpoints, and the writing.
 
+#[path = "output.rs"]
+pub mod output;
+
 use clap::Args;
 use gristmill::data::{Vocabulary, Windows};
-use gristmill::io::Metadata;
+use gristmill::io::{self, Metadata};
 use gristmill::nn::{self, Module, Sampling};
 use gristmill::optim::{AdamW, Optimizer, Schedule, clip_grad_norm, load_checkpoint, save_checkpoint};
 use gristmill::{Device, Error, Result, Tensor, no_grad};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::Write;
+use output::{print, say};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,10 +32,16 @@ pub trait LanguageModel: Module + Sized {
 
     /// How many characters it can be fed; none if there is no end to it.
     fn most(&self) -> Option<usize>;
+
+    /// The options that its parameters' shapes do not show, by their names: a checkpoint is resumed with the same ones.
+    fn hidden_options(&self) -> Metadata {
+        Metadata::new()
+    }
 }
 
 /// The options of the training and of the writing.
 #[derive(Args)]
+#[group(skip)] // named as the struct that it is flattened into, which clap takes for the same group
 pub struct Options {
     /// cpu, gpu, or an adapter's id such as vulkan:llvmpipe [default: the best there is]
     #[arg(long)]
@@ -104,6 +113,10 @@ pub fn run<M: LanguageModel>(
     options: &Options,
     build: impl Fn(usize, &Device) -> Result<M>,
 ) -> Result<()> {
+    let checkpoint = options.save.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.safetensors")));
+    if options.steps > 0 {
+        io::check_writable(&checkpoint)?;
+    }
     let device = Device::open_or_best(options.device.as_deref())?;
     let text = match &options.text {
         Some(path) => read(path)?,
@@ -114,13 +127,13 @@ pub fn run<M: LanguageModel>(
     let (train, validation) = ids.split_at(ids.len() / 10 * 9);
     let model = build(vocabulary.len(), &device)?;
     let count: usize = model.parameters().iter().map(nn::Parameter::numel).sum();
-    println!("device: {device}");
-    println!(
+    say(format!("device: {device}"));
+    say(format!(
         "{} characters of {} kinds, {} of them for validation; {count} parameters",
         ids.len(),
         vocabulary.len(),
         validation.len()
-    );
+    ));
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
@@ -133,7 +146,7 @@ pub fn run<M: LanguageModel>(
         optimizer: AdamW::new(options.learning_rate).betas(0.9, 0.99).weight_decay(options.weight_decay),
         train: Windows::new(train, options.context)?,
         validation: Windows::new(validation, options.context)?,
-        checkpoint: options.save.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.safetensors"))),
+        checkpoint,
         stopped,
     };
     let first = match &options.resume {
@@ -143,7 +156,7 @@ pub fn run<M: LanguageModel>(
     run.train(first, &vocabulary)?;
     if options.steps > first {
         let loss = run.validate(usize::MAX)?;
-        println!("validation loss over all of the text kept for it: {loss:.4} nats a character");
+        say(format!("validation loss over all of the text kept for it: {loss:.4} nats a character"));
     }
     run.write(&vocabulary)
 }
@@ -169,6 +182,15 @@ impl<M: LanguageModel> Run<'_, M> {
     fn resume(&mut self, path: &Path, vocabulary: &Vocabulary) -> Result<u64> {
         let metadata = load_checkpoint(&self.model, &mut self.optimizer, path)?;
         let wrong = |message: &str| Error::File { path: path.to_path_buf(), message: message.to_string() };
+        for (option, value) in self.model.hidden_options() {
+            match metadata.get(&option) {
+                Some(saved) if *saved == value => {}
+                Some(saved) => {
+                    return Err(wrong(&format!("was trained with --{option} {saved}, not {value}")));
+                }
+                None => return Err(wrong(&format!("does not say with which --{option} it was trained"))),
+            }
+        }
         if metadata.get("characters") != Some(&vocabulary.characters()) {
             return Err(wrong("was trained on a text of other characters"));
         }
@@ -177,10 +199,9 @@ impl<M: LanguageModel> Run<'_, M> {
     }
 
     fn save(&self, step: u64, vocabulary: &Vocabulary) -> Result<()> {
-        let metadata = Metadata::from([
-            ("step".to_string(), step.to_string()),
-            ("characters".to_string(), vocabulary.characters()),
-        ]);
+        let mut metadata = self.model.hidden_options();
+        metadata.insert("step".to_string(), step.to_string());
+        metadata.insert("characters".to_string(), vocabulary.characters());
         save_checkpoint(&self.model, &self.optimizer, &self.checkpoint, &metadata)
     }
 
@@ -222,17 +243,18 @@ impl<M: LanguageModel> Run<'_, M> {
                 self.save(done, vocabulary)?;
                 // Read before: the bar is locked while it is suspended.
                 let message = bar.message();
-                bar.suspend(|| println!("step {done}/{} - {message} - val_loss: {loss:.4}", options.steps));
+                let line = format!("step {done}/{} - {message} - val_loss: {loss:.4}", options.steps);
+                bar.suspend(|| say(line));
                 self.model.train();
             }
             if last && done < options.steps {
-                bar.suspend(|| println!("stopped by Ctrl-C after step {done}"));
+                bar.suspend(|| say(format!("stopped by Ctrl-C after step {done}")));
                 break;
             }
         }
         bar.finish_and_clear();
         if options.steps > first {
-            println!("checkpoint: {}", self.checkpoint.display());
+            say(format!("checkpoint: {}", self.checkpoint.display()));
         }
         Ok(())
     }
@@ -278,12 +300,7 @@ impl<M: LanguageModel> Run<'_, M> {
         let mut written = vocabulary.encode(&prompt)?;
         self.model.eval();
         let began = Instant::now();
-        println!("\n{prompt}");
-        let show = |text: &str| {
-            print!("{text}");
-            // A closed pipe is no failure of the model.
-            let _ = std::io::stdout().flush();
-        };
+        say(format!("\n{prompt}"));
         let (mut memory, mut held, mut fed) = (self.model.memory()?, 0, 0);
         for at in 0..options.write {
             // Where the memory is full, it begins anew with the later half of what it can hold.
@@ -296,11 +313,13 @@ impl<M: LanguageModel> Run<'_, M> {
             let logits = no_grad(|| self.model.feed(&ids, &mut memory)?.to_vec())?;
             let next =
                 sampling.choose(&logits[logits.len() - vocabulary.len()..], options.seed, at as u64)?;
-            show(&vocabulary.decode(&[next])?);
+            if !print(vocabulary.decode(&[next])?) {
+                return Ok(()); // nobody reads on
+            }
             written.push(next);
         }
         let rate = options.write as f64 / began.elapsed().as_secs_f64();
-        println!("\n\n{} characters written, {rate:.0} a second", options.write);
+        say(format!("\n\n{} characters written, {rate:.0} a second", options.write));
         Ok(())
     }
 }

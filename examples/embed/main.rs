@@ -9,10 +9,13 @@
 //! It ranks the sentences by their similarity to the first one.
 
 mod model;
+#[path = "../common/output.rs"]
+mod output;
 
 use clap::Parser;
 use gristmill::{Device, Error, Result, Tensor, no_grad};
 use model::MiniLm;
+use output::say;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -41,18 +44,12 @@ struct Options {
 const MOST_TOKENS: usize = 256;
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    output::exit(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Result<()> {
     let device = Device::open_or_best(options.device.as_deref())?;
-    println!("device: {device}");
+    say(format!("device: {device}"));
     let model = MiniLm::load(&options.model.join("model.safetensors"), &device)?;
     let tokens = tokenize(&options.model.join("tokenizer.json"), &options.sentences)?;
     let embed = || no_grad(|| model.embed(&tokens.ids(&device)?, &tokens.mask(&device)?));
@@ -61,9 +58,9 @@ fn run(options: &Options) -> Result<()> {
     let similarity = vectors.matmul(&vectors.slice(0, 0..1)?.t()?)?.to_vec()?;
     let mut order: Vec<usize> = (1..similarity.len()).collect();
     order.sort_by(|&a, &b| similarity[b].total_cmp(&similarity[a]));
-    println!("{}", options.sentences[0]);
+    say(&options.sentences[0]);
     for at in order {
-        println!("  {:.4}  {}", similarity[at], options.sentences[at]);
+        say(format!("  {:.4}  {}", similarity[at], options.sentences[at]));
     }
     if options.bench > 0 {
         let mut times = Vec::new();
@@ -75,11 +72,11 @@ fn run(options: &Options) -> Result<()> {
         times.sort();
         let Tokens { rows, length, .. } = tokens;
         let median: Duration = times[times.len() / 2];
-        println!(
+        say(format!(
             "{rows} sentences of {length} tokens: {:.2} ms, median of {}",
             median.as_secs_f64() * 1e3,
             times.len()
-        );
+        ));
     }
     Ok(())
 }

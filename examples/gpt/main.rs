@@ -9,6 +9,7 @@
 mod language;
 
 use clap::Parser;
+use gristmill::io::Metadata;
 use gristmill::nn::{
     BlockCache, BlockOptions, Embedding, Init, Linear, Module, MultiHeadOptions, Rotary, TransformerEncoder,
 };
@@ -34,15 +35,10 @@ struct Options {
     width: usize,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
-    match language::run("gpt", &options.run, |characters, device| Gpt::new(characters, &options, device)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let build = |characters: usize, device: &Device| Gpt::new(characters, &options, device);
+    language::output::exit(language::run("gpt", &options.run, build))
 }
 
 /// A language model in the way of GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019): a
@@ -53,6 +49,7 @@ struct Gpt {
     blocks: TransformerEncoder,
     head: Linear,
     context: usize,
+    heads: usize,
 }
 
 impl Gpt {
@@ -79,6 +76,7 @@ impl Gpt {
             blocks: TransformerEncoder::new(width, options.layers, &block, &mut init)?,
             head: Linear::from_tensors(&last, None)?,
             context,
+            heads: options.heads,
         })
     }
 }
@@ -120,5 +118,9 @@ impl LanguageModel for Gpt {
 
     fn most(&self) -> Option<usize> {
         Some(self.context)
+    }
+
+    fn hidden_options(&self) -> Metadata {
+        Metadata::from([("heads".to_string(), self.heads.to_string())])
     }
 }

@@ -41,13 +41,7 @@ enum Cell {
 fn main() -> ExitCode {
     let options = Options::parse();
     let build = |characters: usize, device: &Device| Network::new(characters, &options, device);
-    match language::run("lstm", &options.run, build) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    language::output::exit(language::run("lstm", &options.run, build))
 }
 
 /// The recurrent layers.

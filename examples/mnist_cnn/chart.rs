@@ -2,7 +2,6 @@
 
 use plotters::prelude::*;
 use std::error::Error;
-use std::path::Path;
 
 /// What one epoch came to.
 pub struct Epoch {
@@ -24,17 +23,16 @@ const ACROSS: usize = 12;
 const DOWN: usize = 3;
 pub const MOST_MISSES: usize = ACROSS * DOWN;
 
-/// Writes an SVG: it needs no font on the machine that draws it. Written under a temporary name and renamed.
+/// The picture as SVG: it needs no font on the machine that draws it.
 pub fn draw(
-    path: &Path,
     title: &str,
     epochs: &[Epoch],
     misses: &[Miss],
     columns: usize,
-) -> Result<(), Box<dyn Error>> {
-    let temporary = path.with_extension("svg.tmp");
+) -> Result<String, Box<dyn Error>> {
+    let mut picture = String::new();
     {
-        let root = SVGBackend::new(&temporary, (1000, 700)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut picture, (1000, 700)).into_drawing_area();
         root.fill(&WHITE)?;
         let root = root.titled(title, ("sans-serif", 22))?;
         let (curves, digits) = root.split_vertically(380);
@@ -52,8 +50,7 @@ pub fn draw(
         }
         root.present()?;
     }
-    std::fs::rename(&temporary, path)?;
-    Ok(())
+    Ok(picture)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

@@ -9,6 +9,8 @@ mod chart;
 mod mnist_data;
 #[path = "../common/network.rs"]
 mod network;
+#[path = "../common/output.rs"]
+mod output;
 mod picture;
 
 use chart::{Epoch, MOST_MISSES, Miss};
@@ -17,8 +19,10 @@ use gristmill::data::{Batches, Normalisation, RandomShift, Split, gather_images,
 use gristmill::metrics::{ConfusionMatrix, accuracy};
 use gristmill::nn::{self, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer, Schedule};
-use gristmill::{Device, Error, Result, Tensor, no_grad};
+use gristmill::{Device, Error, Result, Tensor, io, no_grad};
 use indicatif::{ProgressBar, ProgressStyle};
+use output::{print, say};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +60,9 @@ struct Options {
     /// Directory with the four IDX files of another data set of the same sizes, such as Fashion-MNIST
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Use only so many of the training images, and of the test images: for a quick try
+    #[arg(long, value_name = "N")]
+    images: Option<NonZeroUsize>,
     /// Where the trained parameters are written, as safetensors
     #[arg(long, value_name = "FILE", default_value = "mnist_cnn.safetensors")]
     save: PathBuf,
@@ -81,14 +88,8 @@ const LOOK_EVERY: usize = 20;
 /// Images a step of a test pass.
 const TEST_BATCH: usize = 500;
 
-fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn main() -> ExitCode {
+    output::exit(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Result<()> {
@@ -104,9 +105,19 @@ fn run(options: &Options) -> Result<()> {
     if let Some(path) = &options.predict {
         return predict(&model, &device, path);
     }
-    println!("device: {device}");
-    print!("{}", nn::summary(&model, [1, 1, 28, 28])?);
-    let (train, test) = mnist_data::load(options.data.as_deref())?;
+    if options.epochs > 0 {
+        io::check_writable(&options.save)?;
+        io::check_writable(&options.chart)?;
+    }
+    say(format!("device: {device}"));
+    print(nn::summary(&model, [1, 1, 28, 28])?);
+    let (mut train, mut test) = mnist_data::load(options.data.as_deref())?;
+    if let Some(count) = options.images {
+        for split in [&mut train, &mut test] {
+            split.images.truncate(count.get().saturating_mul(split.rows * split.cols));
+            split.labels.truncate(count.get());
+        }
+    }
     let normalisation = match options.data {
         None => Normalisation::MNIST,
         Some(_) => mean_std(&train.images)?,
@@ -125,7 +136,7 @@ fn run(options: &Options) -> Result<()> {
     for epoch in 0..options.epochs {
         let (train_loss, train_accuracy) = run.train_epoch(&train, epoch, &mut optimizer)?;
         let tested = run.test(&test)?;
-        println!(" - val_loss: {:.4} - val_accuracy: {:.4}", tested.loss, tested.accuracy);
+        say(format!(" - val_loss: {:.4} - val_accuracy: {:.4}", tested.loss, tested.accuracy));
         epochs.push(Epoch {
             train_loss,
             train_accuracy,
@@ -133,7 +144,7 @@ fn run(options: &Options) -> Result<()> {
             test_accuracy: tested.accuracy,
         });
         if run.is_stopped() {
-            println!("stopped by Ctrl-C in epoch {}", epoch + 1);
+            say(format!("stopped by Ctrl-C in epoch {}", epoch + 1));
             break;
         }
     }
@@ -141,16 +152,18 @@ fn run(options: &Options) -> Result<()> {
     let tested = run.test(&test)?;
     if options.epochs > 0 {
         nn::save_parameters(&run.model, &options.save)?;
-        println!("parameters saved to {}", options.save.display());
-        chart::draw(&options.chart, "mnist_cnn", &epochs, &tested.misses, test.cols)
+        say(format!("parameters saved to {}", options.save.display()));
+        let picture = chart::draw("mnist_cnn", &epochs, &tested.misses, test.cols)
             .map_err(|e| Error::File { path: options.chart.clone(), message: e.to_string() })?;
-        println!("curves and misread digits drawn to {}", options.chart.display());
+        io::write_atomic(&options.chart, picture)?;
+        say(format!("curves and misread digits drawn to {}", options.chart.display()));
     }
-    println!("\n{:.4}", tested.confusion);
+    say(format!("\n{:.4}", tested.confusion));
     let counts = device.counts();
-    println!("kernels dispatched: {}, CPU twins run: {}", counts.kernels, Device::cpu().counts().cpu_twins);
-    println!("seed {}, parameters' hash {:016x}", options.seed, nn::hash_parameters(&run.model)?);
-    println!("test accuracy: {:.4}", tested.accuracy);
+    let twins = Device::cpu().counts().cpu_twins;
+    say(format!("kernels dispatched: {}, CPU twins run: {twins}", counts.kernels));
+    say(format!("seed {}, parameters' hash {:016x}", options.seed, nn::hash_parameters(&run.model)?));
+    say(format!("test accuracy: {:.4}", tested.accuracy));
     Ok(())
 }
 
@@ -209,7 +222,7 @@ impl Run<'_> {
             }
         }
         bar.finish_and_clear();
-        print!("epoch {}/{} - {}", epoch + 1, self.options.epochs, bar.message());
+        print(format!("epoch {}/{} - {}", epoch + 1, self.options.epochs, bar.message()));
         Ok(figures.mean())
     }
 
@@ -303,6 +316,6 @@ fn predict(model: &Sequential, device: &Device, path: &std::path::Path) -> Resul
     let x = Tensor::from_slice(&pixels, [1, 1, 28, 28], device)?;
     let probabilities = no_grad(|| model.forward(&x)?.softmax(-1)?.to_vec())?;
     let best = best_class(&probabilities, 1)[0];
-    println!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * probabilities[best as usize]);
+    say(format!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * probabilities[best as usize]));
     Ok(())
 }

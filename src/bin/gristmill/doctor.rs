@@ -1,5 +1,6 @@
 //! The doctor: the table of cases on every device, for a bounded time.
 
+use crate::output::say;
 use crate::probes;
 use crate::report;
 use clap::Args;
@@ -70,11 +71,11 @@ impl Examined {
     }
 }
 
-/// Examines the devices and prints the report. Gives whether all are well.
+/// Examines the devices and prints the report.
 ///
 /// # Errors
-/// No such device or row.
-pub fn run(options: &Options) -> Result<bool, String> {
+/// No such device or row, or a device is not well.
+pub fn run(options: &Options) -> Result<(), String> {
     let rows = rows(options.row.as_deref())?;
     let ids = match &options.device {
         Some(id) => vec![Device::open(id).map_err(|error| error.to_string())?.id().to_string()],
@@ -82,19 +83,20 @@ pub fn run(options: &Options) -> Result<bool, String> {
     };
     let mut report = Report { seed: options.seed, devices: Vec::new() };
     if !options.json {
-        println!("{}", report::head(&report));
+        say(report::head(&report));
     }
     for id in ids {
         let examined = examine(id, &rows, options);
         if !options.json {
-            println!("\n{}", report::device(&examined));
+            say(format!("\n{}", report::device(&examined)));
         }
         report.devices.push(examined);
     }
     if options.json {
-        println!("{:#}", report::json(&report));
+        say(format!("{:#}", report::json(&report)));
     }
-    Ok(report.devices.iter().all(Examined::is_well))
+    let ill: Vec<&str> = report.devices.iter().filter(|d| !d.is_well()).map(|d| d.id.as_str()).collect();
+    if ill.is_empty() { Ok(()) } else { Err(format!("not well: {}", ill.join(", "))) }
 }
 
 fn rows(name: Option<&str>) -> Result<Vec<Row>, String> {

@@ -1,10 +1,13 @@
 //! The command `gristmill`: what adapters there are, and whether gristmill computes right on them.
 
 mod doctor;
+#[path = "../../../examples/common/output.rs"]
+mod output;
 mod probes;
 mod report;
 
 use clap::{Parser, Subcommand};
+use output::say;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -36,24 +39,17 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Adapters { ids } => {
             adapters(ids);
-            ExitCode::SUCCESS
+            output::exit(Ok::<(), String>(()))
         }
-        Command::Doctor(options) => match doctor::run(&options) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(message) => {
-                eprintln!("{message}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Doctor(options) => output::exit(doctor::run(&options)),
     }
 }
 
 fn adapters(ids: bool) {
     let adapters = gristmill::gpu::adapters();
     if ids {
-        return adapters.iter().for_each(|adapter| println!("{}", adapter.id));
+        return adapters.iter().for_each(|adapter| say(&adapter.id));
     }
-    println!("cpu: the CPU twins");
-    adapters.iter().for_each(|adapter| println!("{}", report::adapter(adapter)));
+    say("cpu: the CPU twins");
+    adapters.iter().for_each(|adapter| say(report::adapter(adapter)));
 }
