@@ -125,3 +125,26 @@ fn a_full_standard_output_or_error_is_no_panic() {
     let status = gristmill().args(SHORT).stderr(full()).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
 }
+
+#[test]
+fn a_memory_budget_has_units_on_every_device_and_nonsense_is_refused() {
+    let run = |device: &str, budget: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+        command.args(["doctor", "--row", "sum", "--seconds", "0", "--device", device]);
+        let output = command.env("GRISTMILL_MEMORY_BUDGET", budget).output().unwrap();
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    };
+    for device in ["cpu".to_string(), tested()] {
+        for budget in ["1GB", " 1.5 gib "] {
+            let (well, report) = run(&device, budget);
+            assert!(well, "{device}, {budget}: {report}");
+        }
+        for budget in ["much", "-1", "0", "1GBB"] {
+            let (well, report) = run(&device, budget);
+            let refused = format!("GRISTMILL_MEMORY_BUDGET={budget} is not a size above 0");
+            assert!(!well && report.contains(&refused), "{device}: {report}");
+        }
+        let (well, report) = run(&device, "1KB");
+        assert!(!well && report.contains("budget 1000 bytes"), "{device}: {report}");
+    }
+}

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct CpuDevice {
     pool: Pool<Vec<f32>>,
+    /// Why it has no budget and allocates nothing.
+    refused: Option<Error>,
     ops: AtomicU64,
 }
 
@@ -32,8 +34,9 @@ pub struct CpuBuffer {
 }
 
 impl CpuDevice {
-    pub(crate) fn new(budget: u64) -> CpuDevice {
-        CpuDevice { pool: Pool::new(budget), ops: AtomicU64::new(0) }
+    pub(crate) fn new(budget: Result<u64>) -> CpuDevice {
+        let (budget, refused) = budget.map_or_else(|error| (0, Some(error)), |budget| (budget, None));
+        CpuDevice { pool: Pool::new(budget), refused, ops: AtomicU64::new(0) }
     }
 
     /// The bytes that its pool holds.
@@ -66,8 +69,11 @@ impl CpuDevice {
     /// Memory for `words` words, with stale content.
     ///
     /// # Errors
-    /// Over the budget, or the machine is out of memory.
+    /// Over the budget, or the machine is out of memory; or the budget that the environment asks for is no size.
     pub(crate) fn allocate(self: &Arc<CpuDevice>, len: usize) -> Result<CpuBuffer> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         let bytes = (len as u64).saturating_mul(4);
         let class = Pool::<Vec<f32>>::class(bytes);
         let words = match self.pool.take(class, "cpu")? {
