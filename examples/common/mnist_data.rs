@@ -29,7 +29,7 @@ const MNIST: [&[u8]; 4] = [
 /// [`Error::File`] naming the file when one is missing, damaged or of another size, or the cache cannot be
 /// written.
 pub fn load(dir: Option<&Path>) -> Result<(Split, Split)> {
-    let cache = data::cache_dir();
+    let cache = data::cache_dir()?;
     let unpacked = match dir {
         None => data::unpack_idx_bytes(MNIST, cache.join("mnist"))?,
         Some(dir) => data::unpack_idx(dir, cache.join(folder(dir)))?,

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
+#[cfg(unix)]
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::idx::{encode_idx, parse_idx};
@@ -11,10 +13,49 @@ use crate::io;
 
 /// Where gristmill keeps what it can make again: the folder `gristmill` in the user's cache directory.
 ///
-/// That is `$XDG_CACHE_HOME`, else `$HOME/.cache`; on Windows `%LOCALAPPDATA%`; the system's directory for
-/// temporary files where none of these is an absolute path. The folder may not exist yet.
-pub fn cache_dir() -> PathBuf {
-    cache_dir_from(|name| std::env::var_os(name)).unwrap_or_else(std::env::temp_dir).join("gristmill")
+/// That is `$XDG_CACHE_HOME`, else `$HOME/.cache`; on Windows `%LOCALAPPDATA%`. The folder may not exist yet.
+///
+/// Where none of these is an absolute path, it is a folder of this user's own in the system's directory for temporary
+/// files, which is made if it is not there.
+///
+/// # Errors
+/// [`Error::File`] when that folder can't be made, belongs to somebody else, or others may write to it.
+pub fn cache_dir() -> Result<PathBuf> {
+    match cache_dir_from(|name| std::env::var_os(name)) {
+        Some(cache) => Ok(cache.join("gristmill")),
+        None => private_dir(&std::env::temp_dir()),
+    }
+}
+
+/// A folder in a directory where everybody may make one under any name.
+#[cfg(unix)]
+fn private_dir(directory: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let fail = |path: &Path, message: String| {
+        Error::file(path, format!("{message}; set XDG_CACHE_HOME to a directory of your own"))
+    };
+    // A file that is made now tells who this user is.
+    let user = tempfile::tempfile_in(directory).and_then(|file| file.metadata());
+    let user = user.map_err(|error| fail(directory, format!("cannot be written: {error}")))?.uid();
+    let path = directory.join(format!("gristmill-{user}"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(fail(&path, format!("cannot create: {error}")));
+        }
+        _ => {}
+    }
+    // Not through a symbolic link, which may be somebody else's.
+    let found = fs::symlink_metadata(&path).map_err(|error| fail(&path, error.to_string()))?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+        return Err(fail(&path, "is not a directory of yours that nobody else may write to".to_string()));
+    }
+    Ok(path)
+}
+
+/// The directory for temporary files is the user's own.
+#[cfg(not(unix))]
+fn private_dir(directory: &Path) -> Result<PathBuf> {
+    Ok(directory.join("gristmill"))
 }
 
 fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -173,6 +214,36 @@ mod tests {
         assert_eq!(with("", "/h"), Some("/h/.cache".into()));
         assert_eq!(with("relative", "/h"), Some("/h/.cache".into()));
         assert_eq!(with("", ""), None);
-        assert!(cache_dir().ends_with("gristmill"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_cache_that_others_can_change_is_not_trusted() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+        let scratch = Scratch::new("trust");
+        let cache = private_dir(&scratch.0).unwrap();
+        assert_eq!(fs::metadata(&cache).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(private_dir(&scratch.0), Ok(cache.clone()), "the same one the next time");
+        let refused = || {
+            let message = private_dir(&scratch.0).unwrap_err().to_string();
+            assert!(message.contains("nobody else") && message.contains("XDG_CACHE_HOME"), "{message}");
+        };
+        for mode in [0o770, 0o707, 0o777] {
+            fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).unwrap();
+            refused();
+        }
+        fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+        private_dir(&scratch.0).unwrap();
+        // Only root can give it away.
+        if chown(&cache, Some(fs::metadata(&cache).unwrap().uid() + 1), None).is_ok() {
+            refused();
+        }
+        fs::remove_dir(&cache).unwrap();
+        fs::create_dir(scratch.0.join("elsewhere")).unwrap();
+        symlink("elsewhere", &cache).unwrap();
+        refused();
+        fs::remove_file(&cache).unwrap();
+        fs::write(&cache, "").unwrap();
+        refused();
     }
 }
