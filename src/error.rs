@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Shapes, axes or element types that the op does not take.
-    #[error("{op}: {message}")]
+    #[error("{op}: {}", escaped(message, &[]))]
     Shape {
         /// The op's name.
         op: &'static str,
@@ -20,7 +20,7 @@ pub enum Error {
         message: String,
     },
     /// An attribute or a value outside the op's domain: a probability of 1.5, a class id past the end.
-    #[error("{op}: {message}")]
+    #[error("{op}: {}", escaped(message, &[]))]
     Argument {
         /// The op's name.
         op: &'static str,
@@ -38,7 +38,7 @@ pub enum Error {
         second: String,
     },
     /// No adapter answers to the wish, or more than one does.
-    #[error("device: {message}")]
+    #[error("device: {}", escaped(message, &[]))]
     Adapter {
         /// What was asked for, what there is, and what to install.
         message: String,
@@ -71,7 +71,7 @@ pub enum Error {
         limit: u64,
     },
     /// The device is gone (driver reset, unplugged, destroyed). Open a new one and load the last checkpoint.
-    #[error("device {device} was lost: {reason}; open a new device and reload the tensors")]
+    #[error("device {device} was lost: {}; open a new device and reload the tensors", escaped(reason, &LINES))]
     DeviceLost {
         /// The device's id.
         device: String,
@@ -79,7 +79,7 @@ pub enum Error {
         reason: String,
     },
     /// A kernel did not compile, or was asked for constants outside its domain.
-    #[error("kernel {kernel}: {message}")]
+    #[error("kernel {kernel}: {}", escaped(message, &LINES))]
     Kernel {
         /// File and entry point.
         kernel: String,
@@ -87,7 +87,7 @@ pub enum Error {
         message: String,
     },
     /// The driver or wgpu reported an error that no other variant describes.
-    #[error("gpu: {message}")]
+    #[error("gpu: {}", escaped(message, &LINES))]
     Gpu {
         /// The message as reported.
         message: String,
@@ -99,7 +99,7 @@ pub enum Error {
         message: String,
     },
     /// A file could not be read, written or understood.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {}", escaped(&path.to_string_lossy(), &[]), escaped(message, &[]))]
     File {
         /// The file.
         path: PathBuf,
@@ -120,4 +120,22 @@ impl Error {
     pub(crate) fn file(path: impl AsRef<Path>, message: impl ToString) -> Error {
         Error::File { path: path.as_ref().to_path_buf(), message: message.to_string() }
     }
+}
+
+/// What messages of compilers and drivers are laid out with.
+const LINES: [char; 2] = ['\n', '\t'];
+
+/// Text with its control characters escaped but for those to keep: names come from files, and a terminal would obey them.
+/// So it would the characters that change the direction of the text.
+fn escaped(text: &str, keep: &[char]) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let obeyed = c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if obeyed && !keep.contains(&c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }

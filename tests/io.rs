@@ -142,6 +142,45 @@ fn the_format_s_own_crate_writes_what_is_read() {
 }
 
 #[test]
+fn empty_tensors_keep_one_order() {
+    let dir = Dir::new();
+    let path = dir.file("empty.safetensors");
+    let empty = |name: &str| (name.to_string(), Tensor::zeros([0], &Device::cpu()).unwrap());
+    let one = ("one".to_string(), Tensor::ones([1], &Device::cpu()).unwrap());
+    let names: Vec<String> = (10..30).map(|n| n.to_string()).collect();
+    let tensors: Vec<_> = names.iter().map(|name| empty(name)).chain([one]).collect();
+    io::save(&path, &tensors, &Metadata::new()).unwrap();
+    for _ in 0..5 {
+        let (loaded, _) = io::load(&path, &Device::cpu()).unwrap();
+        let loaded: Vec<String> = loaded.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(loaded, [&names[..], &["one".to_string()]].concat());
+    }
+}
+
+#[test]
+fn names_from_files_do_not_command_the_terminal() {
+    let dir = Dir::new();
+    let hostile = "\u{1b}[31m\u{7}\r\n\u{9b}2J\u{202e}\u{7f}ü";
+    let shown = r"\u{1b}[31m\u{7}\r\n\u{9b}2J\u{202e}\u{7f}ü";
+    let model = mlp(1, &Device::cpu());
+    let path = dir.file("model.safetensors");
+    let tensors = [(hostile.to_string(), Tensor::ones([1], &Device::cpu()).unwrap())];
+    io::save(&path, &tensors, &Metadata::new()).unwrap();
+    let mut messages = vec![load_parameters(&model, &path).unwrap_err()];
+    messages.push(io::save(&path, &[&tensors[..], &tensors[..]].concat(), &Metadata::new()).unwrap_err());
+    messages.push(io::load(dir.file(hostile), &Device::cpu()).unwrap_err());
+    let mut adam = Adam::new(0.1);
+    messages.push(adam.load_state(&model.parameters(), &tensors).unwrap_err());
+    let header =
+        serde_json::json!({ hostile: { "dtype": "F64", "shape": [0], "data_offsets": [0, 0] } }).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    messages.push(io::parse(bytes, &Device::cpu()).unwrap_err());
+    for message in messages.iter().map(ToString::to_string) {
+        assert!(message.contains(shown) && !message.contains(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
 fn parameters_go_through_a_file() {
     let dir = Dir::new();
     for device in devices() {

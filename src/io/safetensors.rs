@@ -65,7 +65,8 @@ fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, S
     Ok(format!("{header:padded$}"))
 }
 
-/// Reads a file: its tensors in their order in the file, on `device`, and its metadata.
+/// Reads a file: its tensors in their order in the file, on `device`, and its metadata. Empty tensors at the same place
+/// come before others there, by their names.
 ///
 /// The file is not trusted: it needs no more memory than a small multiple of its size, and is checked as a whole
 /// before the first tensor is made.
@@ -125,8 +126,7 @@ impl Archive {
             return Err(format!("has {} bytes after its tensors", data.len() - wanted));
         }
         let start = bytes.len() - wanted;
-        let entry = |name: String| {
-            let info = header.info(&name).ok_or_else(|| format!("has no tensor {name}"))?;
+        let entry = |(name, info): (String, &format::TensorInfo)| {
             let dtype = match info.dtype {
                 Dtype::F32 | Dtype::F16 | Dtype::BF16 => DType::F32,
                 Dtype::U32 | Dtype::I64 => DType::U32,
@@ -139,7 +139,10 @@ impl Archive {
             let place = start + info.data_offsets.0..start + info.data_offsets.1;
             Ok(Entry { name, dtype, shape, stored: info.dtype, place })
         };
-        let entries = header.offset_keys().into_iter().map(entry).collect::<Result<_, String>>()?;
+        // An empty tensor begins where the next one does.
+        let mut infos: Vec<_> = header.tensors().into_iter().collect();
+        infos.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
+        let entries = infos.into_iter().map(entry).collect::<Result<_, String>>()?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Archive { bytes, entries, metadata })
     }
