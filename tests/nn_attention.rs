@@ -226,6 +226,13 @@ fn a_cache_is_filled_in_place() {
             "kv_cache: keys [1, 2, 1, 3] and values [1, 2, 2, 3], should both be [1, 2, new, 3]"
         );
         assert!(cache.append(&b.squeeze(0).unwrap(), &b).is_err());
+        let ids = Tensor::from_ids(&[7; 6], [1, 2, 1, 3], &device).unwrap();
+        for [keys, values] in [[&ids, &b], [&b, &ids]] {
+            assert_eq!(
+                message(cache.append(keys, values)),
+                "kv_cache: wants F32, got U32 of shape [1, 2, 1, 3]"
+            );
+        }
         assert_eq!(cache.len(), 3);
         cache.truncate(1);
         let [all, _] = cache.append(&b, &b).unwrap();

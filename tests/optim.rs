@@ -406,6 +406,35 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     for (mut optimizer, parts) in bad {
         refused(step(&mut *optimizer, &w, &grad), parts);
     }
+    // No hyperparameter is NaN or infinite.
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let wide = f64::from(value);
+        let sgd = || Sgd::new(0.1).momentum(0.5);
+        let bad: [(Box<dyn Optimizer>, &str); 11] = [
+            (Box::new(sgd().dampening(value)), "dampening"),
+            (Box::new(Sgd::new(0.1).dampening(value)), "dampening"),
+            (Box::new(Sgd::new(value)), "learning rate"),
+            (Box::new(sgd().momentum(value)), "momentum"),
+            (Box::new(sgd().weight_decay(value)), "weight_decay"),
+            (Box::new(Adam::new(value)), "learning rate"),
+            (Box::new(Adam::new(0.1).betas(wide, 0.9)), "beta"),
+            (Box::new(Adam::new(0.1).betas(0.9, wide)), "beta"),
+            (Box::new(AdamW::new(0.1).eps(wide)), "eps"),
+            (Box::new(AdamW::new(0.1).weight_decay(wide)), "weight_decay"),
+            // Infinite as f32.
+            (Box::new(AdamW::new(0.1).weight_decay(1e39)), "weight_decay"),
+        ];
+        for (mut optimizer, name) in bad {
+            refused(
+                step(&mut *optimizer, &w, &grad),
+                &[name, "finite"][..if name == "beta" { 1 } else { 2 }],
+            );
+        }
+    }
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        refused(clip_grad_norm(&mut gradient(&w, &grad), value).map(drop), &["max_norm"]);
+    }
+    assert_eq!(w.tensor().to_vec(), Ok(vec![1.0, 2.0]));
 
     let other = parameter(&[1.0, 2.0, 3.0], &device);
     let both = [w.clone(), other.clone()];

@@ -8,7 +8,7 @@ use super::rotary::Rotary;
 use crate::device::Device;
 use crate::ops::copy;
 use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::{Activation, AttentionOptions, Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,7 +64,7 @@ impl KvCache {
     /// where nobody holds what was given before.
     ///
     /// # Errors
-    /// More positions than there is room for, other shapes, or the device fails. The cache is unchanged then.
+    /// More positions than there is room for, other shapes, ids, or the device fails. The cache is unchanged then.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<[Tensor; 2]> {
         const OP: &str = "kv_cache";
         let [sequences, heads, positions, size] = *self.held[0].shape() else {
@@ -79,6 +79,8 @@ impl KvCache {
             );
             return Err(Error::shape(OP, message));
         }
+        keys.expect(DType::F32, OP)?;
+        values.expect(DType::F32, OP)?;
         let (start, new) = (self.len, keys.shape()[2]);
         if new > positions - start {
             let message = format!("{new} more positions after {start}, but there is room for {positions}");

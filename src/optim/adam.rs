@@ -64,12 +64,14 @@ impl Core {
 
     fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
         let &mut Core { op, decay, rate, betas, eps, weight_decay, .. } = self;
-        demand(op, rate >= 0.0, "learning rate", rate, "at least 0")?;
+        let values = [("learning rate", f64::from(rate)), ("eps", eps), ("weight_decay", weight_decay)];
+        for (name, value) in values {
+            let fits = (0.0..=f64::from(f32::MAX)).contains(&value);
+            demand(op, fits, name, value, "at least 0 and finite as f32")?;
+        }
         for beta in [betas.0, betas.1] {
             demand(op, (0.0..1.0).contains(&beta), "beta", beta, "in [0, 1)")?;
         }
-        demand(op, eps >= 0.0, "eps", eps, "at least 0")?;
-        demand(op, weight_decay >= 0.0, "weight_decay", weight_decay, "at least 0")?;
         self.state.step(parameters, gradients, |step| {
             // In f64: 1 - 0.999 has lost five digits in f32.
             let bias = |beta: f64| 1.0 - beta.powf(f64::from(step));

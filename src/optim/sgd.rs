@@ -89,9 +89,11 @@ impl Sgd {
 
     fn check(&self) -> Result<()> {
         let Rule { rate, decay, momentum } = self.rule;
-        demand("sgd", rate >= 0.0, "learning rate", rate, "at least 0")?;
-        demand("sgd", decay >= 0.0, "weight_decay", decay, "at least 0")?;
-        demand("sgd", momentum >= 0.0, "momentum", momentum, "at least 0")?;
+        let values = [("learning rate", rate), ("weight_decay", decay), ("momentum", momentum)];
+        for (name, value) in values {
+            demand("sgd", (0.0..f32::INFINITY).contains(&value), name, value, "finite and at least 0")?;
+        }
+        demand("sgd", self.dampening.is_finite(), "dampening", self.dampening, "finite")?;
         let fits = !self.nesterov || (momentum > 0.0 && self.dampening == 0.0);
         demand("sgd", fits, "nesterov", "true", "allowed without momentum or with dampening")
     }

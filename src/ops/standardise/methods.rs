@@ -21,7 +21,7 @@ impl BatchNorm {
     /// kernel. An empty batch moves nothing.
     ///
     /// # Errors
-    /// Running statistics of another shape, or the device fails.
+    /// Running statistics of another shape, a momentum outside `0..=1`, or the device fails.
     pub fn update(&self, mean: &mut Tensor, variance: &mut Tensor, momentum: f32) -> Result<()> {
         let channels = self.mean.numel();
         if self.output.numel() == 0 {

@@ -566,6 +566,10 @@ impl Op for Follow {
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        if !(0.0..=1.0).contains(&self.momentum) {
+            let message = format!("momentum {} is not in 0..=1", self.momentum);
+            return Err(Error::argument(self.name(), message));
+        }
         super::arity::<2>(self.name(), inputs).map(Vec::from)
     }
 
