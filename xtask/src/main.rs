@@ -2,6 +2,8 @@
 
 mod mutants;
 mod mutate;
+#[path = "../../examples/common/output.rs"]
+mod output;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -17,13 +19,7 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "mutate" => mutate::mutate(rest),
         _ => Err(format!("{}\n\n{}", test::USAGE, mutate::USAGE)),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    output::exit(result)
 }
 
 /// cargo, in the tests' environment.

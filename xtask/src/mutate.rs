@@ -6,6 +6,7 @@
 //! found out first. What lives on one adapter meets the next. A survivor needs its reason in `tests/survivors.txt`.
 
 use crate::mutants::{Mutant, mutants, users};
+use crate::output::say;
 use crate::{FEATURES, cargo, prepare, swiftshader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,8 +63,8 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
         shaders.keys().filter(|file| named.is_empty() || named.iter().any(|name| name == file)).collect();
     let mutants: Vec<Mutant> = files.iter().flat_map(|file| mutants(file, &shaders)).collect();
     if flag("--list") {
-        mutants.iter().for_each(|m| println!("{}:{}: {}  =>  {}", m.file, m.line, m.was, m.is));
-        println!("{} mutants of {} files", mutants.len(), files.len());
+        mutants.iter().for_each(|m| say(format!("{}:{}: {}  =>  {}", m.file, m.line, m.was, m.is)));
+        say(format!("{} mutants of {} files", mutants.len(), files.len()));
         return Ok(());
     }
 
@@ -90,7 +91,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
                 met.push((mutant, fate));
                 if fate == Fate::Survived {
                     let Mutant { file, line, was, is, .. } = mutant;
-                    println!("[{}/{}] lives: {file}:{line}: {was}  =>  {is}", met.len(), total);
+                    say(format!("[{}/{}] lives: {file}:{line}: {was}  =>  {is}", met.len(), total));
                 }
             }
         }
@@ -120,15 +121,15 @@ fn report(counts: &BTreeMap<String, [usize; 4]>, survivors: &[&Mutant], known: &
             .iter()
             .any(|r| r.len() == 4 && [r[0], r[1], r[2]].join("\t") == mutant.key() && !r[3].is_empty())
     };
-    println!("\n{:<34} {:>7} {:>7} {:>9} {:>8}", "file", "killed", "hung", "survived", "invalid");
+    say(format!("\n{:<34} {:>7} {:>7} {:>9} {:>8}", "file", "killed", "hung", "survived", "invalid"));
     let mut sum = [0; 4];
     for (file, [killed, invalid, survived, hung]) in counts {
-        println!("{file:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}");
+        say(format!("{file:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}"));
         sum.iter_mut().zip([killed, invalid, survived, hung]).for_each(|(sum, count)| *sum += count);
     }
     let [killed, invalid, survived, hung] = sum;
     let share = 100.0 * (killed + hung) as f64 / (killed + hung + survived).max(1) as f64;
-    println!("{:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}   {share:.1} % killed", "all");
+    say(format!("{:<34} {killed:>7} {hung:>7} {survived:>9} {invalid:>8}   {share:.1} % killed", "all"));
     let unexplained: Vec<String> =
         survivors.iter().filter(|m| !explained(m)).map(|mutant| mutant.key()).collect();
     if share < 95.0 {
@@ -447,7 +448,7 @@ impl Reach {
 
     /// Runs each row and each test by itself and looks which kernels it asks for: lines of file, binary and name.
     fn survey(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<String, String> {
-        println!("finding out which tests reach which kernels");
+        say("finding out which tests reach which kernels");
         let mut all = Vec::new();
         for binary in binaries.iter().filter(|(name, _)| !STRANGERS.contains(&name.as_str())) {
             let output = Command::new(binary.1).arg("--list").output();

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole suite on every adapter, and the matrix of what passed where.
 
+use crate::output::say;
 use crate::{FEATURES, cargo};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -86,13 +87,13 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
         },
     };
     let runs = ids.into_iter().map(|id| suite(id, &options.arguments)).collect::<Result<Vec<_>, _>>()?;
-    println!("\n{}", matrix(&runs));
+    say(format!("\n{}", matrix(&runs)));
     if runs.iter().all(|run| run.passed) { Ok(()) } else { Err("the suite failed".to_string()) }
 }
 
 /// Runs all tests on one device. The suites that ask for no device run with each.
 fn suite(id: String, arguments: &[String]) -> Result<Run, String> {
-    println!("\n==== {id} ====");
+    say(format!("\n==== {id} ===="));
     let began = Instant::now();
     let mut cargo = cargo();
     // To the end, so that the table is whole.
@@ -117,9 +118,8 @@ fn suite(id: String, arguments: &[String]) -> Result<Run, String> {
     let mut child = cargo.spawn().map_err(fail)?;
     drop(cargo); // and with it this process's ends of the pipe
     let lines = BufReader::new(reader).split(b'\n').map_while(Result::ok);
-    let suites = outcomes(
-        lines.map(|line| String::from_utf8_lossy(&line).into_owned()).inspect(|line| println!("{line}")),
-    );
+    let suites =
+        outcomes(lines.map(|line| String::from_utf8_lossy(&line).into_owned()).inspect(|line| say(line)));
     let passed = child.wait().map_err(fail)?.success();
     Ok(Run { id, suites, passed, took: began.elapsed() })
 }
@@ -240,7 +240,7 @@ fn install(allowed: bool) -> Result<(), String> {
     if !is_root {
         shell.args(["-n", "sh"]);
     }
-    println!("no GPU adapter was found; installing Mesa's software Vulkan: {command}");
+    say(format!("no GPU adapter was found; installing Mesa's software Vulkan: {command}"));
     let done = shell.args(["-c", command]).env("DEBIAN_FRONTEND", "noninteractive").status();
     match done {
         Ok(status) if status.success() => Ok(()),
