@@ -7,7 +7,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed. No public function of the crate panics on its input; it returns one of these.
 ///
-/// After any of them but [`Error::DeviceLost`] the device and every tensor on it work on.
+/// After any of them but [`Error::DeviceLost`] the device and every tensor on it work on. Messages have control characters
+/// escaped, so that a name from a file does not command the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

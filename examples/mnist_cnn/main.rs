@@ -149,10 +149,12 @@ fn run(options: &Options) -> Result<()> {
         }
     }
 
-    let tested = run.test(&test)?;
     if options.epochs > 0 {
         nn::save_parameters(&run.model, &options.save)?;
         say(format!("parameters saved to {}", options.save.display()));
+    }
+    let tested = run.test(&test)?;
+    if options.epochs > 0 {
         let picture = chart::draw("mnist_cnn", &epochs, &tested.misses, test.cols)
             .map_err(|e| Error::File { path: options.chart.clone(), message: e.to_string() })?;
         io::write_atomic(&options.chart, picture)?;
