@@ -22,7 +22,7 @@ fn f(x: f32, t: f32, c: f32) -> f32 {
     let dy = c * p.attributes.y;
     switch OP {
         // Of losses into which |x - t| or t x enters alone, also with regard to t: Rust exchanges x and t.
-        case 0u: { return dy * (2.0 * d); }
+        case 0u: { return 2.0 * dy * d; }
         case 1u: { return dy * sign_nan(d); }
         case 2u: { return dy * max_nan(min_nan(d, delta), -delta); }            // Huber
         case 3u: {                                                              // hinge

@@ -3,7 +3,8 @@
 //
 // One pass, by the pairwise update of Chan, Golub & LeVeque (Stanford STAN-CS-79-773): from the counts, the means and
 // the sums of squared deviations of two sets follow those of both, and no large sums are subtracted. The means are
-// relative to the reduction's first element, so that a spread far below the mean keeps its digits.
+// relative to the reduction's first element, so that a spread far below the mean keeps its digits. Where the sum of
+// squares overflows it is +inf, and the result with it.
 // shared/fold.wgsl says how it walks. x is read once.
 //
 //   x f32, strided; or triples (count, mean, sum of squares) that an earlier dispatch left
@@ -18,6 +19,9 @@
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params; // value: the divisor
 
+/// 2^126.
+const MOST: f32 = 0x1p+126f;
+
 struct State { count: f32, mean: f32, squares: f32 }
 
 fn identity() -> State {
@@ -27,14 +31,20 @@ fn identity() -> State {
 fn element(start: u32, i: u32) -> State {
     let at = start + along(i);
     if (PARTS == 1u) { return State(x[at], x[at + 1u], x[at + 2u]); }
-    return State(1.0, x[at] - x[start], 0.0);
+    let d = x[at] - x[start];
+    // So far apart that the sum of squares overflows; nearer, that no difference of means does. An infinity stays one.
+    let near = clamp(d, -MOST, MOST);
+    return State(1.0, select(d, near, abs(d) > MOST && is_finite(x[at])), 0.0);
 }
 
 fn merge(a: State, b: State) -> State {
     let count = a.count + b.count;
     let share = select(b.count / count, 0.0, b.count == 0.0);
     let apart = b.mean - a.mean;
-    return State(count, a.mean + apart * share, (a.squares + b.squares) + apart * apart * (a.count * share));
+    // The weight is at least 1/2 where both have elements: half a square overflows only where the product does. Infinity
+    // times a weight of 0 would be NaN.
+    let square = select(0.5 * apart * apart, 0.0, min(a.count, b.count) == 0.0);
+    return State(count, a.mean + apart * share, (a.squares + b.squares) + square * (2.0 * a.count * share));
 }
 
 /// PyTorch's: infinities have no mean to deviate from, and no degree of freedom divides by 0.

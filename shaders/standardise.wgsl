@@ -70,9 +70,11 @@ fn merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 
     var sum = vec2f(0.0);
     for (var i = first.x + lane * first.y; i <= last; i += LANES * first.y) {
-        sum.x += select(f32(p.rows.size), rest, i == last) * (parts[2u * i] - origin);
+        let m = parts[2u * i];
+        sum += vec2f(select(f32(p.rows.size), rest, i == last) * (m - origin), select(1.0, 0.0, is_finite(m)));
     }
-    let centre = origin + together(sum, local, lane).x / p.count;
+    sum = together(sum, local, lane);
+    let centre = known_mean(origin + sum.x / p.count, p.count, sum.y);
     sum = vec2f(0.0);
     for (var i = first.x + lane * first.y; i <= last; i += LANES * first.y) {
         let d = parts[2u * i] - centre;

@@ -43,7 +43,8 @@ struct Params {
 struct Frame { mean: f32, scale: f32 }
 
 fn frame(row: u32) -> Frame {
-    return Frame(mean[p.mean_offset + row], rsqrt_nan(variance[p.variance_offset + row] + p.eps));
+    let scale = rsqrt_nan(variance[p.variance_offset + row] + p.eps);
+    return Frame(origin_of(mean[p.mean_offset + row], scale), scale);
 }
 
 /// h and g of the element at `at`, as a row of `f` has them.

@@ -1,6 +1,6 @@
 //! The table of cases (`gristmill::proof`), row by row: each op on every device against its reference in f64 within the
-//! derived bound, forward and backward; special values by class; the same on the worst adapter that keeps to WGSL, and under
-//! small limits; and the table's own proof, that its gradients are slopes and its bounds are tight.
+//! derived bound, forward and backward; special values by class, and numbers whose squares overflow; the same on the worst adapter
+//! that keeps to WGSL, and under small limits; and the table's own proof, that its gradients are slopes and its bounds are tight.
 //!
 //! One test a row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the cases of
 //! agreement, of which the other properties take an eighth; `GRISTMILL_TABLE_CASES` those of this suite alone.
@@ -57,14 +57,16 @@ fn main() -> ExitCode {
                 })
             })
         };
-        [
+        let squares = SQUARING.contains(&row.name).then(|| trial("bears_overflow", bears_overflow));
+        let all = [
             trial("agrees_with_f64", agrees_with_f64),
             trial("keeps_special_values", keeps_special_values),
             trial("bears_adversity", bears_adversity),
             trial("keeps_to_small_limits", keeps_to_small_limits),
             trial("gradients_are_slopes", gradients_are_slopes),
             trial("bounds_are_tight", bounds_are_tight),
-        ]
+        ];
+        all.into_iter().chain(squares)
     });
     let whole = [
         Trial::test("every_public_op_has_a_row", every_public_op_has_a_row),
@@ -138,6 +140,36 @@ fn keeps_special_values(row: Row) -> Result<(), Failed> {
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
         for device in &devices {
             checked(&row, device, seed, size, Values::Special)?;
+        }
+        Ok(())
+    })
+}
+
+/// The rows of ops that square their inputs or the distances between them.
+const SQUARING: &[&str] = &[
+    "square",
+    "var",
+    "std",
+    "norm",
+    "layer_norm",
+    "rms_norm",
+    "add_layer_norm",
+    "add_rms_norm",
+    "group_norm",
+    "instance_norm",
+    "batch_norm",
+    "batch_norm statistics",
+    "batch_norm_by",
+    "mse_loss",
+    "huber_loss",
+];
+
+/// Squares that overflow have one answer on every device.
+fn bears_overflow(row: Row) -> Result<(), Failed> {
+    let devices = own_devices();
+    property(count().div_ceil(4), [LARGEST, MANY], |seed, size| {
+        for device in devices.plain().into_iter().chain(devices.hardware()) {
+            checked(&row, &device, seed, size, Values::Large)?;
         }
         Ok(())
     })

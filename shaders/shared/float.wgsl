@@ -13,6 +13,10 @@ fn is_inf(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
 }
 
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
 /// +inf. A constant expression may not be infinite, so the bits pass through a variable.
 fn inf() -> f32 {
     var bits = 0x7f800000u;

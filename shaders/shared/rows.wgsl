@@ -8,6 +8,7 @@
 // LANES invocations, a team, take every LANES-th element of a slice of a row. The importing file has `p.rows: Rows` in its
 // uniform, and the constants WG (invocations a workgroup), LANES, and FLAT (whether runs have one element).
 
+#import shared/float.wgsl
 #import shared/grid.wgsl
 
 /// `step` is from an element to the LANES-th after it, as (elements in the run, places, partners), and `wrap` what to
@@ -55,6 +56,12 @@ fn next(at: vec3u) -> vec3u {
     let to = at + p.rows.step;
     if (FLAT == 1u) { return to; }
     return to + select(vec3u(0u), p.rows.wrap, to.x >= p.rows.len);
+}
+
+/// What is taken off the elements of a row before they are multiplied by `scale`: the mean, but where its variance is infinite
+/// nothing. The product is 0 anyway, while an element's distance from the mean might overflow.
+fn origin_of(mean: f32, scale: f32) -> f32 {
+    return select(mean, 0.0, scale == 0.0 && is_finite(mean));
 }
 
 var<workgroup> partial: array<vec2f, WG>;

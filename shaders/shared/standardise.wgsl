@@ -19,7 +19,8 @@ fn standardised(x: f32, mean: f32, scale: f32, channel: u32) -> f32 {
     return y;
 }
 
-fn write(s: Slice, mean: f32, scale: f32) {
+fn write(s: Slice, row_mean: f32, scale: f32) {
+    let mean = origin_of(row_mean, scale);
     var at = place(s.row, s.begin + s.lane);
     var c = s.begin + s.lane;
     for (; c + 3u * LANES < s.end; c += 4u * LANES) {

@@ -68,7 +68,8 @@ impl Reduction {
 /// both. Cross-entropy against class ids is [`Tensor::cross_entropy`].
 #[derive(Debug, Clone, Default)]
 pub enum Loss {
-    /// `(x - t)²`.
+    /// `(x - t)²`. Where a square or the sum of them exceeds f32's range the loss is infinite on every device; its gradient
+    /// squares nothing.
     #[default]
     Mse,
     /// `|x - t|`; the gradient where they are equal is 0.
@@ -170,7 +171,7 @@ functions! {
     /// The derivatives of `loss_grad.wgsl` with regard to x and, where they are `OfTarget`, to t, times dy; the weighted ones
     /// have the weight w instead of dy. The second attribute is what a loss is multiplied by on its way into the mean.
     Slope;
-    Mse = 0: |x, t, dy, [_, scale]| dy * scale * (2.0 * (x - t));
+    Mse = 0: |x, t, dy, [_, scale]| 2.0 * (dy * scale) * (x - t);
     L1 = 1: |x, t, dy, [_, scale]| {
         let d = x - t;
         dy * scale * if d == 0.0 || d.is_nan() { d } else { d.signum() }

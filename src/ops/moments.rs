@@ -77,7 +77,9 @@ impl Op for Variance {
         let mut states = vec![Moments::NONE; outputs[0].shape.numel()];
         fold(moments, inputs[0], &self.axes, &mut states)?;
         for (y, state) in outputs[0].data.iter_mut().zip(states) {
-            let variance = state.squares / divisor;
+            // As on a GPU, which has nothing wider: a sum of squares beyond f32's range is infinite.
+            let overflows = state.squares as f32 == f32::INFINITY;
+            let variance = if overflows { f64::INFINITY } else { state.squares / divisor };
             *y = if self.root { variance.sqrt() } else { variance } as f32;
         }
         Ok(())
@@ -116,7 +118,7 @@ impl Tensor {
     /// The variance over `axes`: the sum of squared deviations from the mean, divided by the number of elements less
     /// `correction` (1 for the estimate of a population's from a sample, Bessel's; 0 for that of the elements
     /// themselves), as PyTorch's `var`. Where that leaves nothing to divide by, NaN, or infinity if the elements
-    /// differ. In one pass, and sound where the mean is far larger than the spread: the pairwise update of Chan, Golub &
+    /// differ; where the sum of squared deviations exceeds f32's range, infinity on every device. In one pass, and sound where the mean is far larger than the spread: the pairwise update of Chan, Golub &
     /// LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances* (1979).
     ///
     /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
@@ -134,7 +136,8 @@ impl Tensor {
         self.fold_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
     }
 
-    /// The standard deviation over `axes`: the root of [`Tensor::var`]. Its gradient is 0 where it is 0 itself.
+    /// The standard deviation over `axes`: the root of [`Tensor::var`], and infinite where that is. Its gradient is 0 where
+    /// it is 0 itself, or infinite.
     ///
     /// # Errors
     /// As [`Tensor::var`].

@@ -11,6 +11,8 @@ pub enum Values {
     Ordinary,
     /// Some of them replaced by NaN, infinities, zeros, subnormals and numbers of 1e4.
     Special,
+    /// Some of them replaced by numbers of 1e19, whose squares exceed f32's range, or their sum does.
+    Large,
 }
 
 /// A source of choices.
@@ -167,10 +169,16 @@ impl Gen {
     fn spoil(&mut self, values: &mut [f64]) {
         const SPECIAL: [f64; 9] =
             [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-40, 1e4, -1e4];
-        if self.values == Values::Ordinary || values.is_empty() || self.one_in(4) {
+        const LARGE: [f64; 4] = [3e19, -3e19, 1.2e19, -1.2e19];
+        let specials = match self.values {
+            Values::Ordinary => return,
+            Values::Special => &SPECIAL[..],
+            Values::Large => &LARGE,
+        };
+        if values.is_empty() || self.one_in(4) {
             return;
         }
-        let palette = [self.choose(&SPECIAL), self.choose(&SPECIAL)];
+        let palette = [self.choose(specials), self.choose(specials)];
         let rare = self.choose(&[2, 8, 32]);
         for value in values.iter_mut() {
             if self.one_in(rare) {

@@ -80,6 +80,16 @@ fn sum(x: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
     )
 }
 
+/// The mean of these elements; 0 where the sum of finite ones overflowed, and NaN of none, or where some are not finite. As in
+/// `shared/row_moments.wgsl`.
+fn known_mean(mean: f32, mut of: impl Iterator<Item = f32>) -> f32 {
+    if mean.is_finite() {
+        return mean;
+    }
+    let some = of.next().is_some_and(f32::is_finite);
+    if some && of.all(f32::is_finite) { 0.0 } else { f32::NAN }
+}
+
 /// How many elements a slice has, their mean, and the sum of the squares of the distances from it.
 #[derive(Clone, Copy, Default)]
 struct Moments {
@@ -94,10 +104,15 @@ impl Moments {
         if !centred {
             return Moments { count, mean: 0.0, squares: sum(x, |x| x * x) };
         }
-        let origin = sum(x, |x| x) / count;
+        let origin = known_mean(sum(x, |x| x) / count, x.iter().copied());
         let apart = sum(x, |x| x - origin);
         let shift = apart / count;
-        let squares = sum(x, |x| (x - origin) * (x - origin)) - apart * shift;
+        let about_origin = sum(x, |x| (x - origin) * (x - origin));
+        if origin.is_finite() && !about_origin.is_finite() {
+            // `apart` may have overflowed as well.
+            return Moments { count, mean: origin, squares: f32::INFINITY };
+        }
+        let squares = about_origin - apart * shift;
         // In this order NaN stays NaN.
         Moments { count, mean: origin + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
     }
@@ -106,6 +121,7 @@ impl Moments {
     fn merged(parts: impl Iterator<Item = Moments> + Clone, count: f32) -> Moments {
         let origin = parts.clone().next().map_or(f32::NAN, |part| part.mean);
         let mean = origin + parts.clone().map(|part| part.count * (part.mean - origin)).sum::<f32>() / count;
+        let mean = known_mean(mean, parts.clone().map(|part| part.mean));
         let squares = parts.map(|part| part.squares + part.count * (part.mean - mean).powi(2)).sum();
         Moments { count, mean, squares }
     }
@@ -139,8 +155,8 @@ pub(super) fn standardise_sum(
         let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.centred()));
         let whole = Moments::merged(parts.collect::<Vec<_>>().into_iter(), cols as f32);
         (*mean, *variance) = (whole.mean, whole.squares / cols as f32);
-        let scale = 1.0 / (*variance + norm.eps).sqrt();
-        y.iter_mut().zip(&*sum).for_each(|(y, x)| *y = (x - *mean) * scale);
+        let Frame { origin, scale } = Frame::new(*mean, *variance, norm.eps);
+        y.iter_mut().zip(&*sum).for_each(|(y, x)| *y = (x - origin) * scale);
         if let Some(weight) = weight {
             y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
         }
@@ -150,8 +166,28 @@ pub(super) fn standardise_sum(
     });
 }
 
-fn inverse_deviations(variance: &[f32], eps: f32) -> Vec<f32> {
-    variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect()
+/// What is taken off the elements of a row, and what they are multiplied with then.
+struct Frame {
+    origin: f32,
+    scale: f32,
+}
+
+impl Frame {
+    /// Where the variance is infinite nothing is taken off: the product is 0 anyway, while an element's distance from the mean
+    /// might overflow.
+    fn new(mean: f32, variance: f32, eps: f32) -> Frame {
+        let scale = 1.0 / (variance + eps).sqrt();
+        Frame { origin: if scale == 0.0 && mean.is_finite() { 0.0 } else { mean }, scale }
+    }
+
+    fn all(mean: &[f32], variance: &[f32], eps: f32) -> Vec<Frame> {
+        mean.iter().zip(variance).map(|(&mean, &variance)| Frame::new(mean, variance, eps)).collect()
+    }
+
+    /// The normalised element.
+    fn h(&self, x: f32) -> f32 {
+        (x - self.origin) * self.scale
+    }
 }
 
 /// Writes `f` of each element's place, of the place of its statistics, and of its channel.
@@ -182,11 +218,10 @@ pub(super) fn standardise(
     parameters: [Option<CpuView>; 2],
     y: &mut [f32],
 ) {
-    let (x, scale) = (x.slice(), inverse_deviations(variance, eps));
+    let (x, frames) = (x.slice(), Frame::all(mean, variance, eps));
     let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
     write(view, y, |at, statistics, channel| {
-        let h = (x[at] - mean[statistics]) * scale[statistics];
-        h * weight.map_or(1.0, |w| w[channel]) + bias.map_or(0.0, |b| b[channel])
+        frames[statistics].h(x[at]) * weight.map_or(1.0, |w| w[channel]) + bias.map_or(0.0, |b| b[channel])
     });
 }
 
@@ -194,8 +229,7 @@ pub(super) fn standardise(
 pub(super) struct Known<'a> {
     x: &'a [f32],
     dy: &'a [f32],
-    mean: &'a [f32],
-    scale: Vec<f32>,
+    frames: Vec<Frame>,
     weight: Option<&'a [f32]>,
 }
 
@@ -205,15 +239,14 @@ impl<'a> Known<'a> {
         Known {
             x: inputs[0].slice(),
             dy: inputs[1].slice(),
-            mean: inputs[2].slice(),
-            scale: inverse_deviations(inputs[3].slice(), eps),
+            frames: Frame::all(inputs[2].slice(), inputs[3].slice(), eps),
             weight: inputs.get(4).map(CpuView::slice),
         }
     }
 
     /// The normalised element.
     fn h(&self, at: usize, statistics: usize) -> f32 {
-        (self.x[at] - self.mean[statistics]) * self.scale[statistics]
+        self.frames[statistics].h(self.x[at])
     }
 
     fn weight(&self, channel: usize) -> f32 {
@@ -248,7 +281,7 @@ impl<'a> Known<'a> {
                 let mean = if centred { means[means.len() / 2 + statistics] } else { 0.0 };
                 g = (g - mean) - self.h(at, statistics) * means[statistics];
             }
-            g * (self.scale[statistics] * outside)
+            g * (self.frames[statistics].scale * outside)
         });
     }
 }

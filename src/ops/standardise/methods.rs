@@ -63,7 +63,8 @@ impl Tensor {
 
     /// Layer normalisation ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)): `(x - m) / sqrt(v + eps) * weight +
     /// bias` with the mean m and the variance v over the last `axes` axes, whose shape weight and bias have. A NaN or an
-    /// infinity makes all that share its mean NaN.
+    /// infinity makes all that share its mean NaN. Where the sum of the squared deviations exceeds f32's range, v is infinite
+    /// on every device: what shares it is `0 * weight + bias`, and has a gradient of 0.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -126,7 +127,7 @@ impl Tensor {
 
     /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
     /// mean q of the squares over the last `axes` axes, whose shape the weight has. A NaN makes all that share its mean
-    /// NaN.
+    /// NaN. Where the sum of the squares exceeds f32's range, q is infinite, as in [`Tensor::layer_norm`].
     ///
     /// # Errors
     /// As [`Tensor::layer_norm`].
