@@ -135,9 +135,7 @@ const NORMS: &[Norm] = &[
         let n = x.shape()[1];
         x.layer_norm(1, Some(&full(&[n], w, x)?), Some(&full(&[n], b, x)?), EPS)
     }),
-    ("rms_norm", false, |x, [w, b]| {
-        x.rms_norm(1, Some(&full(&[x.shape()[1]], w, x)?), EPS)?.add_scalar(b)
-    }),
+    ("rms_norm", false, |x, [w, b]| x.rms_norm(1, Some(&full(&[x.shape()[1]], w, x)?), EPS)?.add_scalar(b)),
     ("add_layer_norm", true, |x, [w, b]| {
         let n = x.shape()[1];
         let zeros = Tensor::zeros(x.shape(), x.device())?;
@@ -237,7 +235,13 @@ fn a_norm_overflows_only_where_its_result_does() {
                 .zip(&norms)
                 .flat_map(|(row, norm)| row.iter().map(move |&x| f64::from(x) / norm))
                 .collect();
-            assert_alike("norm's gradient", &device, &grads.get(&x).unwrap().to_vec().unwrap(), &slopes, 1e-2);
+            assert_alike(
+                "norm's gradient",
+                &device,
+                &grads.get(&x).unwrap().to_vec().unwrap(),
+                &slopes,
+                1e-2,
+            );
         }
     }
 }
@@ -261,7 +265,13 @@ fn a_loss_whose_squares_overflow_is_infinite() {
                     continue;
                 }
                 let grads = loss.backward().unwrap();
-                assert_alike("mse's gradient", &device, &grads.get(&x).unwrap().to_vec().unwrap(), &want, 0.0);
+                assert_alike(
+                    "mse's gradient",
+                    &device,
+                    &grads.get(&x).unwrap().to_vec().unwrap(),
+                    &want,
+                    0.0,
+                );
             }
             // Huber's parabola ends long before; but the sum of the last two rows' differences overflows.
             if row > 3 {

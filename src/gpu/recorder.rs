@@ -169,9 +169,6 @@ impl State {
     /// submits may have nothing to do with it. Gives the reason.
     fn submit(&mut self, gpu: &GpuDevice) -> Result<Option<Error>> {
         self.pass = None;
-        if self.encoder.is_none() {
-            return Ok(None);
-        }
         let status = self.copy_status(gpu)?;
         let Some(mut encoder) = self.encoder.take() else { return Ok(None) };
         if let Some(profiler) = &mut self.profiler {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole suite, on every adapter of this machine. `cargo xtask mutate`: whether it would notice.
 
+mod binaries;
 mod mutants;
 mod mutate;
 #[path = "../../examples/common/output.rs"]

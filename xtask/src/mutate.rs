@@ -5,9 +5,10 @@
 //! it lives, more of them (where few rows reach it) and the quick tests of the other suites that do. Which those are is
 //! found out first. What lives on one adapter meets the next. A survivor needs its reason in `tests/survivors.txt`.
 
+use crate::binaries::{self, Binary};
 use crate::mutants::{Mutant, mutants, users};
 use crate::output::say;
-use crate::{FEATURES, cargo, prepare, swiftshader};
+use crate::{prepare, swiftshader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -30,8 +31,20 @@ that the changed one imports, are others by now.
 /// Cases a row of the table is tried with at first, and where the mutant survived them: as many as the suite has.
 const CASES: [&str; 2] = ["24", "256"];
 /// The suites that dispatch no kernel, break devices on purpose, or take their time.
-const STRANGERS: [&str; 9] =
-    ["shaders", "faults", "memory", "mnist", "fuzz", "doctor", "determinism", "limits", "leaks"];
+const STRANGERS: [&str; 12] = [
+    "shaders",
+    "faults",
+    "memory",
+    "mnist",
+    "fuzz",
+    "doctor",
+    "determinism",
+    "limits",
+    "leaks",
+    "deadlocks",
+    "examples",
+    "files",
+];
 /// Tests that are not run by rows and take longer are left to the suite.
 const SLOW: Duration = Duration::from_secs(4);
 /// Rows run at first, of those that reach a file.
@@ -537,25 +550,10 @@ fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The test binaries of the crate, by name; built where they are not.
+/// The test binaries of the crate's own suites, by name.
 fn test_binaries() -> Result<BTreeMap<String, PathBuf>, String> {
-    let output = cargo()
-        .args(["test", "--no-run", "--tests", "--message-format", "short"])
-        .args(FEATURES)
-        .output()
-        .map_err(|error| format!("cargo: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stderr).to_string();
-    if !output.status.success() {
-        return Err(format!("the tests do not build:\n{text}"));
-    }
-    // `  Executable tests/table.rs (target/debug/deps/table-a9b9470123715bd8)`
-    let parse = |line: &str| -> Option<(String, PathBuf)> {
-        let (name, path) = line.trim().strip_prefix("Executable ")?.rsplit_once(" (")?;
-        let name = Path::new(name.strip_prefix("tests/")?).file_stem()?.to_str()?.to_string();
-        let path = PathBuf::from(path.strip_suffix(')')?);
-        Some((name, std::path::absolute(path).ok()?))
-    };
-    Ok(text.lines().filter_map(parse).collect())
+    let all = binaries::build(&[])?.into_iter().filter(|binary| !binary.name.contains(' '));
+    Ok(all.map(|Binary { name, path }| (name, path)).collect())
 }
 
 fn read_shaders(dir: &Path) -> Result<BTreeMap<String, String>, String> {

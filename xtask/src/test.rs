@@ -1,39 +1,57 @@
 //! `cargo xtask test`: the whole suite on every adapter, and the matrix of what passed where.
 
+use crate::binaries::{self, Binary};
 use crate::output::say;
-use crate::{FEATURES, cargo};
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use crate::{FEATURES, cargo, prepare};
+use std::collections::{BTreeMap, VecDeque};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub const USAGE: &str = "\
-usage: cargo xtask test [--no-install] [--adapters ID,ID,...] [-- ARGUMENTS]
+usage: cargo xtask test [--quick] [--no-install] [--adapters ID,ID,...] [--jobs N] [-- ARGUMENTS]
 
 Runs the whole suite once for each adapter of this machine and once for the CPU twins, and prints a table at the end.
 SwiftShader is found where Debian's chromium has it, or where GRISTMILL_SWIFTSHADER_ICD says. A row of the table gets 256 cases, on
 SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decide instead.
 
+  --quick            for work in between: the first adapter and the CPU twins, few cases, and not the suites that take long
   --no-install       where no adapter is found, do not install a software one
   --adapters IDS     only these, such as vulkan:llvmpipe,gl:llvmpipe,cpu; one that is missing is a failure
-  -- ARGUMENTS       passed on to `cargo test`";
+  --jobs N           test binaries that run at once; 2 where not said
+  -- ARGUMENTS       passed on to each test binary, such as the part of a test's name";
 
+/// Suites that use no device, or look at all of them by themselves: one run is enough.
+const ONCE: [&str; 4] = ["examples", "files", "fuzz", "shaders"];
+/// The table's properties of references alone, which are the same on every device.
+const REFERENCES: [&str; 2] = ["gradients_are_slopes", "bounds_are_tight"];
+/// Suites that are left out by `--quick`: they count memory, start processes, or train.
+const SLOW: [&str; 7] = ["determinism", "doctor", "examples", "leaks", "limits", "memory", "mnist"];
+
+#[derive(Debug, PartialEq)]
 struct Options {
+    quick: bool,
     install: bool,
     adapters: Option<Vec<String>>,
+    jobs: usize,
     arguments: Vec<String>,
 }
 
 fn parse(mut rest: &[String]) -> Option<Options> {
-    let mut options = Options { install: true, adapters: None, arguments: Vec::new() };
+    let mut options = Options { quick: false, install: true, adapters: None, jobs: 2, arguments: Vec::new() };
     while let Some((argument, after)) = rest.split_first() {
         rest = after;
         match argument.as_str() {
+            "--quick" => options.quick = true,
             "--no-install" => options.install = false,
             "--adapters" => {
                 let (ids, after) = rest.split_first()?;
                 options.adapters = Some(ids.split(',').map(str::to_string).collect());
+                rest = after;
+            }
+            "--jobs" => {
+                let (jobs, after) = rest.split_first()?;
+                options.jobs = jobs.parse().ok().filter(|&jobs| jobs > 0)?;
                 rest = after;
             }
             "--" => {
@@ -46,26 +64,18 @@ fn parse(mut rest: &[String]) -> Option<Options> {
     Some(options)
 }
 
-/// The suite on one device.
+/// A suite on one device.
 struct Run {
-    id: String,
-    /// By their names, in the order in which they ran.
-    suites: Vec<(String, Outcome)>,
-    /// What cargo ended with.
-    passed: bool,
-    took: Duration,
-}
-
-/// What a test binary, or the tests of the documentation, ended with.
-#[derive(Default)]
-struct Outcome {
+    suite: String,
+    device: String,
     passed: usize,
     failed: Vec<String>,
     /// Whether it came to its end. A process that crashed did not.
     ended: bool,
+    took: Duration,
 }
 
-impl Outcome {
+impl Run {
     fn is_well(&self) -> bool {
         self.ended && self.failed.is_empty()
     }
@@ -73,6 +83,7 @@ impl Outcome {
 
 pub fn test(arguments: &[String]) -> Result<(), String> {
     let options = parse(arguments).ok_or(USAGE)?;
+    let began = Instant::now();
     let mut found = adapters()?;
     let wants_gpu = options.adapters.as_ref().is_none_or(|ids| ids.iter().any(|id| id != "cpu"));
     if found.is_empty() && wants_gpu {
@@ -80,125 +91,186 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
         found = adapters()?;
     }
     let ids = match &options.adapters {
+        None if options.quick => found.first().into_iter().cloned().chain(["cpu".to_string()]).collect(),
         None => [found, vec!["cpu".to_string()]].concat(),
         Some(ids) => match ids.iter().find(|id| *id != "cpu" && !found.contains(id)) {
             None => ids.clone(),
             Some(id) => return Err(format!("no adapter {id}; there are: {}", found.join(", "))),
         },
     };
-    let runs = ids.into_iter().map(|id| suite(id, &options.arguments)).collect::<Result<Vec<_>, _>>()?;
-    say(format!("\n{}", matrix(&runs)));
-    if runs.iter().all(|run| run.passed) { Ok(()) } else { Err("the suite failed".to_string()) }
+    let binaries = binaries::build(&["--workspace"])?;
+    let built = began.elapsed();
+    let tasks = Mutex::new(tasks(&binaries, &ids, &options));
+    let runs = Mutex::new(Vec::new());
+    let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                while let Some(task) = next() {
+                    let run = task.run();
+                    runs.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+                }
+            });
+        }
+    });
+    let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    say(format!("\n{}", matrix(&runs, &ids)));
+    let [built, all] = [built, began.elapsed()].map(|took| took.as_secs());
+    say(format!("{all} seconds in all, {built} of them to build; {} at once", options.jobs));
+    let (passed, failed) = runs.iter().fold((0, 0), |(passed, failed), run| {
+        // One that crashed has failed by more than it could say.
+        (
+            passed + run.passed,
+            failed + run.failed.len() + usize::from(!run.is_well() && run.failed.is_empty()),
+        )
+    });
+    say(format!("{passed} passed, {failed} failed"));
+    if failed == 0 { Ok(()) } else { Err("the suite failed".to_string()) }
 }
 
-/// Runs all tests on one device. The suites that ask for no device run with each.
-fn suite(id: String, arguments: &[String]) -> Result<Run, String> {
-    say(format!("\n==== {id} ===="));
-    let began = Instant::now();
-    let mut cargo = cargo();
-    // To the end, so that the table is whole.
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES).args(arguments);
-    cargo.env("GRISTMILL_DEVICE", &id);
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        // The table of cases gets the most; the older suites draw larger cases.
-        let slow = id.contains("swiftshader") || id.starts_with("gl:");
-        if std::env::var_os("GRISTMILL_TABLE_CASES").is_none() {
-            cargo.env("GRISTMILL_TABLE_CASES", if slow { "32" } else { "256" });
+/// A process to start.
+struct Task {
+    suite: String,
+    device: String,
+    command: Command,
+}
+
+/// All that is to be run, what takes longest first.
+fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Task> {
+    let mut tasks = Vec::new();
+    for binary in binaries {
+        let name = binary.name.as_str();
+        if options.quick && SLOW.contains(&name) {
+            continue;
         }
-        if id.contains("swiftshader") {
-            cargo.env("PROPTEST_CASES", "4");
-        } else if id.starts_with("gl:") {
-            cargo.env("PROPTEST_CASES", "16");
+        let once = ONCE.contains(&name) || name.starts_with("xtask ");
+        for (at, id) in ids.iter().enumerate().take(if once { 1 } else { ids.len() }) {
+            let mut command = Command::new(&binary.path);
+            command.args(&options.arguments);
+            if name == "table" && at > 0 {
+                command.args(REFERENCES.iter().flat_map(|property| ["--skip", property]));
+            }
+            prepare(&mut command);
+            for (variable, cases) in cases(id, options.quick) {
+                command.env(variable, cases);
+            }
+            tasks.push(Task { suite: name.to_string(), device: id.clone(), command });
         }
     }
-    let fail = |error: std::io::Error| format!("cargo: {error}");
-    // Cargo names a suite on one stream, and its tests report on the other: both into one pipe, so that they keep their order.
-    let (reader, writer) = std::io::pipe().map_err(fail)?;
-    cargo.stdout(writer.try_clone().map_err(fail)?).stderr(writer).stdin(Stdio::null());
-    let mut child = cargo.spawn().map_err(fail)?;
-    drop(cargo); // and with it this process's ends of the pipe
-    let lines = BufReader::new(reader).split(b'\n').map_while(Result::ok);
-    let suites =
-        outcomes(lines.map(|line| String::from_utf8_lossy(&line).into_owned()).inspect(|line| say(line)));
-    let passed = child.wait().map_err(fail)?.success();
-    Ok(Run { id, suites, passed, took: began.elapsed() })
+    if let (Some(id), false, true) = (ids.first(), options.quick, options.arguments.is_empty()) {
+        let mut command = cargo();
+        command.args(["test", "--doc", "--workspace"]).args(FEATURES);
+        tasks.push(Task { suite: "docs".to_string(), device: id.clone(), command });
+    }
+    for task in &mut tasks {
+        task.command.env("GRISTMILL_DEVICE", &task.device).stdin(Stdio::null());
+    }
+    tasks.sort_by_key(|task| (task.suite != "table", !task.device.contains("swiftshader")));
+    tasks.into()
 }
 
-/// What `cargo test` printed, suite by suite.
-fn outcomes(lines: impl Iterator<Item = String>) -> Vec<(String, Outcome)> {
-    let mut suites: Vec<(String, Outcome)> = Vec::new();
-    for line in lines {
+/// How many cases properties get on a device, by variable. The table of cases gets the most; the older suites draw larger
+/// cases.
+fn cases(id: &str, quick: bool) -> Vec<(&'static str, &'static str)> {
+    let is_set = |variable| std::env::var_os(variable).is_some();
+    if is_set("PROPTEST_CASES") {
+        return Vec::new();
+    }
+    let (swiftshader, gl) = (id.contains("swiftshader"), id.starts_with("gl:"));
+    let mut all = match (quick, swiftshader, gl) {
+        (true, ..) | (_, true, _) => vec![("PROPTEST_CASES", "4")],
+        (_, _, true) => vec![("PROPTEST_CASES", "16")],
+        _ => Vec::new(),
+    };
+    if !is_set("GRISTMILL_TABLE_CASES") {
+        let count = match quick {
+            true => "16",
+            false if swiftshader || gl => "32",
+            false => "256",
+        };
+        all.push(("GRISTMILL_TABLE_CASES", count));
+    }
+    all
+}
+
+impl Task {
+    /// Runs it to its end, and prints what it printed.
+    fn run(mut self) -> Run {
+        let began = Instant::now();
+        let output = self.command.output();
+        let took = began.elapsed();
+        let (printed, success) = match output {
+            Ok(output) => {
+                let streams = [output.stdout, output.stderr];
+                (
+                    streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat(),
+                    output.status.success(),
+                )
+            }
+            Err(error) => (format!("{:?}: {error}\n", self.command.get_program()), false),
+        };
+        let (passed, failed, ended) = outcome(&printed);
+        let Task { suite, device, .. } = self;
+        say(format!("\n==== {suite} on {device}, {:.1} s ====\n{}", took.as_secs_f64(), printed.trim_end()));
+        Run { suite, device, passed, ended: ended && (success || !failed.is_empty()), failed, took }
+    }
+}
+
+/// How many tests passed, which failed, and whether all came to an end.
+fn outcome(printed: &str) -> (usize, Vec<String>, bool) {
+    let (mut passed, mut failed, mut ended) = (0, Vec::new(), false);
+    for line in printed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
-            // `Running unittests src/lib.rs (target/…)`, `Running tests/faults.rs (target/…)`
-            ["Running", .., file, binary] if binary.starts_with('(') => {
-                let path = Path::new(file);
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                // The crates' own tests by their paths, since both have a main.rs.
-                let name =
-                    if file.starts_with("tests/") { stem } else { format!("{} {file}", package(binary)) };
-                suites.push((name, Outcome::default()));
+            // One for each package where the documentation is tested.
+            ["test", "result:", _, count, "passed;", ..] => {
+                passed += count.parse().unwrap_or(0);
+                ended = true;
             }
-            ["Doc-tests", package] => suites.push((format!("{package} docs"), Outcome::default())),
-            ["test", "result:", _, passed, "passed;", ..] => {
-                if let Some((_, outcome)) = suites.last_mut() {
-                    outcome.passed = passed.parse().unwrap_or(0);
-                    outcome.ended = true;
-                }
-            }
-            ["test", .., "...", "FAILED"] => {
-                if let Some((_, outcome)) = suites.last_mut() {
-                    outcome.failed.push(words[1..words.len() - 2].join(" "));
-                }
-            }
+            ["test", .., "...", "FAILED"] => failed.push(words[1..words.len() - 2].join(" ")),
             _ => {}
         }
     }
-    suites
+    (passed, failed, ended)
 }
 
-/// `(target/debug/deps/gristmill-2e3a…)` -> `gristmill`.
-fn package(binary: &str) -> &str {
-    let file = binary.rsplit(['/', '\\']).next().unwrap_or(binary);
-    file.rsplit_once('-').map_or(file, |(name, _)| name)
-}
-
-/// The table of suites and adapters, and what failed.
-fn matrix(runs: &[Run]) -> String {
-    let mut rows: Vec<&str> = Vec::new();
-    for (name, _) in runs.iter().flat_map(|run| &run.suites) {
-        if !rows.contains(&name.as_str()) {
-            rows.push(name);
-        }
-    }
-    let by_name: Vec<BTreeMap<&str, &Outcome>> = runs
-        .iter()
-        .map(|run| run.suites.iter().map(|(name, outcome)| (name.as_str(), outcome)).collect())
-        .collect();
+/// The table of suites and devices, and what failed.
+fn matrix(runs: &[Run], ids: &[String]) -> String {
+    let by_place: BTreeMap<(&str, &str), &Run> =
+        runs.iter().map(|run| ((run.suite.as_str(), run.device.as_str()), run)).collect();
+    let mut suites: Vec<&str> = runs.iter().map(|run| run.suite.as_str()).collect();
+    suites.sort();
+    suites.dedup();
     let line = |name: &str, cells: Vec<String>| {
-        let cells = cells.iter().zip(runs).map(|(cell, run)| format!("  {cell:>0$}", run.id.len().max(10)));
+        let cells = cells.iter().zip(ids).map(|(cell, id)| format!("  {cell:>0$}", id.len().max(14)));
         format!("{name:<28}{}\n", cells.collect::<String>())
     };
-    let mut text = line("suite", runs.iter().map(|run| run.id.clone()).collect());
+    let mut text = line("suite", ids.to_vec());
     let mut failures = String::new();
-    for row in rows {
-        let cell = |outcome: Option<&&Outcome>| match outcome {
+    for suite in suites {
+        let cell = |id: &String| match by_place.get(&(suite, id.as_str())) {
             None => "-".to_string(),
-            Some(outcome) if outcome.is_well() => format!("{} ok", outcome.passed),
-            Some(outcome) if outcome.ended => format!("{} FAILED", outcome.failed.len()),
-            Some(_) => "CRASHED".to_string(),
+            Some(run) => {
+                let verdict = match run {
+                    run if run.is_well() => format!("{} ok", run.passed),
+                    run if run.ended => format!("{} FAILED", run.failed.len()),
+                    _ => "CRASHED".to_string(),
+                };
+                format!("{verdict} {:>5.1}", run.took.as_secs_f64())
+            }
         };
-        text += &line(row, by_name.iter().map(|outcomes| cell(outcomes.get(row))).collect());
-        for (run, outcomes) in runs.iter().zip(&by_name) {
-            let Some(outcome) = outcomes.get(row).filter(|outcome| !outcome.is_well()) else { continue };
-            let early = (!outcome.ended).then(|| "it ended early".to_string());
-            let failed: Vec<String> = outcome.failed.iter().cloned().chain(early).collect();
-            failures += &format!("{row} on {}: {}\n", run.id, failed.join(", "));
+        text += &line(suite, ids.iter().map(cell).collect());
+        for run in
+            ids.iter().filter_map(|id| by_place.get(&(suite, id.as_str()))).filter(|run| !run.is_well())
+        {
+            let early = (!run.ended).then(|| "it ended early".to_string());
+            let failed: Vec<String> = run.failed.iter().cloned().chain(early).collect();
+            failures += &format!("{suite} on {}: {}\n", run.device, failed.join(", "));
         }
     }
-    let verdict = |run: &Run| if run.passed { "passed" } else { "FAILED" }.to_string();
-    text += &line("seconds", runs.iter().map(|run| format!("{:.0}", run.took.as_secs_f64())).collect());
-    text += &line("all", runs.iter().map(verdict).collect());
+    let sum =
+        |id: &String| runs.iter().filter(|run| run.device == *id).map(|run| run.took.as_secs_f64()).sum();
+    text += &line("seconds", ids.iter().map(sum).map(|sum: f64| format!("{sum:.0}")).collect());
     format!("{text}{failures}").trim_end().to_string()
 }
 
@@ -253,45 +325,39 @@ mod tests {
     use super::*;
 
     const PRINTED: &str = "\
-   Compiling gristmill v0.1.0
-     Running unittests src/lib.rs (target/debug/deps/gristmill-0bf5)
-running 2 tests
+running 5 tests
 test a ... ok
-test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
-     Running tests/faults.rs (target/debug/deps/faults-c197)
 test one ... FAILED
 test two - should panic ... FAILED
 test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
-     Running tests/table.rs (target/debug/deps/table-77)
-test row::property ... ok
-   Doc-tests gristmill
-test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 ";
 
-    fn run(id: &str, printed: &str) -> Run {
-        let suites = outcomes(printed.lines().map(str::to_string));
-        let passed = suites.iter().all(|(_, outcome)| outcome.is_well());
-        Run { id: id.to_string(), suites, passed, took: Duration::from_secs(7) }
+    fn run(suite: &str, device: &str, printed: &str) -> Run {
+        let (passed, failed, ended) = outcome(printed);
+        let (suite, device) = (suite.to_string(), device.to_string());
+        Run { suite, device, passed, failed, ended, took: Duration::from_millis(7100) }
     }
 
     #[test]
-    fn what_cargo_prints_is_told_suite_by_suite() {
-        let run = run("cpu", PRINTED);
-        let names: Vec<&str> = run.suites.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["gristmill src/lib.rs", "faults", "table", "gristmill docs"]);
-        let [(_, lib), (_, faults), (_, table), (_, docs)] = &run.suites[..] else { unreachable!() };
-        assert!(lib.is_well() && docs.is_well() && (lib.passed, docs.passed) == (2, 5));
-        assert_eq!(
-            (faults.passed, &faults.failed[..]),
-            (3, &["one".to_string(), "two - should panic".to_string()][..])
-        );
-        assert!(!table.ended && !table.is_well(), "it crashed");
+    fn what_a_suite_prints_is_counted() {
+        assert_eq!(outcome(PRINTED), (3, vec!["one".to_string(), "two - should panic".to_string()], true));
+        let (_, failed, ended) = outcome("running 1 test\ntest row::property ... ok\n");
+        assert!(failed.is_empty() && !ended, "it crashed");
+        let twice = "test result: ok. 5 passed; 0 failed\n".repeat(2);
+        assert_eq!(outcome(&twice), (10, Vec::new(), true));
     }
 
     #[test]
     fn the_matrix_names_what_failed_and_where() {
-        let well = "     Running tests/faults.rs (f-1)\ntest result: ok. 5 passed; 0 failed; 0 ignored\n";
-        let text = matrix(&[run("vulkan:llvmpipe", PRINTED), run("cpu", well)]);
+        let well = "test result: ok. 5 passed; 0 failed; 0 ignored\n";
+        let ids = ["vulkan:llvmpipe", "cpu"].map(str::to_string);
+        let runs = [
+            run("faults", "vulkan:llvmpipe", PRINTED),
+            run("faults", "cpu", well),
+            run("shaders", "vulkan:llvmpipe", well),
+            run("table", "cpu", "running 1 test\n"),
+        ];
+        let text = matrix(&runs, &ids);
         let cells = |row: &str| -> Vec<String> {
             let line = text.lines().find(|line| line.starts_with(row)).unwrap_or_default();
             line[28..]
@@ -301,12 +367,28 @@ test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
                 .map(str::to_string)
                 .collect()
         };
-        assert_eq!(cells("suite"), ["vulkan:llvmpipe", "cpu"]);
-        assert_eq!(cells("gristmill src/lib.rs"), ["2 ok", "-"]);
-        assert_eq!(cells("faults  "), ["2 FAILED", "5 ok"]);
-        assert_eq!(cells("table  "), ["CRASHED", "-"]);
-        assert_eq!(cells("all"), ["FAILED", "passed"]);
+        assert_eq!(cells("suite"), ids);
+        assert_eq!(cells("faults  "), ["2 FAILED", "7.1", "5 ok", "7.1"]);
+        assert_eq!(cells("shaders "), ["5 ok", "7.1", "-"]);
+        assert_eq!(cells("table  "), ["-", "CRASHED", "7.1"]);
+        assert_eq!(cells("seconds"), ["14", "14"]);
         assert!(text.contains("faults on vulkan:llvmpipe: one, two - should panic"), "{text}");
-        assert!(text.ends_with("table on vulkan:llvmpipe: it ended early"), "{text}");
+        assert!(text.ends_with("table on cpu: it ended early"), "{text}");
+    }
+
+    #[test]
+    fn suites_without_a_device_run_once_and_quick_leaves_slow_ones_out() {
+        let binary = |name: &str| Binary { name: name.to_string(), path: name.into() };
+        let binaries = ["faults", "shaders", "table", "memory", "xtask src/main.rs"].map(binary);
+        let ids = ["vulkan:llvmpipe", "cpu"].map(str::to_string);
+        let count = |arguments: &[&str], suite: &str| {
+            let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
+            let tasks = tasks(&binaries, &ids, &parse(&arguments).unwrap());
+            tasks.iter().filter(|task| task.suite == suite).count()
+        };
+        assert_eq!([count(&[], "faults"), count(&[], "table"), count(&[], "memory")], [2; 3]);
+        assert_eq!([count(&[], "shaders"), count(&[], "xtask src/main.rs"), count(&[], "docs")], [1; 3]);
+        assert_eq!([count(&["--quick"], "faults"), count(&["--quick"], "table")], [2; 2]);
+        assert_eq!([count(&["--quick"], "memory"), count(&["--quick"], "docs")], [0; 2]);
     }
 }
