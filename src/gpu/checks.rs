@@ -120,7 +120,7 @@ impl IdCheck {
             Ok(())
         } else {
             let message = format!(
-                "an id computed on the device is out of range: ids have to be below {below}; this tensor, or one that \
+                "a class id or index computed on the device is out of range, not below {below}; this tensor, or one that \
                  it was computed from, used it"
             );
             Err(Error::argument(op, message))
