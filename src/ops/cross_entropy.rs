@@ -214,7 +214,7 @@ impl Op for CrossEntropy {
                 if Some(id) == self.ignored {
                     continue;
                 }
-                copy.iter_mut().zip(x.iter().step_by(step.max(1))).for_each(|(to, &x)| *to = x);
+                copy.iter_mut().enumerate().for_each(|(class, to)| *to = x[class * step]);
                 let row = if step == 1 { &x[..classes] } else { &copy };
                 *result = wide(
                     #[inline(always)]
