@@ -586,7 +586,7 @@ fn pairs_that_do_not_fit_are_refused() {
 #[test]
 fn cross_entropy_of_logits_expanded_along_the_classes_is_the_logarithm_of_their_number() {
     for device in devices() {
-        let logits = Tensor::from_slice(&[1.0, -2.0, 7.0], [3, 1], &device).unwrap().expand(&[3, 5]).unwrap();
+        let logits = Tensor::from_slice(&[1.0, -2.0, 7.0], [3, 1], &device).unwrap().expand([3, 5]).unwrap();
         let ids = Tensor::from_ids(&[4, 0, 2], [3], &device).unwrap();
         let loss = logits.cross_entropy(&ids).unwrap().item().unwrap();
         assert!((loss - 5f32.ln()).abs() < 1e-5, "{loss} on {}", device.id());
