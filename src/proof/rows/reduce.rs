@@ -185,21 +185,22 @@ fn average(depth: usize, terms: &[Approx]) -> Approx {
     Approx::sum_by(depth, terms.iter().copied()) / terms.len() as f64
 }
 
-/// A product of some terms, by a tree of `depth` multiplications, each of which errs by a unit. What is known of it
-/// depends on the order where some of them together overflow or underflow.
-fn product<'a>(depth: usize, terms: impl Iterator<Item = &'a Approx> + Clone) -> Approx {
+/// A product of some terms. Each multiplication errs by a unit of its result, and so of the whole product, in whatever order: there
+/// are as many roundings as terms, and `more`. What is known of it depends on the order where some of them together overflow or
+/// underflow.
+fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Approx> + Clone) -> Approx {
     let sizes = terms.clone().map(|x| x.value().abs()).filter(|x| *x > 0.0 && x.is_finite());
     let (large, small) = sizes.fold((1.0, 1.0), |(large, small), x| (large * x.max(1.0), small * x.min(1.0)));
+    let roundings = (terms.clone().count() + more) as f64;
     let value: f64 = terms.map(|x| x.value()).product();
     if !value.is_nan() && (large > f64::from(f32::MAX) / 2.0 || small < 2.0 * TINY) {
         return unknown();
     }
-    Approx::new(value, ((depth as f64 * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
+    Approx::new(value, ((roundings * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
 }
 
 fn prod(g: &mut Gen) -> Case {
     let fold = Fold::draw(g, false);
-    let depth = fold.depth();
     // Not so far from 1 that many of them overflow or vanish.
     let x = match fold.length() {
         0..=40 => g.values(&fold.shape, -1.5, 1.5),
@@ -208,16 +209,16 @@ fn prod(g: &mut Gen) -> Case {
             g.values(&fold.shape, 1.0 / most, most)
         }
     };
-    fold.clone().case(x, Tensor::prod, move |terms| product(depth, terms.iter())).gradient(fold.gradient(
+    fold.clone().case(x, Tensor::prod, move |terms| product(0, terms.iter())).gradient(fold.gradient(
         move |terms, dy| {
             // That of all but the zeros, divided by the element: two more roundings and a division, and one of a product
             // with 1 or 0. An infinity is divided by itself.
             let slope = |at: usize| match terms[at].value().is_finite() {
-                true => product(depth + 6, terms[..at].iter().chain(&terms[at + 1..])) * dy,
+                true => product(6, terms[..at].iter().chain(&terms[at + 1..])) * dy,
                 false => nan(),
             };
             // With a NaN or a number that may be a zero, all of them.
-            match product(depth, terms.iter()).error() == f64::INFINITY {
+            match product(0, terms.iter()).error() == f64::INFINITY {
                 true => vec![unknown(); terms.len()],
                 false => (0..terms.len()).map(slope).collect(),
             }
