@@ -34,8 +34,7 @@ pub struct Counts {
 impl Device {
     /// The CPU. Where `GRISTMILL_MEMORY_BUDGET` is no size, the first tensor that is made there answers with the error.
     pub fn cpu() -> Device {
-        static CPU: OnceLock<Arc<CpuDevice>> = OnceLock::new();
-        Device::Cpu(CPU.get_or_init(|| Arc::new(CpuDevice::new(host_budget()))).clone())
+        Device::Cpu(host().clone())
     }
 
     /// A CPU device of its own, that refuses to hold more than `budget` bytes.
@@ -199,6 +198,20 @@ fn shared(found: gpu::Found) -> Result<Device> {
     let gpu = GpuDevice::open(found, &GpuOptions::default())?;
     open.insert(id, Arc::downgrade(&gpu));
     Ok(Device::Gpu(gpu))
+}
+
+/// The CPU, which all handles of [`Device::cpu`] share.
+fn host() -> &'static Arc<CpuDevice> {
+    static CPU: OnceLock<Arc<CpuDevice>> = OnceLock::new();
+    CPU.get_or_init(|| Arc::new(CpuDevice::new(host_budget())))
+}
+
+/// An empty list on the host with room for `len` items, where a number that someone chose decides how many.
+///
+/// # Errors
+/// More than the budget of the CPU, or the machine is out of memory.
+pub(crate) fn host_list<T>(len: usize) -> Result<Vec<T>> {
+    host().uncounted(len)
 }
 
 /// `GRISTMILL_MEMORY_BUDGET` in bytes.

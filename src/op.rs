@@ -5,7 +5,7 @@ use crate::autograd::{self, Edge, Node};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::device::Device;
 use crate::gpu::{GpuBuffer, GpuDevice, Recorder};
-use crate::shape::{Layout, Shape};
+use crate::shape::{Layout, Shape, word};
 use crate::tensor::{Buffer, DType, Tensor};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -305,6 +305,10 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let device = common_device(op.name(), inputs)?;
     let metas: Vec<Meta> = inputs.iter().map(|t| t.meta()).collect();
     let out_metas = op.infer(&metas)?;
+    // What the kernels can't count is refused on the CPU too, where a view of one element may have more than any loop ends.
+    for meta in metas.iter().chain(&out_metas) {
+        word(op.name(), meta.shape.numel())?;
+    }
 
     let ready = (0..)
         .zip(inputs)

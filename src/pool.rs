@@ -59,18 +59,32 @@ impl<B> Pool<B> {
             state.memory.hold(class);
             return Ok(Taken::Reused(buffer));
         }
+        let trimmed = self.hold(&mut state, class, device)?;
+        Ok(Taken::Create { trimmed })
+    }
+
+    /// Counts memory that is not the pool's, until [`Pool::forget`].
+    ///
+    /// # Errors
+    /// As [`Pool::take`].
+    pub(crate) fn count(&self, bytes: u64, device: &str) -> Result<()> {
+        self.hold(&mut self.lock(), bytes, device).map(drop)
+    }
+
+    /// Counts `bytes` more, and says whether the free buffers were given up for them.
+    fn hold(&self, state: &mut State<B>, bytes: u64, device: &str) -> Result<bool> {
         let in_use = state.memory.in_use;
-        let Some(after) = in_use.checked_add(class).filter(|&after| after <= self.budget) else {
+        let Some(after) = in_use.checked_add(bytes).filter(|&after| after <= self.budget) else {
             let device = device.to_string();
-            return Err(Error::OutOfMemory { device, requested: class, in_use, budget: self.budget });
+            return Err(Error::OutOfMemory { device, requested: bytes, in_use, budget: self.budget });
         };
         let trimmed = after.saturating_add(state.memory.cached) > self.budget;
         if trimmed {
             state.free.clear();
             state.memory.cached = 0;
         }
-        state.memory.hold(class);
-        Ok(Taken::Create { trimmed })
+        state.memory.hold(bytes);
+        Ok(trimmed)
     }
 
     /// Takes a buffer back for reuse.

@@ -85,7 +85,7 @@ fn filled(
     four: impl Fn([u32; 4]) -> [f64; 4] + Sync,
 ) -> Result<Tensor> {
     const GRAIN: usize = 1 << 12;
-    let host = Device::cpu();
+    let host = if device.is_gpu() { Device::cpu() } else { device.clone() };
     let mut buffer = allocate_one(&host, shape)?;
     if let Buffer::Cpu(buffer) = &mut buffer {
         let values = &mut buffer.words[..shape.numel()];

@@ -236,6 +236,15 @@ impl Layout {
     }
 }
 
+/// A size or position as the kernels count it.
+///
+/// # Errors
+/// It does not fit a `u32`.
+pub(crate) fn word(op: &'static str, value: usize) -> Result<u32> {
+    u32::try_from(value)
+        .map_err(|_| Error::shape(op, format!("{value} elements are more than a kernel can count")))
+}
+
 /// Drops axes of length 1 and merges neighbouring axes that every layout walks as one, so that kernels loop over
 /// as few axes as possible. All layouts have the same shape; so have the results.
 pub(crate) fn collapse<const N: usize>(layouts: [Layout; N]) -> [Layout; N] {

@@ -155,8 +155,8 @@ impl Tensor {
     /// # Errors
     /// Not one element, a tensor of ids, or the device fails.
     pub fn item(&self) -> Result<f32> {
-        match self.to_vec()?[..] {
-            [value] => Ok(value),
+        match self.numel() {
+            1 => Ok(self.to_vec()?[0]),
             _ => Err(Error::shape("item", format!("shape {} does not hold one element", self.shape()))),
         }
     }
@@ -166,7 +166,11 @@ impl Tensor {
         let (offset, count) = (whole.layout.offset, whole.numel());
         match (&*whole.buffer, &self.device) {
             (Buffer::Gpu(buffer), Device::Gpu(gpu)) => gpu.read(buffer, offset, count),
-            (Buffer::Cpu(buffer), _) => Ok(bytemuck::cast_slice(&buffer.words[offset..][..count]).to_vec()),
+            (Buffer::Cpu(buffer), Device::Cpu(cpu)) => {
+                let mut words = cpu.uncounted(count)?;
+                words.extend_from_slice(bytemuck::cast_slice(&buffer.words[offset..][..count]));
+                Ok(words)
+            }
             _ => Err(Error::Gpu { message: "a buffer is not on its tensor's device".to_string() }),
         }
     }

@@ -71,9 +71,7 @@ impl CpuDevice {
     /// # Errors
     /// Over the budget, or the machine is out of memory; or the budget that the environment asks for is no size.
     pub(crate) fn allocate(self: &Arc<CpuDevice>, len: usize) -> Result<CpuBuffer> {
-        if let Some(error) = &self.refused {
-            return Err(error.clone());
-        }
+        self.usable()?;
         let bytes = (len as u64).saturating_mul(4);
         let class = Pool::<Vec<f32>>::class(bytes);
         let words = match self.pool.take(class, "cpu")? {
@@ -81,15 +79,7 @@ impl CpuDevice {
             Taken::Create { .. } => {
                 let whole = (class / 4) as usize;
                 let mut fresh = Vec::new();
-                if fresh.try_reserve_exact(whole).is_err() {
-                    self.pool.forget(class);
-                    return Err(Error::OutOfMemory {
-                        device: "cpu".to_string(),
-                        requested: class,
-                        in_use: self.pool.memory().in_use,
-                        budget: self.pool.budget(),
-                    });
-                }
+                self.reserve(&mut fresh, whole, class).inspect_err(|_| self.pool.forget(class))?;
                 fresh.resize(whole, 0.0);
                 fresh
             }
@@ -99,6 +89,107 @@ impl CpuDevice {
             buffer.words.fill(f32::NAN); // an output that a twin leaves unwritten shows in tests
         }
         Ok(buffer)
+    }
+
+    /// As [`CpuDevice::scratch`], for what is no words: the first `len` of `items`.
+    ///
+    /// # Errors
+    /// As [`CpuDevice::scratch`].
+    pub(crate) fn list<T>(
+        self: &Arc<CpuDevice>,
+        len: usize,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<CpuList<T>> {
+        let claim = self.claim((len as u64).saturating_mul(size_of::<T>() as u64))?;
+        let mut list = CpuList { items: Vec::new(), claim };
+        self.reserve(&mut list.items, len, list.claim.bytes)?;
+        list.items.extend(items.into_iter().take(len));
+        Ok(list)
+    }
+
+    /// As [`CpuDevice::list`], of `len` times the same.
+    ///
+    /// # Errors
+    /// As [`CpuDevice::scratch`].
+    pub(crate) fn filled<T: Clone>(self: &Arc<CpuDevice>, value: T, len: usize) -> Result<CpuList<T>> {
+        self.list(len, std::iter::repeat_n(value, len))
+    }
+
+    /// Counts memory that is asked for elsewhere.
+    ///
+    /// # Errors
+    /// Over the budget.
+    pub(crate) fn claim(self: &Arc<CpuDevice>, bytes: u64) -> Result<Claim> {
+        self.usable()?;
+        self.pool.count(bytes, "cpu")?;
+        Ok(Claim { bytes, device: self.clone() })
+    }
+
+    /// An empty list with room for `len` items, for someone who is not the device: it counts in no budget.
+    ///
+    /// # Errors
+    /// More than the whole budget, or the machine is out of memory.
+    pub(crate) fn uncounted<T>(&self, len: usize) -> Result<Vec<T>> {
+        self.usable()?;
+        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+        let mut list = Vec::new();
+        if bytes > self.pool.budget() {
+            return Err(self.exhausted(bytes));
+        }
+        self.reserve(&mut list, len, bytes)?;
+        Ok(list)
+    }
+
+    /// Room for `len` items, `bytes` bytes.
+    fn reserve<T>(&self, items: &mut Vec<T>, len: usize, bytes: u64) -> Result<()> {
+        if items.try_reserve_exact(len).is_ok() {
+            return Ok(());
+        }
+        self.trim(); // the memory kept for reuse may be what is missing
+        items.try_reserve_exact(len).map_err(|_| self.exhausted(bytes))
+    }
+
+    /// The error of a budget that was no size.
+    fn usable(&self) -> Result<()> {
+        self.refused.clone().map_or(Ok(()), Err)
+    }
+
+    fn exhausted(&self, requested: u64) -> Error {
+        let (in_use, budget) = (self.pool.memory().in_use, self.pool.budget());
+        Error::OutOfMemory { device: "cpu".to_string(), requested, in_use, budget }
+    }
+}
+
+/// Memory that counts in the budget until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    bytes: u64,
+    device: Arc<CpuDevice>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.device.pool.forget(self.bytes);
+    }
+}
+
+/// What a CPU twin works with that is no words. It counts in the budget until it is dropped.
+#[derive(Debug)]
+pub(crate) struct CpuList<T> {
+    items: Vec<T>,
+    claim: Claim, // dropped after the items
+}
+
+impl<T> Deref for CpuList<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T> DerefMut for CpuList<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.items
     }
 }
 

@@ -7,6 +7,7 @@ use super::kernel::Kernel;
 use super::pipeline::Cache;
 use super::profiler::Profiler;
 use super::quirks::Variant;
+use crate::device::host_list;
 use crate::op::{GpuOut, GpuView};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -113,7 +114,8 @@ impl State {
         let view = staging
             .get_mapped_range(..)
             .map_err(|error| Error::Gpu { message: format!("read-back: {error}") })?;
-        let words = view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut words = host_list(view.len() / 4)?;
+        words.extend(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
         drop(view);
         staging.unmap();
         Ok(words)

@@ -38,14 +38,14 @@ impl Op for Arg {
         Ok(vec![Meta { max_id: MaxId::positions(self.axes.length(inputs[0].shape)), ..Meta::u32(shape) }])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let key = |x: f32| key_of(if self.smallest { -x } else { x });
         // One comparison of pairs: the larger key, then the smaller place.
         let pair = |x, i: u32| u64::from(key(x)) << 32 | u64::from(!i);
         let first = Fold { identity: 0, include: |state: u64, x, i| state.max(pair(x, i)), merge: u64::max };
-        let mut pairs = vec![0; outputs[0].shape.numel()];
-        fold(first, inputs[0], &self.axes, &mut pairs)?;
-        outputs[0].ids().iter_mut().zip(pairs).for_each(|(y, pair)| *y = !(pair as u32));
+        let mut pairs = cpu.filled(0, outputs[0].shape.numel())?;
+        fold(cpu, first, inputs[0], &self.axes, &mut pairs)?;
+        outputs[0].ids().iter_mut().zip(&*pairs).for_each(|(y, &pair)| *y = !(pair as u32));
         Ok(())
     }
 

@@ -70,9 +70,15 @@ fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
     Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], rule: Rule::Even }))
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// The shape of what is pooled from `x`, and the elements of all windows.
 pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64)> {
-    let [rows, cols] = adaptive_axes(x, size)?.map(|axis| axis.reads() as u64);
+    // Where two windows meet inside of an element, both have it.
+    let reads = |axis: Axis| axis.input.saturating_add(axis.output - gcd(axis.input, axis.output)) as u64;
+    let [rows, cols] = adaptive_axes(x, size)?.map(|axis| if axis.output == 0 { 0 } else { reads(axis) });
     let planes = (x[0] * x[1]) as u64;
     let shape = Shape::new([x[0], x[1], size[0], size[1]])?;
     Ok((shape, planes.saturating_mul(rows).saturating_mul(cols)))

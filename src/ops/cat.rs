@@ -74,6 +74,16 @@ impl Op for Cat {
     }
 }
 
+/// The most views that one call gives: each is a tensor.
+const MOST_PARTS: usize = 1 << 20;
+
+fn limited(op: &'static str, parts: usize) -> Result<()> {
+    if parts <= MOST_PARTS {
+        return Ok(());
+    }
+    Err(Error::argument(op, format!("{parts} parts are more than {MOST_PARTS}")))
+}
+
 impl Tensor {
     /// Tensors one after the other along an axis, along which alone their shapes may differ: `[2, 3]` and `[2, 5]` along
     /// axis 1 give `[2, 8]`. All `f32` or all ids.
@@ -113,9 +123,10 @@ impl Tensor {
     /// An axis cut into parts of these lengths. The parts are views, and their gradients are joined in one piece.
     ///
     /// # Errors
-    /// No such axis, or the lengths do not sum to its own.
+    /// No such axis, lengths that do not sum to its own, or more than 1,048,576 of them.
     pub fn split(&self, lengths: &[usize], axis: isize) -> Result<Vec<Tensor>> {
         let at = self.shape().axis("split", axis)?;
+        limited("split", lengths.len())?;
         let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
         if sum != Some(self.shape()[at]) {
             let message = format!("lengths {lengths:?} do not sum to axis {axis} of shape {}", self.shape());
@@ -146,13 +157,14 @@ impl Tensor {
     /// rounded up, so that the last part is shorter and there may be fewer parts. The parts are views.
     ///
     /// # Errors
-    /// No such axis, or a count of 0.
+    /// No such axis, a count of 0, or more than 1,048,576 parts.
     pub fn chunk(&self, count: usize, axis: isize) -> Result<Vec<Tensor>> {
         let whole = self.shape()[self.shape().axis("chunk", axis)?];
         if count == 0 {
             return Err(Error::argument("chunk", "0 parts"));
         }
         let each = whole.div_ceil(count);
+        limited("chunk", whole.checked_div(each).map_or(count, |_| whole.div_ceil(each)))?;
         if each == 0 {
             return self.split(&vec![0; count], axis);
         }

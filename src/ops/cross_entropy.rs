@@ -5,9 +5,9 @@ use super::loss::Reduction;
 use super::reduce::{sum_row, sum_rows};
 use super::softmax::{Teams, larger, lie_side_by_side, rows_along};
 use super::{Walk, arity, word};
-use crate::cpu::CpuDevice;
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows, rows_by};
+use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
@@ -144,10 +144,14 @@ fn targets_shape(logits: Shape) -> Result<Shape> {
 }
 
 /// The weights, or as many ones, with their sum.
-fn weights(given: Option<&CpuView>, classes: usize) -> (Vec<f32>, f32) {
-    let w = given.map_or_else(|| vec![1.0; classes], |w| w.slice().to_vec());
+fn weights(cpu: &Arc<CpuDevice>, given: Option<&CpuView>, classes: usize) -> Result<(CpuBuffer, f32)> {
+    let mut w = cpu.scratch(classes)?;
+    match given {
+        Some(given) => w.copy_from_slice(given.slice()),
+        None => w.fill(1.0),
+    }
     let total = w.iter().map(|&w| f64::from(w)).sum::<f64>() as f32;
-    (w, total)
+    Ok((w, total))
 }
 
 impl Op for CrossEntropy {
@@ -196,7 +200,7 @@ impl Op for CrossEntropy {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, ids, w) = (inputs[0], inputs[1].ids(), inputs.get(2));
         let (shape, classes) = (x.shape(), x.shape()[1]);
         let past = |&&id: &&u32| id as usize >= classes && Some(id) != self.ignored;
@@ -205,10 +209,10 @@ impl Op for CrossEntropy {
         }
         let (starts, step) = rows_along(&x.layout, 1)?;
         let places = Layout::contiguous(starts.shape);
-        let (w, total) = weights(w, classes);
-        let mut results = vec![Row::default(); ids.len()];
+        let (w, total) = weights(cpu, w, classes)?;
+        let mut results = cpu.filled(Row::default(), ids.len())?;
         rows_by(GRAIN.div_ceil(classes), &mut results, [starts, places], |results, [x0, t0], [xs, ts]| {
-            let mut copy = vec![0.0; if step == 1 { 0 } else { classes }];
+            let mut copy = cpu.scratch(if step == 1 { 0 } else { classes })?;
             for (j, result) in results.iter_mut().enumerate() {
                 let (id, x) = (ids[t0 + j * ts], &x.data[x0 + j * xs..]);
                 if Some(id) == self.ignored {
@@ -221,19 +225,24 @@ impl Op for CrossEntropy {
                     || self.row(row, id as usize, &w, total),
                 );
             }
-        });
-        let losses: Vec<f32> = results.iter().map(|row| row.loss).collect();
+            Ok::<(), Error>(())
+        })?;
+        let losses = cpu.list(ids.len(), results.iter().map(|row| row.loss))?;
         outputs[1]
             .data
-            .copy_from_slice(results.iter().flat_map(|row| row.kept).collect::<Vec<f32>>().as_slice());
+            .iter_mut()
+            .zip(results.iter().flat_map(|row| row.kept))
+            .for_each(|(to, kept)| *to = kept);
         match outputs {
             [reduced, ..] if self.reduction == Reduction::None => reduced.data.copy_from_slice(&losses),
             [mean, _, totals] => {
-                let shares: Vec<f32> = results.iter().map(|row| row.share).collect();
-                totals.data.copy_from_slice(&[sum_row(&losses, 1.0)?, sum_row(&shares, 1.0)?]);
+                let shares = cpu.list(ids.len(), results.iter().map(|row| row.share))?;
+                totals.data.copy_from_slice(&[sum_row(cpu, &losses, 1.0)?, sum_row(cpu, &shares, 1.0)?]);
                 mean.data[0] = totals.data[0] / totals.data[1];
             }
-            [reduced, ..] => reduced.data[0] = sum_row(&losses, self.reduction.divisor(places.shape) as f32)?,
+            [reduced, ..] => {
+                reduced.data[0] = sum_row(cpu, &losses, self.reduction.divisor(places.shape) as f32)?
+            }
             [] => {}
         }
         Ok(())
@@ -330,13 +339,13 @@ impl Op for CrossEntropyGrad {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, ids, kept, dy, totals) =
             (inputs[0], inputs[1].ids(), inputs[3].slice(), inputs[4], inputs[5]);
         let CrossEntropy { keep, ignored, reduction, .. } = self.forward;
         let (shape, targets) = (outputs[0].shape, inputs[1].shape());
         let spread = self.forward.spread(shape[1]);
-        let (w, _) = weights(self.weighted.then_some(&inputs[2]), shape[1]);
+        let (w, _) = weights(cpu, self.weighted.then_some(&inputs[2]), shape[1])?;
         let divisor = match self.forward.is_counting(self.weighted) {
             true => totals.slice()[1],
             false => reduction.divisor(targets) as f32,

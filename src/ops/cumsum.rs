@@ -106,7 +106,7 @@ impl Op for Cumsum {
     }
 
     /// The sums run in f64, as PyTorch's on the CPU.
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product::<usize>());
         rows(y.data, [x.layout], |y, [start], [step]| {
@@ -116,16 +116,18 @@ impl Op for Cumsum {
             *sum += f64::from(*y);
             *y = *sum as f32;
         };
-        y.data.par_chunks_mut(cols * inner).with_min_len(GRAIN.div_ceil(cols * inner)).for_each(|block| {
+        let blocks = y.data.par_chunks_mut(cols * inner).with_min_len(GRAIN.div_ceil(cols * inner));
+        blocks.try_for_each(|block| {
             if inner == 1 {
                 let sum = &mut 0.0;
-                return if self.backward {
+                if self.backward {
                     block.iter_mut().rev().for_each(|y| add(sum, y));
                 } else {
                     block.iter_mut().for_each(|y| add(sum, y));
-                };
+                }
+                return Ok(());
             }
-            let mut sums = vec![0.0; inner];
+            let mut sums = cpu.filled(0.0, inner)?;
             let mut row = |y: &mut [f32]| {
                 let pairs = sums.par_iter_mut().zip(y).with_min_len(GRAIN);
                 pairs.for_each(|(sum, y)| add(sum, y));
@@ -135,8 +137,8 @@ impl Op for Cumsum {
             } else {
                 block.chunks_exact_mut(inner).for_each(&mut row);
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -3,14 +3,16 @@
 
 use super::{Walk, arity, floats, word};
 use crate::cpu::simd::Strands;
-use crate::cpu::walk;
+use crate::cpu::{CpuDevice, walk};
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuView, GpuView, Meta, Op, apply};
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Invocations a workgroup.
 pub(crate) const WG: u32 = 128;
@@ -26,6 +28,9 @@ const TOGETHER: usize = 16;
 const ENOUGH: usize = 1 << 16;
 /// Rows of columns that the CPU folds one after the other.
 const BLOCK: usize = 64;
+/// Columns that the CPU folds together, where there are few and where there are many.
+const FEW: usize = 64;
+const MANY: usize = 1024;
 
 params! {
     pub(crate) struct Params {
@@ -230,6 +235,7 @@ pub(crate) struct Fold<S, I, M> {
 /// The CPU twin of every reduction. As the kernels: one longer than a slice leaves a partial result each, and those are
 /// folded.
 pub(crate) fn fold<S: Copy + Send + Sync>(
+    cpu: &Arc<CpuDevice>,
     fold: Fold<S, impl Fn(S, f32, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
     x: CpuView,
     axes: &Axes,
@@ -242,7 +248,7 @@ pub(crate) fn fold<S: Copy + Send + Sync>(
         fold_slice(fold, x.data, kept, 0, &runs(reduced, 0..length), y);
         return Ok(());
     }
-    let mut partial = vec![fold.identity; slices * outputs];
+    let mut partial = cpu.filled(fold.identity, slices * outputs)?;
     partial.par_chunks_mut(outputs).enumerate().for_each(|(slice, partial)| {
         let range = slice * SLICE..length.min((slice + 1) * SLICE);
         fold_slice(fold, x.data, kept, range.start, &runs(reduced, range), partial);
@@ -297,20 +303,13 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
     let length: usize = runs.iter().map(|run| run.len).sum();
     // Never too few outputs a task, so that neighbours can be folded row by row.
     let grain = (walk::GRAIN / length.max(1)).max(128);
-    walk::rows_by(grain, y, [kept], |y, [start], [step]| {
+    let Ok(()) = walk::rows_by(grain, y, [kept], |y, [start], [step]| {
         if step == 1 && y.len() > 1 {
-            y.fill(identity);
-            let mut block = y.to_vec();
-            let places = runs.iter().flat_map(|run| (0..run.len).map(|j| start + run.start + j * run.step));
-            for (at, i) in places.zip(first..) {
-                block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = include(*state, x, i as u32));
-                if (i + 1 - first).is_multiple_of(BLOCK) {
-                    y.iter_mut().zip(&block).for_each(|(y, &state)| *y = merge(*y, state));
-                    block.fill(identity);
-                }
+            match y.len() {
+                0..=FEW => fold_columns::<FEW, _, _>(fold, &x[start..], first, runs, y),
+                _ => fold_columns::<MANY, _, _>(fold, &x[start..], first, runs, y),
             }
-            y.iter_mut().zip(block).for_each(|(y, state)| *y = merge(*y, state));
-            return;
+            return Ok::<(), Infallible>(());
         }
         for (j, y) in y.iter_mut().enumerate() {
             let mut strands = Strands::new(identity);
@@ -325,7 +324,33 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
             }
             *y = strands.join(merge);
         }
+        Ok(())
     });
+}
+
+/// As [`fold_slice`] for outputs whose elements lie side by side: row by row, `N` outputs at a time.
+fn fold_columns<const N: usize, T: Copy, S: Copy>(
+    Fold { identity, include, merge }: Fold<S, impl Fn(S, T, u32) -> S + Copy, impl Fn(S, S) -> S + Copy>,
+    x: &[T],
+    first: usize,
+    runs: &[Run],
+    y: &mut [S],
+) {
+    let mut block = [identity; N];
+    for (part, y) in y.chunks_mut(N).enumerate() {
+        let block = &mut block[..y.len()];
+        block.fill(identity);
+        y.fill(identity);
+        let places = runs.iter().flat_map(|run| (0..run.len).map(|j| part * N + run.start + j * run.step));
+        for (at, i) in places.zip(first..) {
+            block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = include(*state, x, i as u32));
+            if (i + 1 - first).is_multiple_of(BLOCK) {
+                y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
+                block.fill(identity);
+            }
+        }
+        y.iter_mut().zip(block).for_each(|(y, &mut state)| *y = merge(*y, state));
+    }
 }
 
 impl Tensor {

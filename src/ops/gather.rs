@@ -157,10 +157,10 @@ impl Op for GatherGrad {
         Ok(vec![Meta::f32(self.shape)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         check(self.name(), self.axis, self.shape, &inputs[0])?;
         outputs[0].data.fill(0.0);
-        scatter::add_on_cpu(self.axis, inputs[0], inputs[1], &mut outputs[0])
+        scatter::add_on_cpu(cpu, self.axis, inputs[0], inputs[1], &mut outputs[0])
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -56,12 +56,12 @@ impl Op for LogSumExp {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let include = |state: Normaliser, x, _| state.and(Normaliser::of(x));
         let sums = Fold { identity: Normaliser::NONE, include, merge: Normaliser::and };
-        let mut states = vec![Normaliser::NONE; outputs[0].shape.numel()];
-        fold(sums, inputs[0], &self.axes, &mut states)?;
-        outputs[0].data.iter_mut().zip(states).for_each(|(y, state)| *y = state.log());
+        let mut states = cpu.filled(Normaliser::NONE, outputs[0].shape.numel())?;
+        fold(cpu, sums, inputs[0], &self.axes, &mut states)?;
+        outputs[0].data.iter_mut().zip(&*states).for_each(|(y, state)| *y = state.log());
         Ok(())
     }
 

@@ -302,15 +302,15 @@ impl Op for PairLoss {
         Ok(vec![Meta::f32(self.reduction.shape(prediction))])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let shape = inputs[0].shape();
         let (operands, attributes) = (broadcast(self.name(), inputs, shape)?, [self.delta, 0.0]);
         if self.reduction == Reduction::None {
             self.function.each(outputs[0].data, operands, attributes);
         } else {
-            let mut losses = vec![0.0; shape.numel()];
+            let mut losses = cpu.scratch(shape.numel())?;
             self.function.each(&mut losses, operands, attributes);
-            outputs[0].data[0] = sum_row(&losses, self.reduction.divisor(shape) as f32)?;
+            outputs[0].data[0] = sum_row(cpu, &losses, self.reduction.divisor(shape) as f32)?;
         }
         Ok(())
     }

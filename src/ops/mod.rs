@@ -37,6 +37,7 @@ pub mod where_cond;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 use crate::optim;
+pub(crate) use crate::shape::word;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::{Error, Result, params};
 
@@ -209,15 +210,6 @@ pub(crate) fn in_fours<const N: usize>(operands: [Layout; N], moved: [bool; N]) 
         }
     }
     Some(operands)
-}
-
-/// A size or position as the kernels count it.
-///
-/// # Errors
-/// It does not fit a `u32`.
-pub(crate) fn word(op: &'static str, value: usize) -> Result<u32> {
-    u32::try_from(value)
-        .map_err(|_| Error::shape(op, format!("{value} elements are more than a kernel can count")))
 }
 
 /// Checks the number of inputs.

@@ -70,13 +70,13 @@ impl Op for Variance {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let divisor = f64::from(self.divisor(inputs[0].shape()));
         let moments =
             Fold { identity: Moments::NONE, include: |m: Moments, x, _| m.with(x), merge: Moments::and };
-        let mut states = vec![Moments::NONE; outputs[0].shape.numel()];
-        fold(moments, inputs[0], &self.axes, &mut states)?;
-        for (y, state) in outputs[0].data.iter_mut().zip(states) {
+        let mut states = cpu.filled(Moments::NONE, outputs[0].shape.numel())?;
+        fold(cpu, moments, inputs[0], &self.axes, &mut states)?;
+        for (y, state) in outputs[0].data.iter_mut().zip(&*states) {
             // As on a GPU, which has nothing wider: a sum of squares beyond f32's range is infinite.
             let overflows = state.squares as f32 == f32::INFINITY;
             let variance = if overflows { f64::INFINITY } else { state.squares / divisor };

@@ -110,9 +110,9 @@ impl Op for Norm {
                 include: |sum, x: f32, _| sum + f64::from(x) * f64::from(x),
                 merge: |a, b| a + b,
             };
-            let mut sums = vec![0.0; outputs[0].shape.numel()];
-            fold(squares, inputs[0], &self.axes, &mut sums)?;
-            outputs[0].data.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum.sqrt() as f32);
+            let mut sums = cpu.filled(0.0, outputs[0].shape.numel())?;
+            fold(cpu, squares, inputs[0], &self.axes, &mut sums)?;
+            outputs[0].data.iter_mut().zip(&*sums).for_each(|(y, sum): (_, &f64)| *y = sum.sqrt() as f32);
             return Ok(());
         }
         let powers = CpuFold {
@@ -120,9 +120,9 @@ impl Op for Norm {
             include: |sum: Scaled, x, _| sum.and(Scaled::of(x, p), p),
             merge: |a: Scaled, b| a.and(b, p),
         };
-        let mut states = vec![Scaled::NONE; outputs[0].shape.numel()];
-        fold(powers, inputs[0], &self.axes, &mut states)?;
-        y.zip(states).for_each(|(y, state)| *y = state.root(p));
+        let mut states = cpu.filled(Scaled::NONE, outputs[0].shape.numel())?;
+        fold(cpu, powers, inputs[0], &self.axes, &mut states)?;
+        y.zip(&*states).for_each(|(y, state)| *y = state.root(p));
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use super::copy::Fill;
 use super::{WG, arity, floats, word};
-use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
+use crate::cpu::{CpuDevice, CpuList};
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
@@ -198,7 +198,7 @@ struct Part {
 
 impl Pool2dOptions {
     /// The parts of all windows along an axis of length `len`.
-    fn parts(&self, axis: usize, len: usize, windows: usize) -> Vec<Part> {
+    fn parts(&self, cpu: &Arc<CpuDevice>, axis: usize, len: usize, windows: usize) -> Result<CpuList<Part>> {
         let (step, padding) = (self.dilation[axis], self.padding[axis]);
         let starts = (0..windows).map(|window| window * self.stride[axis]);
         let part = |start: usize| {
@@ -206,7 +206,7 @@ impl Pool2dOptions {
             let end = self.kernel[axis].min((len + padding).saturating_sub(start).div_ceil(step));
             Part { first: (start + skipped * step).wrapping_sub(padding), taps: end.saturating_sub(skipped) }
         };
-        starts.map(part).collect()
+        cpu.list(windows, starts.map(part))
     }
 }
 
@@ -272,13 +272,14 @@ impl Op for MaxPool2d {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (y, at) = outputs.split_at_mut(1);
         let (x, y, at) = (inputs[0].slice(), &mut y[0].data, at[0].ids());
         let g = self.0.geometry(self.name(), inputs[0].shape())?;
         let [oh, ow] = g.output;
         let Pool2dOptions { kernel, stride, dilation, .. } = self.0;
-        let [rows, cols] = [0, 1].map(|k| self.0.parts(k, g.input[k], g.output[k]));
+        let parts = |k: usize| self.0.parts(cpu, k, g.input[k], g.output[k]);
+        let (rows, cols) = (parts(0)?, parts(1)?);
         let usual: Option<Windows> = match (kernel, stride[1], dilation) {
             ([2, 2], 1, [1, 1]) => Some(windows::<2, 1>),
             ([2, 2], 2, [1, 1]) => Some(windows::<2, 2>),

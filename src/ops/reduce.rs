@@ -56,18 +56,18 @@ impl Fold {
     }
 
     /// The CPU twin; one monomorphic loop a fold, so that the compiler can vectorise it.
-    fn run(self, x: CpuView, axes: &Axes, y: &mut [f32]) -> Result<()> {
+    fn run(self, cpu: &Arc<CpuDevice>, x: CpuView, axes: &Axes, y: &mut [f32]) -> Result<()> {
         /// A fold of `map` of each element.
         fn of(
             identity: f32,
             merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
             map: impl Fn(f32) -> f32 + Copy + Sync,
-            (x, axes, y): (CpuView, &Axes, &mut [f32]),
+            (cpu, x, axes, y): (&Arc<CpuDevice>, CpuView, &Axes, &mut [f32]),
         ) -> Result<()> {
             let include = move |state, x, _| merge(state, map(x));
-            fold::fold(fold::Fold { identity, include, merge }, x, axes, y)
+            fold::fold(cpu, fold::Fold { identity, include, merge }, x, axes, y)
         }
-        let (all, sum) = ((x, axes, y), |a, b| a + b);
+        let (all, sum) = ((cpu, x, axes, y), |a, b| a + b);
         match self {
             Fold::Sum | Fold::Mean => of(0.0, sum, |x| x, all),
             Fold::Prod => of(1.0, |a, b| a * b, |x| x, all),
@@ -111,9 +111,9 @@ impl Op for Reduce {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, chooses)?)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut *outputs[0].data);
-        self.fold.run(x, &self.axes, y)?;
+        self.fold.run(cpu, x, &self.axes, y)?;
         let divisor = self.divisor(&x.layout);
         if divisor != 1.0 {
             y.iter_mut().for_each(|y| *y /= divisor);
@@ -174,10 +174,10 @@ pub(crate) fn sum_rows(
 }
 
 /// The twin of [`sum_rows`] for one row.
-pub(crate) fn sum_row(x: &[f32], divisor: f32) -> Result<f32> {
+pub(crate) fn sum_row(cpu: &Arc<CpuDevice>, x: &[f32], divisor: f32) -> Result<f32> {
     let mut y = [0.0];
     let layout = Layout::contiguous(Shape::new([x.len()])?);
-    Fold::Sum.run(CpuView { data: x, layout }, &Axes::new("sum", layout.shape, &[0])?, &mut y)?;
+    Fold::Sum.run(cpu, CpuView { data: x, layout }, &Axes::new("sum", layout.shape, &[0])?, &mut y)?;
     Ok(y[0] / divisor)
 }
 

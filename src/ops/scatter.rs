@@ -96,7 +96,13 @@ pub(super) fn add(
 }
 
 /// The twin of [`add`]; the ids were checked.
-pub(super) fn add_on_cpu(axis: usize, index: CpuView, src: CpuView, y: &mut CpuOut) -> Result<()> {
+pub(super) fn add_on_cpu(
+    cpu: &Arc<CpuDevice>,
+    axis: usize,
+    index: CpuView,
+    src: CpuView,
+    y: &mut CpuOut,
+) -> Result<()> {
     let (shape, whole) = (index.shape(), y.shape);
     if shape.numel() == 0 {
         return Ok(());
@@ -109,8 +115,8 @@ pub(super) fn add_on_cpu(axis: usize, index: CpuView, src: CpuView, y: &mut CpuO
     let line = [to.permute(&tail)?, index.layout.permute(&tail)?, src.layout.permute(&tail)?];
     let line = line.map(|layout| Layout { offset: 0, ..layout });
     let inner = whole[axis + 1..].iter().product::<usize>();
-    let places: Vec<[usize; 3]> =
-        (0..line[0].shape.numel()).map(|at| line.map(|layout| layout.position(at))).collect();
+    let line_length = line[0].shape.numel();
+    let places = cpu.list(line_length, (0..line_length).map(|at| line.map(|layout| layout.position(at))))?;
     let is_shared = tail.iter().all(|&k| index.layout.strides[k] == 0 || shape[k] <= 1);
 
     // A slab is what y holds at one index of the leading axes; the index may end before y does.
@@ -143,7 +149,7 @@ pub(super) fn add_on_cpu(axis: usize, index: CpuView, src: CpuView, y: &mut CpuO
                 if is_shared && !here.contains(&ids[at]) {
                     continue;
                 }
-                for &[to, dj, ds] in &places {
+                for &[to, dj, ds] in &*places {
                     let id = ids[at + dj];
                     if here.contains(&id) {
                         y[(id - here.start) as usize * inner + to] += src.data[from + ds];
@@ -172,11 +178,11 @@ impl Op for ScatterAdd {
         Ok(vec![Meta::f32(x.shape)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let y = &mut outputs[0];
         check(NAME, self.axis, y.shape, &inputs[1])?;
         copy_to_on_cpu(inputs[0], y.data, Layout::contiguous(y.shape));
-        add_on_cpu(self.axis, inputs[1], inputs[2], y)
+        add_on_cpu(cpu, self.axis, inputs[1], inputs[2], y)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -1,15 +1,16 @@
 //! Softmax and its logarithm over any axis.
 
 use super::{Walk, arity, floats, word};
-use crate::cpu::CpuDevice;
 use crate::cpu::simd::{exp_below, fold_run, wide};
 use crate::cpu::walk::{GRAIN, rows_by};
+use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
@@ -187,12 +188,13 @@ impl Op for Softmax {
         arity::<1>(self.name(), inputs).map(Vec::from)
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product());
-        rows_by(whole_rows(cols), y.data, [x.layout], |y, [start], [step]| {
+        let Ok(()) = rows_by(whole_rows(cols), y.data, [x.layout], |y, [start], [step]| {
             if inner > 1 {
-                return copy(y, &x.data[start..], step);
+                copy(y, &x.data[start..], step);
+                return Ok::<(), Infallible>(());
             }
             wide(
                 #[inline(always)]
@@ -203,9 +205,10 @@ impl Op for Softmax {
                     }
                 },
             );
+            Ok(())
         });
         if inner > 1 {
-            y.data.par_chunks_mut(cols * inner).for_each(|block| self.columns(block, inner));
+            y.data.par_chunks_mut(cols * inner).try_for_each(|block| self.columns(cpu, block, inner))?;
         }
         Ok(())
     }
@@ -244,8 +247,9 @@ impl Softmax {
     }
 
     /// As `row` for `inner` rows side by side.
-    fn columns(&self, block: &mut [f32], inner: usize) {
+    fn columns(&self, cpu: &Arc<CpuDevice>, block: &mut [f32], inner: usize) -> Result<()> {
         let max = fold_rows(
+            cpu,
             block,
             inner,
             f32::NEG_INFINITY,
@@ -254,27 +258,29 @@ impl Softmax {
             |_, row, max| {
                 max.iter_mut().zip(row).for_each(|(max, &mut x)| *max = larger(*max, x));
             },
-        );
-        let sum = fold_rows(
+        )?;
+        let mut last = fold_rows(
+            cpu,
             block,
             inner,
             0.0,
             |a, b| a + b,
             #[inline(always)]
             |_, row, sum| {
-                for ((y, &max), sum) in row.iter_mut().zip(&max).zip(sum) {
+                for ((y, &max), sum) in row.iter_mut().zip(&*max).zip(sum) {
                     let e = exp_below(*y - max);
                     *y = if self.log { *y - max } else { e };
                     *sum += e;
                 }
             },
-        );
-        let last: Vec<f32> = sum.iter().map(|sum| if self.log { sum.ln() } else { 1.0 / sum }).collect();
+        )?;
+        last.iter_mut().for_each(|sum| *sum = if self.log { sum.ln() } else { 1.0 / *sum });
         block.par_chunks_mut(inner).with_min_len(GRAIN.div_ceil(inner)).for_each(|row| {
-            for (y, &last) in row.iter_mut().zip(&last) {
+            for (y, &last) in row.iter_mut().zip(&*last) {
                 *y = if self.log { *y - last } else { *y * last };
             }
         });
+        Ok(())
     }
 }
 
@@ -299,35 +305,35 @@ fn copy(y: &mut [f32], x: &[f32], step: usize) {
 /// Folds the rows of a block into one of `inner` elements: `fold` gets the number of a row, the row, and the result so
 /// far of its part of the block; `merge` joins the parts.
 fn fold_rows(
+    cpu: &Arc<CpuDevice>,
     block: &mut [f32],
     inner: usize,
     identity: f32,
     merge: impl Fn(f32, f32) -> f32,
     fold: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-) -> Vec<f32> {
+) -> Result<CpuBuffer> {
     // Of many rows, or joining the parts would cost as much as folding them.
     let part = inner * (GRAIN / inner).max(16);
-    let parts: Vec<Vec<f32>> = block
-        .par_chunks_mut(part)
-        .enumerate()
-        .map(|(at, rows)| {
-            let mut result = vec![identity; inner];
+    let mut parts = cpu.scratch(block.len().div_ceil(part) * inner)?;
+    parts.fill(identity);
+    block.par_chunks_mut(part).zip(parts.par_chunks_mut(inner)).enumerate().for_each(
+        |(at, (rows, result))| {
             wide(
                 #[inline(always)]
                 || {
                     for (row, number) in rows.chunks_exact_mut(inner).zip(at * part / inner..) {
-                        fold(number, row, &mut result);
+                        fold(number, row, result);
                     }
                 },
             );
-            result
-        })
-        .collect();
-    let mut whole = vec![identity; inner];
-    for part in parts {
-        whole.iter_mut().zip(part).for_each(|(whole, part)| *whole = merge(*whole, part));
+        },
+    );
+    let mut whole = cpu.scratch(inner)?;
+    whole.fill(identity);
+    for part in parts.chunks_exact(inner) {
+        whole.iter_mut().zip(part).for_each(|(whole, &part)| *whole = merge(*whole, part));
     }
-    whole
+    Ok(whole)
 }
 
 /// The gradient of [`Softmax`]; inputs: its output y, and the gradient dy of that.
@@ -350,12 +356,13 @@ impl Op for SoftmaxGrad {
         if input == 0 { Layouts::Contiguous } else { Layouts::Any }
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (y, dy, dx) = (inputs[0], inputs[1], &mut outputs[0]);
         let (cols, inner) = (dx.shape[self.axis], dx.shape[self.axis + 1..].iter().product());
-        rows_by(whole_rows(cols), dx.data, [dy.layout, y.layout], |dx, [d0, y0], [step, _]| {
+        let Ok(()) = rows_by(whole_rows(cols), dx.data, [dy.layout, y.layout], |dx, [d0, y0], [step, _]| {
             if inner > 1 {
-                return copy(dx, &dy.data[d0..], step);
+                copy(dx, &dy.data[d0..], step);
+                return Ok::<(), Infallible>(());
             }
             wide(
                 #[inline(always)]
@@ -367,10 +374,11 @@ impl Op for SoftmaxGrad {
                     }
                 },
             );
+            Ok(())
         });
         if inner > 1 {
             let blocks = dx.data.par_chunks_mut(cols * inner).zip(y.slice().par_chunks(cols * inner));
-            blocks.for_each(|(dx, y)| self.columns(dx, y, inner));
+            blocks.try_for_each(|(dx, y)| self.columns(cpu, dx, y, inner))?;
         }
         Ok(())
     }
@@ -395,8 +403,9 @@ impl SoftmaxGrad {
     }
 
     /// As `row` for `inner` rows side by side.
-    fn columns(&self, block: &mut [f32], y: &[f32], inner: usize) {
+    fn columns(&self, cpu: &Arc<CpuDevice>, block: &mut [f32], y: &[f32], inner: usize) -> Result<()> {
         let sums = fold_rows(
+            cpu,
             block,
             inner,
             0.0,
@@ -408,19 +417,21 @@ impl SoftmaxGrad {
                     *sum += *dx;
                 }
             },
-        );
+        )?;
         fold_rows(
+            cpu,
             block,
             inner,
             0.0,
             |a, _| a,
             #[inline(always)]
             |r, row, _| {
-                for ((dx, &y), &sum) in row.iter_mut().zip(&y[r * inner..]).zip(&sums) {
+                for ((dx, &y), &sum) in row.iter_mut().zip(&y[r * inner..]).zip(&*sums) {
                     *dx -= self.share(y) * sum;
                 }
             },
-        );
+        )?;
+        Ok(())
     }
 
     #[inline(always)]

@@ -165,7 +165,7 @@ impl Op for Sort {
         Ok(vec![Meta { shape, dtype: self.dtype, max_id: x.max_id.of_some() }, places])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let Sort { keep, dtype, .. } = *self;
         let (x, flip) = (inputs[0], self.flip());
         let last = x.layout.shape.rank() - 1;
@@ -173,25 +173,26 @@ impl Op for Sort {
         let length = x.layout.shape[last];
         let (values, places) = outputs.split_at_mut(1);
         let rows_out = values[0].data.par_chunks_mut(keep).zip(places[0].ids().par_chunks_mut(keep));
-        rows_out.with_min_len(GRAIN.div_ceil(length)).enumerate().for_each(|(row, (values, places))| {
+        rows_out.with_min_len(GRAIN.div_ceil(length)).enumerate().try_for_each(|(row, (values, places))| {
             let start = rows.position(row);
             let pair = |place: usize| {
                 let key = key_of(x.data[start + place * stride].to_bits(), dtype) ^ flip;
                 u64::from(key) << 32 | place as u64
             };
-            let mut pairs: Vec<u64> = (0..length).map(pair).collect();
+            let mut pairs = cpu.list(length, (0..length).map(pair))?;
+            let mut pairs = &mut pairs[..];
             if keep < length {
                 pairs.select_nth_unstable(keep);
-                pairs.truncate(keep);
+                pairs = &mut pairs[..keep];
             }
             // No two are equal, so this is stable.
             pairs.par_sort_unstable();
-            for ((pair, value), place) in pairs.into_iter().zip(values).zip(places) {
+            for ((&mut pair, value), place) in pairs.iter_mut().zip(values).zip(places) {
                 *value = f32::from_bits(bits_of((pair >> 32) as u32 ^ flip, dtype));
                 *place = pair as u32;
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -5,12 +5,13 @@ use super::grad::Of;
 use super::{MaskKind, Rule};
 use crate::Result;
 use crate::cpu::simd::{exp_below, fold_run, wide};
-use crate::cpu::{Matrix, functions, gemm};
+use crate::cpu::{CpuBuffer, CpuDevice, Matrix, functions, gemm};
 use crate::op::{CpuOut, CpuView, Meta};
 use crate::ops::softmax::larger;
 use crate::random::{Use, words};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Queries of a tile.
 const QUERIES: usize = 128;
@@ -26,6 +27,7 @@ const LEAST: f32 = f32::MIN_POSITIVE;
 
 /// A call, with where its operands lie.
 struct Call<'a> {
+    cpu: &'a Arc<CpuDevice>,
     rule: Rule,
     geometry: Geometry,
     /// q, k and v.
@@ -34,6 +36,7 @@ struct Call<'a> {
 }
 
 /// A tile of scores: queries of one head by keys.
+#[derive(Clone)]
 struct Tile {
     /// The number of the matrix, and of the head in its group.
     matrix: usize,
@@ -54,14 +57,19 @@ const K: usize = 1;
 const V: usize = 2;
 
 impl<'a> Call<'a> {
-    fn new(rule: Rule, inputs: &[CpuView<'a>; 3], mask: Option<&CpuView<'a>>) -> Result<Call<'a>> {
+    fn new(
+        cpu: &'a Arc<CpuDevice>,
+        rule: Rule,
+        inputs: &[CpuView<'a>; 3],
+        mask: Option<&CpuView<'a>>,
+    ) -> Result<Call<'a>> {
         let geometry = Geometry::new(&inputs.map(|input| Meta::f32(input.layout.shape)))?;
         let operands = inputs.map(|input| (input.data, geometry.matrices_of(&input.layout)));
         let mask = match mask {
             Some(mask) => Some((mask.data, geometry.mask_of(&mask.layout)?)),
             None => None,
         };
-        Ok(Call { rule, geometry, operands, mask })
+        Ok(Call { cpu, rule, geometry, operands, mask })
     }
 
     /// The keys that some of these queries see: no others.
@@ -206,61 +214,70 @@ fn multiply(c: &mut [f32], size: (usize, usize, usize), a: Matrix, b: Matrix) {
 }
 
 /// Cuts a tensor `[count, len, width]` into pieces of `tile` of len.
-fn pieces(mut data: &mut [f32], count: usize, len: usize, width: usize, tile: usize) -> Vec<&mut [f32]> {
-    let mut all = Vec::new();
-    for _ in 0..count {
-        // An empty one is a piece too where there is one a tensor.
-        for first in (0..len.max(usize::from(tile == usize::MAX))).step_by(tile) {
-            let (piece, rest) = data.split_at_mut(tile.min(len - first) * width);
-            all.push(piece);
-            data = rest;
-        }
-    }
-    all
+fn pieces(
+    data: &mut [f32],
+    count: usize,
+    len: usize,
+    width: usize,
+    tile: usize,
+) -> impl Iterator<Item = &mut [f32]> {
+    // An empty one is a piece too where there is one a tensor.
+    let starts = move |_| (0..len.max(usize::from(tile == usize::MAX))).step_by(tile);
+    (0..count).flat_map(starts).scan(data, move |data, first| {
+        let (piece, rest) = std::mem::take(data).split_at_mut(tile.min(len - first) * width);
+        *data = rest;
+        Some(piece)
+    })
 }
 
 /// The tiles of queries, each with no keys yet, in the order of the rows of q.
-fn query_tiles(geometry: &Geometry) -> Vec<Tile> {
+fn query_tiles(geometry: &Geometry) -> impl Iterator<Item = Tile> + use<> {
     let &Geometry { group, n, .. } = geometry;
     let heads = geometry.matrices() * group;
-    let tile = |head: usize, first: usize| Tile {
+    let tile = move |head: usize, first: usize| Tile {
         matrix: head / group,
         head: head % group,
         queries: first..(first + QUERIES).min(n),
         keys: 0..0,
     };
-    (0..heads).flat_map(|head| (0..n).step_by(QUERIES).map(move |first| tile(head, first))).collect()
+    (0..heads).flat_map(move |head| (0..n).step_by(QUERIES).map(move |first| tile(head, first)))
 }
 
-pub(super) fn forward(rule: Rule, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-    let call = Call::new(rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(3))?;
+pub(super) fn forward(
+    cpu: &Arc<CpuDevice>,
+    rule: Rule,
+    inputs: &[CpuView],
+    outputs: &mut [CpuOut],
+) -> Result<()> {
+    let call = Call::new(cpu, rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(3))?;
     let [o, logs] = outputs else { return Ok(()) };
     let (geometry, dv) = (&call.geometry, call.geometry.dv);
     let heads = geometry.matrices() * geometry.group;
     let o = pieces(o.data, heads, geometry.n, dv, QUERIES);
     let logs = pieces(logs.data, heads, geometry.n, 1, QUERIES);
-    let tasks: Vec<_> = query_tiles(geometry).into_iter().zip(o).zip(logs).collect();
-    tasks.into_par_iter().for_each(|((tile, o), logs)| call.rows(tile, o, logs));
-    Ok(())
+    let count = heads * geometry.n.div_ceil(QUERIES);
+    let mut tasks = cpu.list(count, query_tiles(geometry).zip(o).zip(logs))?;
+    tasks.par_iter_mut().try_for_each(|((tile, o), logs)| call.rows(tile.clone(), o, logs))
 }
 
 impl Call<'_> {
     /// The output of some queries of one head.
-    fn rows(&self, mut tile: Tile, o: &mut [f32], logs: &mut [f32]) {
+    fn rows(&self, mut tile: Tile, o: &mut [f32], logs: &mut [f32]) -> Result<()> {
         let dv = self.geometry.dv;
         let count = tile.queries.len();
         let (plain, late) = (self.rule.is_plain(), self.late());
-        let mut s = vec![0.0; count * KEYS];
-        let mut slopes = vec![0.0; if self.rule.cap > 0.0 { s.len() } else { 0 }];
-        let mut kept = vec![0.0; if self.rule.dropout > 0.0 { KEYS } else { 0 }];
-        let mut state = vec![(f32::MIN, 0f32); count];
+        let mut s = self.cpu.scratch(count * KEYS)?;
+        let mut slopes = self.cpu.scratch(if self.rule.cap > 0.0 { s.len() } else { 0 })?;
+        let mut kept = self.cpu.scratch(if self.rule.dropout > 0.0 { KEYS } else { 0 })?;
+        let mut states = [(f32::MIN, 0f32); QUERIES];
+        let state = &mut states[..count];
         o.fill(0.0);
         for keys in self.key_tiles(&tile.queries.clone()) {
             tile.keys = keys;
             let len = tile.keys.len();
             let s = &mut s[..tile.size()];
             self.scores(&tile, s, &mut slopes);
-            for (r, (row, (max, sum))) in s.chunks_exact_mut(len).zip(&mut state).enumerate() {
+            for (r, (row, (max, sum))) in s.chunks_exact_mut(len).zip(&mut *state).enumerate() {
                 let (rescale, part) = wide(
                     #[inline(always)]
                     || if plain { weigh::<true>(row, late, max) } else { weigh::<false>(row, late, max) },
@@ -271,7 +288,7 @@ impl Call<'_> {
                 }
                 if self.rule.dropout > 0.0 {
                     self.kept(&tile, tile.queries.start + r, &mut kept);
-                    row.iter_mut().zip(&kept).for_each(|(w, kept)| *w *= kept);
+                    row.iter_mut().zip(&*kept).for_each(|(w, kept)| *w *= kept);
                 }
             }
             self.add_weighted(o, dv, packed(s, len), len, self.rows_of(V, &tile));
@@ -287,6 +304,7 @@ impl Call<'_> {
             *log = value;
             o[r * dv..][..dv].iter_mut().for_each(|o| *o *= scale);
         }
+        Ok(())
     }
 
     /// The slopes of a tile: in `s` what the output's gradient is weighted with, in `g` what queries and keys are.
@@ -302,7 +320,7 @@ impl Call<'_> {
             let [log, delta] = [0, 1].map(|at| grad.stats[2 * (first + r) + at]);
             if self.rule.dropout > 0.0 {
                 self.kept(tile, tile.queries.start + r, &mut work.kept);
-                for ((s, g), &kept) in s.iter_mut().zip(&mut *g).zip(&work.kept) {
+                for ((s, g), &kept) in s.iter_mut().zip(&mut *g).zip(&*work.kept) {
                     let w = weight(*s, log);
                     *g = w * (if kept == 0.0 { 0.0 } else { *g * kept } - delta);
                     *g = if w == 0.0 { 0.0 } else { *g };
@@ -327,19 +345,19 @@ impl Call<'_> {
         }
     }
 
-    fn work(&self) -> Work {
+    fn work(&self) -> Result<Work> {
         let size = QUERIES * KEYS;
-        Work {
-            s: vec![0.0; size],
-            g: vec![0.0; size],
-            slopes: vec![0.0; if self.rule.cap > 0.0 { size } else { 0 }],
-            kept: vec![0.0; if self.rule.dropout > 0.0 { KEYS } else { 0 }],
-        }
+        Ok(Work {
+            s: self.cpu.scratch(size)?,
+            g: self.cpu.scratch(size)?,
+            slopes: self.cpu.scratch(if self.rule.cap > 0.0 { size } else { 0 })?,
+            kept: self.cpu.scratch(if self.rule.dropout > 0.0 { KEYS } else { 0 })?,
+        })
     }
 
     /// The gradient of some queries of one head.
-    fn query_gradient(&self, mut tile: Tile, grad: &Grad, dq: &mut [f32]) {
-        let mut work = self.work();
+    fn query_gradient(&self, mut tile: Tile, grad: &Grad, dq: &mut [f32]) -> Result<()> {
+        let mut work = self.work()?;
         dq.fill(0.0);
         for keys in self.key_tiles(&tile.queries.clone()) {
             tile.keys = keys;
@@ -348,6 +366,7 @@ impl Call<'_> {
             self.add_weighted(dq, self.geometry.d, w, tile.keys.len(), self.rows_of(K, &tile));
         }
         dq.iter_mut().for_each(|dq| *dq *= self.rule.scale);
+        Ok(())
     }
 
     /// The gradients of some keys and values, not scaled yet; and, where it is given, what they add to that of the matrix's
@@ -359,9 +378,9 @@ impl Call<'_> {
         grad: &Grad,
         [dk, dv]: [&mut [f32]; 2],
         mut dq: Option<&mut [f32]>,
-    ) {
+    ) -> Result<()> {
         let geometry = &self.geometry;
-        let mut work = self.work();
+        let mut work = self.work()?;
         dk.fill(0.0);
         dv.fill(0.0);
         let places = (0..geometry.n).step_by(QUERIES);
@@ -384,23 +403,32 @@ impl Call<'_> {
                 self.add_weighted(rows, geometry.d, g, keys.len(), self.rows_of(K, &tile));
             }
         }
+        Ok(())
     }
 
     /// All gradients of a matrix, with each score computed once.
-    fn matrix_gradient(&self, matrix: usize, grad: &Grad, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    fn matrix_gradient(
+        &self,
+        matrix: usize,
+        grad: &Grad,
+        dq: &mut [f32],
+        dk: &mut [f32],
+        dv: &mut [f32],
+    ) -> Result<()> {
         let Geometry { m, d, dv: width, .. } = self.geometry;
         dq.fill(0.0);
         for first in (0..m).step_by(KEYS) {
             let keys = first..(first + KEYS).min(m);
             let parts = [&mut dk[first * d..keys.end * d], &mut dv[first * width..keys.end * width]];
-            self.key_gradient(matrix, keys, grad, parts, Some(dq));
+            self.key_gradient(matrix, keys, grad, parts, Some(dq))?;
         }
         [dq, dk].into_iter().flatten().for_each(|x| *x *= self.rule.scale);
+        Ok(())
     }
 
     /// The gradient of some rows of the scores.
-    fn mask_gradient(&self, mut tile: Tile, grad: &Grad, rows: &mut [f32]) {
-        let (mut work, m) = (self.work(), self.geometry.m);
+    fn mask_gradient(&self, mut tile: Tile, grad: &Grad, rows: &mut [f32]) -> Result<()> {
+        let (mut work, m) = (self.work()?, self.geometry.m);
         rows.fill(0.0);
         for keys in self.key_tiles(&tile.queries.clone()) {
             tile.keys = keys.clone();
@@ -409,6 +437,7 @@ impl Call<'_> {
                 row[keys.clone()].copy_from_slice(g);
             }
         }
+        Ok(())
     }
 }
 
@@ -443,10 +472,10 @@ struct Grad<'a> {
 
 /// A task's tiles.
 struct Work {
-    s: Vec<f32>,
-    g: Vec<f32>,
-    slopes: Vec<f32>,
-    kept: Vec<f32>,
+    s: CpuBuffer,
+    g: CpuBuffer,
+    slopes: CpuBuffer,
+    kept: CpuBuffer,
 }
 
 pub(super) fn delta(inputs: &[CpuView], outputs: &mut [CpuOut]) {
@@ -458,8 +487,14 @@ pub(super) fn delta(inputs: &[CpuView], outputs: &mut [CpuOut]) {
     });
 }
 
-pub(super) fn backward(rule: Rule, of: Of, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-    let call = Call::new(rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(5))?;
+pub(super) fn backward(
+    cpu: &Arc<CpuDevice>,
+    rule: Rule,
+    of: Of,
+    inputs: &[CpuView],
+    outputs: &mut [CpuOut],
+) -> Result<()> {
+    let call = Call::new(cpu, rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(5))?;
     let stats = inputs[4].slice();
     let grad = &Grad { dy: inputs[3].slice(), stats };
     let geometry = &call.geometry;
@@ -467,11 +502,11 @@ pub(super) fn backward(rule: Rule, of: Of, inputs: &[CpuView], outputs: &mut [Cp
     let heads = geometry.matrices() * geometry.group;
     let queries = |out: &mut [f32], width: usize| {
         let rows = pieces(out, heads, n, width, QUERIES);
-        let tasks: Vec<_> = query_tiles(geometry).into_iter().zip(rows).collect();
-        tasks.into_par_iter().for_each(|(tile, rows)| match of {
-            Of::Mask => call.mask_gradient(tile, grad, rows),
-            _ => call.query_gradient(tile, grad, rows),
-        });
+        let mut tasks = cpu.list(heads * n.div_ceil(QUERIES), query_tiles(geometry).zip(rows))?;
+        tasks.par_iter_mut().try_for_each(|(tile, rows)| match of {
+            Of::Mask => call.mask_gradient(tile.clone(), grad, rows),
+            _ => call.query_gradient(tile.clone(), grad, rows),
+        })
     };
     match outputs {
         [out] => queries(out.data, if of == Of::Mask { m } else { d }),
@@ -480,24 +515,25 @@ pub(super) fn backward(rule: Rule, of: Of, inputs: &[CpuView], outputs: &mut [Cp
             let dq = pieces(dq.data, geometry.matrices(), geometry.rows(), d, usize::MAX);
             let dk = pieces(dk.data, geometry.matrices(), m, d, usize::MAX);
             let dv = pieces(dv_out.data, geometry.matrices(), m, dv, usize::MAX);
-            let tasks: Vec<_> = dq.into_iter().zip(dk).zip(dv).enumerate().collect();
+            let mut tasks = cpu.list(geometry.matrices(), dq.zip(dk).zip(dv))?;
             tasks
-                .into_par_iter()
-                .for_each(|(matrix, ((dq, dk), dv))| call.matrix_gradient(matrix, grad, dq, dk, dv));
+                .par_iter_mut()
+                .enumerate()
+                .try_for_each(|(matrix, ((dq, dk), dv))| call.matrix_gradient(matrix, grad, dq, dk, dv))
         }
         [dq, dk, dv_out] => {
-            queries(dq.data, d);
+            queries(dq.data, d)?;
             let dk = pieces(dk.data, geometry.matrices(), m, d, KEYS);
             let dv = pieces(dv_out.data, geometry.matrices(), m, dv, KEYS);
             let tiles = m.div_ceil(KEYS);
-            let tasks: Vec<_> = dk.into_iter().zip(dv).enumerate().collect();
-            tasks.into_par_iter().for_each(|(at, (dk, dv))| {
+            let mut tasks = cpu.list(geometry.matrices() * tiles, dk.zip(dv))?;
+            tasks.par_iter_mut().enumerate().try_for_each(|(at, (dk, dv))| {
                 let first = at % tiles * KEYS;
-                call.key_gradient(at / tiles, first..(first + KEYS).min(m), grad, [&mut *dk, dv], None);
+                call.key_gradient(at / tiles, first..(first + KEYS).min(m), grad, [&mut *dk, dv], None)?;
                 dk.iter_mut().for_each(|dk| *dk *= call.rule.scale);
-            });
+                Ok(())
+            })
         }
-        _ => {}
+        _ => Ok(()),
     }
-    Ok(())
 }

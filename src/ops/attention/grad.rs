@@ -100,8 +100,8 @@ impl Op for Gradient {
         if input == 3 { Layouts::Contiguous } else { Layouts::Any }
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::backward(self.rule, self.of, inputs, outputs)
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        cpu::backward(cpu, self.rule, self.of, inputs, outputs)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -102,7 +102,10 @@ impl Rule {
     /// For n queries and m keys: without a window that hides nothing, as causal does from a single query.
     fn of(mut self, n: usize, m: usize) -> Rule {
         let [left, right] = self.window;
-        self.window = [left.filter(|left| left + 1 < m), right.filter(|right| right + 1 < n)];
+        self.window = [
+            left.filter(|&left| left < m.saturating_sub(1)),
+            right.filter(|&right| right < n.saturating_sub(1)),
+        ];
         self
     }
 
@@ -140,8 +143,8 @@ impl Op for Attention {
         Ok(vec![Meta::f32(geometry.queries(&[geometry.dv])?), Meta::f32(geometry.queries(&[])?)])
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::forward(self.rule, inputs, outputs)
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        cpu::forward(cpu, self.rule, inputs, outputs)
     }
 
     fn gpu(&self, rec: &mut crate::gpu::Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

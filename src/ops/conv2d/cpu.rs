@@ -4,10 +4,12 @@
 //! image are made in bands of pixels, so that they stay in the cache and memory stays bounded.
 
 use super::Geometry;
-use crate::cpu::{Matrix, gemm};
+use crate::Result;
+use crate::cpu::{CpuBuffer, CpuDevice, Matrix, gemm};
 use crate::ops::unary::Activation;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Words of columns in a band, unless a few pixels have more.
 const BAND: usize = 128 << 10;
@@ -15,18 +17,25 @@ const BAND: usize = 128 << 10;
 const MANY_IMAGES: usize = 8;
 
 /// Memory that one thread uses again and again.
-#[derive(Default)]
-struct Scratch {
-    columns: Vec<f32>,
-    product: Vec<f32>,
+struct Scratch<'a> {
+    cpu: &'a Arc<CpuDevice>,
+    columns: Option<CpuBuffer>,
+    product: Option<CpuBuffer>,
+}
+
+impl Scratch<'_> {
+    fn new(cpu: &Arc<CpuDevice>) -> Scratch<'_> {
+        Scratch { cpu, columns: None, product: None }
+    }
 }
 
 /// `words` words with any content.
-fn room(scratch: &mut Vec<f32>, words: usize) -> &mut [f32] {
-    if scratch.len() < words {
-        scratch.resize(words, 0.0);
-    }
-    &mut scratch[..words]
+fn room<'a>(cpu: &Arc<CpuDevice>, scratch: &'a mut Option<CpuBuffer>, words: usize) -> Result<&'a mut [f32]> {
+    let held = match scratch.take().filter(|held| held.len() >= words) {
+        Some(held) => held,
+        None => cpu.scratch(words)?,
+    };
+    Ok(&mut scratch.insert(held)[..words])
 }
 
 impl Geometry {
@@ -176,10 +185,17 @@ impl Epilogue<'_> {
     }
 }
 
-pub(super) fn forward(g: &Geometry, epilogue: Epilogue, x: &[f32], weight: &[f32], y: &mut [f32]) {
+pub(super) fn forward(
+    cpu: &Arc<CpuDevice>,
+    g: &Geometry,
+    epilogue: Epilogue,
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+) -> Result<()> {
     let channels = g.groups * g.rows;
     if g.is_depthwise() {
-        return y.par_chunks_mut(g.output_plane()).enumerate().for_each(|(plane, y)| {
+        y.par_chunks_mut(g.output_plane()).enumerate().for_each(|(plane, y)| {
             let (image, channel) = (plane / channels, plane % channels);
             let x = &x[(image * g.groups + channel / g.rows) * g.input_plane()..][..g.input_plane()];
             y.fill(0.0);
@@ -191,71 +207,92 @@ pub(super) fn forward(g: &Geometry, epilogue: Epilogue, x: &[f32], weight: &[f32
             }
             epilogue.finish(channel, y);
         });
+        return Ok(());
     }
-    each_image(g, y, channels * g.output_plane(), |scratch, image, y, parallel| {
+    each_image(cpu, g, y, channels * g.output_plane(), |scratch, image, y, parallel| {
         for (group, y) in y.chunks_mut(g.rows * g.output_plane()).enumerate() {
             let x = &x[(image * g.groups + group) * g.depth * g.input_plane()..][..g.depth * g.input_plane()];
             let weight = &weight[group * g.rows * g.columns()..][..g.rows * g.columns()];
-            product(g, scratch, x, weight, y, parallel);
+            product(g, scratch, x, weight, y, parallel)?;
             for (row, y) in y.chunks_mut(g.output_plane()).enumerate() {
                 epilogue.finish(group * g.rows + row, y);
             }
         }
-    });
+        Ok(())
+    })
 }
 
 /// One group of one image: y `[rows, plane]` = weight `[rows, columns]` · columns `[columns, plane]`.
-fn product(g: &Geometry, scratch: &mut Scratch, x: &[f32], weight: &[f32], y: &mut [f32], parallel: bool) {
+fn product(
+    g: &Geometry,
+    scratch: &mut Scratch,
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+    parallel: bool,
+) -> Result<()> {
     let (rows, depth, plane) = (g.rows, g.columns(), g.output_plane());
     if depth == 0 {
-        return y.fill(0.0);
+        y.fill(0.0);
+        return Ok(());
     }
     let weight = Matrix { data: weight, rows: depth, cols: 1 };
     if g.is_pointwise() {
         let x = Matrix { data: x, rows: plane, cols: 1 };
-        return gemm(y, (rows, plane, depth), weight, x, false, parallel);
+        gemm(y, (rows, plane, depth), weight, x, false, parallel);
+        return Ok(());
     }
     for band in g.bands() {
-        let made = room(&mut scratch.columns, depth * band.len());
+        let made = room(scratch.cpu, &mut scratch.columns, depth * band.len())?;
         columns(g, x, &band, made, parallel);
         let made = Matrix { data: made, rows: band.len(), cols: 1 };
         let size = (rows, band.len(), depth);
         if band.len() == plane {
-            return gemm(y, size, weight, made, false, parallel);
+            gemm(y, size, weight, made, false, parallel);
+            return Ok(());
         }
-        let part = room(&mut scratch.product, rows * band.len());
+        let part = room(scratch.cpu, &mut scratch.product, rows * band.len())?;
         gemm(part, size, weight, made, false, parallel);
         for (y, part) in y.chunks_mut(plane).zip(part.chunks(band.len())) {
             y[band.clone()].copy_from_slice(part);
         }
     }
+    Ok(())
 }
 
 /// Calls `work` for each image with its `size` words of `out`, in parallel where there are many; else `work` is told to be
 /// parallel itself.
 fn each_image(
+    cpu: &Arc<CpuDevice>,
     g: &Geometry,
     out: &mut [f32],
     size: usize,
-    work: impl Fn(&mut Scratch, usize, &mut [f32], bool) + Sync,
-) {
+    work: impl Fn(&mut Scratch, usize, &mut [f32], bool) -> Result<()> + Sync,
+) -> Result<()> {
     if g.images < MANY_IMAGES {
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::new(cpu);
         return out
             .chunks_mut(size)
             .enumerate()
-            .for_each(|(image, out)| work(&mut scratch, image, out, true));
+            .try_for_each(|(image, out)| work(&mut scratch, image, out, true));
     }
     out.par_chunks_mut(size)
         .enumerate()
-        .for_each_init(Scratch::default, |scratch, (image, out)| work(scratch, image, out, false));
+        .try_for_each_init(|| Scratch::new(cpu), |scratch, (image, out)| work(scratch, image, out, false))
 }
 
 /// The other way: from dy, at the geometry's output, to dx, at its input.
-pub(super) fn transposed(g: &Geometry, epilogue: Epilogue, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(super) fn transposed(
+    cpu: &Arc<CpuDevice>,
+    g: &Geometry,
+    epilogue: Epilogue,
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+) -> Result<()> {
     let plane = g.output_plane();
     if g.is_depthwise() {
-        return dx.par_chunks_mut(g.input_plane()).enumerate().for_each(|(at, dx)| {
+        dx.par_chunks_mut(g.input_plane()).enumerate().for_each(|(at, dx)| {
             dx.fill(0.0);
             for row in 0..g.rows {
                 let dy = &dy[(at * g.rows + row) * plane..][..plane];
@@ -268,18 +305,20 @@ pub(super) fn transposed(g: &Geometry, epilogue: Epilogue, dy: &[f32], weight: &
             }
             epilogue.finish(at % g.groups, dx);
         });
+        return Ok(());
     }
     let size = g.depth * g.input_plane();
-    each_image(g, dx, g.groups * size, |scratch, image, dx, parallel| {
+    each_image(cpu, g, dx, g.groups * size, |scratch, image, dx, parallel| {
         for (group, dx) in dx.chunks_mut(size).enumerate() {
             let dy = &dy[(image * g.groups + group) * g.rows * plane..][..g.rows * plane];
             let weight = &weight[group * g.rows * g.columns()..][..g.rows * g.columns()];
-            transposed_product(g, scratch, dy, weight, dx, parallel);
+            transposed_product(g, scratch, dy, weight, dx, parallel)?;
             for (channel, dx) in dx.chunks_mut(g.input_plane()).enumerate() {
                 epilogue.finish(group * g.depth + channel, dx);
             }
         }
-    });
+        Ok(())
+    })
 }
 
 /// One group of one image: columns `[columns, plane]` = weightᵀ `[columns, rows]` · dy `[rows, plane]`, each added to the
@@ -291,19 +330,21 @@ fn transposed_product(
     weight: &[f32],
     dx: &mut [f32],
     parallel: bool,
-) {
+) -> Result<()> {
     let (plane, columns) = (g.output_plane(), g.columns());
     if g.rows == 0 {
-        return dx.fill(0.0);
+        dx.fill(0.0);
+        return Ok(());
     }
     let weight = Matrix { data: weight, rows: 1, cols: columns };
     if g.is_pointwise() {
         let dy = Matrix { data: dy, rows: plane, cols: 1 };
-        return gemm(dx, (columns, plane, g.rows), weight, dy, false, parallel);
+        gemm(dx, (columns, plane, g.rows), weight, dy, false, parallel);
+        return Ok(());
     }
     dx.fill(0.0);
     for band in g.bands() {
-        let made = room(&mut scratch.columns, columns * band.len());
+        let made = room(scratch.cpu, &mut scratch.columns, columns * band.len())?;
         let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
         gemm(made, (columns, band.len(), g.rows), weight, dy, false, parallel);
         let channel = |(dx, lines): (&mut [f32], &[f32])| {
@@ -317,6 +358,7 @@ fn transposed_product(
             false => dx.chunks_mut(g.input_plane()).zip(made.chunks(lines)).for_each(channel),
         }
     }
+    Ok(())
 }
 
 /// Into how many slices of images the gradient with regard to the weight is cut. It depends on the sizes alone and not on the
@@ -330,11 +372,18 @@ pub(super) fn slices(g: &Geometry) -> usize {
     g.images.div_ceil(g.images.div_ceil(most).max(1)).max(1)
 }
 
-pub(super) fn weight_grad(g: &Geometry, slices: usize, dy: &[f32], x: &[f32], partial: &mut [f32]) {
+pub(super) fn weight_grad(
+    cpu: &Arc<CpuDevice>,
+    g: &Geometry,
+    slices: usize,
+    dy: &[f32],
+    x: &[f32],
+    partial: &mut [f32],
+) -> Result<()> {
     let (plane, columns) = (g.output_plane(), g.columns());
     let each = g.images.div_ceil(slices);
-    partial.par_chunks_mut(g.groups * g.rows * columns).enumerate().for_each_init(
-        Scratch::default,
+    partial.par_chunks_mut(g.groups * g.rows * columns).enumerate().try_for_each_init(
+        || Scratch::new(cpu),
         |scratch, (slice, dw)| {
             dw.fill(0.0);
             for image in slice * each..g.images.min((slice + 1) * each) {
@@ -342,11 +391,12 @@ pub(super) fn weight_grad(g: &Geometry, slices: usize, dy: &[f32], x: &[f32], pa
                     let at = image * g.groups + group;
                     let dy = &dy[at * g.rows * plane..][..g.rows * plane];
                     let x = &x[at * g.depth * g.input_plane()..][..g.depth * g.input_plane()];
-                    weight_product(g, scratch, dy, x, dw, slices == 1);
+                    weight_product(g, scratch, dy, x, dw, slices == 1)?;
                 }
             }
+            Ok(())
         },
-    );
+    )
 }
 
 /// One group of one image: dw `[rows, columns]` += dy `[rows, plane]` · columnsᵀ `[plane, columns]`.
@@ -357,7 +407,7 @@ fn weight_product(
     x: &[f32],
     dw: &mut [f32],
     parallel: bool,
-) {
+) -> Result<()> {
     let (plane, depth) = (g.output_plane(), g.columns());
     if g.is_depthwise() {
         for (row, dw) in dw.chunks_mut(depth).enumerate() {
@@ -368,24 +418,20 @@ fn weight_product(
                 });
             }
         }
-        return;
+        return Ok(());
     }
     if g.is_pointwise() {
         let dy = Matrix { data: dy, rows: plane, cols: 1 };
-        return gemm(
-            dw,
-            (g.rows, depth, plane),
-            dy,
-            Matrix { data: x, rows: 1, cols: plane },
-            true,
-            parallel,
-        );
+        let x = Matrix { data: x, rows: 1, cols: plane };
+        gemm(dw, (g.rows, depth, plane), dy, x, true, parallel);
+        return Ok(());
     }
     for band in g.bands() {
-        let made = room(&mut scratch.columns, depth * band.len());
+        let made = room(scratch.cpu, &mut scratch.columns, depth * band.len())?;
         columns(g, x, &band, made, parallel);
         let made = Matrix { data: made, rows: 1, cols: band.len() };
         let dy = Matrix { data: &dy[band.start..], rows: plane, cols: 1 };
         gemm(dw, (g.rows, depth, band.len()), dy, made, true, parallel);
     }
+    Ok(())
 }

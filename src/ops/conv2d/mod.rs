@@ -99,14 +99,13 @@ impl Op for Convolve {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let run = match self.way {
             Way::Forward => cpu::forward,
             Way::Transposed => cpu::transposed,
         };
         let epilogue = cpu::Epilogue { bias: inputs.get(2).map(CpuView::slice), activation: self.activation };
-        run(&self.geometry, epilogue, inputs[0].slice(), inputs[1].slice(), outputs[0].data);
-        Ok(())
+        run(cpu, &self.geometry, epilogue, inputs[0].slice(), inputs[1].slice(), outputs[0].data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
@@ -168,9 +167,9 @@ impl Op for WeightGrad {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::weight_grad(&self.geometry, self.slices, inputs[0].slice(), inputs[1].slice(), outputs[0].data);
-        Ok(())
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [dy, x] = [0, 1].map(|at| inputs[at].slice());
+        cpu::weight_grad(cpu, &self.geometry, self.slices, dy, x, outputs[0].data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -6,6 +6,7 @@ mod windows;
 use super::{WG, arity, floats, word};
 use crate::cpu::CpuDevice;
 use crate::cpu::walk::GRAIN;
+use crate::device::host_list;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::shape::Shape;
@@ -45,8 +46,12 @@ struct Resample {
 
 impl Resample {
     /// The windows of the rows and of the columns of the result.
-    fn windows(&self) -> [Windows; 2] {
-        self.axes.map(|axis| if self.back { axis.windows().transposed() } else { axis.windows() })
+    ///
+    /// # Errors
+    /// The host is out of memory.
+    fn windows(&self) -> Result<[Windows; 2]> {
+        let windows = |axis: Axis| if self.back { axis.windows()?.transposed() } else { axis.windows() };
+        Ok([windows(self.axes[0])?, windows(self.axes[1])?])
     }
 }
 
@@ -67,34 +72,33 @@ impl Op for Resample {
     }
 
     /// Down the columns into a line, then along it.
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0].data);
-        let [rows, cols] = &self.windows();
+        let [rows, cols] = &self.windows()?;
+        let _tables = cpu.claim(rows.bytes() + cols.bytes())?;
         let (height, width) = (rows.list.len(), cols.list.len());
         // Tasks of whole lines.
         let lines = GRAIN.div_ceil(width);
-        y.par_chunks_mut(lines * width).enumerate().for_each_init(
-            || vec![0.0; cols.input],
-            |line, (task, y)| {
-                for (at, y) in y.chunks_mut(width).enumerate() {
-                    let (plane, row) = ((task * lines + at) / height, (task * lines + at) % height);
-                    let x = &x[plane * rows.input * cols.input..][..rows.input * cols.input];
-                    let window = &rows.list[row];
-                    let line = down(rows, window, x, line);
-                    for (y, across) in y.iter_mut().zip(&cols.list) {
-                        *y = cols.sum(across, line) * (window.scale * across.scale);
-                    }
+        y.par_chunks_mut(lines * width).enumerate().try_for_each(|(task, y)| {
+            let line = &mut *cpu.scratch(cols.input)?;
+            for (at, y) in y.chunks_mut(width).enumerate() {
+                let (plane, row) = ((task * lines + at) / height, (task * lines + at) % height);
+                let x = &x[plane * rows.input * cols.input..][..rows.input * cols.input];
+                let window = &rows.list[row];
+                let line = down(rows, window, x, line);
+                for (y, across) in y.iter_mut().zip(&cols.list) {
+                    *y = cols.sum(across, line) * (window.scale * across.scale);
                 }
-            },
-        );
-        Ok(())
+            }
+            Ok(())
+        })
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], outputs[0]);
         let planes = y.shape[0] * y.shape[1];
         let mut from: Option<GpuBuffer> = None;
-        let mut steps = steps(self.name, self.windows())?.into_iter().peekable();
+        let mut steps = steps(self.name, self.windows()?)?.into_iter().peekable();
         while let Some(windows) = steps.next() {
             let [rows, cols] = windows.each_ref().map(|axis| axis.list.len());
             let to = if steps.peek().is_some() { Some(rec.scratch(planes * rows * cols)?) } else { None };
@@ -141,18 +145,21 @@ fn steps(name: &'static str, windows: [Windows; 2]) -> Result<Vec<[Windows; 2]>>
     }
     let mut steps = Vec::new();
     let mut size = [rows.input, cols.input];
-    for axis in if ways[0] <= ways[1] { [0, 1] } else { [1, 0] } {
-        let mut push = |windows: Windows| {
-            let other = Windows::same(size[1 - axis]);
+    let order = if ways[0] <= ways[1] { [0, 1] } else { [1, 0] };
+    let mut windows = windows.map(Some);
+    for axis in order {
+        let mut push = |windows: Windows| -> Result<()> {
+            let other = Windows::same(size[1 - axis])?;
             size[axis] = windows.list.len();
             steps.push(if axis == 0 { [windows, other] } else { [other, windows] });
+            Ok(())
         };
-        let mut rest = windows[axis].clone();
+        let Some(mut rest) = windows[axis].take() else { continue };
         while let Some([parts, sums]) = rest.split(name, LONGEST)? {
-            push(parts);
+            push(parts)?;
             rest = sums;
         }
-        push(rest);
+        push(rest)?;
     }
     Ok(steps)
 }
@@ -176,19 +183,23 @@ impl Resample {
         w(count + WG as usize)?;
 
         let weighted = !(rows.weights.is_empty() && cols.weights.is_empty());
-        let mut table: Vec<u32> = Vec::new();
-        let mut weights = Vec::new();
-        for axis in [rows, cols] {
-            let begin = 4 * (result[0] + result[1]) + weights.len();
+        let begin = 4 * (result[0] + result[1]);
+        let lengths = [rows, cols].map(|axis| match axis.weights.is_empty() {
+            true if weighted => axis.longest(),
+            _ => axis.weights.len(),
+        });
+        let mut table: Vec<u32> = host_list(begin + lengths[0] + lengths[1])?;
+        for (axis, begin) in [(rows, begin), (cols, begin + lengths[0])] {
             table.extend(axis.list.iter().flat_map(|&Window { first, length, weights, scale }| {
                 [first, length, begin as u32 + weights, scale.to_bits()]
             }));
+        }
+        for (axis, length) in [rows, cols].into_iter().zip(lengths) {
             match axis.weights.is_empty() {
-                true if weighted => weights.resize(weights.len() + axis.longest(), 1.0f32.to_bits()),
-                _ => weights.extend(axis.weights.iter().map(|weight| weight.to_bits())),
+                true => table.resize(table.len() + length, 1.0f32.to_bits()),
+                false => table.extend(axis.weights.iter().map(|weight| weight.to_bits())),
             }
         }
-        table.extend(weights);
         w(table.len())?;
         let table = rec.table(&table)?;
 

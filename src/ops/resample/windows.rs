@@ -1,12 +1,13 @@
 //! Where each output of an axis looks: computed on the host, in whole numbers that can't overflow, and uploaded as a table.
 
 use crate::Result;
+use crate::device::host_list;
 use crate::ops::word;
 use std::ops::Range;
 
 /// Along one axis, output o is `scale · Σ_k weight_k · x[first + k]` over a window of neighbouring inputs; the windows of
 /// later outputs neither begin nor end earlier.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Windows {
     pub(super) list: Vec<Window>,
     /// What the windows' `weights` point into; none where every weight is 1.
@@ -83,18 +84,16 @@ pub(in crate::ops) struct Axis {
 }
 
 impl Axis {
-    /// The lengths of all windows together.
-    pub(in crate::ops) fn reads(&self) -> usize {
-        self.windows().reads()
-    }
-
     /// The windows of the outputs.
-    pub(super) fn windows(&self) -> Windows {
+    ///
+    /// # Errors
+    /// The host is out of memory.
+    pub(super) fn windows(&self) -> Result<Windows> {
         let &Axis { input, output, .. } = self;
-        let plain = |window: &dyn Fn(usize) -> Window| Windows {
-            list: (0..output).map(window).collect(),
-            weights: Vec::new(),
-            input,
+        let plain = |window: &dyn Fn(usize) -> Window| -> Result<Windows> {
+            let mut list = host_list(output)?;
+            list.extend((0..output).map(window));
+            Ok(Windows { list, weights: Vec::new(), input })
         };
         match self.rule {
             Rule::Pool { kernel, stride, padding, divisor } => plain(&|o| {
@@ -124,13 +123,16 @@ impl Axis {
 
 impl Windows {
     /// Every output its input.
-    pub(super) fn same(len: usize) -> Windows {
+    ///
+    /// # Errors
+    /// The host is out of memory.
+    pub(super) fn same(len: usize) -> Result<Windows> {
         Axis { input: len, output: len, rule: Rule::Nearest }.windows()
     }
 
-    fn linear(input: usize, output: usize, corners: bool) -> Windows {
+    fn linear(input: usize, output: usize, corners: bool) -> Result<Windows> {
         let (last, wide) = (input as u128 - 1, output as u128);
-        let mut windows = Windows { list: Vec::with_capacity(output), weights: Vec::new(), input };
+        let mut windows = Windows { list: host_list(output)?, weights: host_list(2 * output)?, input };
         for o in 0..wide {
             // Its place among the inputs, as a fraction.
             let (place, unit) = match corners {
@@ -148,21 +150,26 @@ impl Windows {
                 false => windows.weights.push(1.0),
             }
         }
-        windows
+        Ok(windows)
     }
 
     /// The same weights the other way: what each input gives to the outputs, and so the windows of the gradient.
-    pub(super) fn transposed(&self) -> Windows {
+    ///
+    /// # Errors
+    /// The host is out of memory.
+    pub(super) fn transposed(&self) -> Result<Windows> {
         let (output, plain) = (self.list.len(), self.weights.is_empty());
         // Of windows without weights, an input's weights are the scales of the windows that hold it.
         let alike = self.list.windows(2).all(|pair| pair[0].scale == pair[1].scale);
         let scale = self.list.first().filter(|_| alike).map_or(1.0, |window| window.scale);
-        let mut weights: Vec<f32> = Vec::new();
+        // A window without weights of its own needs none, or one an output; else there is one for each pair.
+        let mut weights: Vec<f32> = host_list(if plain { output } else { self.reads() })?;
         if plain && !alike {
             weights.extend(self.list.iter().map(|window| window.scale));
         }
         let mut outputs = 0..0;
-        let list = (0..self.input).map(|r| {
+        let mut list = host_list(self.input)?;
+        list.extend((0..self.input).map(|r| {
             while outputs.start < output && self.list[outputs.start].inputs().end <= r {
                 outputs.start += 1;
             }
@@ -179,22 +186,24 @@ impl Windows {
                 self.weights[w.weights as usize + r - w.first as usize] * if alike { 1.0 } else { w.scale }
             }));
             Window { weights: at, ..window }
-        });
-        let list = list.collect();
-        Windows { list, weights, input: output }
+        }));
+        Ok(Windows { list, weights, input: output })
     }
 
     /// These windows as two steps, if one is longer than `most`: parts of them, and the sums of the parts.
     ///
     /// # Errors
-    /// More parts than a kernel can count.
+    /// More parts than a kernel can count, or the host is out of memory.
     pub(super) fn split(&self, op: &'static str, most: usize) -> Result<Option<[Windows; 2]>> {
         if self.longest() <= most {
             return Ok(None);
         }
-        word(op, self.list.iter().map(|window| window.inputs().len().div_ceil(most)).sum())?;
-        let mut parts = Windows { list: Vec::new(), ..self.clone() };
-        let mut sums = Windows { list: Vec::new(), weights: Vec::new(), input: 0 };
+        let count = self.list.iter().map(|window| window.inputs().len().div_ceil(most)).sum();
+        word(op, count)?;
+        let mut weights = host_list(self.weights.len())?;
+        weights.extend_from_slice(&self.weights);
+        let mut parts = Windows { list: host_list(count)?, weights, input: self.input };
+        let mut sums = Windows { list: host_list(self.list.len())?, weights: Vec::new(), input: 0 };
         for window in &self.list {
             let first = parts.list.len();
             for begin in window.inputs().step_by(most) {
@@ -228,6 +237,11 @@ impl Windows {
     /// The length of the longest window.
     pub(super) fn longest(&self) -> usize {
         self.list.iter().map(|window| window.length as usize).max().unwrap_or(0)
+    }
+
+    /// The bytes of the table.
+    pub(super) fn bytes(&self) -> u64 {
+        (size_of_val(&*self.list) + size_of_val(&*self.weights)) as u64
     }
 
     /// The lengths of all windows together.

@@ -3,9 +3,12 @@
 use super::{Norm, Rows, View};
 use crate::cpu::simd::{fold_run, wide};
 use crate::cpu::walk::GRAIN;
+use crate::cpu::{CpuDevice, CpuList};
 use crate::op::CpuView;
+use crate::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Elements of a row in a slice.
 const SLICE: usize = 4096;
@@ -18,7 +21,8 @@ impl Rows {
     fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, usize, usize)) {
         let count = cols.len();
         if self.side_by_side() {
-            let starts: Vec<[usize; 2]> = rows.clone().map(|row| self.start(row)).collect();
+            let mut starts = [[0; 2]; BLOCK.0];
+            starts.iter_mut().zip(rows.clone()).for_each(|(start, row)| *start = self.start(row));
             for (c, col) in cols.enumerate() {
                 for (r, (row, [start, partner])) in rows.clone().zip(&starts).enumerate() {
                     f(r * count + c, row, start + col * self.run_step, partner + col * self.partner.step);
@@ -46,30 +50,33 @@ impl Rows {
     /// copied that they lie side by side.
     fn fold<const N: usize, T: Clone + Default + Send>(
         &self,
+        cpu: &Arc<CpuDevice>,
         gather: impl Fn(usize, usize, usize) -> [f32; N] + Sync,
         fold: impl Fn([&[f32]; N]) -> T + Sync,
-    ) -> Vec<T> {
+    ) -> Result<CpuList<T>> {
         let (block, size) = if self.side_by_side() { BLOCK } else { (1, SLICE) };
         let slices = self.cols().div_ceil(size);
-        let mut parts = vec![T::default(); slices * self.rows];
+        let mut parts = cpu.filled(T::default(), slices * self.rows)?;
         let least = GRAIN.div_ceil(block * self.cols().clamp(1, size));
-        parts.par_chunks_mut(self.rows.max(1)).enumerate().for_each(|(slice, parts)| {
+        parts.par_chunks_mut(self.rows.max(1)).enumerate().try_for_each(|(slice, parts)| {
             let cols = slice * size..self.cols().min((slice + 1) * size);
-            parts.par_chunks_mut(block).enumerate().with_min_len(least).for_each(|(at, parts)| {
+            parts.par_chunks_mut(block).enumerate().with_min_len(least).try_for_each(|(at, parts)| {
                 let rows = at * block..at * block + parts.len();
-                let mut taken = [const { Vec::new() }; N];
-                taken.iter_mut().for_each(|taken| taken.resize(parts.len() * cols.len(), 0.0));
+                let size = parts.len() * cols.len();
+                let mut taken = cpu.scratch(N * size)?;
                 self.visit(rows, cols.clone(), |number, row, at, partner| {
-                    for (taken, value) in taken.iter_mut().zip(gather(row, at, partner)) {
-                        taken[number] = value;
+                    for (n, value) in gather(row, at, partner).into_iter().enumerate() {
+                        taken[n * size + number] = value;
                     }
                 });
                 for (r, part) in parts.iter_mut().enumerate() {
-                    *part = fold(std::array::from_fn(|n| &taken[n][r * cols.len()..][..cols.len()]));
+                    let row = |n: usize| &taken[n * size + r * cols.len()..][..cols.len()];
+                    *part = fold(std::array::from_fn(row));
                 }
-            });
-        });
-        parts
+                Ok::<(), Error>(())
+            })
+        })?;
+        Ok(parts)
     }
 }
 
@@ -128,32 +135,42 @@ impl Moments {
 }
 
 /// The mean and the variance of each row of the statistics; NaN of empty ones.
-pub(super) fn statistics(view: &View, centred: bool, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+pub(super) fn statistics(
+    cpu: &Arc<CpuDevice>,
+    view: &View,
+    centred: bool,
+    x: &[f32],
+    mean: &mut [f32],
+    variance: &mut [f32],
+) -> Result<()> {
     let rows = view.by_statistics();
-    let parts = rows.fold(|_, at, _| [x[at]], |[x]| Moments::of(x, centred));
+    let parts = rows.fold(cpu, |_, at, _| [x[at]], |[x]| Moments::of(x, centred))?;
     for (row, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
         let count = rows.cols() as f32;
         let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
         (*mean, *variance) = (whole.mean, whole.squares / count);
     }
+    Ok(())
 }
 
 /// As [`statistics`] and [`standardise`] of the sum of two tensors, a row at a time while it is in the cache.
 pub(super) fn standardise_sum(
+    cpu: &Arc<CpuDevice>,
     norm: &Norm,
     [a, r]: [&[f32]; 2],
     parameters: [Option<CpuView>; 2],
     [y, sum, mean, variance]: [&mut [f32]; 4],
-) {
+) -> Result<()> {
     let cols = y.len() / mean.len();
     let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
     let inputs = a.par_chunks(cols).zip(r.par_chunks(cols));
     let outputs = y.par_chunks_mut(cols).zip(sum.par_chunks_mut(cols)).zip(mean.par_iter_mut().zip(variance));
     let all = inputs.zip(outputs).with_min_len(GRAIN.div_ceil(cols));
-    all.for_each(|((a, r), ((y, sum), (mean, variance)))| {
+    all.try_for_each(|((a, r), ((y, sum), (mean, variance)))| {
         sum.iter_mut().zip(a).zip(r).for_each(|((sum, a), r)| *sum = a + r);
         let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.centred()));
-        let whole = Moments::merged(parts.collect::<Vec<_>>().into_iter(), cols as f32);
+        let parts = cpu.list(cols.div_ceil(SLICE), parts)?;
+        let whole = Moments::merged(parts.iter().copied(), cols as f32);
         (*mean, *variance) = (whole.mean, whole.squares / cols as f32);
         let Frame { origin, scale } = Frame::new(*mean, *variance, norm.eps);
         y.iter_mut().zip(&*sum).for_each(|(y, x)| *y = (x - origin) * scale);
@@ -163,7 +180,8 @@ pub(super) fn standardise_sum(
         if let Some(bias) = bias {
             y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
         }
-    });
+        Ok(())
+    })
 }
 
 /// What is taken off the elements of a row, and what they are multiplied with then.
@@ -180,8 +198,9 @@ impl Frame {
         Frame { origin: if scale == 0.0 && mean.is_finite() { 0.0 } else { mean }, scale }
     }
 
-    fn all(mean: &[f32], variance: &[f32], eps: f32) -> Vec<Frame> {
-        mean.iter().zip(variance).map(|(&mean, &variance)| Frame::new(mean, variance, eps)).collect()
+    fn all(cpu: &Arc<CpuDevice>, mean: &[f32], variance: &[f32], eps: f32) -> Result<CpuList<Frame>> {
+        let frames = mean.iter().zip(variance).map(|(&mean, &variance)| Frame::new(mean, variance, eps));
+        cpu.list(mean.len(), frames)
     }
 
     /// The normalised element.
@@ -211,37 +230,39 @@ fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sy
 
 /// The normalised tensor, from each row's mean and variance.
 pub(super) fn standardise(
+    cpu: &Arc<CpuDevice>,
     view: &View,
     eps: f32,
     x: CpuView,
     [mean, variance]: [&[f32]; 2],
     parameters: [Option<CpuView>; 2],
     y: &mut [f32],
-) {
-    let (x, frames) = (x.slice(), Frame::all(mean, variance, eps));
+) -> Result<()> {
+    let (x, frames) = (x.slice(), Frame::all(cpu, mean, variance, eps)?);
     let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
     write(view, y, |at, statistics, channel| {
         frames[statistics].h(x[at]) * weight.map_or(1.0, |w| w[channel]) + bias.map_or(0.0, |b| b[channel])
     });
+    Ok(())
 }
 
 /// What gradients are computed from.
 pub(super) struct Known<'a> {
     x: &'a [f32],
     dy: &'a [f32],
-    frames: Vec<Frame>,
+    frames: CpuList<Frame>,
     weight: Option<&'a [f32]>,
 }
 
 impl<'a> Known<'a> {
     /// Of x, dy, mean, variance, and a weight where there is one.
-    pub(super) fn new(eps: f32, inputs: &[CpuView<'a>]) -> Known<'a> {
-        Known {
+    pub(super) fn new(cpu: &Arc<CpuDevice>, eps: f32, inputs: &[CpuView<'a>]) -> Result<Known<'a>> {
+        Ok(Known {
             x: inputs[0].slice(),
             dy: inputs[1].slice(),
-            frames: Frame::all(inputs[2].slice(), inputs[3].slice(), eps),
+            frames: Frame::all(cpu, inputs[2].slice(), inputs[3].slice(), eps)?,
             weight: inputs.get(4).map(CpuView::slice),
-        }
+        })
     }
 
     /// The normalised element.
@@ -254,24 +275,31 @@ impl<'a> Known<'a> {
     }
 
     /// The sums over each group of `g h` and of g, where g is dy times the weight.
-    pub(super) fn sums_by_group(&self, view: &View, sums: &mut [f32]) {
-        fold_pairs(&view.by_statistics(), sums, |row, at, channel| {
+    pub(super) fn sums_by_group(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
+        fold_pairs(cpu, &view.by_statistics(), sums, |row, at, channel| {
             let g = self.dy[at] * self.weight(channel);
             [g * self.h(at, row), g]
-        });
+        })
     }
 
     /// The sums over each channel of `dy h` and of dy.
-    pub(super) fn sums_by_channel(&self, view: &View, sums: &mut [f32]) {
-        fold_pairs(&view.by_channel(), sums, |_, at, statistics| {
+    pub(super) fn sums_by_channel(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
+        fold_pairs(cpu, &view.by_channel(), sums, |_, at, statistics| {
             [self.dy[at] * self.h(at, statistics), self.dy[at]]
-        });
+        })
     }
 
     /// dx, from the sums over the rows of the statistics; from none where these were given.
-    pub(super) fn gradient(&self, view: &View, centred: bool, sums: &[f32], dx: &mut [f32]) {
+    pub(super) fn gradient(
+        &self,
+        cpu: &Arc<CpuDevice>,
+        view: &View,
+        centred: bool,
+        sums: &[f32],
+        dx: &mut [f32],
+    ) -> Result<()> {
         let count = view.by_statistics().cols() as f32;
-        let means: Vec<f32> = sums.iter().map(|sum| sum / count).collect();
+        let means = cpu.list(sums.len(), sums.iter().map(|sum| sum / count))?;
         write(view, dx, |at, statistics, channel| {
             let weight = self.weight(channel);
             // One weight for all of a row was left out of its sums.
@@ -283,14 +311,21 @@ impl<'a> Known<'a> {
             }
             g * (self.frames[statistics].scale * outside)
         });
+        Ok(())
     }
 }
 
 /// The sums over rows of two numbers an element, into `[2, rows]`.
-fn fold_pairs(rows: &Rows, sums: &mut [f32], terms: impl Fn(usize, usize, usize) -> [f32; 2] + Sync) {
-    let parts = rows.fold(terms, |terms| terms.map(|terms| sum(terms, |x| x)));
+fn fold_pairs(
+    cpu: &Arc<CpuDevice>,
+    rows: &Rows,
+    sums: &mut [f32],
+    terms: impl Fn(usize, usize, usize) -> [f32; 2] + Sync,
+) -> Result<()> {
+    let parts = rows.fold(cpu, terms, |terms| terms.map(|terms| sum(terms, |x| x)))?;
     for (at, whole) in sums.iter_mut().enumerate() {
         let (which, row) = (at / rows.rows, at % rows.rows);
         *whole = parts.iter().skip(row).step_by(rows.rows).map(|part| part[which]).sum();
     }
+    Ok(())
 }

@@ -296,15 +296,14 @@ impl Op for Standardise {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let [y, mean, variance] = outputs else {
             return Err(self.norm.wrong("has three outputs".to_string()));
         };
-        cpu::statistics(&view, self.norm.centred(), inputs[0].slice(), mean.data, variance.data);
+        cpu::statistics(cpu, &view, self.norm.centred(), inputs[0].slice(), mean.data, variance.data)?;
         let parameters = self.norm.parameters(&inputs[1..]);
-        cpu::standardise(&view, self.norm.eps, inputs[0], [mean.data, variance.data], parameters, y.data);
-        Ok(())
+        cpu::standardise(cpu, &view, self.norm.eps, inputs[0], [mean.data, variance.data], parameters, y.data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
@@ -354,7 +353,7 @@ impl Op for StandardiseSum {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let [y, sum, mean, variance] = outputs else {
             return Err(self.norm.wrong("has four outputs".to_string()));
         };
@@ -364,8 +363,7 @@ impl Op for StandardiseSum {
         }
         let parameters = self.norm.parameters(&inputs[2..]);
         let outputs = [&mut *y.data, &mut *sum.data, &mut *mean.data, &mut *variance.data];
-        cpu::standardise_sum(&self.norm, [inputs[0].slice(), inputs[1].slice()], parameters, outputs);
-        Ok(())
+        cpu::standardise_sum(cpu, &self.norm, [inputs[0].slice(), inputs[1].slice()], parameters, outputs)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
@@ -453,12 +451,11 @@ impl Op for StandardiseBy {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let parameters = self.norm.parameters(&inputs[3..]);
         let statistics = [inputs[1].slice(), inputs[2].slice()];
-        cpu::standardise(&view, self.norm.eps, inputs[0], statistics, parameters, outputs[0].data);
-        Ok(())
+        cpu::standardise(cpu, &view, self.norm.eps, inputs[0], statistics, parameters, outputs[0].data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
@@ -503,17 +500,16 @@ impl Op for Gradient {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
         let [dx, sums] = outputs else { return Err(self.norm.wrong("has two gradients".to_string())) };
-        let known = cpu::Known::new(self.norm.eps, inputs);
+        let known = cpu::Known::new(cpu, self.norm.eps, inputs)?;
         match (self.given, view.across) {
             (true, _) => {}
-            (false, true) => known.sums_by_channel(&view, sums.data),
-            (false, false) => known.sums_by_group(&view, sums.data),
+            (false, true) => known.sums_by_channel(cpu, &view, sums.data)?,
+            (false, false) => known.sums_by_group(cpu, &view, sums.data)?,
         }
-        known.gradient(&view, self.norm.centred(), sums.data, dx.data);
-        Ok(())
+        known.gradient(cpu, &view, self.norm.centred(), sums.data, dx.data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
@@ -541,11 +537,10 @@ impl Op for ChannelSums {
         Layouts::Contiguous
     }
 
-    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+    fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let view = self.norm.view(inputs[0].shape())?;
-        let known = cpu::Known::new(self.norm.eps, inputs);
-        known.sums_by_channel(&view, outputs[0].data);
-        Ok(())
+        let known = cpu::Known::new(cpu, self.norm.eps, inputs)?;
+        known.sums_by_channel(cpu, &view, outputs[0].data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
