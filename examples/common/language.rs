@@ -125,6 +125,9 @@ pub fn run<M: LanguageModel>(
     let vocabulary = Vocabulary::of(&text);
     let ids = vocabulary.encode(&text)?;
     let (train, validation) = ids.split_at(ids.len() / 10 * 9);
+    // Before the model, whose table of positions is as long as the context.
+    let [train, validation] =
+        [Windows::new(train, options.context)?, Windows::new(validation, options.context)?];
     let model = build(vocabulary.len(), &device)?;
     let count: usize = model.parameters().iter().map(nn::Parameter::numel).sum();
     say(format!("device: {device}"));
@@ -132,7 +135,7 @@ pub fn run<M: LanguageModel>(
         "{} characters of {} kinds, {} of them for validation; {count} parameters",
         ids.len(),
         vocabulary.len(),
-        validation.len()
+        ids.len() - ids.len() / 10 * 9
     ));
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
@@ -144,8 +147,8 @@ pub fn run<M: LanguageModel>(
         device: &device,
         model,
         optimizer: AdamW::new(options.learning_rate).betas(0.9, 0.99).weight_decay(options.weight_decay),
-        train: Windows::new(train, options.context)?,
-        validation: Windows::new(validation, options.context)?,
+        train,
+        validation,
         checkpoint,
         stopped,
     };
@@ -219,7 +222,7 @@ impl<M: LanguageModel> Run<'_, M> {
         let mut losses = Vec::new();
         for step in first..options.steps {
             let began = Instant::now();
-            let (inputs, targets) = self.train.random(options.batch_size, options.seed, step);
+            let (inputs, targets) = self.train.random(options.batch_size, options.seed, step)?;
             let loss = self.loss(&inputs, &targets)?;
             let mut gradients = loss.backward()?;
             clip_grad_norm(&mut gradients, CLIP)?;
@@ -276,7 +279,7 @@ impl<M: LanguageModel> Run<'_, M> {
         let (mut sum, mut count) = (0.0, 0);
         for batch in windows.chunks(VALIDATION_BATCH) {
             let each = batch.iter().map(|&window| self.validation.in_order(window, 1));
-            let (inputs, targets): (Vec<_>, Vec<_>) = each.unzip();
+            let (inputs, targets): (Vec<_>, Vec<_>) = each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
             let (inputs, targets) = (inputs.concat(), targets.concat());
             let loss = no_grad(|| self.loss(&inputs, &targets)?.item())?;
             sum += f64::from(loss) * targets.len() as f64;

@@ -69,7 +69,7 @@ impl Gpt {
         let block = BlockOptions {
             attention,
             dropout: options.run.dropout,
-            ..BlockOptions::new(options.heads, 4 * width)
+            ..BlockOptions::new(options.heads, width.saturating_mul(4))
         };
         Ok(Gpt {
             characters: Embedding::from_tensor(&first)?,

@@ -1,6 +1,7 @@
 //! Batches: which samples, in which order, and their pixels as numbers.
 
 use super::mnist::Split;
+use crate::device::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 
@@ -37,10 +38,8 @@ impl Batches {
         if batch_size == 0 {
             return Err(Error::argument("Batches", "batch size 0; it must be at least 1"));
         }
-        let mut order = Vec::new();
-        if order.try_reserve_exact(len).is_err() {
-            return Err(Error::argument("Batches", format!("no memory for the order of {len} samples")));
-        }
+        let no_room = |_| Error::argument("Batches", format!("no memory for the order of {len} samples"));
+        let mut order = host_list(len).map_err(no_room)?;
         order.extend(0..len);
         Ok(Batches { order, dealt: 0, batch_size })
     }
@@ -161,10 +160,9 @@ pub fn gather_images(
     }
 
     let value: [f32; 256] = std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std);
-    let mut images = Vec::new();
-    if images.try_reserve_exact(indices.len().saturating_mul(pixels)).is_err() {
+    let Ok(mut images) = host_list(indices.len().saturating_mul(pixels)) else {
         return error(format!("no memory for {} images of {rows} x {cols}", indices.len()));
-    }
+    };
     for &index in indices {
         let image = &split.images[index * pixels..][..pixels];
         match augment {

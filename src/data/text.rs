@@ -1,5 +1,6 @@
 //! Text as sequences of character ids.
 
+use crate::device::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 
@@ -99,25 +100,33 @@ impl<'a> Windows<'a> {
 
     /// `batch_size` windows that start anywhere, and for each element the id that follows it: both of
     /// `batch_size * length` ids. They depend on (seed, step) alone, so that training resumes with the same ones.
-    pub fn random(&self, batch_size: usize, seed: u64, step: u64) -> (Vec<u32>, Vec<u32>) {
+    ///
+    /// # Errors
+    /// The host has no room.
+    pub fn random(&self, batch_size: usize, seed: u64, step: u64) -> Result<(Vec<u32>, Vec<u32>)> {
         let starts = (self.ids.len() - self.length) as u64;
         let bits = (0..batch_size).map(|at| pair(seed, Use::Window, step, at as u32)[0]);
-        self.at(bits.map(|bits| below(bits, starts) as usize))
+        self.at(batch_size, bits.map(|bits| below(bits, starts) as usize))
     }
 
     /// As [`Windows::random`], but windows `first..first + count` of those that lie side by side; fewer at the end.
-    pub fn in_order(&self, first: usize, count: usize) -> (Vec<u32>, Vec<u32>) {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn in_order(&self, first: usize, count: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         let end = first.saturating_add(count).min(self.count());
-        self.at((first..end).map(|number| number * self.length))
+        self.at(end.saturating_sub(first), (first..end).map(|number| number * self.length))
     }
 
-    fn at(&self, starts: impl Iterator<Item = usize>) -> (Vec<u32>, Vec<u32>) {
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    /// The windows at these `count` starts.
+    fn at(&self, count: usize, starts: impl Iterator<Item = usize>) -> Result<(Vec<u32>, Vec<u32>)> {
+        let room = || host_list(count.saturating_mul(self.length));
+        let (mut inputs, mut targets) = (room()?, room()?);
         for start in starts {
             inputs.extend_from_slice(&self.ids[start..][..self.length]);
             targets.extend_from_slice(&self.ids[start + 1..][..self.length]);
         }
-        (inputs, targets)
+        Ok((inputs, targets))
     }
 }
 
@@ -140,12 +149,15 @@ mod tests {
         let ids: Vec<u32> = (0..10).collect();
         let windows = Windows::new(&ids, 3).unwrap();
         assert_eq!(windows.count(), 3);
-        assert_eq!(windows.in_order(1, 9), (vec![3, 4, 5, 6, 7, 8], vec![4, 5, 6, 7, 8, 9]));
-        assert_eq!(windows.in_order(3, 1), (vec![], vec![]));
-        let (inputs, targets) = windows.random(50, 1, 7);
-        assert_eq!((inputs.len(), windows.random(50, 1, 7)), (150, (inputs.clone(), targets.clone())));
+        assert_eq!(windows.in_order(1, 9).unwrap(), (vec![3, 4, 5, 6, 7, 8], vec![4, 5, 6, 7, 8, 9]));
+        assert_eq!(windows.in_order(3, 1).unwrap(), (vec![], vec![]));
+        let (inputs, targets) = windows.random(50, 1, 7).unwrap();
+        assert_eq!(
+            (inputs.len(), windows.random(50, 1, 7).unwrap()),
+            (150, (inputs.clone(), targets.clone()))
+        );
         assert!(inputs.iter().zip(&targets).all(|(a, b)| a + 1 == *b));
-        assert_ne!(windows.random(50, 1, 8).0, inputs);
+        assert_ne!(windows.random(50, 1, 8).unwrap().0, inputs);
         // Every start is drawn: 0 to 6.
         assert!((0..7).all(|start| inputs.chunks(3).any(|window| window[0] == start)));
         assert!(Windows::new(&ids, 10).is_err());

@@ -171,10 +171,11 @@ impl MultiHeadAttention {
         if !(0.0..=1.0).contains(&dropout) {
             return wrong(format!("dropout {dropout} is not in 0..=1"));
         }
-        let rows = (heads + 2 * kv_heads) * size;
+        let rows = kv_heads.saturating_mul(2).saturating_add(heads).saturating_mul(size);
         let weight = Parameter::new(&init.weights([rows, width], width, width)?)?;
         let biased = |rows: usize, init: &Init| if bias { init.zeros([rows]).map(Some) } else { Ok(None) };
-        let out = init.weights([width, heads * size], heads * size, width)?;
+        let all = heads.saturating_mul(size);
+        let out = init.weights([width, all], all, width)?;
         Ok(MultiHeadAttention {
             weight,
             bias: biased(rows, init)?.as_ref().map(Parameter::new).transpose()?,
@@ -334,7 +335,8 @@ impl Module for MultiHeadAttention {
         let rows = (input.numel() / width.max(1)) as u64;
         let (heads, all) = ((self.heads * self.size) as u64, self.weight.numel() as u64);
         // The projections, and for each key a product with the query and one with its weight.
-        let each = 2 * all + 2 * heads * width as u64 + 4 * n as u64 * heads;
+        let projections = all.saturating_add(heads.saturating_mul(width as u64)).saturating_mul(2);
+        let each = projections.saturating_add(heads.saturating_mul(4).saturating_mul(n as u64));
         Ok(rows.saturating_mul(each))
     }
 

@@ -1,9 +1,9 @@
 //! The values that weights start with.
 
-use crate::Result;
 use crate::device::Device;
 use crate::random;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// A distribution for a layer's weights, whose variance keeps that of the signal from layer to layer. `fan_in` is
 /// how many inputs an output sums over, `fan_out` how many outputs an input goes to; for a convolution both are
@@ -85,4 +85,15 @@ impl Init {
     pub fn zeros(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         Tensor::zeros(shape, &self.device)
     }
+}
+
+/// The most layers that one call stacks: what more of them are is a slip, and would take all memory one by one.
+const MOST_LAYERS: usize = 4096;
+
+/// Checks how many layers are to be stacked.
+pub(super) fn layers(op: &'static str, count: usize) -> Result<()> {
+    if count <= MOST_LAYERS {
+        return Ok(());
+    }
+    Err(Error::argument(op, format!("{count} layers are more than {MOST_LAYERS}")))
 }

@@ -1,6 +1,6 @@
 //! Recurrent layers: a plain RNN, LSTM, GRU.
 
-use super::init::Init;
+use super::init::{Init, layers};
 use super::module::Module;
 use super::parameter::Parameter;
 use crate::shape::Shape;
@@ -74,7 +74,7 @@ impl Way {
         let bias = |at: usize| biases.as_ref().map(|pair| &pair[at]);
         // What the input gives is one product for all steps.
         let gates = x.linear(&from_x, bias(0), Activation::None)?;
-        let mut steps = gates.split(&vec![1; x.shape()[0]], 0)?;
+        let mut steps = gates.chunk(x.shape()[0], 0)?;
         if backwards {
             steps.reverse();
         }
@@ -119,10 +119,11 @@ impl Stack {
             let message = format!("{} layers of {hidden} units", options.layers);
             return Err(Error::argument(cell.op(), message));
         }
+        layers(cell.op(), options.layers)?;
         let ways = 1 + usize::from(options.bidirectional);
         // PyTorch's: uniform over ±1/√hidden, biases too.
         let bound = 1.0 / (hidden as f32).sqrt();
-        let rows = cell.gates() * hidden;
+        let rows = cell.gates().saturating_mul(hidden);
         let mut drawn = |shape: &[usize]| {
             let seed = init.seed();
             Parameter::new(&Tensor::uniform(shape, -bound, bound, seed, init.device())?)
@@ -133,10 +134,10 @@ impl Stack {
             Ok(Way { weights, biases })
         };
         let layer = |layer: usize| {
-            let inputs = if layer == 0 { inputs } else { ways * hidden };
+            let inputs = if layer == 0 { inputs } else { ways.saturating_mul(hidden) };
             (0..ways).map(|_| way(inputs)).collect::<Result<Vec<Way>>>()
         };
-        let layers = (0..options.layers).map(layer).collect::<Result<Vec<_>>>()?;
+        let layers = (0..options.layers).map(layer).collect::<Result<_>>()?;
         Ok(Stack { cell, inputs, hidden, layers })
     }
 
@@ -163,7 +164,7 @@ impl Stack {
         match given {
             None => Ok(vec![Tensor::zeros(each, x.device())?; count]),
             Some(state) if state.shape() == [count, each[0], each[1]] => {
-                state.split(&vec![1; count], 0)?.iter().map(|state| state.squeeze(0)).collect()
+                state.chunk(count, 0)?.iter().map(|state| state.squeeze(0)).collect()
             }
             Some(state) => {
                 let message = format!(

@@ -1,6 +1,7 @@
 //! Rotary positions for attention.
 
-use crate::device::Device;
+use crate::device::{Device, host_list};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, RotaryPairs};
 
@@ -33,11 +34,15 @@ impl Rotary {
         if !(base > 0.0 && base.is_finite()) {
             return Err(Error::argument("rotary", format!("base {base} is not positive and finite")));
         }
-        let speeds: Vec<f64> = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64)).collect();
+        let shape = Shape::new([positions, dims / 2])?;
+        let mut speeds: Vec<f64> = host_list(dims / 2)?;
+        speeds.extend((0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64)));
         let table = |f: fn(f64) -> f64| {
-            let row = |m: usize| speeds.iter().map(move |speed| f(m as f64 * speed) as f32);
-            let data: Vec<f32> = (0..positions).flat_map(row).collect();
-            Tensor::from_slice(&data, [positions, dims / 2], device)
+            let mut data: Vec<f32> = host_list(shape.numel())?;
+            for m in 0..if dims == 0 { 0 } else { positions } {
+                data.extend(speeds.iter().map(|speed| f(m as f64 * speed) as f32));
+            }
+            Tensor::from_slice(&data, shape, device)
         };
         Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)?, pairs })
     }

@@ -1,7 +1,7 @@
 //! Transformers: the block, and encoders and decoders made of it.
 
 use super::attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
-use super::init::Init;
+use super::init::{Init, layers};
 use super::layers::{Dropout, Linear};
 use super::module::{Module, join};
 use super::norm::{LayerNorm, RmsNorm};
@@ -163,7 +163,7 @@ impl TransformerBlock {
             Linear::from_tensors(&weight, bias.as_ref())
         };
         let other = MultiHeadOptions { causal: false, rotary: None, ..attention.clone() };
-        let high = if feed_forward == FeedForward::SwiGlu { 2 * hidden } else { hidden };
+        let high = if feed_forward == FeedForward::SwiGlu { hidden.saturating_mul(2) } else { hidden };
         let cross = match cross {
             false => None,
             true => Some(Cross {
@@ -319,7 +319,7 @@ impl Module for TransformerBlock {
             self.narrow.flops(halved)?,
             self.norms[0].module().flops(input)?,
             self.norms[1].module().flops(input)?,
-            2 * input.numel() as u64, // the residual sums
+            (input.numel() as u64).saturating_mul(2), // the residual sums
         ];
         Ok(parts.into_iter().fold(0, u64::saturating_add))
     }
@@ -352,6 +352,7 @@ struct Stack {
 
 impl Stack {
     fn new(width: usize, count: usize, options: &BlockOptions, init: &mut Init) -> Result<Stack> {
+        layers("transformer", count)?;
         let blocks =
             (0..count).map(|_| TransformerBlock::new(width, options, init)).collect::<Result<Vec<_>>>()?;
         // What leaves the last block of the others is normalised already.

@@ -41,7 +41,8 @@ fn unless<S: Sides>(name: &str, value: S, usual: S) -> String {
 
 /// The input and output channels of a layer, from its weight's first axes.
 fn channels(weight: Shape, groups: usize, transposed: bool) -> [usize; 2] {
-    if transposed { [weight[0], weight[1] * groups] } else { [weight[1] * groups, weight[0]] }
+    let all = weight[1].saturating_mul(groups);
+    if transposed { [weight[0], all] } else { [all, weight[0]] }
 }
 
 /// The layers with a kernel that slides. `transposed`: whether the weight's first axis is the input's channels.
