@@ -204,6 +204,16 @@ fn an_empty_axis_sums_to_zero_and_has_no_extreme() {
     }
 }
 
+/// The second image begins beyond the elements, of which there are none.
+#[test]
+fn many_outputs_of_an_empty_axis_are_ordinary() {
+    for device in devices() {
+        let x = Tensor::zeros([7, 0, 8, 8], &device).unwrap();
+        assert_eq!(x.sum(&[1], false).unwrap().to_vec().unwrap(), [0.0; 7 * 64]);
+        assert!(x.std(&[1], 0, false).unwrap().to_vec().unwrap().iter().all(|std| std.is_nan()));
+    }
+}
+
 /// By hand: the extreme 2 stands three times in [2, 1, 2, 2] and once in [0, 2, 1, 1].
 #[test]
 fn ties_share_the_gradient_evenly() {

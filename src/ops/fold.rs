@@ -301,6 +301,9 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
 ) {
     let Fold { identity, include, merge } = fold;
     let length: usize = runs.iter().map(|run| run.len).sum();
+    if length == 0 {
+        return y.fill(identity); // where nothing lies at the outputs' places
+    }
     // Never too few outputs a task, so that neighbours can be folded row by row.
     let grain = (walk::GRAIN / length.max(1)).max(128);
     let Ok(()) = walk::rows_by(grain, y, [kept], |y, [start], [step]| {

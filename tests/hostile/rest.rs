@@ -277,6 +277,14 @@ calls! {
         if w.odd() { load_checkpoint(&other, &mut *optimizer, path)? } else { load_checkpoint(&model, &mut *optimizer, path)? };
         gristmill::nn::Module::parameters(&model).iter().map(Parameter::tensor).collect::<Vec<_>>()
     };
+    "write_atomic": |w| {
+        io::write_atomic(w.path(), [0; 9])?;
+        said("a file")
+    };
+    "check_writable": |w| {
+        io::check_writable(w.path())?;
+        said("a file")
+    };
     "save": |w| {
         let all = named(w)?;
         io::save(w.path(), &all, &[("\u{7f}".to_string(), String::new())].into())?;
