@@ -126,9 +126,14 @@ fn split(w: &mut World) -> Split {
 }
 
 /// The bytes of an IDX file, some of them wrong.
-fn idx(w: &mut World) -> Vec<u8> {
-    let mut bytes = vec![0, 0, 8, 1, 0, 0, 0, 2, 5, 6];
-    if w.flag() {
+/// Two images of one pixel, and their labels.
+const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 7, 9];
+const LABELS: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 2, 5, 6];
+
+/// A file, or what is left of it.
+fn damaged(w: &mut World, file: &[u8]) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    if w.odd() {
         let at = w.draw.below(bytes.len());
         bytes[at] = w.draw.bits() as u8;
     }
@@ -136,6 +141,26 @@ fn idx(w: &mut World) -> Vec<u8> {
         bytes.truncate(w.draw.below(bytes.len()));
     }
     w.tell(bytes)
+}
+
+fn idx(w: &mut World) -> Vec<u8> {
+    let file = w.pick(&[IMAGES, LABELS]);
+    damaged(w, file)
+}
+
+/// The four files of a data set, in the order of `IDX_FILES`.
+fn data_set(w: &mut World) -> [Vec<u8>; 4] {
+    [IMAGES, LABELS, IMAGES, LABELS].map(|file| damaged(w, file))
+}
+
+/// A directory with a data set.
+fn data_directory(w: &mut World) -> PathBuf {
+    let dir = w.dir.join("idx-files");
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, bytes) in IDX_FILES.iter().zip(data_set(w)) {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    if w.odd() { w.path() } else { dir }
 }
 
 fn labels(w: &mut World, classes: usize) -> [Vec<u32>; 2] {
@@ -312,13 +337,18 @@ calls! {
         said(gather_images(&split, &[index, 0], Normalisation { mean: 0.1, std: w.positive() }, augment)?)
     };
     "cache_dir": |_w| said(cache_dir());
-    "unpack_idx": |w| said(unpack_idx(w.path(), w.dir.join("cache")).is_ok());
-    "unpack_idx_bytes": |w| {
-        let files = [idx(w), idx(w), idx(w), idx(w)];
-        let cache = if w.odd() { w.path() } else { w.dir.join("cache") };
-        said(unpack_idx_bytes(files.each_ref().map(|file| &file[..]), cache).is_ok())
+    "unpack_idx": |w| {
+        let from = data_directory(w);
+        unpack_idx(from, w.dir.join("cache"))?;
+        said("files")
     };
-    "load_idx": |w| said(load_idx(w.path())?.0.len());
+    "unpack_idx_bytes": |w| {
+        let files = data_set(w);
+        let cache = if w.odd() { w.path() } else { w.dir.join("cache") };
+        unpack_idx_bytes(files.each_ref().map(|file| &file[..]), cache)?;
+        said("files")
+    };
+    "load_idx": |w| said(load_idx(data_directory(w))?.0.len());
     "read_idx": |w| {
         let file = w.dir.join("idx");
         std::fs::write(&file, idx(w)).unwrap();
@@ -335,8 +365,8 @@ calls! {
     "Vocabulary::decode": |w| said(Vocabulary::of("abc").decode(&[w.pick(&[0, 1, u32::MAX])])?);
     "Windows::new": |w| said(Windows::new(&vec![1; w.size().min(1 << 16)], w.size())?.count());
     "Windows::count": |w| said(Windows::new(&[1, 2, 3], w.small())?.count());
-    "Windows::random": |w| said(Windows::new(&[1, 2, 3], w.small())?.random(w.size(), w.seed(), w.seed()));
-    "Windows::in_order": |w| said(Windows::new(&[1, 2, 3], w.small())?.in_order(w.size(), w.size()));
+    "Windows::random": |w| said(Windows::new(&[1, 2, 3], w.small())?.random(w.size(), w.seed(), w.seed())?);
+    "Windows::in_order": |w| said(Windows::new(&[1, 2, 3], w.small())?.in_order(w.size(), w.size())?);
     "accuracy": |w| {
         let [a, b] = labels(w, 3);
         said(metrics::accuracy(&a, &b)?)
