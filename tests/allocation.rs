@@ -295,8 +295,15 @@ fn an_attention_window_of_any_size_is_taken() {
 fn more_elements_than_a_kernel_counts_are_refused_alike() {
     let message = |device: &Device| {
         let endless = Tensor::ones([1], device).unwrap().expand([1 << 32]).unwrap();
-        let op = [endless.sum_all(), endless.logsumexp(&[0], false), endless.argmax(0, false), endless.exp()];
-        op.map(refused)
+        let long = Tensor::ones([1, 1], device).unwrap().expand([1, 1 << 31]).unwrap();
+        [
+            endless.sum_all(),
+            endless.logsumexp(&[0], false),
+            endless.argmax(0, false),
+            endless.exp(),
+            long.matmul(&long.t().unwrap()),
+        ]
+        .map(refused)
     };
     let [on_cpu, tested] = [&small(), &common::device()].map(message);
     assert_eq!(on_cpu, tested);

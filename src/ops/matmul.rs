@@ -148,6 +148,11 @@ impl Op for MatMul {
                 "shapes {a} and {b}: the last axis of the first is not the last but one of the second"
             ));
         }
+        if *k > LONGEST {
+            return wrong(format!(
+                "an inner axis of {k} is longer than the {LONGEST} that the kernels can sum"
+            ));
+        }
         if let Some(bias) = inputs.get(2).filter(|bias| bias.shape != [*n]) {
             return wrong(format!("a bias of shape {} for {n} columns", bias.shape));
         }
@@ -218,10 +223,6 @@ impl Op for MatMul {
         };
         let tiles = plan.m.div_ceil(rows) * plan.n.div_ceil(cols) * batches;
         let slices = slices(plan.k, tiles / pieces);
-        if slices > MOST_SLICES {
-            let message = format!("an inner axis of {} is longer than the kernels can sum", plan.k);
-            return Err(Error::shape("matmul", message));
-        }
         let partial = if slices > 1 { Some(rec.scratch(c.shape.numel() * slices)?) } else { None };
         // Without a bias some buffer must still be bound; the kernel does not read it.
         let (bias, has_bias) = inputs.get(2).map_or((&a, 0), |bias| (bias, 1));
@@ -311,12 +312,14 @@ fn is_transposed(x: &Tensor) -> bool {
     row < col && layout.shape[x.rank() - 2] > 1
 }
 
-/// One turn of the fold's loop each: under the 65,535 of the loop law.
+/// Steps of a slice of k, and slices: each under the 65,535 iterations of the loop law.
+const MOST_STEPS: usize = 16 << 10;
 const MOST_SLICES: usize = 60_000;
+/// The longest inner axis.
+const LONGEST: usize = MOST_SLICES * MOST_STEPS;
 
 /// Into how many slices k is cut: no more iterations than an adapter allows, and enough workgroups to fill one.
 fn slices(k: usize, groups: usize) -> usize {
-    const MOST_STEPS: usize = 16 << 10; // well under the 65,535 of the loop law
     const ENOUGH_GROUPS: usize = 64;
     const FEWEST_STEPS: usize = 512; // a slice shorter than this costs more in the fold than it gains
     let wanted = (ENOUGH_GROUPS / groups.max(1)).min(k / FEWEST_STEPS);
@@ -328,7 +331,8 @@ impl Tensor {
     /// broadcast. Transposed views are read as they are.
     ///
     /// # Errors
-    /// Fewer than two axes, inner lengths that differ, batch axes that do not broadcast, or the device fails.
+    /// Fewer than two axes, inner lengths that differ or are over 983,040,000, batch axes that do not broadcast, or the device
+    /// fails.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.matmul_with(other, None, Activation::None, MatMulKernel::Auto)
     }

@@ -15,16 +15,14 @@ use std::path::PathBuf;
 /// from ids that are out of range.
 fn trained(w: &mut World) -> Result<(Vec<Parameter>, Gradients)> {
     let mut parameters = vec![Parameter::new(&w.of_rank(1)?)?, Parameter::new(&w.of_rank(2)?)?];
-    let mut loss = parameters[0].tensor().square()?.sum_all()?;
+    let mut loss = if w.odd() { w.tensor()? } else { parameters[0].tensor().square()?.sum_all()? };
     if w.flag() {
         loss = loss.add(&parameters[1].tensor().sum_all()?)?;
     }
-    if w.odd() {
+    // An empty table's gradient has no element that could tell of a bad id.
+    if w.odd() && parameters[1].numel() > 0 {
         let ids = w.ids(&[2], parameters[1].shape().first().copied().unwrap_or(1))?;
         loss = loss.add(&parameters[1].tensor().embedding(&ids)?.sum_all()?)?;
-    }
-    if w.odd() {
-        loss = w.tensor()?;
     }
     if w.odd() {
         parameters.push(parameters[0].clone());
@@ -44,15 +42,16 @@ fn optimizer(w: &mut World) -> Box<dyn Optimizer> {
 
 /// Two steps, the second rarely with other parameters.
 fn steps(w: &mut World, optimizer: &mut dyn Optimizer) -> Result<Out> {
-    let (mut parameters, gradients) = trained(w)?;
+    let (parameters, gradients) = trained(w)?;
     optimizer.step(&parameters, &gradients)?;
+    let mut second = parameters.clone();
     if w.odd() {
-        parameters.reverse();
+        second.reverse();
     }
     if w.odd() {
-        parameters.clear();
+        second.clear();
     }
-    optimizer.step(&parameters, &gradients)?;
+    optimizer.step(&second, &gradients)?;
     Ok(parameters.iter().map(Parameter::tensor).collect::<Vec<_>>().into())
 }
 
@@ -251,7 +250,8 @@ calls! {
         let mut optimizer = optimizer(w);
         let (parameters, gradients) = trained(w)?;
         optimizer.step(&parameters, &gradients)?;
-        optimizer.state()?.into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>()
+        let state = optimizer.state()?.into_iter().map(|(_, tensor)| tensor);
+        state.chain(parameters.iter().map(Parameter::tensor)).collect::<Vec<_>>()
     };
     "Optimizer::load_state": |w| {
         let (mut one, mut other) = (optimizer(w), optimizer(w));
