@@ -10,7 +10,6 @@ use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::tensor::Tensor;
 use crate::{Error, Result, params};
 use rayon::prelude::*;
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,9 +27,8 @@ const TOGETHER: usize = 16;
 const ENOUGH: usize = 1 << 16;
 /// Rows of columns that the CPU folds one after the other.
 const BLOCK: usize = 64;
-/// Columns that the CPU folds together, where there are few and where there are many.
+/// Columns that the CPU folds without memory from the device.
 const FEW: usize = 64;
-const MANY: usize = 1024;
 
 params! {
     pub(crate) struct Params {
@@ -245,19 +243,17 @@ pub(crate) fn fold<S: Copy + Send + Sync>(
     let (length, outputs) = (reduced.shape.numel(), y.len());
     let slices = length.div_ceil(SLICE);
     if slices <= 1 {
-        fold_slice(fold, x.data, kept, 0, &runs(reduced, 0..length), y);
-        return Ok(());
+        return fold_slice(cpu, fold, x.data, kept, 0, &runs(reduced, 0..length), y);
     }
     let mut partial = cpu.filled(fold.identity, slices * outputs)?;
-    partial.par_chunks_mut(outputs).enumerate().for_each(|(slice, partial)| {
+    partial.par_chunks_mut(outputs).enumerate().try_for_each(|(slice, partial)| {
         let range = slice * SLICE..length.min((slice + 1) * SLICE);
-        fold_slice(fold, x.data, kept, range.start, &runs(reduced, range), partial);
-    });
+        fold_slice(cpu, fold, x.data, kept, range.start, &runs(reduced, range), partial)
+    })?;
     let rows = Run { start: 0, len: slices, step: outputs };
     let Fold { identity, merge, .. } = fold;
     let states = Fold { identity, merge, include: |a, b, _| merge(a, b) };
-    fold_slice(states, &partial, Layout::contiguous(kept.shape), 0, &[rows], y);
-    Ok(())
+    fold_slice(cpu, states, &partial, Layout::contiguous(kept.shape), 0, &[rows], y)
 }
 
 /// Elements that lie evenly apart.
@@ -292,27 +288,25 @@ fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
 
 /// Folds the same runs for every output; `kept` says where an output's begin, `first` the number of their first element.
 fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
+    cpu: &Arc<CpuDevice>,
     fold: Fold<S, impl Fn(S, T, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
     x: &[T],
     kept: Layout,
     first: usize,
     runs: &[Run],
     y: &mut [S],
-) {
+) -> Result<()> {
     let Fold { identity, include, merge } = fold;
     let length: usize = runs.iter().map(|run| run.len).sum();
     if length == 0 {
-        return y.fill(identity); // where nothing lies at the outputs' places
+        y.fill(identity); // where nothing lies at the outputs' places
+        return Ok(());
     }
     // Never too few outputs a task, so that neighbours can be folded row by row.
     let grain = (walk::GRAIN / length.max(1)).max(128);
-    let Ok(()) = walk::rows_by(grain, y, [kept], |y, [start], [step]| {
+    walk::rows_by(grain, y, [kept], |y, [start], [step]| {
         if step == 1 && y.len() > 1 {
-            match y.len() {
-                0..=FEW => fold_columns::<FEW, _, _>(fold, &x[start..], first, runs, y),
-                _ => fold_columns::<MANY, _, _>(fold, &x[start..], first, runs, y),
-            }
-            return Ok::<(), Infallible>(());
+            return fold_columns(cpu, fold, &x[start..], first, runs, y);
         }
         for (j, y) in y.iter_mut().enumerate() {
             let mut strands = Strands::new(identity);
@@ -328,32 +322,37 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
             *y = strands.join(merge);
         }
         Ok(())
-    });
+    })
 }
 
-/// As [`fold_slice`] for outputs whose elements lie side by side: row by row, `N` outputs at a time.
-fn fold_columns<const N: usize, T: Copy, S: Copy>(
+/// As [`fold_slice`] for outputs whose elements lie side by side: row by row.
+fn fold_columns<T: Copy, S: Copy>(
+    cpu: &Arc<CpuDevice>,
     Fold { identity, include, merge }: Fold<S, impl Fn(S, T, u32) -> S + Copy, impl Fn(S, S) -> S + Copy>,
     x: &[T],
     first: usize,
     runs: &[Run],
     y: &mut [S],
-) {
-    let mut block = [identity; N];
-    for (part, y) in y.chunks_mut(N).enumerate() {
-        let block = &mut block[..y.len()];
-        block.fill(identity);
-        y.fill(identity);
-        let places = runs.iter().flat_map(|run| (0..run.len).map(|j| part * N + run.start + j * run.step));
-        for (at, i) in places.zip(first..) {
-            block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = include(*state, x, i as u32));
-            if (i + 1 - first).is_multiple_of(BLOCK) {
-                y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
-                block.fill(identity);
-            }
+) -> Result<()> {
+    let mut few = [identity; FEW];
+    let mut many;
+    let block = if y.len() <= FEW {
+        &mut few[..y.len()]
+    } else {
+        many = cpu.filled(identity, y.len())?;
+        &mut *many
+    };
+    y.fill(identity);
+    let places = runs.iter().flat_map(|run| (0..run.len).map(move |j| run.start + j * run.step));
+    for (at, i) in places.zip(first..) {
+        block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = include(*state, x, i as u32));
+        if (i + 1 - first).is_multiple_of(BLOCK) {
+            y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
+            block.fill(identity);
         }
-        y.iter_mut().zip(block).for_each(|(y, &mut state)| *y = merge(*y, state));
     }
+    y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
+    Ok(())
 }
 
 impl Tensor {

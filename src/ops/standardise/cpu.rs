@@ -63,15 +63,16 @@ impl Rows {
             parts.par_chunks_mut(block).enumerate().with_min_len(least).try_for_each(|(at, parts)| {
                 let rows = at * block..at * block + parts.len();
                 let size = parts.len() * cols.len();
-                let mut taken = cpu.scratch(N * size)?;
+                let taken = &mut *cpu.scratch(N * size)?;
+                let mut places = taken.chunks_exact_mut(size.max(1));
+                let mut taken: [&mut [f32]; N] = std::array::from_fn(|_| places.next().unwrap_or_default());
                 self.visit(rows, cols.clone(), |number, row, at, partner| {
-                    for (n, value) in gather(row, at, partner).into_iter().enumerate() {
-                        taken[n * size + number] = value;
+                    for (taken, value) in taken.iter_mut().zip(gather(row, at, partner)) {
+                        taken[number] = value;
                     }
                 });
                 for (r, part) in parts.iter_mut().enumerate() {
-                    let row = |n: usize| &taken[n * size + r * cols.len()..][..cols.len()];
-                    *part = fold(std::array::from_fn(row));
+                    *part = fold(std::array::from_fn(|n| &taken[n][r * cols.len()..][..cols.len()]));
                 }
                 Ok::<(), Error>(())
             })
