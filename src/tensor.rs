@@ -155,6 +155,7 @@ impl Tensor {
     /// # Errors
     /// Not one element, a tensor of ids, or the device fails.
     pub fn item(&self) -> Result<f32> {
+        self.expect(DType::F32, "item")?;
         match self.numel() {
             1 => Ok(self.to_vec()?[0]),
             _ => Err(Error::shape("item", format!("shape {} does not hold one element", self.shape()))),

@@ -172,7 +172,7 @@ fn element_types_do_not_mix() {
         let ids = Tensor::from_ids(&[1, 2], [2], &device).unwrap();
         refused(x.to_ids(), "to_ids", &["U32", "F32", "[2]"]);
         refused(ids.to_vec(), "to_vec", &["F32", "U32", "[2]"]);
-        refused(ids.item(), "to_vec", &["F32", "U32", "[2]"]);
+        refused(ids.item(), "item", &["F32", "U32", "[2]"]);
         refused(ids.requires_grad(), "requires_grad", &["F32", "U32", "[2]"]);
     }
 }
