@@ -69,8 +69,8 @@ fn an_optimizers_step_does_not_wait_for_a_task_that_waits_for_its_parameter() {
         let optimizers: [Box<dyn Optimizer + Send>; 3] =
             [Box::new(Adam::new(0.1)), Box::new(Sgd::new(0.1)), Box::new(Sgd::new(0.1).momentum(0.9))];
         for mut optimizer in optimizers {
-            beside_tasks_that_use(&[parameter.clone()], Duration::ZERO, || {
-                optimizer.step(&[parameter.clone()], &gradients).unwrap();
+            beside_tasks_that_use(std::slice::from_ref(&parameter), Duration::ZERO, || {
+                optimizer.step(std::slice::from_ref(&parameter), &gradients).unwrap();
             });
         }
     });
@@ -81,7 +81,7 @@ fn batch_norm_does_not_wait_for_a_task_that_waits_for_its_statistics() {
     let device = device();
     within_a_minute("batch norm beside tasks", move || {
         const CHANNELS: usize = 1 << 18;
-        let norm = BatchNorm1d::new(CHANNELS, &mut Init::new(1, &device)).unwrap();
+        let norm = BatchNorm1d::new(CHANNELS, &Init::new(1, &device)).unwrap();
         let input = Tensor::uniform([4, CHANNELS], -1.0, 1.0, 2, &device).unwrap();
         let buffers: Vec<Parameter> = norm.own_buffers().into_iter().map(|(_, buffer)| buffer).collect();
         beside_tasks_that_use(&buffers, Duration::from_micros(200), || {
@@ -102,7 +102,7 @@ fn threads_that_step_one_parameter_do_not_wait_for_each_other_for_ever() {
                 scope.spawn(|| {
                     let mut optimizer = Adam::new(0.1);
                     for _ in 0..10 {
-                        optimizer.step(&[parameter.clone()], &gradient(&parameter)).unwrap();
+                        optimizer.step(std::slice::from_ref(&parameter), &gradient(&parameter)).unwrap();
                     }
                 });
             }
