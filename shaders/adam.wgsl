@@ -1,21 +1,23 @@
 // One step of Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1) or AdamW (Loshchilov & Hutter, arXiv:1711.05101,
 // algorithm 2) on one parameter, in place:
 //
-//   d = grad + decay * w                      DECAY = 1, Adam's L2 penalty
-//   w = keep * w                              DECAY = 2, AdamW's: keep is 1 - rate * weight_decay
+//   d = grad + decay * w                      DECAY = 1: the L2 penalty of Adam, else d = grad
+//   w = keep * w                              DECAY = 2: the decoupled decay of AdamW, keep = 1 - rate * weight_decay
 //   m = beta1 * m + (1 - beta1) * d           the running mean of the gradient
-//   v = beta2 * v + (1 - beta2) * d * d       and of its square
+//   v = beta2 * v + (1 - beta2) * d * d       the running mean of its square
 //   w = w - step * m / (sqrt(v) * scale + eps)
 //
-// The host works out what depends on the number of the step t, in f64: step = rate / (1 - beta1^t) and
+// Used by: Adam, AdamW
+//
+// The host computes in f64 what depends on the step number t: step = rate / (1 - beta1^t) and
 // scale = 1 / sqrt(1 - beta2^t).
 //
-// One invocation handles four neighbouring elements as a vector. Memory bound: the gradient is read once, parameter and
-// both means read and written once.
+// One invocation processes four consecutive elements as a vec4f. Memory bound: grad is read once; w, m and v are read and
+// written once.
 //
-//   grad [count] f32, contiguous from p.offset on     w, m, v [count] f32
-//   DECAY: 0, 1 or 2    ALIGNED: whether p.offset is a multiple of 4    WG: invocations a workgroup (prepended by
-//   optim/adam.rs)
+//   grad [count] f32, contiguous from p.offset     w, m, v [count] f32
+//   DECAY: 0 (none), 1 or 2     ALIGNED: whether p.offset is a multiple of 4     WG: invocations per workgroup
+//   (prepended by optim/adam.rs)
 
 #import shared/grid.wgsl
 #import shared/quad.wgsl
@@ -48,7 +50,7 @@ fn root(x: vec4f) -> vec4f {
 @compute @workgroup_size(WG)
 fn adam(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i > (p.count - 1u) / 4u) { return; }
     var d = quad(i, p.offset);
     var weight = w[i];
@@ -59,7 +61,7 @@ fn adam(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     weight -= p.step * mean / (root(square) * p.scale + p.eps);
     let left = p.count - i * 4u;
     if (left < 4u) {
-        // The last vector reaches past the end: only what is inside is written.
+        // The last vector extends past the end: store only the elements inside.
         for (var c = 0u; c < left; c++) {
             m[i][c] = mean[c];
             v[i][c] = square[c];

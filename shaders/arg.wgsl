@@ -1,16 +1,17 @@
-// Where along an axis the largest or smallest element lies: y[o] = the first i at which x is the extreme. NaN beats
-// every number, and the first NaN wins.
+// The index of the largest or smallest element along an axis: y[o] = argmax_i x[o, i] or argmin_i x[o, i]. The smallest index
+// wins a tie. NaN beats every number, and the first NaN wins.
+// Used by: argmax, argmin
 //
-// An element becomes a key, a whole number that grows with it (shared/order.wgsl): floating-point comparisons can't be
-// trusted with NaN, and whole numbers compare alike everywhere. A fold of pairs (key, place) keeps the larger key, then
-// the smaller place. shared/fold.wgsl says how it walks. x is read once.
+// Each element maps to a u32 key that increases with it (shared/order.wgsl): WGSL promises nothing about comparisons with NaN,
+// while integers compare alike on every device. The reduction merges pairs (key, place): the larger key wins, then the smaller
+// place. shared/reduce.wgsl has the tiling. x is read once.
 //
-//   x u32: the bits of f32, strided; or pairs that an earlier dispatch left
-//   y u32: places [outputs]; or pairs [outputs, slices], or [slices, outputs] down the columns; contiguous
-//   OP: 0 the largest, 1 the smallest    PARTS: 1 where x holds pairs
-//   WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/arg.rs)
+//   x u32: the bits of f32, strided; or pairs that an earlier dispatch stored
+//   y u32: places [outputs]; or pairs [outputs, slices], or [slices, outputs] if p.columns is 1; contiguous
+//   OP: 0 the largest, 1 the smallest     PARTS: 1 if x holds pairs
+//   WG, LANES, FLAT: see shared/reduce.wgsl (prepended by ops/arg.rs)
 
-#import shared/fold.wgsl
+#import shared/reduce.wgsl
 #import shared/order.wgsl
 
 const IDS: u32 = 0u;
@@ -27,7 +28,7 @@ fn identity() -> State {
 
 fn key(bits: u32) -> u32 {
     let rising = key_of(bits);
-    let number = rising != 0xffffffffu; // NaN is the largest of both orders
+    let number = rising != 0xffffffffu; // NaN comes first for argmax and argmin alike
     return select(rising, ~rising, OP == 1u && number);
 }
 
@@ -45,7 +46,7 @@ fn merge(a: State, b: State) -> State {
 @compute @workgroup_size(WG)
 fn arg(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
        @builtin(local_invocation_index) local: u32) {
-    let slice = folded_slice(group, groups, local);
+    let slice = reduce_slice(group, groups, local);
     if (!slice.writes) { return; }
     if (p.last == 1u) {
         y[slice.at] = slice.state.place;

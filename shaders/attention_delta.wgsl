@@ -1,10 +1,12 @@
-// What the gradient of attention needs of each row beside its scores: delta[i] = sum_c o[i, c] do[i, c], the share of the
-// output's gradient that the division by the sum of weights takes; put beside the logarithm of the sum of exponentials.
+// The part of the gradient of attention that depends on the row alone: delta[i] = sum_c o[i, c] do[i, c]. It comes from the
+// division by the sum of the weights (shared/attention_grad.wgsl has the formulas). The kernel stores it next to lse[i], the
+// logarithm of the sum of the exponentials of the scores.
+// Used by: scaled_dot_product_attention (gradient)
 //
-// One invocation a row.
+// One invocation per row.
 //
-//   o, grad f32 [rows, cols], contiguous from their offsets on     lse f32 [rows], likewise
-//   stats f32 [rows, 2]: lse and delta     WG: invocations a workgroup (prepended by ops/attention)
+//   o, grad (do) f32 [rows, cols], contiguous from their offsets     lse f32 [rows], likewise
+//   stats f32 [rows, 2]: lse and delta     WG: invocations per workgroup (prepended by ops/attention)
 
 #import shared/grid.wgsl
 
@@ -19,7 +21,7 @@ struct Params { rows: u32, cols: u32, o_offset: u32, grad_offset: u32, lse_offse
 @compute @workgroup_size(WG)
 fn attention_delta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                    @builtin(local_invocation_index) lane: u32) {
-    let row = folded(group, groups) * WG + lane;
+    let row = workgroup_index(group, groups) * WG + lane;
     if (row >= p.rows) { return; }
     var sum = 0.0;
     for (var c = 0u; c < p.cols; c++) {

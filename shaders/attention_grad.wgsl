@@ -1,10 +1,13 @@
-// The gradients of attention, by tiles in workgroup memory: a workgroup takes 32 rows of a gradient and 64 columns, and goes
-// through the others, keys or queries, in tiles of 64 (shared/attention_tile.wgsl).
+// The gradients of attention, by tiles in workgroup memory. shared/attention_grad.wgsl has the formulas.
+// Used by: scaled_dot_product_attention (gradient)
 //
-//   shared/attention_grad.wgsl: the formulas and the operands
-//   PART 0: dq [matrices, queries, d]    1: dk [matrices, m, d]    2: dv [matrices, m, dv], each of every slice
-//   PART 3: dmask [matrices, queries, m]
-//   out f32, contiguous    MASKED: shared/attention.wgsl (both prepended by ops/attention)
+// A workgroup computes 32 rows by 64 columns of one gradient. The rows are queries and the others keys, or the rows are keys and
+// the others queries. It iterates over the others in tiles of 64 (shared/attention_tile.wgsl).
+//
+//   shared/attention_grad.wgsl: operands and bindings     out f32: the gradient of each slice, contiguous
+//   PART: 0 dq [matrices, queries, d], 1 dk [matrices, m, d], 2 dv [matrices, m, dv], 3 dmask [matrices, queries, m]
+//   dmask is not summed: its slices write disjoint parts of one result.
+//   MASKED: see shared/attention.wgsl (both prepended by ops/attention)
 
 #import shared/attention_grad.wgsl
 #import shared/attention_tile.wgsl
@@ -19,7 +22,7 @@ const DK = 1u;
 const DV = 2u;
 const DMASK = 3u;
 
-/// Whether the rows of the result are those of queries, and keys are summed over; else the other way round.
+/// Whether the rows of the result are queries and the sum is over keys; else the rows are keys and the sum is over queries.
 const BY_QUERY: bool = PART == DQ || PART == DMASK;
 
 fn rows() -> u32 {
@@ -39,7 +42,7 @@ fn columns() -> u32 {
 }
 
 fn tiles_meet(row: u32, height: u32, other: u32, width: u32) -> bool {
-    if (PART == DMASK) { return true; } // zeros are to be written too
+    if (PART == DMASK) { return true; } // zeros are stored too
     if (BY_QUERY) { return meet(row, row + height - 1u, other, other + width - 1u); }
     return meet(other, other + width - 1u, row, row + height - 1u);
 }
@@ -74,17 +77,17 @@ fn other_word(kind: u32, at: u32) -> Word {
     return query_word(kind, at);
 }
 
-/// What the weights are for: the others' part of the scores, of dv the gradient.
+/// The operand that the weights multiply: k for dq, q for dk, the output's gradient for dv.
 const SUMMED: u32 = select(SCORES, SLOPES, PART == DV);
 
-/// The sum in `out`, scaled as the scores are.
-fn leave(slice: u32, matrix: u32, row: u32, col: u32, sum: f32) {
+/// Stores a sum in `out`; dq and dk are multiplied by the scale of the scores.
+fn store(slice: u32, matrix: u32, row: u32, col: u32, sum: f32) {
     if (row >= rows() || col >= columns()) { return; }
     let at = (slice * p.matrices + matrix) * rows() + row;
     out[at * columns() + col] = sum * select(p.scale, 1.0, PART == DV);
 }
 
-/// Of a row and an other, from the products of both.
+/// The weight of a row and an other in this gradient, from their products `score` (q · k) and `slope` (do · v).
 fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
     let r = select(other, row, BY_QUERY);
     let w = gradient(r, stat(r), select(row, other, BY_QUERY), score, slope);
@@ -93,21 +96,21 @@ fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
     return w.score;
 }
 
-fn leave_mask(row: u32, key: u32, slope: f32) {
+fn store_mask(row: u32, key: u32, slope: f32) {
     if (row < p.queries && key < p.m) { out[(first_row + row) * p.m + key] = slope; }
 }
 
-fn leave_row(w: Work, row: u32, x: u32, sums: vec4f) {
-    leave(w.slice, w.matrix, row, w.col + x, sums.x);
-    leave(w.slice, w.matrix, row, w.col + x + 16u, sums.y);
-    leave(w.slice, w.matrix, row, w.col + x + 32u, sums.z);
-    leave(w.slice, w.matrix, row, w.col + x + 48u, sums.w);
+fn store_row(w: Work, row: u32, x: u32, sums: vec4f) {
+    store(w.slice, w.matrix, row, w.col + x, sums.x);
+    store(w.slice, w.matrix, row, w.col + x + 16u, sums.y);
+    store(w.slice, w.matrix, row, w.col + x + 32u, sums.z);
+    store(w.slice, w.matrix, row, w.col + x + 48u, sums.w);
 }
 
 @compute @workgroup_size(128)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
-    let w = work(folded(group, groups), rows(), SIDE, columns(), WIDE, others());
+    let w = work(workgroup_index(group, groups), rows(), SIDE, columns(), WIDE, others());
     if (!w.valid) { return; } // the whole workgroup leaves together
     begin(w.matrix);
     let row = w.row + lane / 16u * 4u;
@@ -122,7 +125,7 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             for (var b = 0u; b < 4u; b++) {
                 let other = tile + x + 16u * b;
                 let weight = slope(row + a, other, s[0].x, g[0].x);
-                if (PART == DMASK) { leave_mask(row + a, other, weight); }
+                if (PART == DMASK) { store_mask(row + a, other, weight); }
                 s[0] = next_number(s[0], weight);
                 g[0] = next_number(g[0], g[0].x);
             }
@@ -130,13 +133,13 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             g = next_row(g);
         }
         if (PART != DMASK) {
-            share(s, lane);
+            store_weights(s, lane);
             sums = add_weighted(SUMMED, sums, tile, w.col, columns(), lane);
         }
     }
     if (PART == DMASK) { return; }
-    leave_row(w, row, x, sums[0]);
-    leave_row(w, row + 1u, x, sums[1]);
-    leave_row(w, row + 2u, x, sums[2]);
-    leave_row(w, row + 3u, x, sums[3]);
+    store_row(w, row, x, sums[0]);
+    store_row(w, row + 1u, x, sums[1]);
+    store_row(w, row + 2u, x, sums[2]);
+    store_row(w, row + 3u, x, sums[3]);
 }

@@ -1,16 +1,19 @@
-// The gradients of attention in one pass, for adapters whose subgroups have one known, small size: a subgroup takes a slice of
-// the keys, 32 at a time, and for these goes through the queries, 8 SUBGROUP at a time (shared/attention_subgroup.wgsl). So
-// the scores and their slopes are computed once for all three gradients.
+// The gradients dq, dk and dv of attention in one pass, for adapters whose subgroups have one known, small size.
+// shared/attention_grad.wgsl has the formulas.
+// Used by: scaled_dot_product_attention (gradient)
 //
-// dk and dv are summed in registers. What a slice's keys add to dq is summed in memory, each number always by the same
-// invocation: in a fixed order, without atomics. One dispatch takes up to `round` keys of each slice, from the key
-// `begin` of the slice on; the next goes on with dq where it ended.
+// A subgroup processes a slice of the keys, 32 at a time, and for these iterates over the queries, 8 SUBGROUP at a time
+// (shared/attention_subgroup.wgsl). So the scores and their slopes are computed once for all three gradients.
 //
-// For sizes of up to 2 SUBGROUP words.
+// dk and dv are summed in registers. dq is summed in memory, one sum for each slice; every element is always added to by the
+// same invocation, so the order is fixed and no atomics are needed. One dispatch processes up to `round` keys of each slice,
+// from its key `begin`; the next dispatch continues the sums of dq.
 //
-//   shared/attention_grad.wgsl: the formulas and the operands
-//   dq f32 [slices, matrices, queries, d]    dk f32 [matrices, m, d]    dv f32 [matrices, m, dv], contiguous
-//   MASKED, SUBGROUP: shared/attention.wgsl, invocations a subgroup (prepended by ops/attention)
+// d and dv are at most 2 SUBGROUP words.
+//
+//   shared/attention_grad.wgsl: operands and bindings
+//   dq f32 [slices, matrices, queries, d]     dk f32 [matrices, m, d]     dv f32 [matrices, m, dv], contiguous
+//   MASKED: see shared/attention.wgsl     SUBGROUP: invocations per subgroup (prepended by ops/attention)
 
 #import shared/attention_grad.wgsl
 #import shared/attention_subgroup.wgsl
@@ -29,7 +32,7 @@ fn other_at(kind: u32, j: u32) -> u32 { return query_at(kind, j); }
 fn other_step(kind: u32) -> u32 { return query_step(kind); }
 fn other_word(kind: u32, at: u32) -> Word { return query_word(kind, at); }
 
-/// Of four queries.
+/// The statistics of four queries: lse and delta.
 struct Stats { log: vec4f, delta: vec4f }
 
 fn stats_of(first: u32) -> Stats {
@@ -40,7 +43,7 @@ fn stats_of(first: u32) -> Stats {
     return Stats(vec4f(a.x, b.x, c.x, d.x), vec4f(a.y, b.y, c.y, d.y));
 }
 
-/// Of a key and four queries.
+/// The weights of a key and four queries: `value` in dv, `score` in dq and dk.
 struct Four { value: vec4f, score: vec4f }
 
 fn four_weights(key: u32, first: u32, stats: Stats, s: vec4f, g: vec4f) -> Four {
@@ -51,25 +54,25 @@ fn four_weights(key: u32, first: u32, stats: Stats, s: vec4f, g: vec4f) -> Four 
     return Four(vec4f(a.value, b.value, c.value, d.value), vec4f(a.score, b.score, c.score, d.score));
 }
 
-/// c + x w, of four queries, and c where the weight is 0, whatever x is.
+/// c + x w for four queries; c where w is 0, even if x is NaN.
 fn add_weight(c: vec4f, x: f32, w: vec4f) -> vec4f {
     let sum = fma(vec4f(x), w, c);
     if (MASKED == 0u) { return sum; }
     return select(sum, c, w == vec4f());
 }
 
-/// c + four numbers of a key weighted for four queries; of each number its queries.
+/// c + the outer product of four numbers of a key and the weights of four queries. A matrix column is a number.
 fn add_key(c: mat4x4f, x: vec4f, w: vec4f) -> mat4x4f {
     return mat4x4f(add_weight(c[0], x.x, w), add_weight(c[1], x.y, w), add_weight(c[2], x.z, w), add_weight(c[3], x.w, w));
 }
 
-/// The same of four keys, of which x has each number's.
+/// The sum of these products over four keys. A column of x is a number, a column of w a key.
 fn add_keys(c: mat4x4f, x: mat4x4f, w: mat4x4f) -> mat4x4f {
     let key = transpose(x);
     return add_key(add_key(add_key(add_key(c, key[0], w[0]), key[1], w[1]), key[2], w[2]), key[3], w[3]);
 }
 
-/// Adds to dq of four queries, or begins it with, four numbers, of each its queries.
+/// Adds four numbers to dq of four queries, or initializes it if `begins`. A column of `sums` is a number.
 fn add_to_dq(row: u32, first: u32, c: u32, begins: bool, sums: mat4x4f) {
     let by_query = transpose(sums);
     add_word(row, first, c, begins, by_query[0]);
@@ -86,7 +89,7 @@ fn add_word(row: u32, query: u32, c: u32, begins: bool, sum: vec4f) {
     dq[at] = fma(sum, vec4f(p.scale), before);
 }
 
-/// Adds to dq of this invocation's eight queries what the keys from `key` on add.
+/// Adds the contribution of the HEIGHT keys from `key` on to dq of this invocation's eight queries.
 fn add_across(w: ptr<function, Tile>, key: u32, first: u32, row: u32, begins: bool, lane: u32) {
     let r = key + lane;
     var at = vec4u(key_start(r), key_start(r + SUBGROUP), key_start(r + 2u * SUBGROUP), key_start(r + 3u * SUBGROUP));
@@ -118,7 +121,7 @@ fn add_across(w: ptr<function, Tile>, key: u32, first: u32, row: u32, begins: bo
 @compute @workgroup_size(SUBGROUP)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(subgroup_invocation_id) lane: u32) {
-    let number = folded(group, groups);
+    let number = workgroup_index(group, groups);
     let slice = number / p.matrices;
     if (slice >= p.slices) { return; } // the whole subgroup leaves together
     let matrix = number % p.matrices;
@@ -126,7 +129,7 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     let first_key = slice * p.size + p.begin;
     let end = min(first_key + p.round, min((slice + 1u) * p.size, p.m));
     for (var key = first_key; key < end; key += HEIGHT) {
-        // A slice's first keys begin dq, also of queries that do not see them.
+        // The first keys of a slice initialize dq, also for queries that do not see them.
         let begins = key == slice * p.size;
         var key_sums: Tile;
         var value_sums: Tile;
@@ -141,7 +144,7 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
             let right = stats_of(first + 4u);
             for (var row = key; row < key + HEIGHT; row += 4u) {
                 for (var r = 0u; r < 4u; r++) {
-                    // The rows of these four come to the front one by one, as the fours do.
+                    // Rotates the four rows within the matrix, so that its indices are constants.
                     let a = four_weights(row + r, first, left, s[0][0], g[0][0]);
                     let b = four_weights(row + r, first + 4u, right, s[1][0], g[1][0]);
                     s[0] = mat4x4f(s[0][1], s[0][2], s[0][3], a.score);
@@ -149,26 +152,26 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
                     g[0] = mat4x4f(g[0][1], g[0][2], g[0][3], a.value);
                     g[1] = mat4x4f(g[1][1], g[1][2], g[1][3], b.value);
                 }
-                turn(&s);
-                turn(&g);
+                rotate_tile(&s);
+                rotate_tile(&g);
             }
             add_weighted(SLOPES, &value_sums, &g, tile, 0u, p.dv, lane);
             add_weighted(SCORES, &key_sums, &s, tile, 0u, p.d, lane);
             add_across(&s, key, first, (slice * p.matrices + matrix) * p.queries, begins, lane);
         }
         for (var row = key; row < key + HEIGHT; row += 4u) {
-            leave_row(matrix, row, lane, key_sums[0][0], key_sums[1][0], value_sums[0][0], value_sums[1][0]);
-            leave_row(matrix, row + 1u, lane, key_sums[0][1], key_sums[1][1], value_sums[0][1], value_sums[1][1]);
-            leave_row(matrix, row + 2u, lane, key_sums[0][2], key_sums[1][2], value_sums[0][2], value_sums[1][2]);
-            leave_row(matrix, row + 3u, lane, key_sums[0][3], key_sums[1][3], value_sums[0][3], value_sums[1][3]);
-            turn(&key_sums);
-            turn(&value_sums);
+            store_row(matrix, row, lane, key_sums[0][0], key_sums[1][0], value_sums[0][0], value_sums[1][0]);
+            store_row(matrix, row + 1u, lane, key_sums[0][1], key_sums[1][1], value_sums[0][1], value_sums[1][1]);
+            store_row(matrix, row + 2u, lane, key_sums[0][2], key_sums[1][2], value_sums[0][2], value_sums[1][2]);
+            store_row(matrix, row + 3u, lane, key_sums[0][3], key_sums[1][3], value_sums[0][3], value_sums[1][3]);
+            rotate_tile(&key_sums);
+            rotate_tile(&value_sums);
         }
     }
 }
 
-/// A key's words 2 lane and 2 lane + 1 of either gradient.
-fn leave_row(matrix: u32, key: u32, lane: u32, k0: vec4f, k1: vec4f, v0: vec4f, v1: vec4f) {
+/// Stores words 2 lane and 2 lane + 1 of a key's row of dk and dv.
+fn store_row(matrix: u32, key: u32, lane: u32, k0: vec4f, k1: vec4f, v0: vec4f, v1: vec4f) {
     if (key >= p.m) { return; }
     let row = matrix * p.m + key;
     let col = 2u * lane;

@@ -1,9 +1,11 @@
-// Scaled-dot-product attention (attention.wgsl has the formula), for adapters whose subgroups have one known, small size: a
-// subgroup takes 32 queries and 8 SUBGROUP columns of o, and goes through the keys 8 SUBGROUP at a time, all in registers
-// (shared/attention_subgroup.wgsl). Weights pass from invocation to invocation by shuffling.
+// Scaled-dot-product attention, for adapters whose subgroups have one known, small size. attention.wgsl has the formula.
+// Used by: scaled_dot_product_attention
 //
-//   shared/attention_forward.wgsl: the operands
-//   MASKED, SUBGROUP: shared/attention.wgsl, invocations a subgroup (prepended by ops/attention)
+// A subgroup computes 32 queries by 8 SUBGROUP columns of o, and iterates over the keys 8 SUBGROUP at a time, all in registers
+// (shared/attention_subgroup.wgsl). The invocations exchange weights by subgroup shuffles.
+//
+//   shared/attention_forward.wgsl: operands and bindings
+//   MASKED: see shared/attention.wgsl     SUBGROUP: invocations per subgroup (prepended by ops/attention)
 
 #import shared/attention_forward.wgsl
 #import shared/attention_subgroup.wgsl
@@ -24,27 +26,27 @@ fn all_kept(query: Query, key: u32) -> vec4f {
 @compute @workgroup_size(64)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
-    // In a one-dimensional workgroup, subgroups are runs of invocations.
-    let w = work((folded(group, groups) * 64u + local) / SUBGROUP, p.queries, HEIGHT, p.dv, WORDS, p.m);
+    // In a one-dimensional workgroup, a subgroup is a run of consecutive invocations.
+    let w = work((workgroup_index(group, groups) * 64u + local) / SUBGROUP, p.queries, HEIGHT, p.dv, WORDS, p.m);
     if (!w.valid) { return; } // the whole subgroup leaves together
     begin(w.matrix);
     var largest = eight(vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST),
                         vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST));
-    var sum: Rows; // of this invocation's keys alone
+    var sum: RowValues; // over the keys of this invocation
     var out: Tile;
     for (var tile = w.first; tile < w.end; tile += WIDTH) {
         if (!meet(w.row, w.row + HEIGHT - 1u, tile, tile + WIDTH - 1u)) { continue; }
         var s: Tile;
         add_products_of(&s, SCORES, w.row, tile, p.d, lane);
-        var rescale: Rows;
+        var rescale: RowValues;
         let key = tile + 8u * lane;
         for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
             for (var r = 0u; r < 4u; r++) {
-                // The rows of these four come to the front one by one, as the fours do.
+                // Rotates the four rows within the matrix, so that its indices are constants.
                 let query = query(row + r);
                 var left = scores(s[0][0], query, key);
                 var right = scores(s[1][0], query, key + 4u);
-                // A NaN that is lost here comes back with its weight.
+                // max may drop a NaN; `weight` brings it back.
                 let both = max(left, right);
                 let top = max(largest[0].x, largest_of(max(max(both.x, both.y), max(both.z, both.w))));
                 let factor = exp_below(largest[0].x - top);
@@ -62,10 +64,10 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
                 sum[0] = vec4f(sum[0].yzw, part);
                 rescale[0] = vec4f(rescale[0].yzw, factor);
             }
-            turn(&s);
-            turn_rows(&largest);
-            turn_rows(&sum);
-            turn_rows(&rescale);
+            rotate_tile(&s);
+            rotate_rows(&largest);
+            rotate_rows(&sum);
+            rotate_rows(&rescale);
         }
         scale_rows(&out, rescale);
         add_weighted(VALUES, &out, &s, tile, w.col, p.dv, lane);
@@ -73,20 +75,20 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
         let all = sum_of(sum[0]);
         let top = largest[0];
-        leave_row(w, row, lane, Normaliser(top.x, all.x), out[0][0], out[1][0]);
-        leave_row(w, row + 1u, lane, Normaliser(top.y, all.y), out[0][1], out[1][1]);
-        leave_row(w, row + 2u, lane, Normaliser(top.z, all.z), out[0][2], out[1][2]);
-        leave_row(w, row + 3u, lane, Normaliser(top.w, all.w), out[0][3], out[1][3]);
-        turn(&out);
-        turn_rows(&largest);
-        turn_rows(&sum);
+        store_row(w, row, lane, OnlineSoftmax(top.x, all.x), out[0][0], out[1][0]);
+        store_row(w, row + 1u, lane, OnlineSoftmax(top.y, all.y), out[0][1], out[1][1]);
+        store_row(w, row + 2u, lane, OnlineSoftmax(top.z, all.z), out[0][2], out[1][2]);
+        store_row(w, row + 3u, lane, OnlineSoftmax(top.w, all.w), out[0][3], out[1][3]);
+        rotate_tile(&out);
+        rotate_rows(&largest);
+        rotate_rows(&sum);
     }
 }
 
-fn leave_row(w: Work, row: u32, lane: u32, whole: Normaliser, left: vec4f, right: vec4f) {
+fn store_row(w: Work, row: u32, lane: u32, whole: OnlineSoftmax, left: vec4f, right: vec4f) {
     if (row >= p.queries) { return; }
     let at = (w.slice * p.matrices + w.matrix) * p.queries + row;
-    if (w.col == 0u && lane == 0u) { leave_stats(at, whole); }
+    if (w.col == 0u && lane == 0u) { store_stats(at, whole); }
     let col = w.col + 2u * lane;
     if (col < p.dv) { o[at * p.dv + col] = ended(left, whole); }
     if (col + 1u < p.dv) { o[at * p.dv + col + 1u] = ended(right, whole); }

@@ -1,10 +1,11 @@
-// Element-wise functions of two operands, y[i] = f(a[i], b[i]), the operands broadcast and strided in any way.
+// Element-wise functions of two operands, y[i] = f(a[i], b[i]). The operands are broadcast and have any strides.
+// Used by: add, sub, mul, div, maximum, minimum, pow, eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor, and others
 //
-// shared/map2.wgsl has the bindings and the entries.
+// Memory bound: each operand is read once, y written once. shared/elementwise_binary.wgsl has the bindings and the entry points.
 //
-//   OP: the function    WG: invocations a workgroup (prepended by ops/binary.rs)
+//   OP: the function     WG: invocations per workgroup (prepended by ops/binary.rs)
 
-#import shared/map2.wgsl
+#import shared/elementwise_binary.wgsl
 #import shared/float.wgsl
 
 fn f(a: f32, b: f32) -> f32 {
@@ -16,23 +17,23 @@ fn f(a: f32, b: f32) -> f32 {
         case 4u: { return max_nan(a, b); }
         case 5u: { return min_nan(a, b); }
         case 6u: { return pow_nan(a, b); }
-        // Comparisons: no NaN is equal to, less or greater than anything.
+        // Comparisons: NaN is unordered, so only `ne` holds for it.
         case 7u: { return truth(!unordered(a, b) && order(a) == order(b)); }
         case 8u: { return truth(unordered(a, b) || order(a) != order(b)); }
         case 9u: { return truth(!unordered(a, b) && order(a) < order(b)); }
         case 10u: { return truth(!unordered(a, b) && order(a) <= order(b)); }
         case 11u: { return truth(!unordered(a, b) && order(a) > order(b)); }
         case 12u: { return truth(!unordered(a, b) && order(a) >= order(b)); }
-        // Logic: what is not 0 is true, NaN too.
+        // Logic: everything but 0 is true, even NaN.
         case 13u: { return truth(order(a) != 0 && order(b) != 0); }
         case 14u: { return truth(order(a) != 0 || order(b) != 0); }
         case 15u: { return truth((order(a) != 0) != (order(b) != 0)); }
-        // The share of a maximum's gradient that goes to a: ties are split evenly, of NaN both sides get all.
+        // The fraction of the gradient of max(a, b) that goes to a: a half on a tie; 1, as for b, if either is NaN.
         case 16u: { return select(select(truth(order(a) > order(b)), 0.5, order(a) == order(b)), 1.0, unordered(a, b)); }
-        // The derivative of a^b with regard to a, and to b: 0 at a = 0 as the limit for b > 0.
+        // The derivatives of a^b with respect to a and to b. At a = 0 the second is 0, the limit for b > 0.
         case 17u: { return select(b * pow_nan(a, b - 1.0), 0.0, b == 0.0); }
         case 18u: { return select(pow_nan(a, b) * log_nan(a), 0.0, a == 0.0 && b >= 0.0); }
-        // The same number, NaN being the same as NaN. One of the two may have been flushed on its way here.
+        // Equality where NaN equals NaN. A device may have flushed one of two equal subnormals, so both are flushed here.
         default: { return truth(flushed(a) == flushed(b) || (is_nan(a) && is_nan(b))); }
     }
 }
@@ -45,7 +46,7 @@ fn unordered(a: f32, b: f32) -> bool {
     return is_nan(a) || is_nan(b);
 }
 
-/// The place of a number, with all subnormals at 0.
+/// order(x), with all subnormals mapped to 0.
 fn flushed(x: f32) -> i32 {
     return select(order(x), 0, abs(order(x)) < 0x00800000);
 }

@@ -1,21 +1,23 @@
-// 2-D convolution with epilogue, y = activation(x * w + bias), or a transposed convolution, which is its gradient with
-// regard to the input, as two steps of a ladder; conv2d_subgroup.wgsl is a third.
+// 2-D convolution with bias and activation, y = activation(conv(x, w) + bias), and transposed convolution, which is its
+// gradient with respect to x. shared/conv2d.wgsl has the formula.
+// Used by: conv2d, conv2d_with, conv1d, conv_transpose2d, conv_transpose2d_with, conv_transpose1d
 //
-// naive:      one invocation an element of y. Reads two words for each multiply-add.
-// registers:  one invocation 8 channels at 8 pixels, held in four 4 x 4 matrices. Each tap of each channel loads 8 + 8
-//             words and does 64 multiply-adds: 8 times fewer loads than naive. Where a tap lies is computed once for
-//             all channels: they are the innermost loop. x is read as it lies; it is never copied out into columns.
+// Direct convolution: x is not copied to columns (no im2col). The entry points; conv2d_subgroup.wgsl has a third variant:
 //
-// shared/conv2d.wgsl has the formula and the operands.
+// naive:      one invocation per element of y. Two loads per multiply-add.
+// registers:  one invocation per 8 channels at 8 pixels, held in four 4 x 4 matrices. Each tap of each channel takes 8 + 8
+//             loads for 64 multiply-adds: 8 times fewer loads than naive. The channels are the innermost loop, so the
+//             position of a tap in x is computed once for all of them.
 //
-//   TRANSPOSED, RESUME, ACTIVATION: as there (prepended by ops/conv2d/gpu.rs)
+//   shared/conv2d.wgsl: operands and bindings
+//   TRANSPOSED, RESUME, ACTIVATION: see there (prepended by ops/conv2d/gpu.rs)
 
 #import shared/conv2d_tile.wgsl
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
-    let t = tile(folded(group, groups) * 64u + lane, 1u, 1u);
+    let t = tile(workgroup_index(group, groups) * 64u + lane, 1u, 1u);
     if (!t.valid) { return; }
     let o = pixel(t.pixel);
     var sum = 0.0;
@@ -36,11 +38,11 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) lane: u32) {
-    let t = tile(folded(group, groups) * 64u + lane, 8u, 8u);
+    let t = tile(workgroup_index(group, groups) * 64u + lane, 8u, 8u);
     if (!t.valid) { return; }
     let left = quad(pixel(t.pixel));
     let right = quad(pixel(t.pixel + 4u));
-    // Past the last channel that one's weights are loaded again; what comes of them is not stored.
+    // Channels past the end are clamped to the last one; their results are not stored.
     let four = t.row + vec4u(0u, 1u, 2u, 3u);
     let rows_u = min(four, vec4u(p.rows - 1u)) * p.weight_row;
     let rows_l = min(four + 4u, vec4u(p.rows - 1u)) * p.weight_row;

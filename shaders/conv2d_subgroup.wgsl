@@ -1,13 +1,15 @@
-// 2-D convolution with epilogue, or a transposed convolution, for adapters whose subgroups have one known, small size.
+// 2-D convolution with bias and activation, and transposed convolution, for adapters whose subgroups have one known, small
+// size. shared/conv2d.wgsl has the formula.
+// Used by: conv2d, conv2d_with, conv1d, conv_transpose2d, conv_transpose2d_with, conv_transpose1d
 //
-// One subgroup of SUBGROUP invocations computes 16 channels at 8 SUBGROUP pixels, each invocation 8 pixels in eight 4 x 4
-// matrices. The 16 weights that a tap and channel need are loaded once a subgroup and passed round by broadcast:
-// 8 + 16 / SUBGROUP loads for 128 multiply-adds. Made for software rasterisers, on which every invocation's load is a
-// load of its own.
+// One subgroup of SUBGROUP invocations computes 16 channels at 8 SUBGROUP pixels. Each invocation has 8 pixels, in eight 4 x 4
+// matrices. The 16 weights of a tap and channel are loaded once per subgroup and exchanged by broadcast: 8 + 16 / SUBGROUP
+// loads for 128 multiply-adds. It is made for software rasterizers, which issue one load per invocation.
 //
-// Where a tap lies is computed once for all channels: they are the innermost loop. shared/conv2d.wgsl has the operands.
+// The channels are the innermost loop, so the position of a tap in x is computed once for all of them.
 //
-//   SUBGROUP: invocations a subgroup    TRANSPOSED, RESUME, ACTIVATION: as there (prepended by ops/conv2d/gpu.rs)
+//   shared/conv2d.wgsl: operands and bindings
+//   SUBGROUP: invocations per subgroup     TRANSPOSED, RESUME, ACTIVATION: see there (prepended by ops/conv2d/gpu.rs)
 
 #import shared/conv2d_tile.wgsl
 #import shared/subgroup.wgsl
@@ -15,13 +17,13 @@
 @compute @workgroup_size(64)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
-    // In a one-dimensional workgroup, subgroups are runs of invocations.
-    let t = tile((folded(group, groups) * 64u + local) / SUBGROUP, 16u, 8u * SUBGROUP);
+    // In a one-dimensional workgroup, a subgroup is a run of consecutive invocations.
+    let t = tile((workgroup_index(group, groups) * 64u + local) / SUBGROUP, 16u, 8u * SUBGROUP);
     if (!t.valid) { return; } // the whole subgroup leaves together
     let first = t.pixel + lane * 8u;
     let left = quad(pixel(first));
     let right = quad(pixel(first + 4u));
-    // Lane l loads the weights of channels l, l + SUBGROUP, ...; past the last one that one's again, not stored.
+    // Lane l loads the weights of channels l, l + SUBGROUP, ... Channels past the end are clamped, and not stored.
     let rows = min(t.row + lane + SUBGROUP * vec4u(0u, 1u, 2u, 3u), vec4u(p.rows - 1u)) * p.weight_row;
     let plane = p.source.x * p.source.y;
     let weight_depth = p.weight_depth;

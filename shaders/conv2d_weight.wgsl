@@ -1,18 +1,23 @@
-// The gradient of a 2-D convolution with regard to its weight: dw[row, c, ky, kx] of a group is the sum over all pixels of
-// all images of dy[row] there, times x[c] at the place that the tap (ky, kx) reads for that pixel, if there is one.
+// The gradient of a 2-D convolution with respect to its weight, for each group:
 //
-// Few outputs, long sums: each is cut into slices, of which every one takes each slices-th pixel, so that neighbouring
-// invocations read neighbouring pixels. Partial sums are written, one a slice, and a reduction folds them: no atomics.
+//   dw[row, c, ky, kx] = sum over images n and pixels (oy, ox) of dy[n, row, oy, ox] x[n, c, iy, ix]
 //
-// naive:      one invocation a weight and slice. Reads two words for each multiply-add.
-// registers:  one invocation 8 rows by 12 columns of a group's [rows, depth * taps] weight, held in six 4 x 4 matrices.
-//             Each pixel loads 8 + 12 words and does 96 multiply-adds.
+// with iy = oy * stride + ky * dilation - padding, likewise ix, and x = 0 outside.
+// Used by: conv2d, conv2d_with, conv1d, conv_transpose2d, conv_transpose2d_with, conv_transpose1d (gradient)
 //
-//   x f32 [images, groups * depth, source.x, source.y], contiguous from x_offset on
-//   dy f32 [images, groups * rows, result.x, result.y], contiguous from dy_offset on
+// There are few outputs and long sums, so the pixels are cut into slices (split-K). A slice has every `slices`-th pixel, so that
+// neighbouring invocations read neighbouring pixels. Each slice stores a partial sum, and a reduction adds these without
+// atomics. The entry points:
+//
+// naive:      one invocation per weight and slice. Two loads per multiply-add.
+// registers:  one invocation per slice and 8 rows by 12 columns of the [rows, depth * taps] weight of a group, held in six 4 x 4
+//             matrices. Each pixel takes 8 + 12 loads for 96 multiply-adds.
+//
+//   x f32 [images, groups * depth, source.x, source.y], contiguous from x_offset
+//   dy f32 [images, groups * rows, result.x, result.y], contiguous from dy_offset
 //   partial f32 [slices, groups, rows, depth, kernel.x, kernel.y], contiguous
-//   Pairs are (vertical, horizontal). `pixels` counts those of all images of dy, `step` is the number of slices as
-//   (images, rows, columns) of pixels, `weights` is the size of a slice. (Rust: ops/conv2d/gpu.rs)
+//   Pairs are (vertical, horizontal). `pixels` is the number of pixels in all images of dy, `step` the number of slices as
+//   (images, rows, columns) of pixels, `weights` the size of a slice. (Rust: ops/conv2d/gpu.rs)
 
 #import shared/grid.wgsl
 
@@ -36,7 +41,7 @@ fn pixel(index: u32) -> Pixel {
     return Pixel(line / p.result.x, vec2u(line % p.result.x, index % p.result.y));
 }
 
-/// The pixel one step on.
+/// The next pixel of the same slice, `step` later.
 fn next(o: Pixel) -> Pixel {
     var image = o.image + p.step.x;
     var at = o.at + p.step.yz;
@@ -45,7 +50,7 @@ fn next(o: Pixel) -> Pixel {
     return Pixel(image, at);
 }
 
-/// Where dy holds a pixel of a group's first row.
+/// The index in dy of a pixel in the first row (output channel) of a group.
 fn dy_at(o: Pixel, group: u32) -> u32 {
     return p.dy_offset + ((o.image * p.groups + group) * p.rows * p.result.x + o.at.x) * p.result.y + o.at.y;
 }
@@ -53,7 +58,7 @@ fn dy_at(o: Pixel, group: u32) -> u32 {
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
-    let index = folded(group, groups) * 64u + lane;
+    let index = workgroup_index(group, groups) * 64u + lane;
     let slice = index % p.slices;
     let weight = index / p.slices;
     if (weight >= p.weights) { return; }
@@ -63,7 +68,7 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     var sum = 0.0;
     for (var i = slice; i < p.pixels; i += p.slices) {
         let o = pixel(i);
-        // Below zero wraps to above every size: Rust checks that padded sizes stay below 2^31.
+        // A negative position wraps around and exceeds every size: Rust checks that padded sizes are below 2^31.
         let at = o.at * p.stride + tap * p.dilation - p.padding;
         if (any(at >= p.source)) { continue; }
         let channel = (o.image * p.groups + row / p.rows) * p.depth + plane % p.depth;
@@ -73,24 +78,24 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     partial[slice * p.weights + weight] = sum;
 }
 
-/// Four columns of the weight: what is added to a pixel's place for the words of x that belong to them.
+/// Four columns of the weight: their offsets from the position of a pixel in x.
 struct Columns { vertical: vec4u, horizontal: vec4u, plane: vec4u }
 
 fn columns(first: u32) -> Columns {
-    // Past the last column that one again; it is not stored.
+    // Columns past the end are clamped to the last one, and not stored.
     let column = min(first + vec4u(0u, 1u, 2u, 3u), vec4u(p.depth * p.kernel.x * p.kernel.y - 1u));
     let line = column / p.kernel.y;
     return Columns(line % p.kernel.x * p.dilation.x - p.padding.x, column % p.kernel.y * p.dilation.y - p.padding.y,
                    line / p.kernel.x * (p.source.x * p.source.y));
 }
 
-/// The words of x for four columns at a pixel; 0 outside. `start` is the first word of the image's group.
+/// The elements of x for four columns at a pixel; 0 outside. `start` is the first element of the group in the image.
 fn load_x(c: Columns, corner: vec2u, start: u32) -> vec4f {
     let rows = corner.x + c.vertical;
     let cols = corner.y + c.horizontal;
     let inside = (rows < vec4u(p.source.x)) & (cols < vec4u(p.source.y));
     let at = select(vec4u(0u), start + c.plane + rows * p.source.y + cols, inside);
-    // Chosen and not multiplied: 0 times NaN would be NaN.
+    // A select, not a product: 0 * NaN would be NaN.
     return select(vec4f(0.0), vec4f(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
 }
 
@@ -98,12 +103,12 @@ fn load_dy(at: vec4u) -> vec4f {
     return vec4f(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
 }
 
-/// sum + the outer product of four rows of dy and four columns of x; the matrix's columns are rows.
+/// sum + the outer product of four rows of dy and four columns of x. A matrix column is a row of dy.
 fn outer(sum: mat4x4f, a: vec4f, b: vec4f) -> mat4x4f {
     return mat4x4f(fma(vec4f(a.x), b, sum[0]), fma(vec4f(a.y), b, sum[1]), fma(vec4f(a.z), b, sum[2]), fma(vec4f(a.w), b, sum[3]));
 }
 
-/// A tile's place: its slice and group, and its corner in the group's weight.
+/// The position of a tile: its slice and group, and its corner in the weight of the group.
 struct Tile { slice: u32, group: u32, row: u32, column: u32 }
 
 fn store(t: Tile, row: u32, column: u32, sum: f32) {
@@ -129,7 +134,7 @@ fn store16(t: Tile, row: u32, column: u32, sum: mat4x4f) {
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) lane: u32) {
-    let index = folded(group, groups) * 64u + lane;
+    let index = workgroup_index(group, groups) * 64u + lane;
     let across = (p.depth * p.kernel.x * p.kernel.y + 11u) / 12u;
     let down = (p.rows + 7u) / 8u;
     let corner = index / p.slices;

@@ -1,10 +1,14 @@
-// Copies words as they are (any bits, no arithmetic) between two strided layouts of the same shape.
+// Copies words, without arithmetic and so with any bits, between two strided layouts of the same shape: y[i] = x[i].
+// Used by: copy, contiguous, cat, stack, pad, and others
 //
-// x is read once, y written once. `strided` serves any layouts, one invocation a word. `vector` serves those in which four
-// neighbours lie side by side on a boundary of four: one invocation moves them as one vec4u, and its walk counts fours.
+// Memory bound: x is read once, y written once. The entry points:
 //
-//   x words, operand x of the walk     y words, operand y of the walk
-//   WG: invocations a workgroup (prepended by ops/copy.rs)
+// strided:  one invocation per word, for any layouts.
+// vector:   one invocation per four words, moved as one vec4u, for layouts in which groups of four consecutive elements are
+//           adjacent and aligned. The indexer then counts vec4u.
+//
+//   x words, operand x of the indexer     y words, operand y of the indexer
+//   WG: invocations per workgroup (prepended by ops/copy.rs)
 
 #import shared/elementwise.wgsl
 
@@ -19,7 +23,7 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
            @builtin(local_invocation_index) lane: u32) {
     let i = place(group, groups, lane);
     if (i >= p.count) { return; }
-    let at = positions(i);
+    let at = strided_offsets(i);
     y[at.y] = x[at.x];
 }
 
@@ -28,6 +32,6 @@ fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
           @builtin(local_invocation_index) lane: u32) {
     let i = place(group, groups, lane);
     if (i >= p.count) { return; }
-    let at = positions(i);
+    let at = strided_offsets(i);
     y4[at.y] = x4[at.x];
 }

@@ -1,29 +1,31 @@
-// Cross-entropy of rows of logits against class ids. With l[r, c] = log(s_r) - (x[r, c] - m_r), the softmax's negative
-// logarithm, where m_r is the row's maximum and s_r = sum_c exp(x[r, c] - m_r):
+// Cross-entropy of rows of logits against class ids. With m_r = max_c x[r, c] and s_r = sum_c exp(x[r, c] - m_r), the negative
+// log-softmax is l[r, c] = log(s_r) - (x[r, c] - m_r), and
 //
 //   losses[r] = keep w[t[r]] l[r, t[r]] + spread sum_c w[c] l[r, c]
 //
-// keep is 1 - smoothing, spread is smoothing / classes: label smoothing, Szegedy et al. (arXiv:1512.00567, section 7). A
-// row whose class is `ignored` costs 0, whatever its logits.
+// where keep = 1 - smoothing and spread = smoothing / classes: label smoothing, Szegedy et al. (arXiv:1512.00567, section 7).
+// The loss of a row whose class is `ignored` is 0, whatever its logits.
+// Used by: cross_entropy, cross_entropy_with
 //
-// LANES invocations share a row and fold it by the online normaliser (shared/normaliser_row.wgsl): x is read once, and no
-// probabilities are written. The second sum is W (log(s_r) + m_r - origin) - sum_c w[c] (x[r, c] - origin), W being the
-// sum of the weights, for any origin; the target's logit is one that no shift of the row moves away from it. The
-// gradient needs two numbers a row: m_r, and (keep w[t[r]] + spread W) / s_r. The sum over rows is reduce.wgsl's.
+// LANES invocations process one row by online softmax (shared/online_softmax_row.wgsl). Memory bound: x is read once, and no
+// probabilities are written. With W = sum_c w[c], the second sum is W (log(s_r) + m_r - origin) - sum_c w[c] (x[r, c] - origin),
+// for any origin. The origin is the logit of the target, so x - origin stays the same if a constant is added to the row. The
+// gradient needs two numbers per row: m_r and (keep w[t[r]] + spread W) / s_r. reduce.wgsl computes the sum over the rows.
 //
-//   x f32: row r begins at operand x of the walk, classes lie `step` apart     t [rows] u32, contiguous
-//   w [classes] f32, contiguous, read where `weighted` is 1, else 1
-//   losses [rows] f32, where `counting` is 1 followed by the weights w[t[r]] of the rows     kept [rows, 2] f32
-//   status: the word at `check` is set if a class id is past the end, whose row's loss is NaN
-//   SMOOTH: whether spread is not 0    WG: invocations a workgroup    LANES: invocations a row (prepended by
-//   ops/cross_entropy.rs)
+//   x f32: row r begins at operand x of the indexer, its classes are `step` apart     t [rows] u32, contiguous
+//   w [classes] f32, contiguous, read if `weighted` is 1, else all weights are 1
+//   losses [rows] f32, followed by the weights w[t[r]] of the rows if `counting` is 1
+//   kept [rows, 2] f32: the two numbers for the gradient
+//   status: the word at `check` is set if a class id is out of range; the loss of that row is NaN
+//   SMOOTH: whether spread is not 0     WG: invocations per workgroup     LANES: invocations per row
+//   (prepended by ops/cross_entropy.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
-#import shared/normaliser_row.wgsl
+#import shared/online_softmax_row.wgsl
 
 struct Params {
-    walk: Walk,
+    indexer: StridedIndexer,
     rows: u32, classes: u32, step: u32, check: u32,
     t_offset: u32, w_offset: u32, weighted: u32, ignoring: u32, ignored: u32,
     keep: f32, spread: f32,
@@ -43,34 +45,34 @@ fn weight(class_id: u32) -> f32 {
     return w[p.w_offset + class_id];
 }
 
-/// A row's normaliser, and over its classes the sums of w (x - origin) and of w.
-struct Smoothed { normaliser: Normaliser, sums: vec2f }
+/// The running maximum and sum of a row, and the sums of w (x - origin) and of w over its classes.
+struct Smoothed { online: OnlineSoftmax, sums: vec2f }
 
-/// As `folded_row`, with the sums.
+/// As `reduce_row`, with these sums.
 fn smoothed_row(start: u32, lane: u32, origin: f32) -> Smoothed {
-    var n = Normaliser(LOWEST, 0.0);
+    var n = OnlineSoftmax(LOWEST, 0.0);
     var sums = vec2f(0.0);
     var top = 0u;
     var c = lane;
     for (; c + 3u * LANES < p.classes; c += 4u * LANES) {
         let v = four(start + c * p.step, LANES * p.step);
         let u = vec4f(weight(c), weight(c + LANES), weight(c + 2u * LANES), weight(c + 3u * LANES));
-        n = include(include(include(include(n, v.x), v.y), v.z), v.w);
+        n = update(update(update(update(n, v.x), v.y), v.z), v.w);
         top = max(top, max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w))));
         sums += vec2f(dot(u, v - origin), dot(u, vec4f(1.0)));
     }
     for (; c < p.classes; c += LANES) {
         let v = x[start + c * p.step];
-        n = include(n, v);
+        n = update(n, v);
         top = max(top, magnitude(v));
         sums += vec2f(weight(c) * (v - origin), weight(c));
     }
-    return Smoothed(sealed(n, top), sums);
+    return Smoothed(finish(n, top), sums);
 }
 
 var<workgroup> partial_sums: array<vec2f, WG>;
 
-/// The sums of a row's lanes, as `together`.
+/// Adds the sums of the lanes of a row, as `workgroup_reduce`.
 fn summed(mine: vec2f, local: u32, lane: u32) -> vec2f {
     if (LANES == 1u) { return mine; }
     partial_sums[local] = mine;
@@ -86,39 +88,39 @@ fn summed(mine: vec2f, local: u32, lane: u32) -> vec2f {
 fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                  @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let row = folded(group, groups) * (WG / LANES) + local / LANES;
+    let row = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
     let valid = row < p.rows;
-    let start = positions(select(0u, row, valid)).x;
+    let start = strided_offsets(select(0u, row, valid)).x;
     let class_id = t[p.t_offset + select(0u, row, valid)];
     let ignored = p.ignoring == 1u && class_id == p.ignored;
     let known = class_id < p.classes;
     let logit = x[start + select(0u, class_id, known) * p.step];
 
-    // Past the last row there is nothing to fold, nor in a row that does not count.
-    var whole = Normaliser(LOWEST, 0.0);
+    // Rows past the end and ignored rows contribute nothing.
+    var whole = OnlineSoftmax(LOWEST, 0.0);
     var sums = vec2f(0.0);
-    // A logit that masks a class is too far from the others.
+    // A logit that masks its class (-inf or a large number) is no usable origin.
     let origin = select(0.0, logit, abs(logit) < 1e30);
     if (valid && !ignored) {
         if (SMOOTH == 1u) {
             let row = smoothed_row(start, lane, origin);
-            whole = row.normaliser;
+            whole = row.online;
             sums = row.sums;
         } else {
-            whole = folded_row(start, p.step, lane, p.classes);
+            whole = reduce_row(start, p.step, lane, p.classes);
         }
     }
-    whole = together(whole, local, lane);
+    whole = workgroup_reduce(whole, local, lane);
     if (SMOOTH == 1u) { sums = summed(sums, local, lane); }
     if (!valid || lane != 0u) { return; }
 
     var loss = 0.0;
-    var share = 0.0;
+    var target_weight = 0.0;
     if (!ignored && known) {
         if (is_broken(whole)) { whole.sum = nan(); }
         let log_sum = log(whole.sum);
-        share = weight(class_id);
-        loss = p.keep * share * (log_sum - (logit - whole.max));
+        target_weight = weight(class_id);
+        loss = p.keep * target_weight * (log_sum - (logit - whole.max));
         if (SMOOTH == 1u) { loss += p.spread * (sums.y * (log_sum + (whole.max - origin)) - sums.x); }
         loss = select(loss, nan(), is_nan(whole.sum));
     }
@@ -127,7 +129,7 @@ fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
         loss = nan();
     }
     losses[row] = loss;
-    if (p.counting == 1u) { losses[p.rows + row] = share; }
+    if (p.counting == 1u) { losses[p.rows + row] = target_weight; }
     kept[2u * row] = whole.max;
-    kept[2u * row + 1u] = (p.keep * share + p.spread * sums.y) / whole.sum;
+    kept[2u * row + 1u] = (p.keep * target_weight + p.spread * sums.y) / whole.sum;
 }

@@ -1,27 +1,31 @@
-// Running sums along an axis: y[r, c] = sum over k <= c of x[r, k].
+// Cumulative sums along an axis: y[r, c] = sum over k <= c of x[r, k].
+// Used by: cumsum
 //
-// A row is cut into slices of LANES * p.each neighbours; each invocation of a slice sums p.each of them, the LANES sums
-// are scanned in workgroup memory in log2(LANES) steps (Hillis & Steele, CACM 29:12, 1986), and every invocation runs
-// over its elements again, now knowing what lies before. Slices of one row learn that from an earlier dispatch: STAGE 1
-// leaves the sum of each slice, which are scanned in turn, as rows of `slices` elements, and STAGE 2 begins a slice at
-// the running sum before it. x is read once where LANES = 1 and the row is whole, else twice. LANES = 1 suits rows that
-// lie side by side.
+// A row is cut into slices of LANES * p.each consecutive elements. Each of the LANES invocations of a slice sums p.each of them.
+// A scan in workgroup memory (Hillis & Steele, CACM 29:12, 1986) gives each invocation the sum of all before it, in log2(LANES)
+// steps. Then each invocation visits its elements again and writes their cumulative sums.
 //
-// The gradient runs backward, with no kernel of its own: its rows begin at their last element, and their steps are
-// negative, modulo 2^32.
+// A row of several slices takes three dispatches. STAGE 1 stores the sum of each slice. These sums are scanned by this kernel, as
+// rows of `slices` elements. STAGE 2 starts each slice from the sum of the slices before it.
 //
-//   x f32, rows at operand x of the walk, their elements steps.x apart
-//   before f32: the running sums of the slices (stage 2)
-//   y f32, rows at operand y of the walk, their elements steps.y apart; the sums of the slices (stage 1)
-//   sums of slices [rows, slices], or where `columns` [slices, rows]; contiguous
+// x is read once if LANES = 1 and the row is one slice, else twice. LANES = 1 suits rows that are side by side in memory, where
+// neighbouring invocations read neighbouring elements.
+//
+// The gradient sums backward, with the same kernel: its rows begin at their last element, and their steps are negative modulo
+// 2^32.
+//
+//   x f32: row r begins at operand x of the indexer, its elements are steps.x apart
+//   before f32: the cumulative sums of the slices (STAGE 2)
+//   y f32: row r begins at operand y of the indexer, its elements are steps.y apart; or the sums of the slices (STAGE 1)
+//   sums of slices [rows, slices], or [slices, rows] if `columns` is 1; contiguous
 //   STAGE: 0 whole rows, 1 sums of slices, 2 slices
-//   WG: invocations a workgroup    LANES: invocations a slice (prepended by ops/cumsum.rs)
+//   WG: invocations per workgroup     LANES: invocations per slice (prepended by ops/cumsum.rs)
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
-/// `steps`: the distances between a row's elements in x and in y. `each`: elements an invocation.
-struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, each: u32, columns: u32 }
+/// `steps`: the distance between consecutive elements of a row, in x and in y. `each`: elements per invocation.
+struct Params { indexer: StridedIndexer, rows: u32, cols: u32, steps: vec2u, slices: u32, each: u32, columns: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> before: array<f32>;
@@ -30,7 +34,7 @@ struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, eac
 
 var<workgroup> partial: array<f32, WG>;
 
-/// The sum of `mine` over this lane and those before. To be called by the whole workgroup.
+/// The sum of `mine` over this lane and all lanes before it. The whole workgroup must call it.
 fn scanned(mine: f32, local: u32, lane: u32) -> f32 {
     partial[local] = mine;
     for (var reach = 1u; reach < LANES; reach *= 2u) {
@@ -48,10 +52,10 @@ fn scanned(mine: f32, local: u32, lane: u32) -> f32 {
 fn cumsum(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let at = folded(group, groups) * (WG / LANES) + local / LANES;
+    let at = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
     let valid = at < p.rows * p.slices;
     let place = select(vec2u(at / p.slices, at % p.slices), vec2u(at % p.rows, at / p.rows), p.columns == 1u);
-    let start = positions(select(0u, place.x, valid)).xy;
+    let start = strided_offsets(select(0u, place.x, valid)).xy;
     let first = min(p.cols, (place.y * LANES + lane) * p.each);
     let end = select(first, min(p.cols, first + p.each), valid);
 

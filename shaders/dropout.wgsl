@@ -1,13 +1,14 @@
-// Dropout: y[i] = x[i] / (1 - probability) where element i is kept, else 0, whatever x[i] is (NaN and infinities are
-// dropped like any other number). Srivastava et al., "Dropout: a simple way to prevent neural networks from
-// overfitting" (JMLR 15, 2014), scaled in training so that inference needs nothing.
+// Dropout: y[i] = x[i] / (1 - probability) if element i is kept, else 0, even if x[i] is NaN or infinite. Srivastava et al.,
+// "Dropout: a simple way to prevent neural networks from overfitting" (JMLR 15, 2014). The scaling happens in training, so that
+// inference needs none.
+// Used by: dropout
 //
-// Element i is kept if word i % 4 of philox((i / 4, offset, 0), seed) reaches the threshold: the mask is a function of
-// seed, offset and i, so the gradient computes it again and nothing is saved. One invocation draws four words and
-// handles the four elements they belong to. x is read once, y written once; the arithmetic of Philox weighs more.
+// Element i is kept if word i % 4 of philox((i / 4, offset, 0), seed) is at least the threshold. The mask is a function of
+// seed, offset and i, so the gradient recomputes it and nothing is saved. One invocation draws four words and processes their
+// four elements. x is read once, y written once, but the arithmetic of Philox costs more.
 //
-//   x [count] f32, contiguous from x_offset on     y [count] f32, contiguous
-//   WG: invocations a workgroup (prepended by ops/dropout.rs)
+//   x [count] f32, contiguous from x_offset     y [count] f32, contiguous
+//   WG: invocations per workgroup (prepended by ops/dropout.rs)
 
 #import shared/grid.wgsl
 #import shared/philox.wgsl
@@ -21,7 +22,7 @@ struct Params { seed: vec2u, offset: vec2u, count: u32, x_offset: u32, threshold
 @compute @workgroup_size(WG)
 fn dropout(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) lane: u32) {
-    let four = folded(group, groups) * WG + lane;
+    let four = workgroup_index(group, groups) * WG + lane;
     let first = four * 4u;
     if (first >= p.count) { return; }
     let kept = philox(vec4u(four, p.offset, 0u), p.seed) >= vec4u(p.threshold);

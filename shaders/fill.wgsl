@@ -1,9 +1,10 @@
-// Fills words with the same bits: y[i] = bits.
+// Fills a buffer with one word: y[i] = bits.
+// Used by: full, zeros, ones, scalar, pad, one_hot, and others
 //
 // One invocation writes four words, as one vec4u.
 //
 //   y [count] words
-//   WG: invocations a workgroup (prepended by ops/copy.rs)
+//   WG: invocations per workgroup (prepended by ops/copy.rs)
 
 #import shared/grid.wgsl
 
@@ -15,7 +16,7 @@ struct Params { count: u32, bits: u32 }
 @compute @workgroup_size(WG)
 fn fill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     let first = i * 4u;
     if (first >= p.count) { return; }
     if (first + 4u <= p.count) { y4[i] = vec4u(p.bits); return; }

@@ -1,12 +1,12 @@
-// Gated linear units: an axis of x cut into two halves, g and v, and y = f(g) v, element by element. f is the sigmoid
-// (Dauphin et al., "Language modeling with gated convolutional networks", arXiv:1612.08083), or SiLU, GELU or ReLU
-// (Shazeer, "GLU variants improve transformer", arXiv:2002.05202).
+// Gated linear units: an axis of x is cut into two halves, g and v, and y = f(g) v element-wise. f is the sigmoid (Dauphin et
+// al., "Language modeling with gated convolutional networks", arXiv:1612.08083), or SiLU, GELU or ReLU (Shazeer, "GLU variants
+// improve transformer", arXiv:2002.05202).
+// Used by: glu, swiglu, geglu, reglu
 //
-// Memory bound: x is read once, y written once, f(g) never leaves the registers. shared/glu.wgsl says how the two entries
-// walk.
+// Memory bound: x is read once, y written once; f(g) stays in registers. shared/glu.wgsl describes the two entry points.
 //
-//   x f32, contiguous from x_offset on     y [count] f32, contiguous
-//   GATE: the function    WG: invocations a workgroup (prepended by ops/glu.rs)
+//   x f32, contiguous from x_offset     y [count] f32, contiguous
+//   GATE: the function f     WG: invocations per workgroup (prepended by ops/glu.rs)
 
 #import shared/glu.wgsl
 
@@ -19,7 +19,7 @@
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = p.x_offset + halves(i);
     y[i] = gate_of(x[at.x]) * x[at.y];
@@ -28,7 +28,7 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = p.x_offset + halves(i);
     y4[i] = gates_of(x4[at.x]) * x4[at.y];

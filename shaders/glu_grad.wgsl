@@ -1,11 +1,12 @@
-// The gradient of glu.wgsl: of the half that gates dy v f'(g), of the other dy f(g).
+// The gradient of glu.wgsl: dg = dy v f'(g) for the half that gates, dv = dy f(g) for the other half.
+// Used by: glu, swiglu, geglu, reglu (gradient)
 //
-// Memory bound: x and dy are read once, dx written once; f and its slope are computed from g again. shared/glu.wgsl says
-// how the two entries walk.
+// Memory bound: x and dy are read once, dx written once; f and its derivative are recomputed from g. shared/glu.wgsl describes
+// the two entry points.
 //
-//   x f32, contiguous from x_offset on     dy [count] f32, contiguous from dy_offset on
-//   dx f32 as large as x, contiguous
-//   GATE: the function    WG: invocations a workgroup (prepended by ops/glu.rs)
+//   x f32, contiguous from x_offset     dy [count] f32, contiguous from dy_offset
+//   dx f32, of the size of x, contiguous
+//   GATE: the function f     WG: invocations per workgroup (prepended by ops/glu.rs)
 
 #import shared/glu.wgsl
 
@@ -20,7 +21,7 @@
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = halves(i);
     let g = x[p.x_offset + at.x];
@@ -32,7 +33,7 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = halves(i);
     let g = x4[p.x_offset + at.x];

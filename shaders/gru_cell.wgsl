@@ -1,12 +1,16 @@
-// One step of a GRU, once its gates are known but for their functions: r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z),
-// n = tanh(x_n + r h_n) and s' = (1 - z) n + z s. Cho et al., "Learning phrase representations using RNN encoder-decoder"
-// (arXiv:1406.1078); r is applied after the product, as in PyTorch, and gates lie in its order r, z, n.
+// One step of a GRU, from the linear parts x and h of its gates:
 //
-// Memory bound: one invocation a unit of a row; all is read once and written once.
+//   r = sigmoid(x_r + h_r)     z = sigmoid(x_z + h_z)     n = tanh(x_n + r h_n)     s' = (1 - z) n + z s
 //
-//   x, h [rows, 3 units] f32, contiguous from their offsets on: what the input and the state give for the gates
-//   s [rows, units] f32, contiguous from s_offset on: the state     s_next [rows, units] f32, contiguous
-//   WG: invocations a workgroup (prepended by ops/recurrent.rs)
+// Cho et al., "Learning phrase representations using RNN encoder-decoder" (arXiv:1406.1078). As in PyTorch, r is applied after
+// the matrix product, and the order of the gates is r, z, n.
+// Used by: gru_cell
+//
+// Memory bound: one invocation per unit of a row; every element is read once or written once.
+//
+//   x, h [rows, 3 units] f32, contiguous from their offsets: the linear parts of the gates, from the input and from the state
+//   s [rows, units] f32, contiguous from s_offset: the state     s_next [rows, units] f32, contiguous
+//   WG: invocations per workgroup (prepended by ops/recurrent.rs)
 
 #import shared/grid.wgsl
 #import shared/functions.wgsl
@@ -22,7 +26,7 @@ struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: 
 @compute @workgroup_size(WG)
 fn gru_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 2u * p.units;
     let from_x = p.x_offset + first;

@@ -1,11 +1,16 @@
-// The gradient of gru_cell.wgsl: of what the input and the state give for the gates, and of the state, from that of s'. The
-// gates' functions are computed again, and nothing but the step's inputs is kept.
+// The gradient of gru_cell.wgsl with respect to x, h and s, from the gradient of s':
 //
-// Memory bound: one invocation a unit of a row; all is read once and written once.
+//   dn = ds' (1 - z) (1 - n²)     dr = dn h_n r (1 - r)     dz = ds' (s - n) z (1 - z)
+//   dx = (dr, dz, dn)             dh = (dr, dz, dn r)       ds = ds' z
 //
-//   x, h, s as in gru_cell.wgsl     ds_next [rows, units] f32, contiguous from ds_offset on
+// The gates are recomputed, so only the inputs of the step are saved.
+// Used by: gru_cell (gradient)
+//
+// Memory bound: one invocation per unit of a row; every element is read once or written once.
+//
+//   x, h, s: see gru_cell.wgsl     ds_next [rows, units] f32, contiguous from ds_offset
 //   dx, dh [rows, 3 units], ds [rows, units] f32, contiguous
-//   WG: invocations a workgroup (prepended by ops/recurrent.rs)
+//   WG: invocations per workgroup (prepended by ops/recurrent.rs)
 
 #import shared/grid.wgsl
 #import shared/functions.wgsl
@@ -24,7 +29,7 @@ struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: 
 @compute @workgroup_size(WG)
 fn gru_cell_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                  @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 2u * p.units;
     let from_x = p.x_offset + first;

@@ -1,33 +1,34 @@
-// The logarithm of a sum of exponentials over any axes: y[o] = m + log(sum over i of exp(x_i - m)), m being the largest
-// of the x_i.
+// The logarithm of a sum of exponentials over any axes: y[o] = m + log(sum_i exp(x_i - m)) with m = max_i x_i.
+// Used by: logsumexp
 //
-// One pass, by the online normaliser (shared/normaliser.wgsl). shared/fold.wgsl says how it walks. x is read once.
+// One pass, by online softmax (shared/online_softmax.wgsl): a partial result is a maximum and the sum relative to it.
+// shared/reduce.wgsl has the tiling. Memory bound: x is read once.
 //
-//   x f32, strided; or normalisers that an earlier dispatch left
-//   y f32: results [outputs]; or normalisers [outputs, slices], or [slices, outputs] down the columns; contiguous
-//   PARTS: 1 where x holds normalisers
-//   WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/logsumexp.rs)
+//   x f32, strided; or partial results that an earlier dispatch stored
+//   y f32: results [outputs]; or partial results [outputs, slices], or [slices, outputs] if p.columns is 1; contiguous
+//   PARTS: 1 if x holds partial results
+//   WG, LANES, FLAT: see shared/reduce.wgsl (prepended by ops/logsumexp.rs)
 
-#import shared/normaliser.wgsl
-#import shared/fold.wgsl
+#import shared/online_softmax.wgsl
+#import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
 
-alias State = Normaliser;
+alias State = OnlineSoftmax;
 
 fn identity() -> State {
-    return Normaliser(LOWEST, 0.0);
+    return OnlineSoftmax(LOWEST, 0.0);
 }
 
 fn element(start: u32, i: u32) -> State {
     let at = start + along(i);
-    if (PARTS == 1u) { return Normaliser(x[at], x[at + 1u]); }
-    // -inf adds nothing; its difference from another -inf would be NaN.
+    if (PARTS == 1u) { return OnlineSoftmax(x[at], x[at + 1u]); }
+    // exp(-inf) is 0; the difference of two -inf would be NaN.
     let v = x[at];
     if (is_inf(v) && v < 0.0) { return identity(); }
-    return Normaliser(v, 1.0);
+    return OnlineSoftmax(v, 1.0);
 }
 
 fn result(whole: State) -> f32 {
@@ -38,7 +39,7 @@ fn result(whole: State) -> f32 {
 @compute @workgroup_size(WG)
 fn logsumexp(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) local: u32) {
-    let slice = folded_slice(group, groups, local);
+    let slice = reduce_slice(group, groups, local);
     if (!slice.writes) { return; }
     if (p.last == 1u) {
         y[slice.at] = result(slice.state);

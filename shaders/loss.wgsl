@@ -1,15 +1,16 @@
-// Losses of pairs: y[i] = f(x[i], t[i]) of a prediction and its target, or their sum.
+// Element-wise losses, y[i] = f(x[i], t[i]) of a prediction and its target, or their sum.
+// Used by: mse_loss, l1_loss, huber_loss, hinge_loss, bce_with_logits_loss, kl_div_loss, Loss::of
 //
-// Memory bound: each operand is read once. `strided` and `vector` (shared/map3.wgsl) write a loss each; `fold_strided`
-// and `fold_vector` write nothing but a partial sum for each EACH * WG elements, which reduce.wgsl adds: an invocation
-// folds EACH elements one after the other, the workgroup its invocations in log2(WG) steps.
+// Memory bound: each operand is read once. `strided` and `vector` (shared/elementwise_ternary.wgsl) write every loss.
+// `reduce_strided` and `reduce_vector` write only one partial sum per EACH * WG elements; reduce.wgsl adds these. Each invocation
+// adds EACH elements one after the other, then a tree reduction in workgroup memory adds the invocations in log2(WG) steps.
 //
-//   x f32, operand a     t f32, operand b     c f32: the weight of the positive class, where the function has one
+//   x f32, operand a     t f32, operand b     c f32: the weight of the positive class, if the function has one
 //   y [count] f32, or the partial sums; contiguous
-//   attributes: Huber's delta
-//   OP: the function    WG: invocations a workgroup    EACH: elements an invocation folds (prepended by ops/loss.rs)
+//   attributes: delta of the Huber loss
+//   OP: the function     WG: invocations per workgroup     EACH: elements per invocation (prepended by ops/loss.rs)
 
-#import shared/map3.wgsl
+#import shared/elementwise_ternary.wgsl
 #import shared/smooth.wgsl
 
 var<workgroup> partial: array<f32, WG>;
@@ -23,8 +24,8 @@ fn f(x: f32, t: f32, c: f32) -> f32 {
         case 2u: { return select(delta * (d - 0.5 * delta), 0.5 * d * d, d < delta); } // Huber
         case 3u: { return relu(1.0 - t * x); }                                  // hinge
         case 4u: { return (1.0 - t) * softplus(x) + t * softplus(-x); }         // binary cross-entropy
-        // Kullback & Leibler's divergence, of probabilities and of their logarithms: without probability a target
-        // adds nothing.
+        // Kullback-Leibler divergence, for targets that are probabilities and for log-probabilities: a target of
+        // probability 0 adds 0.
         case 5u: { return select(t * (log_nan(t) - x), 0.0, t == 0.0 && !is_nan(x)); }
         case 6u: {
             let e = exp_nan(t);
@@ -34,8 +35,8 @@ fn f(x: f32, t: f32, c: f32) -> f32 {
     }
 }
 
-/// Writes the sum over the workgroup.
-fn fold(mine: f32, number: u32, lane: u32) {
+/// Writes the sum of `mine` over the workgroup.
+fn reduce_workgroup(mine: f32, number: u32, lane: u32) {
     partial[lane] = mine;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -45,27 +46,27 @@ fn fold(mine: f32, number: u32, lane: u32) {
 }
 
 @compute @workgroup_size(WG)
-fn fold_strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn reduce_strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                 @builtin(local_invocation_index) lane: u32) {
-    let number = folded(group, groups);
+    let number = workgroup_index(group, groups);
     let first = number * WG * EACH + lane;
     var sum = 0.0;
     for (var k = 0u; k < EACH && first + k * WG < p.count; k++) { sum += one(first + k * WG); }
-    fold(sum, number, lane);
+    reduce_workgroup(sum, number, lane);
 }
 
 @compute @workgroup_size(WG)
-fn fold_vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn reduce_vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                @builtin(local_invocation_index) lane: u32) {
-    let number = folded(group, groups);
+    let number = workgroup_index(group, groups);
     let first = number * WG * (EACH / 4u) + lane;
     var sum = 0.0;
     for (var k = 0u; k < EACH / 4u && (first + k * WG) * 4u < p.count; k++) {
         let i = first + k * WG;
-        // What lies past the end is arbitrary.
+        // Elements past the end are arbitrary.
         let inside = vec4u(i * 4u) + vec4u(0u, 1u, 2u, 3u) < vec4u(p.count);
         let losses = select(vec4f(0.0), four(i), inside);
         sum += (losses.x + losses.y) + (losses.z + losses.w);
     }
-    fold(sum, number, lane);
+    reduce_workgroup(sum, number, lane);
 }

@@ -1,13 +1,20 @@
-// One step of an LSTM, once its gates are known but for their functions: with a = x + h,
-// c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g) and h' = sigmoid(a_o) tanh(c'). Hochreiter & Schmidhuber, "Long short-term
-// memory" (Neural Computation 9, 1997), with the forget gate of Gers, Schmidhuber & Cummins (2000). Gates lie in PyTorch's
-// order i, f, g, o.
+// One step of an LSTM cell. With the gate pre-activations a = x + h:
 //
-// Memory bound: one invocation a unit of a row; all is read once and written once.
+//   c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g)
+//   h' = sigmoid(a_o) tanh(c')
 //
-//   x, h [rows, 4 units] f32, contiguous from their offsets on: what the input and the state add to the gates
-//   c [rows, units] f32, contiguous from c_offset on     h_next, c_next [rows, units] f32, contiguous
-//   WG: invocations a workgroup (prepended by ops/recurrent.rs)
+// Used by: lstm_cell
+//
+// Hochreiter & Schmidhuber, "Long short-term memory" (Neural Computation 9, 1997), with the forget gate of Gers, Schmidhuber
+// & Cummins (2000). The gates are stored in PyTorch's order i, f, g, o.
+//
+// One invocation computes one unit of one row. Memory bound: every element is read once or written once.
+//
+//   x, h             f32 [rows, 4 units], contiguous from their offsets: the contributions of the input and the hidden state
+//   c                f32 [rows, units], contiguous from c_offset
+//   h_next, c_next   f32 [rows, units], contiguous
+//
+// Constants prepended by ops/recurrent.rs: WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/functions.wgsl
@@ -29,7 +36,7 @@ fn gate(first: u32, number: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 3u * p.units;
     let kept = sigmoid(gate(first, 1u)) * c[p.c_offset + i] + sigmoid(gate(first, 0u)) * tanh_nan(gate(first, 2u));

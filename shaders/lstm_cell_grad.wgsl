@@ -1,11 +1,21 @@
-// The gradient of lstm_cell.wgsl: of the gates (the same for what the input and the state add to them) and of c, from those
-// of h' and c'. The gates' functions are computed again, and nothing but the step's inputs is kept.
+// The gradient of lstm_cell.wgsl. With the gates i, f, g, o after their activations, t = tanh(c') and
+// dk = dc_next + dh o (1 - t²):
 //
-// Memory bound: one invocation a unit of a row; all is read once and written once.
+//   da_i = dk g i (1 - i)    da_f = dk c f (1 - f)    da_g = dk i (1 - g²)    da_o = dh t o (1 - o)
+//   dc = dk f
 //
-//   x, h, c as in lstm_cell.wgsl     dh, dc_next [rows, units] f32, contiguous from their offsets on
-//   da [rows, 4 units], dc [rows, units] f32, contiguous
-//   WG: invocations a workgroup (prepended by ops/recurrent.rs)
+// Used by: lstm_cell (gradient)
+//
+// da is the gradient of x and of h alike, because a = x + h. The gates are recomputed, so that only the step's inputs are saved.
+//
+// One invocation computes one unit of one row. Memory bound: every element is read once or written once.
+//
+//   x, h, c       as in lstm_cell.wgsl
+//   dh, dc_next   f32 [rows, units], contiguous from their offsets: the gradients of h' and c'
+//   da            f32 [rows, 4 units], contiguous
+//   dc            f32 [rows, units], contiguous
+//
+// Constants prepended by ops/recurrent.rs: WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/functions.wgsl
@@ -29,7 +39,7 @@ fn gate(first: u32, number: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn lstm_cell_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                   @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 3u * p.units;
     let a = vec4f(gate(first, 0u), gate(first, 1u), gate(first, 2u), gate(first, 3u));

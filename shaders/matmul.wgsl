@@ -1,26 +1,28 @@
-// Matrix product with epilogue: c = activation(a · b + bias), as three steps of a ladder.
+// Matrix product with epilogue: c = activation(a · b + bias). Three kernels, from simple to fast on hardware.
 //
-// naive:      one invocation an element. Reads 2k words for each element it writes.
-// registers:  one invocation an 8 x 8 tile of c, held in four 4 x 4 matrices. Each step along k loads 8 + 8 words and
-//             does 64 multiply-adds: 4 times fewer loads than naive, no barrier. Made for software rasterisers, on which
-//             workgroup memory is ordinary memory and a barrier is a loop's end.
-// tiled:      one workgroup of 16 x 16 invocations a 64 x 64 tile of c, each invocation 4 x 4 of it, 16 apart. Slabs of a
-//             and b, 16 deep, pass through workgroup memory, so that each number is read from memory once a tile and not
-//             once an invocation; from there they are read by fours. Made for hardware. (Volkov & Demmel, "Benchmarking
-//             GPUs to tune dense linear algebra", SC 2008.)
+// Used by: matmul, matmul_with, linear
 //
-// shared/matmul.wgsl has the operands' layouts, the cutting of a long k into slices, and the epilogue.
+// naive:      one invocation computes one element of c. It reads 2k words for it. For comparison only.
+// registers:  one invocation computes an 8 x 8 tile of c in four 4 x 4 matrices. Each step along k loads 8 + 8 words for 64
+//             multiply-adds: an eighth of naive's loads, and no barrier. For software rasterizers, where workgroup memory
+//             is ordinary memory and a barrier splits a loop.
+// tiled:      one workgroup of 16 x 16 invocations computes a 64 x 64 tile of c. Each invocation computes 4 x 4 elements that lie
+//             16 apart. Slabs of a and b, 16 deep along k, pass through workgroup memory, so each number is read from global
+//             memory once per tile and not once per invocation. Workgroup memory is read four words at a time. For hardware.
+//             (Volkov & Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.)
 //
-//   ACTIVATION: what is applied to c (prepended by ops/matmul.rs)
+// shared/matmul.wgsl describes the operands' layouts, split-K and the epilogue.
+//
+// Constants prepended by ops/matmul.rs: ACTIVATION: the function applied to c.
 
 #import shared/matmul.wgsl
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
-    let w = work(folded(group, groups) * 64u + lane, 1u, 1u);
+    let w = work(workgroup_index(group, groups) * 64u + lane, 1u, 1u);
     if (!w.valid) { return; }
-    let start = positions(w.matrix % p.batches);
+    let start = strided_offsets(w.matrix % p.batches);
     var sum = 0.0;
     for (var k = w.first; k < w.end; k++) {
         sum = fma(a[start.x + w.row * p.a_row + k * p.a_col], b[start.y + k * p.b_row + w.col * p.b_col], sum);
@@ -31,10 +33,10 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) lane: u32) {
-    let w = work(folded(group, groups) * 64u + lane, 8u, 8u);
+    let w = work(workgroup_index(group, groups) * 64u + lane, 8u, 8u);
     if (!w.valid) { return; }
-    let start = positions(w.matrix % p.batches);
-    // Past the edge the last row or column is loaded again; what comes of it is not stored.
+    let start = strided_offsets(w.matrix % p.batches);
+    // Past the edge the last row or column is loaded again; store16 drops those results.
     let four = vec4u(0u, 1u, 2u, 3u);
     var a0 = start.x + min(w.row + four, vec4u(p.m - 1u)) * p.a_row + w.first * p.a_col;
     var a1 = start.x + min(w.row + four + 4u, vec4u(p.m - 1u)) * p.a_row + w.first * p.a_col;
@@ -64,18 +66,19 @@ fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     store16(w.matrix, w.row + 4u, w.col + 4u, c11);
 }
 
-const SIDE = 64u;  // of a workgroup's tile
-const DEPTH = 16u; // of a slab
-const STEP = 17u;  // words from one depth to the next: neighbours meet in no bank
+const SIDE = 64u;  // rows and columns of a workgroup's tile
+const DEPTH = 16u; // steps along k in a slab
+const STEP = 17u;  // vectors from one depth to the next; odd, to avoid bank conflicts
 var<workgroup> a_slab: array<array<vec4f, STEP>, DEPTH>;
 var<workgroup> b_slab: array<array<vec4f, STEP>, DEPTH>;
 
-/// Four rows of a, 16 apart, past the edge the last one again; 0 past the end of k.
+/// One column of a at four rows, 16 apart. Past the edge the last row is loaded again; past the end of k it is 0.
 fn a_numbers(start: u32, row: u32, k: u32, end: u32) -> vec4f {
     let rows = min(row + vec4u(0u, 16u, 32u, 48u), vec4u(p.m - 1u));
     return select(vec4f(), load_a(start + rows * p.a_row + min(k, end - 1u) * p.a_col), k < end);
 }
 
+/// One row of b at four columns, 16 apart; likewise.
 fn b_numbers(start: u32, k: u32, col: u32, end: u32) -> vec4f {
     let cols = min(col + vec4u(0u, 16u, 32u, 48u), vec4u(p.n - 1u));
     return select(vec4f(), load_b(start + cols * p.b_col + min(k, end - 1u) * p.b_row), k < end);
@@ -84,10 +87,11 @@ fn b_numbers(start: u32, k: u32, col: u32, end: u32) -> vec4f {
 @compute @workgroup_size(16, 16)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let w = work(folded(group, groups), SIDE, SIDE);
-    if (!w.valid) { return; } // the whole workgroup leaves together
-    let start = positions(w.matrix % p.batches);
-    // Each of 256 invocations loads a word of either slab, neighbours neighbouring numbers along the contiguous axis.
+    let w = work(workgroup_index(group, groups), SIDE, SIDE);
+    if (!w.valid) { return; } // the same for the whole workgroup
+    let start = strided_offsets(w.matrix % p.batches);
+    // Each of the 256 invocations loads one vector of each slab. Neighbours load neighbouring numbers along the axis with the
+    // smaller stride, so that loads are coalesced.
     let own = vec2u(lane / 16u, lane % 16u);
     let of_a = select(own, own.yx, p.a_row < p.a_col); // side, depth
     let of_b = select(own.yx, own, p.b_row < p.b_col);
@@ -98,7 +102,7 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         a_slab[of_a.y][of_a.x] = next_a;
         b_slab[of_b.y][of_b.x] = next_b;
         workgroupBarrier();
-        // The next slab is on its way while this one is used.
+        // The next slab is loaded while this one is used.
         if (slab + DEPTH < w.end) {
             next_a = a_numbers(start.x, w.row + of_a.x, slab + DEPTH + of_a.y, w.end);
             next_b = b_numbers(start.y, slab + DEPTH + of_b.y, w.col + of_b.x, w.end);
@@ -117,7 +121,7 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     store_row(w, local, 3u, sum[3]);
 }
 
-/// Row number a of an invocation's four, at its four columns.
+/// Stores row `a` of an invocation's four rows, at its four columns.
 fn store_row(w: Work, local: vec3u, a: u32, sum: vec4f) {
     let row = w.row + local.y + 16u * a;
     let col = w.col + local.x;

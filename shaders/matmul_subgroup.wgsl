@@ -1,13 +1,15 @@
 // Matrix product with epilogue: c = activation(a · b + bias), for adapters whose subgroups have one known, small size.
 //
-// One subgroup of SUBGROUP invocations computes a 16 x (8 SUBGROUP) tile of c, each invocation 16 rows of 8 columns in
-// eight 4 x 4 matrices. The 16 words of a that a step along k needs are loaded once a subgroup and passed round by
-// broadcast: 8 + 16 / SUBGROUP loads for 128 multiply-adds. Made for software rasterisers, on which every invocation's
-// load is a load of its own.
+// Used by: matmul, matmul_with, linear
 //
-// shared/matmul.wgsl has the operands' layouts, the cutting of a long k into slices, and the epilogue.
+// One subgroup of SUBGROUP invocations computes a 16 x (8 SUBGROUP) tile of c. Each invocation computes 16 rows of 8 columns in
+// eight 4 x 4 matrices. The subgroup loads the 16 words of a that a step along k needs once, and passes them to all invocations by
+// subgroupBroadcast: 8 + 16 / SUBGROUP loads for 128 multiply-adds. For software rasterizers, which do not coalesce
+// the loads of neighbouring invocations.
 //
-//   ACTIVATION: what is applied to c    SUBGROUP: invocations a subgroup (prepended by ops/matmul.rs)
+// shared/matmul.wgsl describes the operands' layouts, split-K and the epilogue.
+//
+// Constants prepended by ops/matmul.rs: ACTIVATION: the function applied to c. SUBGROUP: invocations per subgroup, 4 or 8.
 
 #import shared/matmul.wgsl
 #import shared/subgroup.wgsl
@@ -15,16 +17,16 @@
 @compute @workgroup_size(64)
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
-    // In a one-dimensional workgroup, subgroups are runs of invocations.
-    let w = work((folded(group, groups) * 64u + local) / SUBGROUP, 16u, 8u * SUBGROUP);
-    if (!w.valid) { return; } // the whole subgroup leaves together
+    // In a one-dimensional workgroup a subgroup is a range of consecutive invocations.
+    let w = work((workgroup_index(group, groups) * 64u + local) / SUBGROUP, 16u, 8u * SUBGROUP);
+    if (!w.valid) { return; } // the same for the whole subgroup
     let col = w.col + lane * 8u;
-    let start = positions(w.matrix % p.batches);
-    // Past the edge the last row or column is loaded again; what comes of it is not stored.
+    let start = strided_offsets(w.matrix % p.batches);
+    // Past the edge the last row or column is loaded again; store16 drops those results.
     let four = vec4u(0u, 1u, 2u, 3u);
     var b0 = start.y + min(col + four, vec4u(p.n - 1u)) * p.b_col + w.first * p.b_row;
     var b1 = start.y + min(col + four + 4u, vec4u(p.n - 1u)) * p.b_col + w.first * p.b_row;
-    // Lane l loads rows l, l + SUBGROUP, ... of a's column.
+    // Lane l loads rows l, l + SUBGROUP, ... of the column of a.
     let rows = lane + SUBGROUP * vec4u(0u, 1u, 2u, 3u);
     var at = start.x + min(w.row + rows, vec4u(p.m - 1u)) * p.a_row + w.first * p.a_col;
     var c00: mat4x4f;

@@ -1,23 +1,30 @@
-// Max pooling: y[n, c, i, j] = the largest x[n, c, i sy + ky dy - py, j sx + kx dx - px] over the window's ky and kx, and
-// where in its plane that is: at = row * width + column. What lies outside of the plane does not take part. NaN counts
-// as larger than every number; of equal ones the first is taken; of several NaN the last, as in PyTorch. A window that
-// lies outside as a whole (a wide dilation may cause it) gives -inf at NOWHERE.
+// Max pooling, and the position of each maximum:
 //
-// One invocation handles PER outputs, WG apart, so that neighbours touch neighbours. Memory bound: where windows do not
-// overlap, x is read once.
+//   y[n, c, i, j] = the largest x[n, c, i sy + ky dy - py, j sx + kx dx - px] over the window's ky and kx
+//   at[n, c, i, j] = row * width + column of that element in its plane
 //
-//   x [planes, height, width] f32, contiguous from x_offset on
-//   y [planes, rows, cols] f32, contiguous     at, likewise, u32
-//   KERNEL: the height and width of the window; 0 for those in the params
-//   WG: invocations a workgroup    PER: outputs an invocation (prepended by ops/pool2d.rs)
+// Used by: max_pool2d
+//
+// Padding never wins. NaN counts as larger than every number. Among equal elements the first is taken, among several NaN the
+// last, as in PyTorch. A window entirely in the padding (possible with a wide dilation) gives -inf at NOWHERE.
+//
+// One invocation computes PER outputs, WG apart, so that neighbouring invocations access neighbouring elements.
+// Memory bound: where windows do not overlap, x is read once.
+//
+//   x    f32 [planes, height, width], contiguous from x_offset
+//   y    f32 [planes, rows, cols], contiguous
+//   at   u32 [planes, rows, cols], contiguous
+//
+// Constants prepended by ops/pool2d.rs: KERNEL: the window's height and width, or 0 to take them from the params.
+// WG: invocations per workgroup. PER: outputs per invocation.
 
 #import shared/grid.wgsl
 #import shared/float.wgsl
-#import shared/planes.wgsl
+#import shared/plane_index.wgsl
 
 /// Pairs are (vertical, horizontal).
 struct Params {
-    out: Planes, size: vec2u, kernel: vec2u, stride: vec2u, padding: vec2u, dilation: vec2u, x_offset: u32,
+    out: PlaneIndex, size: vec2u, kernel: vec2u, stride: vec2u, padding: vec2u, dilation: vec2u, x_offset: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -27,16 +34,16 @@ struct Params {
 
 const NOWHERE: u32 = 0xffffffffu;
 
-/// The largest number so far.
+/// The largest element so far, and its position.
 struct Best { value: f32, at: u32 }
 
-/// Takes the element at `place` into account. To the left of the plane a place is negative, which a u32 shows as very
-/// large: so one comparison tells what is outside on either side.
+/// Updates `best` with the element at `place`. A negative coordinate wraps around to a very large u32, so one comparison
+/// rejects places on both sides of the plane.
 fn better(best: Best, first: u32, place: vec2u) -> Best {
     let inside = all(place < p.size);
     let here = select(0u, place.x * p.size.y + place.y, inside);
     let value = x[first + here];
-    // A driver may take it that no NaN is compared.
+    // A driver may assume that comparisons see no NaN, so it is tested by its bits.
     let larger = (value > best.value && !is_nan(best.value)) || is_nan(value);
     let take = inside && (larger || best.at == NOWHERE);
     return Best(select(best.value, value, take), select(best.at, here, take));
@@ -45,9 +52,9 @@ fn better(best: Best, first: u32, place: vec2u) -> Best {
 @compute @workgroup_size(WG)
 fn max_pool2d(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
               @builtin(local_invocation_index) lane: u32) {
-    // Loops of a length that is known here are unrolled.
+    // Where KERNEL is a constant the compiler can unroll the loops.
     let kernel = select(p.kernel, vec2u(KERNEL), KERNEL > 0u);
-    var i = folded(group, groups) * WG * PER + lane;
+    var i = workgroup_index(group, groups) * WG * PER + lane;
     var place = place_of(i, p.out);
     for (var j = 0u; j < PER; j++) {
         if (i >= p.out.count) { return; }

@@ -1,19 +1,22 @@
-// Variance and standard deviation over any axes: y[o] = (sum over i of (x_i - m)²) / divisor, m being the mean of
-// the x_i, or its root.
+// Variance or standard deviation over any axes: y[o] = (sum over i of (x_i - m)²) / divisor, where m is the mean of
+// the x_i, or the square root of it.
 //
-// One pass, by the pairwise update of Chan, Golub & LeVeque (Stanford STAN-CS-79-773): from the counts, the means and
-// the sums of squared deviations of two sets follow those of both, and no large sums are subtracted. The means are
-// relative to the reduction's first element, so that a spread far below the mean keeps its digits. Where the sum of
-// squares overflows it is +inf, and the result with it.
-// shared/fold.wgsl says how it walks. x is read once.
+// Used by: var, std
 //
-//   x f32, strided; or triples (count, mean, sum of squares) that an earlier dispatch left
-//   y f32: results [outputs]; or triples [outputs, slices], or [slices, outputs] down the columns; contiguous
-//   OP: 0 the variance, 1 its root    PARTS: 1 where x holds triples
-//   WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/moments.rs)
+// One pass. Partial results are triples (count, mean, sum of squared deviations), merged pairwise by the update of Chan, Golub
+// & LeVeque (Stanford STAN-CS-79-773), which never subtracts large sums. The means are relative to the reduction's first
+// element, so a spread far below the mean keeps its digits. Where the sum of squares overflows it is +inf, and so is the result.
+//
+// shared/reduce.wgsl describes who reduces what. Memory bound: x is read once.
+//
+//   x   f32, strided; or the triples of an earlier dispatch
+//   y   f32, contiguous: results [outputs]; or triples [outputs, slices], [slices, outputs] where p.columns is 1
+//
+// Constants prepended by ops/moments.rs: OP: 0 variance, 1 standard deviation. PARTS: 1 where x holds triples.
+// WG, LANES, FLAT: see shared/reduce.wgsl.
 
 #import shared/float.wgsl
-#import shared/fold.wgsl
+#import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -32,22 +35,22 @@ fn element(start: u32, i: u32) -> State {
     let at = start + along(i);
     if (PARTS == 1u) { return State(x[at], x[at + 1u], x[at + 2u]); }
     let d = x[at] - x[start];
-    // So far apart that the sum of squares overflows; nearer, that no difference of means does. An infinity stays one.
+    // Where x is finite, d is clamped to ±2^126: the square of that still overflows, but no difference of means does.
     let near = clamp(d, -MOST, MOST);
     return State(1.0, select(d, near, abs(d) > MOST && is_finite(x[at])), 0.0);
 }
 
 fn merge(a: State, b: State) -> State {
     let count = a.count + b.count;
-    let share = select(b.count / count, 0.0, b.count == 0.0);
+    let weight = select(b.count / count, 0.0, b.count == 0.0);
     let apart = b.mean - a.mean;
-    // The weight is at least 1/2 where both have elements: half a square overflows only where the product does. Infinity
-    // times a weight of 0 would be NaN.
+    // Where both sets have elements a.count * weight is at least 1/2, so half the square overflows only where the product
+    // does. Where one is empty the square is 0, because infinity times 0 would be NaN.
     let square = select(0.5 * apart * apart, 0.0, min(a.count, b.count) == 0.0);
-    return State(count, a.mean + apart * share, (a.squares + b.squares) + square * (2.0 * a.count * share));
+    return State(count, a.mean + apart * weight, (a.squares + b.squares) + square * (2.0 * a.count * weight));
 }
 
-/// PyTorch's: infinities have no mean to deviate from, and no degree of freedom divides by 0.
+/// As PyTorch: NaN where an element is infinite. A divisor of 0 gives inf, or NaN where the sum of squares is 0.
 fn variance(whole: State) -> f32 {
     if (is_nan(whole.mean) || is_inf(whole.mean) || is_nan(whole.squares)) { return nan(); }
     if (p.value == 0.0) { return select(nan(), inf(), whole.squares > 0.0); }
@@ -57,7 +60,7 @@ fn variance(whole: State) -> f32 {
 @compute @workgroup_size(WG)
 fn moments(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) local: u32) {
-    let slice = folded_slice(group, groups, local);
+    let slice = reduce_slice(group, groups, local);
     if (!slice.writes) { return; }
     let whole = slice.state;
     if (p.last == 1u) {

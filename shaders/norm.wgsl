@@ -1,24 +1,28 @@
-// Norms over any axes: y[o] = (sum over i of |x_i|^P)^(1/P), 0 < P < inf.
+// P-norms over any axes: y[o] = (sum over i of |x_i|^P)^(1/P), 0 < P < inf.
 //
-// One pass. A square overflows long before its root does, so an element is split into 2^exponent and a mantissa in
-// [1, 2), and a sum is kept relative to the largest exponent so far: sum of (|x_i| / 2^exponent)^P. Only a larger
-// exponent scales it down, by a power of two, which for P = 2 is exact. shared/fold.wgsl says how it walks. x is read
-// once.
+// Used by: norm
 //
-//   x f32, strided; or pairs (exponent, sum) that an earlier dispatch left
-//   y f32: norms [outputs]; or pairs [outputs, slices], or [slices, outputs] down the columns; contiguous
-//   SQUARE: 1 where P = 2    PARTS: 1 where x holds pairs
-//   WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/norm.rs)
+// One pass. A square may overflow where the norm does not. So each element is split into 2^exponent and a mantissa in [1, 2),
+// and a partial result is the pair (exponent, sum of (|x_i| / 2^exponent)^P) with the largest exponent so far. A larger
+// exponent scales the sum down by 2^(-P difference), which is exact for P = 2. P = 0, 1 and inf are in reduce.wgsl.
+//
+// shared/reduce.wgsl describes who reduces what. Memory bound: x is read once.
+//
+//   x   f32, strided; or the pairs of an earlier dispatch
+//   y   f32, contiguous: norms [outputs]; or pairs [outputs, slices], [slices, outputs] where p.columns is 1
+//
+// Constants prepended by ops/norm.rs: SQUARE: 1 where P = 2. PARTS: 1 where x holds pairs.
+// WG, LANES, FLAT: see shared/reduce.wgsl.
 
 #import shared/float.wgsl
-#import shared/fold.wgsl
+#import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params; // value: P
 
-/// The exponents are those of the bits, 127 standing for 2^0; 0 for zeros alone, subnormals being flushed. INFINITE and
-/// BROKEN outdo every other, whatever the sum.
+/// Exponents are biased as in the bits of an f32: 127 is 2^0. 0 means only zeros, because subnormals are flushed. INFINITE and
+/// BROKEN exceed every other exponent and override the sum.
 struct State { exponent: u32, sum: f32 }
 
 const INFINITE: u32 = 255u;
@@ -41,7 +45,7 @@ fn element(start: u32, i: u32) -> State {
     return State(exponent, exp2(p.value * log2(mantissa)));
 }
 
-/// 2^(-P by).
+/// 2^(-P by): the factor that lowers the sum when the exponent rises by `by`.
 fn shrunk(by: u32) -> f32 {
     if (SQUARE == 1u) { return bitcast<f32>((127u - min(127u, 2u * by)) << 23u); }
     return select(exp2(max(-p.value * f32(by), -126.0)), 1.0, by == 0u);
@@ -66,7 +70,7 @@ fn root(whole: State) -> f32 {
 @compute @workgroup_size(WG)
 fn norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
-    let slice = folded_slice(group, groups, local);
+    let slice = reduce_slice(group, groups, local);
     if (!slice.writes) { return; }
     if (p.last == 1u) {
         y[slice.at] = root(slice.state);

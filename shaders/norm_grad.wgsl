@@ -1,18 +1,21 @@
-// The gradient of a norm (norm.wgsl): dx[i] = sign(x_i) (|x_i| / y)^(P-1) dy, y and dy being those of the norm that
-// x_i is in; 0 where x_i or y is 0.
+// The gradient of norm.wgsl: dx[i] = sign(x_i) (|x_i| / y)^(P-1) dy, where y and dy belong to the norm that x_i is part of;
+// 0 where x_i or y is 0.
 //
-// Memory bound: x is read once, dx written once.
+// Used by: norm (gradient)
 //
-//   x, y, dy f32: operands x, y, z of the walk     dx [count] f32, contiguous
-//   OP: 0 any P, 1 P = 2, 2 P = 1, 3 P = inf (dy is the share of each extreme)
-//   WG: invocations a workgroup (prepended by ops/norm.rs)
+// One invocation computes one element. Memory bound: x is read once, dx written once.
+//
+//   x, y, dy   f32, strided: operands x, y, z of the indexer. For P = inf, dy is already divided by the number of ties
+//   dx         f32 [count], contiguous
+//
+// Constants prepended by ops/norm.rs: OP: 0 any P, 1 P = 2, 2 P = 1, 3 P = inf. WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 #import shared/float.wgsl
 
 /// `power`: P - 1.
-struct Params { walk: Walk, count: u32, power: f32 }
+struct Params { indexer: StridedIndexer, count: u32, power: f32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> y: array<f32>;
@@ -38,8 +41,8 @@ fn slope(x: f32, y: f32) -> f32 {
 @compute @workgroup_size(WG)
 fn norm_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
              @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
-    let at = positions(i);
+    let at = strided_offsets(i);
     dx[i] = slope(x[at.x], y[at.y]) * dy[at.z];
 }

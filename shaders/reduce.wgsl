@@ -1,15 +1,18 @@
-// Reductions over any axes to one number: y[o] = the sum (or product, maximum, minimum) over i of x at
-// kept(o) + reduced(i); the mean is the sum, divided. And what norms are made of: the sum and the maximum of |x|, and the
-// number of x that are not 0.
+// Reductions over any axes to one number: y[o] = the sum, product, maximum or minimum over i of x at kept(o) + reduced(i).
+// Also the mean (the sum divided by p.value) and the simple norms: sum of |x|, maximum of |x|, number of non-zero x.
 //
-// shared/fold.wgsl says how it walks. x is read once.
+// Used by: sum, mean, prod, max, min, sum_all, mean_all, max_all, min_all, sum_to, norm and others
 //
-//   x f32, strided; or the partial results of an earlier dispatch
-//   y [outputs, slices] f32, or [slices, outputs] down the columns; contiguous
-//   OP: the fold    WG, LANES, FLAT: as shared/fold.wgsl has them (prepended by ops/reduce.rs)
+// shared/reduce.wgsl describes who reduces what. Memory bound: x is read once.
+//
+//   x   f32, strided; or the partial results of an earlier dispatch
+//   y   f32 [outputs, slices], or [slices, outputs] where p.columns is 1; contiguous
+//
+// Constants prepended by ops/reduce.rs: OP: 0 sum, 1 maximum, 2 minimum, 3 product, 4 sum of |x|, 5 maximum of |x|, 6 number
+// of non-zero x. WG, LANES, FLAT: see shared/reduce.wgsl.
 
 #import shared/float.wgsl
-#import shared/fold.wgsl
+#import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -44,7 +47,7 @@ fn merge(a: f32, b: f32) -> f32 {
     }
 }
 
-/// WGSL's division may err even by 1, and does not promise NaN for 0 / 0.
+/// WGSL's division is inexact even for a divisor of 1, and does not promise NaN for 0 / 0.
 fn divided(sum: f32) -> f32 {
     if (p.last == 0u || p.value == 1.0) { return sum; }
     return select(sum / p.value, nan(), p.value == 0.0);
@@ -53,6 +56,6 @@ fn divided(sum: f32) -> f32 {
 @compute @workgroup_size(WG)
 fn reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) local: u32) {
-    let slice = folded_slice(group, groups, local);
+    let slice = reduce_slice(group, groups, local);
     if (slice.writes) { y[slice.at] = divided(slice.state); }
 }

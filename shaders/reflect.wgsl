@@ -1,18 +1,24 @@
 // Reflection padding along one axis, and its gradient.
 //
-// reflect:      y[o, j, i] = x[o, k, i] with k = j - before, mirrored about the first and the last place of the axis where
-//               it falls outside: -k, and 2 (length - 1) - k. One invocation an element of y, which x is read once for.
-// reflect_grad: dx[o, k, i] = the sum of dy[o, j, i] over the places that show k: its own and up to two images. One
-//               invocation an element of dx gathers them in a fixed order, so there are no atomics.
+//   reflect        y[o, j, i] = x[o, k, i] with k = j - before, mirrored at the first and last element of the axis:
+//                  to -k below 0, to 2 (length - 1) - k from length on
+//   reflect_grad   dx[o, k, i] = the sum of dy[o, j, i] over the j that show k: its own place and up to two mirror images
 //
-//   x, dx [outer, length, inner] f32     y, dy [outer, before + length + after, inner] f32; all contiguous
-//   WG: invocations a workgroup (prepended by ops/pad.rs)
+// Used by: pad
+//
+// One invocation computes one element of the output. The gradient is a gather in a fixed order, so it needs no atomics.
+// Memory bound.
+//
+//   x, dx   f32 [outer, length, inner], contiguous
+//   y, dy   f32 [outer, before + length + after, inner], contiguous
+//
+// Constants prepended by ops/pad.rs: WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 
 struct Params { count: u32, inner: u32, length: u32, before: u32, after: u32, x_offset: u32 }
 
-// Of the gradient's kernel they are dy and dx.
+// In reflect_grad, x is dy and y is dx.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
@@ -20,12 +26,12 @@ struct Params { count: u32, inner: u32, length: u32, before: u32, after: u32, x_
 @compute @workgroup_size(WG)
 fn reflect(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) lane: u32) {
-    let at = folded(group, groups) * WG + lane;
+    let at = workgroup_index(group, groups) * WG + lane;
     if (at >= p.count) { return; }
     let line = at / p.inner;
     let padded = p.before + p.length + p.after;
     let j = line % padded;
-    var k = j - p.before; // before the axis it wraps around
+    var k = j - p.before; // wraps around below 0
     if (j < p.before) {
         k = p.before - j;
     } else if (k >= p.length) {
@@ -37,7 +43,7 @@ fn reflect(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(WG)
 fn reflect_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                 @builtin(local_invocation_index) lane: u32) {
-    let at = folded(group, groups) * WG + lane;
+    let at = workgroup_index(group, groups) * WG + lane;
     if (at >= p.count) { return; }
     let line = at / p.inner;
     let k = line % p.length;

@@ -1,23 +1,27 @@
-// Rotary positions: each pair (a, b) of a row at position m turned by the angle m θ_i of its place i in the row,
-// (a cos - b sin, b cos + a sin); what the rows have beyond the pairs is copied. Su et al., "RoFormer: enhanced transformer
-// with rotary position embedding" (arXiv:2104.09864), equation 34. The gradient turns back (`sign` -1).
+// Rotary position embedding: each pair (a, b) of a row at position m is rotated by the angle m θ_i of its index i in the row, to
+// (a cos - b sin, b cos + a sin). The elements of the row beyond the pairs are copied. The gradient rotates back (`sign` -1).
 //
-// Cosines and sines come from tables: the angle of a far position, rounded to f32, has lost its place in the turn.
+// Used by: rotary_embedding
 //
-// Memory bound. One invocation a pair or an element that is copied: x is read once, y written once; the tables, which all
-// heads share, should hit a cache. Pair i of a row is its elements i near and i near + far: neighbours as in the paper, or
-// halves of the row as in GPT-NeoX and Llama.
+// Su et al., "RoFormer: enhanced transformer with rotary position embedding" (arXiv:2104.09864), equation 34. Pair i of a row is
+// its elements i near and i near + far: neighbours as in the paper, or i and i + d/2 as in GPT-NeoX and Llama.
+// Cosines and sines come from tables, because a large angle rounded to f32 is too imprecise modulo 2π.
 //
-//   x f32, rows at operand x of the walk, their elements `step` apart     y [rows, cols] f32, contiguous
-//   cosines, sines [positions, pairs] f32, contiguous from their offsets on; row r has position r % length
-//   WG: invocations a workgroup (prepended by ops/rotary.rs)
+// One invocation handles one pair or one copied element. Memory bound: x is read once, y written once; all heads read the same
+// tables, which should hit a cache.
+//
+//   x                f32: rows at operand x of the indexer, elements `step` apart
+//   cosines, sines   f32 [positions, pairs], contiguous from their offsets; row r has position r % length
+//   y                f32 [rows, cols], contiguous
+//
+// Constants prepended by ops/rotary.rs: WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
-/// `slots`: the pairs of a row and the elements that are copied. `count`: those of all rows.
+/// `slots`: pairs plus copied elements of a row. `count`: slots of all rows.
 struct Params {
-    walk: Walk,
+    indexer: StridedIndexer,
     count: u32, slots: u32, pairs: u32, cols: u32,
     length: u32, step: u32, near: u32, far: u32,
     cos_offset: u32, sin_offset: u32, sign: f32,
@@ -32,11 +36,11 @@ struct Params {
 @compute @workgroup_size(WG)
 fn rotary(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let at = folded(group, groups) * WG + lane;
+    let at = workgroup_index(group, groups) * WG + lane;
     if (at >= p.count) { return; }
     let row = at / p.slots;
     let slot = at - row * p.slots;
-    let start = positions(row).x;
+    let start = strided_offsets(row).x;
     if (slot >= p.pairs) {
         let c = slot + p.pairs;
         y[row * p.cols + c] = x[start + c * p.step];

@@ -1,28 +1,33 @@
-// Terms summed up by destination: y[.., id, ..] += the sum of src over the places of an axis whose index is id.
+// Sums of terms by destination: y[.., id, ..] += the sum of src over the positions along an axis whose index is id.
 //
-// No atomics: the ids of each row were sorted before (ops/sort.rs, stably), so the terms of a destination are a segment of
-// the sorted row, summed from left to right. A row is cut into chunks; one invocation sums a chunk of one lane. Segments
-// that begin and end inside of the chunk are done, and go to y. The first and the last one may go on in the neighbours:
-// their sums are left as two terms of a shorter row, sorted like the first, which the next dispatch sums in the same way.
-// The last dispatch has one chunk a row. So a segment of any length is summed by many invocations, always in the same
-// order, and none loops long.
+// Used by: scatter_add, gather (gradient), index_select (gradient), embedding (gradient)
 //
-// Lanes share the ids of a row where the index was expanded: the columns of an embedding.
+// Deterministic without atomics. The ids of each row were sorted before (ops/sort.rs, stable), so the terms of a destination
+// form a segment of the sorted row, which is summed from left to right. A row is cut into chunks of CHUNK terms; one invocation
+// sums one chunk of one lane. Segments that begin and end inside the chunk are complete and are added to y. The first and the last
+// segment may continue in the neighbouring chunks: their sums become two terms of a shorter row, sorted like the first, which
+// the next dispatch sums in the same way. The last dispatch has one chunk per row. So many invocations sum a long segment,
+// always in the same order.
 //
-//   keys [rows, count] u32, ascending     places [rows, count] u32: where in the row each key was (for FIRST)
-//   src f32, for FIRST: operand y of the walk over the lanes [rows, shared], plus place * src_stride
-//           else the terms that the last dispatch left: [count, lanes], contiguous
-//   y f32: operand x of the walk, plus id * y_stride
-//   keys_out [rows, 2 chunks], sums_out [2 chunks, lanes]: the two terms of each chunk, unless there is but one
-//   status: the word at `check` is set if an id is past the end, whose terms are dropped
-//   FIRST: whether this is the first dispatch    CHUNK: terms a chunk
-//   WG: invocations a workgroup (prepended by ops/scatter.rs)
+// A lane is one line of src and y along the axis. Lanes share a row of ids where the index was expanded, as the columns of an
+// embedding do.
+//
+//   keys       u32 [rows, count], ascending
+//   places     u32 [rows, count]: the original position of each key in its row (read where FIRST)
+//   src        f32. FIRST: operand y of the indexer over the lanes [rows, shared], plus place * src_stride;
+//              else the terms [count, lanes] of the last dispatch, contiguous
+//   y          f32: operand x of the indexer, plus id * y_stride
+//   keys_out   u32 [rows, 2 chunks]: the ids of the two terms of each chunk; not written where there is one chunk
+//   sums_out   f32 [2 chunks, lanes]: likewise their sums
+//   status     the word at `check` is set if an id is past the end; its terms are dropped
+//
+// Constants prepended by ops/scatter.rs: FIRST: 1 in the first dispatch. CHUNK: terms per chunk. WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
 struct Params {
-    walk: Walk,
+    indexer: StridedIndexer,
     lanes: u32, shared_by: u32, // lanes that share a row of keys
     count: u32, chunks: u32,
     src_stride: u32, y_stride: u32,
@@ -38,7 +43,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> status: array<atomic<u32>>;
 @group(0) @binding(7) var<uniform> p: Params;
 
-/// Adds a whole segment to its destination, which no other invocation touches.
+/// Adds the sum of a complete segment to its destination, which no other invocation accesses.
 fn finish(to: u32, id: u32, sum: f32) {
     if (id >= p.length) {
         atomicMax(&status[p.check], 1u);
@@ -50,19 +55,19 @@ fn finish(to: u32, id: u32, sum: f32) {
 @compute @workgroup_size(WG)
 fn scatter_add(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                @builtin(local_invocation_index) local: u32) {
-    let at = folded(group, groups) * WG + local;
+    let at = workgroup_index(group, groups) * WG + local;
     if (at >= p.lanes * p.chunks) { return; }
-    // Neighbours take neighbouring lanes: of an embedding, neighbouring columns.
+    // Neighbouring invocations take neighbouring lanes, in an embedding neighbouring columns, so that accesses are coalesced.
     let lane = at % p.lanes;
     let chunk = at / p.lanes;
     let row = lane / p.shared_by;
     let start = row * p.count;
     let end = min((chunk + 1u) * CHUNK, p.count);
-    let to = positions(lane);
+    let to = strided_offsets(lane);
 
     var first_key: u32;
     var first_sum: f32;
-    var segments = 0u; // ended so far
+    var segments = 0u; // that ended so far
     var key = keys[start + chunk * CHUNK];
     var sum = 0.0;
     for (var i = chunk * CHUNK; i < end; i++) {
@@ -84,7 +89,7 @@ fn scatter_add(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
             sum += src[i * p.lanes + lane];
         }
     }
-    // A chunk of one segment has it as its first term, and nothing as its second.
+    // A chunk of one segment stores it as its first term, and a second term of 0.
     if (segments == 0u) {
         first_key = key;
         first_sum = sum;

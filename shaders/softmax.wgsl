@@ -1,43 +1,48 @@
-// Softmax over one axis: y[r, c] = exp(x[r, c] - m_r) / s_r with m_r = max_c x[r, c] and
-// s_r = sum_c exp(x[r, c] - m_r); and its logarithm x[r, c] - m_r - log(s_r).
+// Softmax over one axis, or its logarithm. With m_r = max_c x[r, c] and s_r = sum_c exp(x[r, c] - m_r):
 //
-// LANES invocations share a row. Each folds every LANES-th element into a running maximum and sum, the online
-// normaliser (shared/normaliser_row.wgsl), four loads under way at once; the lanes meet in workgroup memory in log2(LANES)
-// steps. x is read twice, y written once. LANES = 1 needs no workgroup memory and suits short rows, and rows that lie
-// side by side because the axis is not the last.
+//   y[r, c] = exp(x[r, c] - m_r) / s_r,   or with LOG   x[r, c] - m_r - log(s_r)
 //
-// A few very long rows are cut into slices: STAGE 1 leaves a normaliser each in `parts`, STAGE 2 merges those of its
-// row, every workgroup for itself, and writes its slice.
+// Used by: softmax, log_softmax
 //
-//   x f32, rows at operand x of the walk, their elements steps.x apart
-//   y f32, rows at operand y of the walk, their elements steps.y apart
-//   parts [rows, slices, 2] f32: maximum and sum (stages 1 and 2)
-//   LOG: 1 for the logarithm    STAGE: 0 whole rows, 1 fold slices, 2 write slices
-//   WG: invocations a workgroup    LANES: invocations a row or slice (prepended by ops/softmax.rs)
+// LANES invocations process one row. Each reduces every LANES-th element to a running maximum and sum (online softmax,
+// shared/online_softmax_row.wgsl), with four loads in flight. A tree reduction in workgroup memory merges the lanes in log2(LANES)
+// steps. LANES = 1 needs no workgroup memory; it suits short rows, and rows whose elements are interleaved because the axis is
+// not the last. Memory bound: x is read twice, y written once.
+//
+// A few very long rows are cut into slices. STAGE 1 stores the maximum and sum of each slice in `parts`. In STAGE 2 every workgroup
+// merges the parts of its row by itself, and writes its slice of y.
+//
+//   x       f32: rows at operand x of the indexer, elements steps.x apart
+//   y       f32: rows at operand y of the indexer, elements steps.y apart
+//   parts   f32 [rows, slices, 2]: maximum and sum (stages 1 and 2)
+//
+// Constants prepended by ops/softmax.rs: LOG: 1 for the logarithm. STAGE: 0 whole rows, 1 reduce slices, 2 write slices.
+// WG: invocations per workgroup. LANES: invocations per row or slice.
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
-#import shared/normaliser_row.wgsl
+#import shared/online_softmax_row.wgsl
 
-/// `steps`: the distances between a row's elements in x and in y. `size`: the elements of a slice; the last may have fewer.
-struct Params { walk: Walk, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }
+/// `steps`: the strides along a row of x and of y. `size`: the elements of a slice; the last one may have fewer.
+struct Params { indexer: StridedIndexer, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read_write> parts: array<f32>;
 @group(0) @binding(3) var<uniform> p: Params;
 
-fn merged_parts(row: u32, lane: u32) -> Normaliser {
-    var n = Normaliser(LOWEST, 0.0);
+/// The parts of a row that this lane merges: every LANES-th slice.
+fn merged_parts(row: u32, lane: u32) -> OnlineSoftmax {
+    var n = OnlineSoftmax(LOWEST, 0.0);
     for (var slice = lane; slice < p.slices; slice += LANES) {
         let at = 2u * (row * p.slices + slice);
-        n = merge(n, Normaliser(parts[at], parts[at + 1u]));
+        n = merge(n, OnlineSoftmax(parts[at], parts[at + 1u]));
     }
     return n;
 }
 
-/// The result for one element; the row's sum is NaN where the row is, and its logarithm where LOG.
-fn share(x: f32, whole: Normaliser) -> f32 {
+/// The result for one element. `whole.sum` is NaN where the row's result is NaN; with LOG it is the logarithm of the sum.
+fn probability(x: f32, whole: OnlineSoftmax) -> f32 {
     if (LOG == 1u) { return select((x - whole.max) - whole.sum, nan(), is_nan(whole.sum)); }
     return select(exp_below(x - whole.max) / whole.sum, nan(), is_nan(whole.sum));
 }
@@ -46,18 +51,18 @@ fn share(x: f32, whole: Normaliser) -> f32 {
 fn softmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let at = folded(group, groups) * (WG / LANES) + local / LANES;
+    let at = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
     let valid = at < p.rows * p.slices;
     let row = at / p.slices;
     let begin = (at % p.slices) * p.size;
     let end = min(p.cols, begin + p.size);
-    let start = positions(select(0u, row, valid)).xy;
+    let start = strided_offsets(select(0u, row, valid)).xy;
 
-    var whole = Normaliser(LOWEST, 0.0);
+    var whole = OnlineSoftmax(LOWEST, 0.0);
     if (valid) {
-        if (STAGE == 2u) { whole = merged_parts(row, lane); } else { whole = folded_row(start.x, p.steps.x, begin + lane, end); }
+        if (STAGE == 2u) { whole = merged_parts(row, lane); } else { whole = reduce_row(start.x, p.steps.x, begin + lane, end); }
     }
-    whole = together(whole, local, lane);
+    whole = workgroup_reduce(whole, local, lane);
     if (!valid) { return; }
     if (STAGE == 1u) {
         if (lane == 0u) {
@@ -73,10 +78,10 @@ fn softmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
         let v = four(start.x + c * p.steps.x, LANES * p.steps.x);
         let to = start.y + c * p.steps.y;
         let step = LANES * p.steps.y;
-        y[to] = share(v.x, whole);
-        y[to + step] = share(v.y, whole);
-        y[to + 2u * step] = share(v.z, whole);
-        y[to + 3u * step] = share(v.w, whole);
+        y[to] = probability(v.x, whole);
+        y[to + step] = probability(v.y, whole);
+        y[to + 2u * step] = probability(v.z, whole);
+        y[to + 3u * step] = probability(v.w, whole);
     }
-    for (; c < end; c += LANES) { y[start.y + c * p.steps.y] = share(x[start.x + c * p.steps.x], whole); }
+    for (; c < end; c += LANES) { y[start.y + c * p.steps.y] = probability(x[start.x + c * p.steps.x], whole); }
 }

@@ -1,12 +1,16 @@
-// A further step of a sort: of the sorted runs of each row, every two neighbours become one.
+// One merge step of a sort: every two neighbouring sorted runs of a row become one.
 //
-// One invocation an element finds its rank in the merged run: its place in its own, plus the number of elements of the
-// other that come before it, by binary search. Equal keys of the left run come first, which keeps the sort stable. Of
-// a merged run the first `kept` elements are written.
+// Used by: sort, argsort, topk, scatter_add and others
 //
-//   keys_in, places_in [rows, runs, held] u32     keys, places [rows, ceil(runs / 2), kept] u32; contiguous
-//   With `last` the keys are turned back into elements (shared/order.wgsl).
-//   IDS: whether the elements are u32, else f32    WG: invocations a workgroup (prepended by ops/sort.rs)
+// One invocation places one element. The element's rank in the merged run is its position in its own run plus the number of
+// elements of the other run that precede it, found by binary search. On equal keys the left run comes first, so the sort is stable.
+// Only the first `kept` elements of a merged run are written.
+//
+//   keys_in, places_in   u32 [rows, runs, held], contiguous
+//   keys, places         u32 [rows, ceil(runs / 2), kept], contiguous; with `last` the keys are converted back to elements
+//                        (shared/order.wgsl)
+//
+// Constants prepended by ops/sort.rs: IDS: 1 where the elements are u32, 0 where they are f32. WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 #import shared/order.wgsl
@@ -15,7 +19,7 @@ struct Params {
     count: u32, // rows * runs * held
     runs: u32,
     length: u32,
-    span: u32,  // elements of the row that a run was made from
+    span: u32,  // elements of the row that a run covers
     held: u32, kept: u32,
     flip: u32,
     last: u32,
@@ -27,7 +31,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> places: array<u32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-/// The elements of a run: the last one of a row may be shorter.
+/// The number of elements in a run; the last run of a row may be shorter.
 fn elements(run: u32) -> u32 {
     return min(p.held, p.length - run * p.span);
 }
@@ -35,7 +39,7 @@ fn elements(run: u32) -> u32 {
 @compute @workgroup_size(WG)
 fn sort_merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
               @builtin(local_invocation_index) lane: u32) {
-    let at = folded(group, groups) * WG + lane;
+    let at = workgroup_index(group, groups) * WG + lane;
     if (at >= p.count) { return; }
     let place = at % p.held;
     let row = at / p.held / p.runs;

@@ -1,10 +1,12 @@
-// Element-wise functions of one operand: y[i] = f(x[i]), some with attributes that the params bring.
+// Element-wise functions of one operand: y[i] = f(x[i]). Some have attributes, which are in the params.
 //
-// shared/map1.wgsl has the bindings and the entries; x is its operand a.
+// Used by: neg, exp, log, sqrt, recip, abs, square, sin, cos, erf, relu, sigmoid, tanh, gelu, silu, softplus, leaky_relu, clamp and others
 //
-//   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
+// shared/elementwise_unary.wgsl has the bindings and the entry points; x is its operand a.
+//
+// Constants prepended by ops/unary.rs: OP: the function. WG: invocations per workgroup.
 
-#import shared/map1.wgsl
+#import shared/elementwise_unary.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
 
@@ -24,7 +26,7 @@ fn f(x: f32) -> f32 {
         case 10u: { return select(a.x * x, x, x > 0.0); }               // leaky_relu
         case 11u: { return select(a.x * exp_m1(x), x, x > 0.0); }       // elu
         case 12u: { return silu(x); }
-        // hardswish: -inf has the limit 0, which -inf * 0 would miss.
+        // hardswish: at -inf the limit is 0, where -inf * 0 would be NaN.
         case 13u: { return max_nan(x, -3.0) * clamp(x + 3.0, 0.0, 6.0) / 6.0; }
         case 14u: { return softplus(x); }
         case 15u: { return erf(x); }

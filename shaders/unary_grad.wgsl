@@ -1,11 +1,13 @@
-// Gradients of the element-wise functions of unary.wgsl: dx[i] = dy[i] f'(s[i]), where s is the input of f or its
-// output, whichever the derivative is simpler in (`Unary::saves` in ops/unary.rs says which).
+// Gradients of the functions of unary.wgsl: dx[i] = dy[i] f'(s[i]), where s is the input or the output of f, whichever gives the
+// simpler derivative (`Unary::saves` in ops/unary.rs).
 //
-// shared/map2.wgsl has the bindings and the entries: s and dy are its operands a and b, dx its result y.
+// Used by: exp, log, sqrt, recip, abs, square, sin, cos, erf, relu, sigmoid, tanh, gelu, silu, softplus, clamp and others (gradient)
 //
-//   OP: the function    WG: invocations a workgroup (prepended by ops/unary.rs)
+// shared/elementwise_binary.wgsl has the bindings and the entry points: s and dy are its operands a and b, dx its result y.
+//
+// Constants prepended by ops/unary.rs: OP: the function. WG: invocations per workgroup.
 
-#import shared/map2.wgsl
+#import shared/elementwise_binary.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
 
@@ -22,7 +24,7 @@ fn f(s: f32, dy: f32) -> f32 {
         case 7u: { return dy * (1.0 - s) * (1.0 + s); }      // tanh: s = y
         case 8u: { return dy * gelu_slope(s); }              // gelu: s = x
         case 9u: { return dy * 2.0 * s; }                    // square: s = x
-        // From here on s = x, but for rsqrt.
+        // From here on s = x, except for rsqrt.
         case 10u: { return select(dy * a.x, dy, s > 0.0); }  // leaky_relu
         case 11u: { return select(dy * (a.x * exp_nan(s)), dy, s > 0.0); } // elu
         case 12u: { return dy * silu_slope(s); }

@@ -1,11 +1,13 @@
-// Choice: y[i] = a[i] where c[i] is not 0 (NaN is not), else b[i], the operands broadcast and strided in any way. A copy
-// of what is picked, whatever bits that has; the other is not looked at.
+// Selection: y[i] = a[i] where c[i] is not 0 (NaN is not 0), else b[i]. The operands may be broadcast and strided in any way. The
+// bits of the selected element are copied unchanged, and the other element has no influence.
 //
-// shared/map3.wgsl has the bindings and the entries: c, a and b are its operands a, b and c.
+// Used by: where_cond
 //
-//   WG: invocations a workgroup (prepended by ops/where_cond.rs)
+// shared/elementwise_ternary.wgsl has the bindings and the entry points: c, a and b are its operands a, b and c.
+//
+// Constants prepended by ops/where_cond.rs: WG: invocations per workgroup.
 
-#import shared/map3.wgsl
+#import shared/elementwise_ternary.wgsl
 #import shared/float.wgsl
 
 fn f(c: f32, a: f32, b: f32) -> f32 {

@@ -31,10 +31,10 @@ pub use ops::conv2d::{
 };
 pub use ops::cross_entropy::CrossEntropyOptions;
 pub use ops::matmul::MatMulKernel;
+pub use ops::normalize::BatchNorm;
 pub use ops::pad::PadMode;
 pub use ops::pool2d::Pool2dOptions;
 pub use ops::rotary::RotaryPairs;
-pub use ops::standardise::BatchNorm;
 pub use ops::unary::Activation;
 pub use pool::MemoryUse;
 pub use shape::{Layout, MAX_RANK, Shape};

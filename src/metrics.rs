@@ -16,7 +16,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// The share of `predictions` equal to their `targets`, 0 to 1; 0.0 where there are none.
+/// The fraction of `predictions` equal to their `targets`, 0 to 1; 0.0 where there are none.
 ///
 /// # Errors
 /// [`Error::Argument`] when the lengths differ.
@@ -116,7 +116,7 @@ impl ConfusionMatrix {
         self.counts.iter().sum()
     }
 
-    /// The share of samples on the diagonal, 0 to 1.
+    /// The fraction of samples on the diagonal, 0 to 1.
     pub fn accuracy(&self) -> f64 {
         ratio(self.counts.iter().step_by(self.classes + 1).sum(), self.total())
     }

@@ -5,7 +5,7 @@ use crate::autograd::{self, Edge, Node};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::device::Device;
 use crate::gpu::{GpuBuffer, GpuDevice, Recorder};
-use crate::shape::{Layout, Shape, word};
+use crate::shape::{Layout, Shape, to_u32};
 use crate::tensor::{Buffer, DType, Tensor};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -307,7 +307,7 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
     let out_metas = op.infer(&metas)?;
     // What the kernels can't count is refused on the CPU too, where a view of one element may have more than any loop ends.
     for meta in metas.iter().chain(&out_metas) {
-        word(op.name(), meta.shape.numel())?;
+        to_u32(op.name(), meta.shape.numel())?;
     }
 
     let ready = (0..)
@@ -389,23 +389,27 @@ fn run<B: std::borrow::BorrowMut<Buffer>>(
     if metas.iter().all(|meta| meta.shape.numel() == 0) {
         return Ok(());
     }
-    let stray = || Error::Gpu { message: "a buffer is not on its tensor's device".to_string() };
+    let wrong_device = || Error::Gpu { message: "a buffer is not on its tensor's device".to_string() };
     match device {
         Device::Cpu(cpu) => {
-            let views = inputs.iter().map(|t| t.cpu_view().ok_or_else(stray)).collect::<Result<Vec<_>>>()?;
+            let views =
+                inputs.iter().map(|t| t.cpu_view().ok_or_else(wrong_device)).collect::<Result<Vec<_>>>()?;
             let mut outs = Vec::with_capacity(outputs.len());
             for (buffer, meta) in outputs.iter_mut().zip(metas) {
-                let Buffer::Cpu(CpuBuffer { words, .. }) = buffer.borrow_mut() else { return Err(stray()) };
+                let Buffer::Cpu(CpuBuffer { words, .. }) = buffer.borrow_mut() else {
+                    return Err(wrong_device());
+                };
                 outs.push(CpuOut { data: &mut words[..meta.shape.numel()], shape: meta.shape });
             }
             cpu.count_op();
             op.cpu(cpu, &views, &mut outs)
         }
         Device::Gpu(gpu) => {
-            let views = inputs.iter().map(|t| t.gpu_view().ok_or_else(stray)).collect::<Result<Vec<_>>>()?;
+            let views =
+                inputs.iter().map(|t| t.gpu_view().ok_or_else(wrong_device)).collect::<Result<Vec<_>>>()?;
             let mut outs = Vec::with_capacity(outputs.len());
             for (buffer, meta) in outputs.iter_mut().zip(metas) {
-                let Buffer::Gpu(buffer) = buffer.borrow_mut() else { return Err(stray()) };
+                let Buffer::Gpu(buffer) = buffer.borrow_mut() else { return Err(wrong_device()) };
                 outs.push(GpuOut { buffer, shape: meta.shape });
             }
             let mut recorder = gpu.record()?;

@@ -240,7 +240,7 @@ impl Layout {
 ///
 /// # Errors
 /// It does not fit a `u32`.
-pub(crate) fn word(op: &'static str, value: usize) -> Result<u32> {
+pub(crate) fn to_u32(op: &'static str, value: usize) -> Result<u32> {
     u32::try_from(value)
         .map_err(|_| Error::shape(op, format!("{value} elements are more than a kernel can count")))
 }

@@ -220,9 +220,9 @@ fn only_what_is_needed_is_computed() {
     assert_eq!(both, weight + 1);
 }
 
-/// A grid that is folded because a dimension holds few workgroups.
+/// A grid of two dimensions, because a dimension holds few workgroups.
 #[test]
-fn folded_grids_cover_all() {
+fn grids_of_two_dimensions_cover_all() {
     let tested = device();
     if !tested.is_gpu() {
         return; // the CPU has no grids

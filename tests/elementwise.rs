@@ -26,7 +26,7 @@ fn assert_values(
     relative: f64,
     absolute: f64,
 ) {
-    for device in devices().into_iter().chain(adverse()) {
+    for device in devices().into_iter().chain(worst_case()) {
         let want = Array::new([want.len()], want.to_vec());
         assert_within(what, &f(&device).unwrap(), &want, |at| relative * want.data[at].abs() + absolute);
     }

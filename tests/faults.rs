@@ -541,7 +541,7 @@ fn stray() {
 );
 
 #[test]
-fn guards_show_a_stray_write_and_a_missing_one() {
+fn guards_show_a_write_out_of_bounds_and_a_missing_one() {
     let Some(device) = opened(&guarded()) else { return };
     let x = Tensor::ones([1], &device).unwrap();
     for count in [1, 5, 64, 1000, 1024] {
@@ -604,8 +604,8 @@ fn peek_fours() {
 
 /// In vectors too, of which one word is changed.
 #[test]
-fn a_stray_read_of_vectors_is_said_to_be_one() {
-    let Some(device) = opened(&GpuOptions { adverse: true, ..guarded() }) else { return };
+fn a_read_of_vectors_out_of_bounds_is_said_to_be_one() {
+    let Some(device) = opened(&GpuOptions { worst_case: true, ..guarded() }) else { return };
     for count in [1, 4, 100] {
         let x = Tensor::ones([count], &device).unwrap();
         match apply(Custom::of(&PEEK_FOURS, count), &[&x]).unwrap().to_vec() {
@@ -616,8 +616,8 @@ fn a_stray_read_of_vectors_is_said_to_be_one() {
 }
 
 #[test]
-fn a_stray_read_shows_on_the_worst_adapter() {
-    let Some(device) = opened(&GpuOptions { adverse: true, ..guarded() }) else { return };
+fn a_read_out_of_bounds_shows_on_the_worst_adapter() {
+    let Some(device) = opened(&GpuOptions { worst_case: true, ..guarded() }) else { return };
     let plain = opened(&guarded()).unwrap();
     for count in [1, 3, 4, 100] {
         let peek = |device: &Device, length: usize| {

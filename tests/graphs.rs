@@ -14,7 +14,7 @@
 
 mod common;
 
-use gristmill::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, Values, ravel, rows, unravel};
+use gristmill::proof::{Array, Bounded, Case, Gen, Input, Kind, Row, TINY, Values, ravel, rows, unravel};
 use gristmill::{DType, Device, Result, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -176,7 +176,7 @@ fn views(g: &mut Gen, from: Vec<usize>, to: &[usize]) -> Case {
     .gradient(move |_, dy| {
         let mut terms = vec![Vec::new(); count];
         back.iter().zip(&dy.data).for_each(|(&at, &dy)| terms[at].push(dy));
-        vec![Some(Array { shape: from.clone(), data: terms.into_iter().map(Approx::sum).collect() })]
+        vec![Some(Array { shape: from.clone(), data: terms.into_iter().map(Bounded::sum).collect() })]
     })
 }
 
@@ -380,9 +380,9 @@ fn judge(graph: &Graph, device: &Device, counts: &mut Counts) -> std::result::Re
             };
             let same = own.iter().zip(&step.case.inputs).map(of).collect::<Result<Vec<_>>>().map_err(said)?;
             let twin = elements(&[&step.run(&same).map_err(said)?]).map_err(said)?.remove(0);
-            let both = |(want, twin): (&Approx, &Approx)| match want.error() {
+            let both = |(want, twin): (&Bounded, &Bounded)| match want.error() {
                 0.0 => *twin,
-                error => Approx::new(twin.value(), 2.0 * error),
+                error => Bounded::new(twin.value(), 2.0 * error),
             };
             let both = want.data.iter().zip(&twin.data).map(both);
             let both = Array { shape: twin.shape, data: both.collect() };
@@ -398,7 +398,7 @@ fn judge(graph: &Graph, device: &Device, counts: &mut Counts) -> std::result::Re
             continue;
         };
         let terms = std::mem::take(&mut gradients[at]);
-        let sum = |at: usize| Approx::sum(terms.iter().map(|term| term.data[at]));
+        let sum = |at: usize| Bounded::sum(terms.iter().map(|term| term.data[at]));
         let dy = Array { shape: terms[0].shape.clone(), data: (0..terms[0].numel()).map(sum).collect() };
         for (which, (dx, source)) in gradient(&inputs[at], &dy).into_iter().zip(&step.sources).enumerate() {
             match (dx, source) {

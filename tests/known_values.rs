@@ -3,7 +3,7 @@
 //!
 //! What PyTorch and JAX say of many more cases is held in `golden.rs`. Some known values are kept with the rest of their
 //! op's suite: further functions, rounding, comparisons, choices in `elementwise.rs`; further products, convolutions and
-//! poolings in `matmul.rs`, `conv2d.rs`, `conv_transpose.rs`, `pool2d.rs`, `resample.rs`; joining, padding, taking by ids
+//! poolings in `matmul.rs`, `conv2d.rs`, `conv_transpose.rs`, `pool2d.rs`, `avg_pool_upsample.rs`; joining, padding, taking by ids
 //! and sorting in `indexing.rs`; normalisations in `norms.rs`; special values of losses in `losses.rs`; masks of dropout in
 //! `dropout.rs`; views in `views.rs`; Philox in `random.rs`; layers in `nn.rs`; optimizers and schedules in `optim.rs`.
 

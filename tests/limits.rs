@@ -1,4 +1,4 @@
-//! Sizes past what a device takes: work over a limit is folded, cut up, or refused with one error that names the limit; it
+//! Sizes past what a device takes: work over a limit is cut up, or refused with one error that names the limit; it
 //! never writes nothing in silence.
 
 mod common;
@@ -35,8 +35,8 @@ fn what_no_buffer_can_hold_is_refused() {
 }
 
 #[test]
-fn grids_fold_where_an_axis_is_short() {
-    // Nineteen workgroups an axis: all but the smallest dispatches fold.
+fn grids_have_two_dimensions_where_one_is_short() {
+    // Nineteen workgroups an axis: all but the smallest dispatches need two dimensions.
     let Some(device) = opened(&GpuOptions { max_workgroups: Some(19), ..GpuOptions::default() }) else {
         return;
     };
@@ -80,7 +80,7 @@ static COUNT: Kernel = kernel(
 #import shared/grid.wgsl
 @compute @workgroup_size(1)
 fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
-    let i = folded(group, groups);
+    let i = workgroup_index(group, groups);
     if (i < p.count) { y[i] = x[0] + f32(i); }
 }
 "
@@ -89,7 +89,7 @@ fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 );
 
 #[test]
-fn every_workgroup_of_a_folded_grid_runs_once() {
+fn every_workgroup_of_a_two_dimensional_grid_runs_once() {
     let Some(device) = opened(&GpuOptions { max_workgroups: Some(9), ..GpuOptions::default() }) else {
         return;
     };
@@ -172,7 +172,7 @@ fn with_half_of_webgpus_limits_a_kernel_runs_or_is_refused_by_name() {
 }
 
 #[test]
-fn more_workgroups_than_an_axis_holds_fold_on_every_adapter() {
+fn more_workgroups_than_a_dimension_holds_run_on_every_adapter() {
     // At the adapter's own limit, where that is WebGPU's least, and not at one made up for the test.
     let Some(device) = opened(&GpuOptions { limits: LimitsProfile::WebGpu, ..GpuOptions::default() }) else {
         return;

@@ -217,7 +217,7 @@ fn cross_entropy_options_are_pytorchs() {
 /// A NaN among the logits, in any place, breaks its row's loss and gradient, even where the exponential of NaN is a number.
 #[test]
 fn a_nan_is_found_in_every_place() {
-    for device in devices_and_hardware().into_iter().chain(adverse()) {
+    for device in devices_and_hardware().into_iter().chain(worst_case()) {
         for n in [7, 300, 1100] {
             let x = Array::from_fn([n, n], |at| if at[0] == at[1] { f64::NAN } else { (at[1] % 5) as f64 });
             let x = x.to_tensor(&device).requires_grad().unwrap();
@@ -517,7 +517,7 @@ fn a_target_without_probability_adds_nothing() {
     }
 }
 
-/// More elements than a workgroup folds, more partial sums than an invocation adds, all laid out in ways that need each
+/// More elements than a workgroup reduces, more partial sums than an invocation adds, all laid out in ways that need each
 /// kernel: whole numbers make any lost element show.
 #[test]
 fn every_element_enters_the_sum() {

@@ -31,7 +31,7 @@ fn rows(n: usize) -> Vec<Vec<f32>> {
     large.map(row).to_vec()
 }
 
-/// Lengths that one invocation folds, several share, and several slices make up.
+/// Lengths that one invocation reduces, several share, and several slices make up.
 const LENGTHS: [usize; 4] = [4, 5, 300, 20_000];
 
 fn overflows(x: f64) -> bool {

@@ -177,7 +177,7 @@ fn bears_overflow(row: Row) -> Result<(), Failed> {
 
 /// What built-in functions answer to special values is of no account, nor which invocation goes first.
 fn bears_adversity(row: Row) -> Result<(), Failed> {
-    let devices = own_devices().adverse();
+    let devices = own_devices().worst_case();
     if devices.is_empty() {
         return Ok(());
     }
@@ -187,7 +187,7 @@ fn bears_adversity(row: Row) -> Result<(), Failed> {
     })
 }
 
-/// With half of what every WebGPU device offers, and grids that fold, an op is right or refused by what it needs.
+/// With half of what every WebGPU device offers, and grids of two dimensions, an op is right or refused by what it needs.
 fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
     let Some(device) = own_devices().small() else { return Ok(()) };
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {

@@ -14,6 +14,6 @@ struct Params { count: u32 }
 @compute @workgroup_size(WG)
 fn copy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i < p.count) { y[i] = x[i]; }
 }

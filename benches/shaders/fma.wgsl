@@ -28,7 +28,7 @@ fn four(x: Chains, m: vec4f, t: vec4f) -> Chains {
 @compute @workgroup_size(WG)
 fn fma_chains(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
               @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let m = vec4f(p.factor);
     let t = vec4f(p.term);

@@ -1,5 +1,8 @@
-// The activation that a kernel applies to what it is about to write, chosen by the constant ACTIVATION. The numbers are
-// those of `Activation` in src/ops/unary.rs.
+// The activation that a kernel applies to a result before it stores it, chosen by the constant ACTIVATION. The numbers are those of
+// `Activation` in ops/unary.rs.
+//
+// Imported by: matmul_reduce.wgsl, shared/matmul.wgsl, shared/conv2d.wgsl
+// Expects: ACTIVATION.
 
 #import shared/functions.wgsl
 

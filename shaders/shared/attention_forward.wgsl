@@ -1,8 +1,11 @@
-// What the kernels of attention's output read and write. The importing file says how they go about it, and what a Word is: one
-// f32, or four neighbours along the last axis as vec4f; then sizes, strides and starts count words.
+// The operands and bindings of the kernels that compute the output of attention.
+// Imported by: attention.wgsl, attention_subgroup.wgsl
+// Expects: Word (f32, or vec4f for four consecutive elements of the last axis; then sizes, strides and offsets count vec4f).
 //
-//   q, k, v, mask f32: shared/attention.wgsl     o f32 [matrices, queries, dv], contiguous, of each slice
-//   stats f32 [matrices, queries]: the logarithm of the sum of exponentials; of slices [slices, matrices, queries, 2]
+//   q, k, v, mask f32: see shared/attention.wgsl
+//   o f32 [matrices, queries, dv], contiguous, one for each slice
+//   stats f32 [matrices, queries]: the logarithm of the sum of the exponentials of the scores; with several slices
+//   [slices, matrices, queries, 2]: the maximum and the sum
 
 #import shared/attention.wgsl
 #import shared/attention_end.wgsl
@@ -15,7 +18,7 @@
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 @group(0) @binding(6) var<uniform> p: Params;
 
-/// The parts that the others, which are keys, have: in the scores, and in the output.
+/// Which products are computed. The rows are queries, the others are keys: SCORES takes q and k, VALUES takes v.
 const SCORES = 0u;
 const VALUES = 1u;
 
@@ -23,7 +26,7 @@ fn row_at(kind: u32, r: u32) -> u32 { return query(r).q; }
 fn row_step(kind: u32) -> u32 { return p.q_col; }
 fn row_word(kind: u32, at: u32) -> Word { return q[at]; }
 
-/// How many others there are.
+/// The number of others.
 fn others() -> u32 { return p.m; }
 
 fn other_at(kind: u32, j: u32) -> u32 {

@@ -1,18 +1,19 @@
-// What the kernels of attention's gradients read, and the weights of a gradient. With w[i, j] the weights of the output
-// divided by their sum, D[i, j] what dropout multiplies them with, and t the tanh of the soft cap:
+// The operands of the kernels that compute the gradients of attention, and the weights in these gradients. With w[i, j] the
+// weights divided by their sum, D[i, j] the factors of dropout, t[i, j] the tanh of the soft cap:
 //
-//   dq[i] = scale sum_j ds[i, j] k[j]       ds = du (1 - t²)
-//   dk[j] = scale sum_i ds[i, j] q[i]       du = w (D do[i] · v[j] - delta[i])
-//   dv[j] = sum_i w[i, j] D[i, j] do[i]     dmask[i, j] = du[i, j]
+//   dq[i] = scale sum_j ds[i, j] k[j]            ds[i, j] = du[i, j] (1 - t[i, j]²)
+//   dk[j] = scale sum_i ds[i, j] q[i]            du[i, j] = w[i, j] (D[i, j] do[i] · v[j] - delta[i])
+//   dv[j] = sum_i w[i, j] D[i, j] do[i]          dmask[i, j] = du[i, j]
 //
-// FlashAttention-2 (Dao, arXiv:2307.08691): the scores are computed again, and w = exp(s - lse) with the logarithm that
-// the forward pass left. Each element is summed in one place, in a fixed order, and the gradients of a key head that
-// several heads share are summed as they come. Long sums are cut into slices that matmul_fold adds.
+// Imported by: attention_grad.wgsl, attention_grad_subgroup.wgsl
+// Expects: Word (see shared/attention_forward.wgsl), p: Params, MASKED.
 //
-// A Word is what shared/attention_forward.wgsl says.
+// FlashAttention-2 (Dao, arXiv:2307.08691): the scores are recomputed, and w = exp(s - lse) with the lse that the forward pass
+// stored. Each element is summed by one invocation in a fixed order, over all heads that share a key head. Long sums are cut
+// into slices, which matmul_reduce.wgsl adds.
 //
-//   q, k, v, mask f32: shared/attention.wgsl
-//   grad f32 [matrices, queries, dv]: do, contiguous from grad_offset on
+//   q, k, v, mask f32: see shared/attention.wgsl
+//   grad f32 [matrices, queries, dv]: do, contiguous from grad_offset
 //   stats f32 [matrices, queries, 2]: lse and delta of each query (attention_delta.wgsl)
 
 #import shared/attention.wgsl
@@ -24,7 +25,7 @@
 @group(0) @binding(4) var<storage, read> grad: array<Word>;
 @group(0) @binding(5) var<storage, read> stats: array<f32>;
 
-/// What is multiplied: q and k for the scores, the output's gradient and v for their slopes.
+/// Which products are computed: SCORES takes q and k, SLOPES takes the output's gradient and v.
 const SCORES = 0u;
 const SLOPES = 1u;
 
@@ -58,24 +59,24 @@ fn key_word(kind: u32, at: u32) -> Word {
     return v[at];
 }
 
-/// Of a query: the logarithm of its sum, and delta.
+/// lse and delta of query r, clamped to the last one.
 fn stat(r: u32) -> vec2f {
     let row = 2u * (first_row + min(r, p.queries - 1u));
     return vec2f(stats[row], stats[row + 1u]);
 }
 
-/// What a query and a key weigh in a gradient: `value` in dv, `mask` in dmask, and `score` in dq and dk.
+/// The weights of a query and a key in the gradients: `value` in dv (w D), `mask` in dmask (du), `score` in dq and dk (ds).
 struct Weights { value: f32, mask: f32, score: f32 }
 
-/// Those of query r and a key, from the product of query and key, and that of the output's gradient and the value.
+/// The weights of query r and a key, from `product` (q · k) and `slope` (do · v).
 fn gradient(r: u32, stat: vec2f, key: u32, product: f32, slope: f32) -> Weights {
     let query = query(r);
     let s = score(product, query, key);
-    // A score is above the logarithm of the sum by roundings at most.
+    // A score exceeds lse by rounding errors at most, so `weight` may take lse as the maximum.
     let w = weight(s.x, stat.x);
     if (r >= p.queries || w == 0.0) { return Weights(0.0, 0.0, 0.0); }
     let keep = kept(query, key);
-    // What is dropped is dropped even where it is NaN.
+    // A dropped weight adds nothing, even if it is NaN.
     let du = w * (select(slope * keep, 0.0, keep == 0.0) - stat.y);
     return Weights(select(w * keep, 0.0, keep == 0.0), du, du * s.y);
 }

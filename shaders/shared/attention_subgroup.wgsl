@@ -1,32 +1,31 @@
-// Tiles of scores, and of sums weighted by them, by a subgroup of SUBGROUP invocations, all in registers: 32 rows by 8 others,
-// or columns, an invocation. Made for software rasterisers, on which every invocation's load is a load of its own, and
-// what a loop carries from turn to turn is stored and loaded again: so loads are few to each multiply-add, turns are long,
-// and arrays have constant indices, so that they are registers. What is done row by row takes the first four rows, and
-// turns the tile round.
+// Tiles of scores, and of sums weighted by them, computed by a subgroup of SUBGROUP invocations, all in registers. An invocation
+// has 32 rows by 8 others (of the scores), or 32 rows by 8 columns (of the sums).
+// Imported by: attention_subgroup.wgsl, attention_grad_subgroup.wgsl
+// Expects: for the rows row_at(kind, r) -> u32 (an offset), row_step(kind) -> u32, row_word(kind, at) -> Word; for the others
+// other_at, other_step, other_word, and others() -> u32 (their number); SUBGROUP (8); shared/attention.wgsl.
 //
-// A word is four neighbours, and takes one load.
+// It is made for software rasterizers, which issue one load per invocation, and which store and reload whatever a loop carries
+// from one iteration to the next. So there are few loads per multiply-add, iterations are long, and arrays are indexed by
+// constants, which keeps them in registers. What is done row by row processes the first four rows, then rotates the tile.
 //
-// The importing file has row_at, row_step and row_word, of what the rows are by their kinds, and likewise for the others, of
-// which there are others().
-//
-//   SUBGROUP: invocations a subgroup, which are 8
+// A word is four consecutive elements, and takes one load.
 
 #import shared/outer.wgsl
 #import shared/subgroup.wgsl
 
 const HEIGHT = 32u;         // rows of a tile
-const WIDTH = 8u * SUBGROUP; // others
-const WORDS = 2u * SUBGROUP; // of columns
+const WIDTH = 8u * SUBGROUP; // others of a tile of scores
+const WORDS = 2u * SUBGROUP; // words in a row of a tile of sums
 
 alias Word = vec4f;
 
-/// Rows 4t to 4t + 3 are two matrices, of four others each, whose columns are rows: number 2t and 2t + 1.
+/// Matrices 2t and 2t + 1 have rows 4t to 4t + 3, with four others (or columns) each. A matrix column is a row.
 alias Tile = array<mat4x4f, 16>;
-/// Something of each row.
-alias Rows = array<vec4f, 8>;
+/// One number for each row.
+alias RowValues = array<vec4f, 8>;
 
-/// Brings the next four rows to the front.
-fn turn(s: ptr<function, Tile>) {
+/// Rotates the tile, so that its next four rows become the first.
+fn rotate_tile(s: ptr<function, Tile>) {
     let a = (*s)[0];
     let b = (*s)[1];
     (*s)[0] = (*s)[2];
@@ -47,7 +46,8 @@ fn turn(s: ptr<function, Tile>) {
     (*s)[15] = b;
 }
 
-fn turn_rows(v: ptr<function, Rows>) {
+/// The same for one number per row.
+fn rotate_rows(v: ptr<function, RowValues>) {
     let a = (*v)[0];
     (*v)[0] = (*v)[1];
     (*v)[1] = (*v)[2];
@@ -59,16 +59,16 @@ fn turn_rows(v: ptr<function, Rows>) {
     (*v)[7] = a;
 }
 
-fn eight(a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: vec4f, h: vec4f) -> Rows {
-    return Rows(a, b, c, d, e, f, g, h);
+fn eight(a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: vec4f, h: vec4f) -> RowValues {
+    return RowValues(a, b, c, d, e, f, g, h);
 }
 
 fn rows_by(s: mat4x4f, by: vec4f) -> mat4x4f {
     return mat4x4f(s[0] * by.x, s[1] * by.y, s[2] * by.z, s[3] * by.w);
 }
 
-/// Each row times its factor.
-fn scale_rows(s: ptr<function, Tile>, by: Rows) {
+/// Multiplies each row by its factor.
+fn scale_rows(s: ptr<function, Tile>, by: RowValues) {
     (*s)[0] = rows_by((*s)[0], by[0]);
     (*s)[1] = rows_by((*s)[1], by[0]);
     (*s)[2] = rows_by((*s)[2], by[1]);
@@ -87,25 +87,26 @@ fn scale_rows(s: ptr<function, Tile>, by: Rows) {
     (*s)[15] = rows_by((*s)[15], by[7]);
 }
 
-/// The largest of all invocations' numbers.
+/// The maximum of x over the subgroup.
 fn largest_of(x: f32) -> f32 {
     var y = max(x, subgroupShuffleXor(x, 1u));
     y = max(y, subgroupShuffleXor(y, 2u));
     return max(y, subgroupShuffleXor(y, 4u));
 }
 
+/// The sum of x over the subgroup.
 fn sum_of(x: vec4f) -> vec4f {
     var y = x + subgroupShuffleXor(x, 1u);
     y += subgroupShuffleXor(y, 2u);
     return y + subgroupShuffleXor(y, 4u);
 }
 
-/// c + the outer products of four numbers of four rows and four others.
+/// c + the products of four rows and four others over four numbers. A column of a or b is a number.
 fn outer4(c: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
     return outer(outer(outer(outer(c, a[0], b[0]), a[1], b[1]), a[2], b[2]), a[3], b[3]);
 }
 
-/// Of each of four numbers, those of the first four invocations, or of the last.
+/// Four numbers of the first four invocations (`lows`) or of the last four (`highs`). A matrix column is a number.
 fn lows(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
     return mat4x4f(low(a), low(b), low(c), low(d));
 }
@@ -114,7 +115,7 @@ fn highs(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
     return mat4x4f(high(a), high(b), high(c), high(d));
 }
 
-/// Four rows at a time what lane l has of rows l, l + 8, l + 16 and l + 24: of each of four numbers its rows.
+/// Broadcasts x, of which lane l has rows l, l + 8, l + 16 and l + 24: matrix t has rows 4t to 4t + 3. A column is a number.
 fn fours_of_rows(x: mat4x4f) -> array<mat4x4f, 8> {
     return array<mat4x4f, 8>(
         lows(x[0].x, x[1].x, x[2].x, x[3].x), highs(x[0].x, x[1].x, x[2].x, x[3].x),
@@ -123,8 +124,8 @@ fn fours_of_rows(x: mat4x4f) -> array<mat4x4f, 8> {
         lows(x[0].w, x[1].w, x[2].w, x[3].w), highs(x[0].w, x[1].w, x[2].w, x[3].w));
 }
 
-/// Adds the products of four numbers of each row, of which lane l has rows l, l + 8, ... in x, and of eight others. Four rows
-/// by four others at a time, which registers hold meanwhile.
+/// Adds to a tile the products of its rows and eight others over four numbers. Lane l has rows l, l + 8, ... in x. Four rows by
+/// four others at a time, so that registers hold them.
 fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, left: mat4x4f, right: mat4x4f) {
     let a = fours_of_rows(x);
     (*s)[0] = outer4((*s)[0], a[0], left);
@@ -145,7 +146,7 @@ fn add_numbers(s: ptr<function, Tile>, x: mat4x4f, left: mat4x4f, right: mat4x4f
     (*s)[15] = outer4((*s)[15], a[7], right);
 }
 
-/// Adds to a tile the sums of products of its rows and others, from (row, other) on, over `depth` words.
+/// Adds to a tile the dot products of its rows and others, which begin at (row, other), over `depth` words.
 fn add_products_of(s: ptr<function, Tile>, kind: u32, row: u32, other: u32, depth: u32, lane: u32) {
     let r = row + lane;
     let mine = other + 8u * lane;
@@ -155,7 +156,7 @@ fn add_products_of(s: ptr<function, Tile>, kind: u32, row: u32, other: u32, dept
     let across = row_step(kind);
     let along = other_step(kind);
     for (var c = 0u; c < depth; c++) {
-        // Of each number its rows, and its others.
+        // A matrix column is a number.
         let a = four_rows(kind, x);
         let l = four_others(kind, left);
         let r = four_others(kind, right);
@@ -174,7 +175,7 @@ fn four_others(kind: u32, at: vec4u) -> mat4x4f {
     return transpose(mat4x4f(other_word(kind, at.x), other_word(kind, at.y), other_word(kind, at.z), other_word(kind, at.w)));
 }
 
-/// What is at one other, past the end the last one again as 0, at these columns.
+/// The word of other j at column word `col`; 0 if j is past the end.
 fn summed(kind: u32, j: u32, col: u32) -> vec4f {
     return select(vec4f(), other_word(kind, other_at(kind, j) + col), j < others());
 }
@@ -183,21 +184,21 @@ fn four_summed(kind: u32, j: u32, col: u32) -> mat4x4f {
     return mat4x4f(summed(kind, j, col), summed(kind, j + 1u, col), summed(kind, j + 2u, col), summed(kind, j + 3u, col));
 }
 
-/// c + what is at four others, weighted for four rows.
+/// c + four others weighted for four rows. A column of w or x is an other.
 fn add_products4(c: mat4x4f, w: mat4x4f, x: mat4x4f) -> mat4x4f {
     return add_products(add_products(add_products(add_products(c, w[0], x[0]), w[1], x[1]), w[2], x[2]), w[3], x[3]);
 }
 
-/// The weights that lane l has.
+/// The weights of lane l, transposed: a column is an other.
 fn weights_of(w: mat4x4f, l: u32) -> mat4x4f {
     let t = transpose(w);
     return mat4x4f(subgroupShuffle(t[0], l), subgroupShuffle(t[1], l), subgroupShuffle(t[2], l), subgroupShuffle(t[3], l));
 }
 
-/// Adds to the sums, from column `col` on, what is at the others from `other` on, weighted. Four rows by four columns at a
-/// time, which registers hold meanwhile.
+/// Adds to the sums, which begin at column word `col`, the others from `other` on, weighted. Four rows by four columns at a time,
+/// so that registers hold them.
 fn add_weighted(kind: u32, sums: ptr<function, Tile>, w: ptr<function, Tile>, other: u32, col: u32, cols: u32, lane: u32) {
-    // Past the edge the last column again; what comes of it is not stored.
+    // Columns past the end are clamped to the last one; their results are not stored.
     let left = min(col + 2u * lane, max(cols, 1u) - 1u) * other_step(kind);
     let right = min(col + 2u * lane + 1u, max(cols, 1u) - 1u) * other_step(kind);
     for (var l = 0u; l < SUBGROUP; l++) {

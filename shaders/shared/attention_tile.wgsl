@@ -1,31 +1,33 @@
-// Tiles of 32 x 64 scores, and of 32 x 64 sums weighted by them, by a workgroup of 16 x 8 invocations: each has 4 x 4 of
-// both in registers. Invocation (x, y) has the rows 4y to 4y + 3, and the others, or columns, x, x + 16, x + 32 and x + 48.
-// Slabs of the operands, 16 deep, and the weights pass through workgroup memory, 15.6 KiB in all; while a slab is used, the
-// next is on its way to registers.
+// Tiles of 32 x 64 scores, and of 32 x 64 sums weighted by them, computed by a workgroup of 16 x 8 invocations. Each invocation
+// has 4 x 4 of both in registers: (x, y) has the rows 4y to 4y + 3 and the others, or columns, x, x + 16, x + 32 and x + 48.
+// Imported by: attention.wgsl, attention_grad.wgsl
+// Expects: for the rows row_at(kind, r) -> u32 (an offset), row_step(kind) -> u32, row_word(kind, at) -> f32; for the others
+// other_at, other_step, other_word, and others() -> u32 (their number); shared/attention.wgsl.
 //
-// What is done number by number turns the matrix round: so that only constants index it, and it stays in registers, while the
-// code for a number is there once (SwiftShader takes minutes for sixteen times as much).
+// Slabs of the operands, 16 deep, and the weights pass through workgroup memory, 15.6 KiB in all. While a slab is used, the next
+// one is loaded to registers.
 //
-// Workgroup memory is read by words of four numbers, two reads to 16 multiply-adds. The numbers of a word are those that
-// neighbouring invocations read side by side: 4 apart along a row that is multiplied, 16 along one that is summed.
+// Steps that process the 4 x 4 matrix element by element rotate it (next_number, next_row) instead of indexing it. So constants
+// alone index the matrix, which keeps it in registers, and the code for an element appears once (SwiftShader takes minutes to
+// compile sixteen copies).
 //
-// The importing file has row_at, row_step and row_word, of what the rows are by their kinds, and likewise for the others, of
-// which there are others().
+// Workgroup memory is read by words of four numbers: two reads per 16 multiply-adds. A word has numbers that neighbouring
+// invocations load side by side: 4 apart along a row for dot products, 16 apart for weighted sums.
 
 #import shared/outer.wgsl
 
 const SIDE = 32u;  // rows of a tile
-const WIDE = 64u;  // others, or columns
-const DEPTH = 16u; // of a slab
-const STEP = 5u;   // words from one row of a slab to the next: neighbours meet in no bank
-const OTHERS = SIDE * STEP;   // where the others' part of a slab begins
+const WIDE = 64u;  // others, or columns, of a tile
+const DEPTH = 16u; // depth of a slab
+const STEP = 5u;   // words from one row of a slab to the next: odd, so neighbouring rows have no bank conflicts
+const OTHERS = SIDE * STEP;   // where the others begin in a slab
 const PARTIAL = DEPTH * 16u;  // where a word of each invocation is, behind a slab of what is summed
-const WEIGHTS = WIDE + 1u;    // words from one four of rows to the next
+const WEIGHTS = WIDE + 1u;    // words from one group of four rows to the next
 
 var<workgroup> slab: array<vec4f, 480>;    // (SIDE + WIDE) x STEP words, or DEPTH x 16
-var<workgroup> weights: array<vec4f, 520>; // of four rows each, those of all others
+var<workgroup> weights: array<vec4f, 520>; // word g * WEIGHTS + j: the weights of rows 4g to 4g + 3 and other j
 
-/// Four numbers of a row, 4 apart, 0 past the end.
+/// Four numbers of a row, 4 apart; 0 past the end.
 fn row_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
     let columns = c + vec4u(0u, 4u, 8u, 12u);
     let at = start + min(columns, vec4u(depth - 1u)) * row_step(kind);
@@ -33,6 +35,7 @@ fn row_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
     return select(vec4f(), x, columns < vec4u(depth));
 }
 
+/// The same of an other.
 fn other_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
     let columns = c + vec4u(0u, 4u, 8u, 12u);
     let at = start + min(columns, vec4u(depth - 1u)) * other_step(kind);
@@ -40,7 +43,7 @@ fn other_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
     return select(vec4f(), x, columns < vec4u(depth));
 }
 
-/// Adds the products of four numbers of each row and other.
+/// Adds the products of four rows and four others over four numbers.
 fn add_slab_word(sum: mat4x4f, row: u32, other: u32) -> mat4x4f {
     let q0 = slab[row];
     let q1 = slab[row + STEP];
@@ -56,8 +59,8 @@ fn add_slab_word(sum: mat4x4f, row: u32, other: u32) -> mat4x4f {
     return outer(s, vec4f(q0.w, q1.w, q2.w, q3.w), vec4f(k0.w, k1.w, k2.w, k3.w));
 }
 
-/// The sums of products of the rows and others from (row, other) on, over `depth` numbers; this invocation's 4 x 4 of them,
-/// a row a column of the matrix. To be called by the whole workgroup.
+/// The dot products of the rows and others, which begin at (row, other), over `depth` numbers: this invocation's 4 x 4 of them.
+/// A matrix column is a row. The whole workgroup must call it.
 fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
     let side = lane / 4u;
     let c = lane % 4u;
@@ -85,17 +88,18 @@ fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
     return sum;
 }
 
-/// Brings the next row, or the next number of this row, to the front.
+/// Rotates the matrix, so that the next row becomes the first.
 fn next_row(s: mat4x4f) -> mat4x4f {
     return mat4x4f(s[1], s[2], s[3], s[0]);
 }
 
+/// Rotates a row, so that its next number becomes the first; `last` replaces the number that was first.
 fn next_number(row: vec4f, last: f32) -> vec4f {
     return vec4f(row.yzw, last);
 }
 
-/// Leaves this invocation's weights for the others to see.
-fn share(w: mat4x4f, lane: u32) {
+/// Stores this invocation's weights in workgroup memory, for the whole workgroup.
+fn store_weights(w: mat4x4f, lane: u32) {
     let by_other = transpose(w);
     let at = lane / 16u * WEIGHTS + lane % 16u;
     weights[at] = by_other[0];
@@ -104,7 +108,7 @@ fn share(w: mat4x4f, lane: u32) {
     weights[at + 48u] = by_other[3];
 }
 
-/// Four columns, 16 apart, of what is at an other, 0 past the end.
+/// Four columns, 16 apart, of other j; 0 if j is past the end.
 fn summed_numbers(kind: u32, j: u32, col: u32, cols: u32) -> vec4f {
     let columns = min(col + vec4u(0u, 16u, 32u, 48u), vec4u(max(cols, 1u) - 1u));
     let at = other_at(kind, j) + columns * other_step(kind);
@@ -112,7 +116,7 @@ fn summed_numbers(kind: u32, j: u32, col: u32, cols: u32) -> vec4f {
     return select(vec4f(), x, j < others());
 }
 
-/// The sums, plus what is at the others from `other` on, weighted. To be called by the whole workgroup.
+/// `sums` plus the others from `other` on, weighted by the stored weights. The whole workgroup must call it.
 fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane: u32) -> mat4x4f {
     let x = lane % 16u;
     let y = lane / 16u;
@@ -122,7 +126,7 @@ fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane:
     for (var first = 0u; first < WIDE; first += DEPTH) {
         slab[lane] = near;
         slab[lane + 128u] = far;
-        workgroupBarrier(); // the weights are there too
+        workgroupBarrier(); // for the slab and for the weights
         if (first + DEPTH < WIDE) {
             near = summed_numbers(kind, other + first + DEPTH + y, col + x, cols);
             far = summed_numbers(kind, other + first + DEPTH + y + 8u, col + x, cols);
@@ -134,12 +138,12 @@ fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane:
     return s;
 }
 
-/// Leaves a number of each of four rows, for `partial` after a barrier; what is summed may be loaded meanwhile.
-fn leave_partial(x: vec4f, lane: u32) {
+/// Stores a number for each of four rows, which `partial` returns after a barrier. A slab of weighted sums may be in use.
+fn store_partial(x: vec4f, lane: u32) {
     slab[PARTIAL + lane] = x;
 }
 
-/// What invocation (x, y) left, of this one's rows.
+/// The numbers that invocation x of the same rows stored.
 fn partial(x: u32, lane: u32) -> vec4f {
     return slab[PARTIAL + lane / 16u * 16u + x];
 }

@@ -1,11 +1,13 @@
-// What the convolution kernels that hold a tile in registers share: pixels by four, and the tile's outer product.
+// What the convolution kernels that hold a tile in registers have in common: quads of pixels, and the outer product of a tile.
+// Imported by: conv2d.wgsl, conv2d_subgroup.wgsl
+// Expects: TRANSPOSED, RESUME, ACTIVATION (see shared/conv2d.wgsl).
 
 #import shared/conv2d.wgsl
 
 /// The part of y that an invocation (or a subgroup) computes: `rows` channels of a group at `pixels` pixels.
 struct Tile { group: u32, row: u32, pixel: u32, valid: bool }
 
-/// Tile number `index`; neighbours share their pixels.
+/// Tile number `index`. Neighbouring tiles have the same pixels and other channels.
 fn tile(index: u32, rows: u32, pixels: u32) -> Tile {
     let down = (p.rows + rows - 1u) / rows;
     let strip = index % (down * p.groups);
@@ -13,9 +15,10 @@ fn tile(index: u32, rows: u32, pixels: u32) -> Tile {
     return Tile(strip / down, strip % down * rows, first, first < p.pixels);
 }
 
-/// Four pixels in a row.
+/// Four consecutive pixels.
 struct Quad { image: vec4u, vertical: vec4u, horizontal: vec4u }
 
+/// The next pixel in row-major order.
 fn next(o: Pixel) -> Pixel {
     var n = Pixel(o.image, o.at + vec2u(0u, 1u));
     if (n.at.y == p.result.y) { n.at = vec2u(n.at.x + 1u, 0u); }
@@ -31,10 +34,10 @@ fn quad(a: Pixel) -> Quad {
                 vec4u(a.at.y, b.at.y, c.at.y, d.at.y));
 }
 
-/// Where four words lie, and which of them there are.
+/// The indices of four words, and which of them exist.
 struct Words { at: vec4u, inside: vec4<bool> }
 
-/// The four pixels' words of x for one tap.
+/// The words of x that a tap of four pixels reads, in the first channel.
 fn words(q: Quad, group: u32, tap: vec2u) -> Words {
     let a = reached(vec2u(q.vertical.x, q.horizontal.x), tap);
     let b = reached(vec2u(q.vertical.y, q.horizontal.y), tap);
@@ -45,13 +48,13 @@ fn words(q: Quad, group: u32, tap: vec2u) -> Words {
     let inside = (rows < vec4u(p.source.x)) & (cols < vec4u(p.source.y))
                & (q.image < vec4u(p.images));
     let planes = (q.image * p.groups + group) * p.depth + p.first_depth;
-    // What is outside is read from the buffer's start, and not used.
+    // Words outside of x are read from the start of the buffer, and not used.
     return Words(select(vec4u(0u), p.x_offset + (planes * p.source.x + rows) * p.source.y + cols, inside), inside);
 }
 
 fn load_x(words: Words, step: u32) -> vec4f {
     let at = words.at + step;
-    // Chosen and not multiplied: 0 times NaN would be NaN.
+    // A select, not a product: 0 * NaN would be NaN.
     return select(vec4f(0.0), vec4f(x[at.x], x[at.y], x[at.z], x[at.w]), words.inside);
 }
 
@@ -59,23 +62,23 @@ fn load_w(at: vec4u) -> vec4f {
     return vec4f(w[at.x], w[at.y], w[at.z], w[at.w]);
 }
 
-/// y + the outer product of four channels' weights and four pixels; the matrix's columns are channels.
+/// y + the outer product of the weights of four channels and four pixels. A matrix column is a channel.
 fn outer(y: mat4x4f, w: vec4f, x: vec4f) -> mat4x4f {
     return mat4x4f(fma(vec4f(w.x), x, y[0]), fma(vec4f(w.y), x, y[1]), fma(vec4f(w.z), x, y[2]), fma(vec4f(w.w), x, y[3]));
 }
 
-/// Four channels' biases.
+/// The biases of four channels.
 fn biases(group: u32, row: u32) -> vec4f {
     return vec4f(bias_of(group, row), bias_of(group, row + 1u), bias_of(group, row + 2u), bias_of(group, row + 3u));
 }
 
-/// Where y has four pixels of a group's first channel, and which of them there are.
+/// The indices in y of four pixels in the first channel of a group, and which of them exist.
 fn places(q: Quad, group: u32) -> Words {
     let planes = (q.image * p.groups + group) * p.rows;
     return Words((planes * p.result.x + q.vertical) * p.result.y + q.horizontal, q.image < vec4u(p.images));
 }
 
-/// Stores one channel of four pixels, where there is one.
+/// Stores one channel of four pixels, those that exist.
 fn store4(to: Words, row: u32, sum: vec4f) {
     if (row >= p.rows) { return; }
     let at = to.at + row * (p.result.x * p.result.y);

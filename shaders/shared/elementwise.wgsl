@@ -1,33 +1,35 @@
-// What the element-wise kernels (shared/map1.wgsl and its like, copy.wgsl) share: their parameters, and the two ways in
-// which they walk.
+// The parameters and the indexing of the element-wise kernels.
 //
-// strided:  one invocation an element, whose operands `positions` finds whatever their strides.
-// vector:   one invocation four elements, loaded and stored as one vec4f: for operands that are contiguous, or the same
-//           element throughout. No division, a quarter of the loads.
+// Imported by: copy.wgsl, shared/elementwise_entries.wgsl
+// Expects: p: Params, WG.
+//
+// strided:  one invocation handles one element; `strided_offsets` finds its operands, whatever their strides.
+// vector:   one invocation handles four elements, loaded and stored as one vec4f, for operands that are contiguous or a single
+//           broadcast element. No divisions, and a quarter of the loads.
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
 
 struct Params {
-    walk: Walk,
+    indexer: StridedIndexer,
     count: u32,
-    scalars: u32, // bit i: operand i is one element throughout
+    scalars: u32, // bit i: operand i is a single broadcast element
     attributes: vec2f,
 }
 
-/// The place of this invocation's first element, as a multiple of what an invocation handles.
+/// The index of this invocation's element (strided) or vec4f (vector).
 fn place(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-    return folded(group, groups) * WG + lane;
+    return workgroup_index(group, groups) * WG + lane;
 }
 
-/// vector: which vec4f of operand k's buffer holds elements 4i to 4i + 3.
+/// vector: the index of the vec4f in operand k's buffer that holds elements 4i to 4i + 3, or the broadcast element.
 fn quad_at(k: u32, i: u32) -> u32 {
-    return p.walk.offsets[k] / 4u + select(i, 0u, is_scalar(k));
+    return p.indexer.offsets[k] / 4u + select(i, 0u, is_scalar(k));
 }
 
-/// vector: those elements, where `quad` is that vec4f.
+/// vector: elements 4i to 4i + 3 of operand k, from `quad`, the vec4f at `quad_at(k, i)`.
 fn spread(k: u32, quad: vec4f) -> vec4f {
-    if (is_scalar(k)) { return vec4f(quad[p.walk.offsets[k] % 4u]); }
+    if (is_scalar(k)) { return vec4f(quad[p.indexer.offsets[k] % 4u]); }
     return quad;
 }
 

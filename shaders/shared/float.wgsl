@@ -1,6 +1,7 @@
-// What WGSL does not promise about special values. It may assume that NaN and infinity do not occur: `x != x` may be
-// false for NaN, `max` and `clamp` may drop it, `exp(NaN)` may be inf, `tanh(200.0)` may be NaN. So NaN is told by its
-// bits and carried by hand.
+// Special values. WGSL lets a driver assume that NaN and infinity do not occur: `x != x` may be false for NaN, `max` and `clamp`
+// may drop it, `exp(NaN)` may be inf, `tanh(200.0)` may be NaN. So these functions detect NaN by its bits and return it explicitly.
+//
+// Imported by: adam.wgsl, binary.wgsl, max_pool2d.wgsl, reduce.wgsl, shared/functions.wgsl, shared/online_softmax.wgsl and others
 
 /// The most negative finite f32.
 const LOWEST: f32 = -0x1.fffffep+127f;
@@ -17,7 +18,7 @@ fn is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
-/// +inf. A constant expression may not be infinite, so the bits pass through a variable.
+/// +inf. WGSL forbids infinite constant expressions, so the bits pass through a variable.
 fn inf() -> f32 {
     var bits = 0x7f800000u;
     return bitcast<f32>(bits);
@@ -28,14 +29,14 @@ fn nan() -> f32 {
     return bitcast<f32>(bits);
 }
 
-/// The place of x among all floats, both zeros at 0 and NaN past the infinities. Compared by it, subnormals are not
-/// flushed and infinities do not mislead.
+/// An integer that orders all floats as their values; both zeros are 0, NaN lies beyond the infinities. Unlike float
+/// comparisons, comparing it does not flush subnormals and is exact for infinities.
 fn order(x: f32) -> i32 {
     let size = bitcast<i32>(x) & 0x7fffffff;
     return select(size, -size, bitcast<i32>(x) < 0);
 }
 
-/// 1 above 0, -1 below, 0 at 0; NaN of NaN.
+/// The sign: 1, -1, or 0 at 0; NaN of NaN.
 fn sign_nan(x: f32) -> f32 {
     return select(f32(sign(order(x))), x, is_nan(x));
 }
@@ -52,7 +53,7 @@ fn min_nan(a: f32, b: f32) -> f32 {
 
 /// e^x; NaN stays NaN.
 fn exp_nan(x: f32) -> f32 {
-    // Past these ends f32 overflows or vanishes; some drivers' exp goes wrong further out.
+    // Outside these bounds the result overflows or underflows, and some drivers' exp is wrong far outside.
     let y = exp(clamp(x, -104.0, 89.0));
     return select(select(select(y, 0.0, x < -104.0), inf(), x > 88.8), x, is_nan(x));
 }
@@ -80,7 +81,7 @@ fn rsqrt_nan(x: f32) -> f32 {
     return inverseSqrt(x);
 }
 
-/// a^b as IEEE 754 `pow`: 1 for b = 0, a negative base has whole exponents only.
+/// a^b as IEEE 754 `pow`: 1 for b = 0; NaN for a finite negative base with a non-integer exponent.
 fn pow_nan(a: f32, b: f32) -> f32 {
     if (b == 0.0 || a == 1.0) { return 1.0; }
     if (is_nan(a) || is_nan(b)) { return nan(); }

@@ -1,18 +1,18 @@
-// What gated linear units and their gradient share: the functions that gate, their slopes, and where the halves lie. The
-// axis that is cut, and those after it, make a block; a half of it is a `run` of neighbours.
+// What gated linear units and their gradient have in common: the gate functions, their derivatives, and the positions of the
+// halves. The axis that is cut and the axes after it form a block. Each half of a block is a run of `run` consecutive elements.
+// Imported by: glu.wgsl, glu_grad.wgsl
+// Expects: GATE (the number of the function in `Gate` of src/ops/glu.rs), p: Params.
 //
-// strided:  one invocation an element of y.
-// vector:   one invocation four neighbours, where runs and starts are multiples of four; all counts are then in fours.
-//
-//   GATE: the function, by its number in `Gate` of src/ops/glu.rs
+// strided:  one invocation per element of y.
+// vector:   one invocation per four consecutive elements, if runs and offsets are multiples of four. Then all counts are in vec4f.
 
 #import shared/grid.wgsl
 #import shared/smooth.wgsl
 
-/// `gate` and `value`: how far the half that gates and the other lie from the start of a block: one 0, one `run`.
+/// `gate`, `value`: the offsets in a block of the half that gates and of the other half. One is 0, the other `run`.
 struct Params { count: u32, run: u32, gate: u32, value: u32, x_offset: u32, dy_offset: u32 }
 
-/// Where element i of y has its gating element in x and the other, from the start of x on.
+/// The indices in x of the gating element and of the other element for element i of y.
 fn halves(i: u32) -> vec2u {
     return i + i / p.run * p.run + vec2u(p.gate, p.value);
 }

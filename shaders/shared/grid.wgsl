@@ -1,5 +1,7 @@
-// The number of this workgroup in a grid that Rust folded into two dimensions because a dimension holds at most
-// 65,535 workgroups. The last row of the grid may be idle in part: compare the number with the count of work.
-fn folded(group: vec3u, groups: vec3u) -> u32 {
+// Imported by: adam.wgsl, dropout.wgsl, softmax.wgsl, shared/elementwise.wgsl, shared/matmul.wgsl, shared/reduce.wgsl and others
+//
+// The linear index of this workgroup. Rust splits the grid into two dimensions, because one holds at most 65,535 workgroups.
+// The last row of the grid may be partly idle, so the caller must compare the index with its amount of work.
+fn workgroup_index(group: vec3u, groups: vec3u) -> u32 {
     return group.y * groups.x + group.x;
 }

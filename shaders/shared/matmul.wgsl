@@ -1,12 +1,17 @@
-// What the matrix product kernels share: operands of any strides (so that transposed ones need no copy), broadcast
-// batches, the division of the work, and the epilogue.
+// Bindings, work division and epilogue of the matrix product kernels. Operands may have any strides (transposed views need no
+// copy), and batches may be broadcast.
 //
-// A long k is cut into slices, whose partial products matmul_fold adds: so no invocation loops long and a small c still
-// fills the device. With several slices, c is [slices, batches, m, n] and bias and activation wait for the fold.
+// Imported by: matmul.wgsl, matmul_subgroup.wgsl
+// Expects: ACTIVATION.
 //
-//   a f32 [batches, m, k]: operand x of the walk over batches, then a_row, a_col     b f32 [batches, k, n] likewise, y
-//   bias f32 [n], read where has_bias is 1     c f32 [batches, m, n], contiguous
-//   ACTIVATION: what is applied to c (prepended by ops/matmul.rs)
+// Split-K: a long k is cut into slices, whose partial products matmul_reduce.wgsl adds. This bounds the loop of an invocation, and
+// a small c still fills the device. With several slices c is [slices, batches, m, n], and matmul_reduce.wgsl applies bias
+// and activation.
+//
+//   a      f32 [batches, m, k]: operand x of the indexer over batches, then strides a_row, a_col
+//   b      f32 [batches, k, n]: operand y of the indexer over batches, then strides b_row, b_col
+//   bias   f32 [n], read where has_bias is 1
+//   c      f32 [batches, m, n], contiguous
 
 #import shared/grid.wgsl
 #import shared/strided.wgsl
@@ -14,7 +19,7 @@
 #import shared/outer.wgsl
 
 struct Params {
-    walk: Walk,
+    indexer: StridedIndexer,
     m: u32, n: u32, k: u32, batches: u32,
     a_row: u32, a_col: u32, b_row: u32, b_col: u32,
     slices: u32, bias_offset: u32, bias_step: u32, has_bias: u32,
@@ -26,10 +31,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-/// One tile's work: its corner in c, its batch, and its range of k.
+/// A tile's work: its corner in c, its matrix (slice * batches + batch), and its range of k.
 struct Work { row: u32, col: u32, matrix: u32, first: u32, end: u32, valid: bool }
 
-/// The work number `index`, tiles of `rows` x `cols` numbered along n, then m, then batches, then slices.
+/// Work item `index`. Tiles of `rows` x `cols` are numbered along n, then m, then batches, then slices.
 fn work(index: u32, rows: u32, cols: u32) -> Work {
     let across = (p.n + cols - 1u) / cols;
     let down = (p.m + rows - 1u) / rows;
@@ -41,6 +46,7 @@ fn work(index: u32, rows: u32, cols: u32) -> Work {
                 matrix < p.batches * p.slices);
 }
 
+/// Stores one element, after the epilogue where k is not sliced. Elements outside c are dropped.
 fn store(matrix: u32, row: u32, col: u32, sum: f32) {
     if (row >= p.m || col >= p.n) { return; }
     var y = sum;

@@ -1,5 +1,7 @@
-// Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3" (SC 2011): four random words from a counter and a key, the same on every device. Twin: src/random.rs.
+// Philox 4x32-10: a counter-based random number generator. It maps a counter and a key to four random words, the same on
+// every device. Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). CPU twin: src/random.rs.
+//
+// Imported by: dropout.wgsl, shared/attention.wgsl
 
 #import shared/wide.wgsl
 

@@ -1,20 +1,20 @@
-// The mean of a row's slice, and the sum of the squares of the distances from it.
+// The mean of a slice of a row, and the sum of squared deviations from it.
 //
-// A mean that is far above the spread has rounding errors of the spread's size, and the square of the mean has nothing
-// left of it; so the moments take two passes, corrected (Chan, Golub & LeVeque, "Algorithms for computing the sample
-// variance", 1983, equation 1.7): d = x - m with a first mean m, then mean = m + sum(d)/n and the sum of squares is
-// sum(d²) - sum(d)²/n, whatever m was.
+// Imported by: normalize.wgsl, add_norm.wgsl
+// Expects: x: array<f32>, p.x_offset, p.rows: RowLayout, WG, LANES, FLAT, CENTRED: 1 where the mean is subtracted, and
+// taken(at) -> f32: the first read of the element at `at`; later reads go to x.
 //
-// Where the squares of finite elements overflow their sum is +inf, whatever else does. Where even the sum of the elements does,
-// their mean is given as 0: nothing depends on it. An element that is not finite makes both NaN.
+// Two passes, corrected (Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983, equation 1.7): with a first
+// mean m and d = x - m, the mean is m + sum(d)/n and the sum of squares is sum(d²) - sum(d)²/n, whatever m was. Where the mean
+// is far above the spread, m itself has rounding errors of the spread's size, and sum(x²) - n m² would lose all digits.
 //
-// The importing file has x, and shared/standardise.wgsl with its parameters; CENTRED is 1 where the mean is taken off. It says
-// with taken(at) what element x[at] is when an invocation meets it for the first time; later it is read from x.
+// Where the squares of finite elements overflow, the sum of squares is +inf. Where even the sum of the elements overflows, the mean
+// is given as 0: no result depends on it. An element that is not finite makes both NaN.
 
 #import shared/float.wgsl
-#import shared/rows.wgsl
+#import shared/row_layout.wgsl
 
-/// Four elements from `at` on, LANES apart, and the place after them.
+/// Four elements from `at` on, LANES apart, and the place of the next one.
 struct Four { v: vec4f, after: vec3u }
 
 fn element(at: u32, first: bool) -> f32 {
@@ -33,14 +33,14 @@ fn sum4(v: vec4f) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-/// How many of four elements are not finite.
+/// The number of elements, of four, that are not finite.
 fn odd4(v: vec4f) -> f32 {
     let odd = (bitcast<vec4u>(v) & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
     return sum4(select(vec4f(0.0), vec4f(1.0), odd));
 }
 
-/// The sums of an invocation's elements, and of the squares, relative to `origin`. `first`: whether it meets them now; where
-/// that is for the mean alone, the second is the number of elements that are not finite.
+/// The sums of d = x - origin and of d² over an invocation's elements. `first`: whether this is their first read. If so and
+/// CENTRED, only the mean is needed, and the second component is the number of elements that are not finite instead.
 fn sums(s: Slice, origin: f32, first: bool) -> vec2f {
     let counts = first && CENTRED == 1u;
     var sum = vec2f(0.0);
@@ -63,20 +63,21 @@ fn sums(s: Slice, origin: f32, first: bool) -> vec2f {
     return sum;
 }
 
-/// The mean of `count` elements; 0 where the sum of finite ones overflowed, and NaN of none, or where some are not finite.
+/// The mean of `count` elements, `odd` of which are not finite. 0 where the sum of finite elements overflowed; NaN where `count`
+/// is 0 or `odd` is not 0.
 fn known_mean(mean: f32, count: f32, odd: f32) -> f32 {
     return select(select(0.0, mean, is_finite(mean)), nan(), count == 0.0 || odd > 0.0);
 }
 
-/// The mean of a slice, and the sum of the squares of the distances from it. To be called by the whole workgroup.
+/// The mean of a slice and the sum of squared deviations from it. The whole workgroup must call it.
 fn moments(s: Slice, local: u32) -> vec2f {
     let count = f32(s.end - s.begin);
     var origin = 0.0;
     if (CENTRED == 1u) {
-        let first = together(sums(s, 0.0, true), local, s.lane);
+        let first = workgroup_reduce(sums(s, 0.0, true), local, s.lane);
         origin = known_mean(first.x / count, count, first.y);
     }
-    let sum = together(sums(s, origin, CENTRED == 0u), local, s.lane);
+    let sum = workgroup_reduce(sums(s, origin, CENTRED == 0u), local, s.lane);
     if (CENTRED == 0u) { return vec2f(0.0, sum.y); }
     if (is_finite(origin) && !is_finite(sum.y)) { return vec2f(origin, inf()); }
     let shift = sum.x / count;

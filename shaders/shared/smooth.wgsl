@@ -1,16 +1,17 @@
-// Smooth functions built on the exponential that only unary.wgsl and its gradient need. Twin: src/cpu/functions.rs,
-// which has their errors.
+// Smooth functions built on the exponential, for element-wise kernels. CPU twin: src/cpu/functions.rs, which states their errors.
+//
+// Imported by: unary.wgsl, unary_grad.wgsl, loss.wgsl, loss_grad.wgsl, shared/glu.wgsl
 
 #import shared/functions.wgsl
 
-/// e^x - 1 for x <= 0: the series where the subtraction would cancel.
+/// e^x - 1 for x <= 0. Near 0, where the subtraction would cancel, the Taylor series.
 fn exp_m1(x: f32) -> f32 {
     let high = ((x * (1.0 / 40320.0) + 1.0 / 5040.0) * x + 1.0 / 720.0) * x + 1.0 / 120.0;
     let series = x + x * x * (((high * x + 1.0 / 24.0) * x + 1.0 / 6.0) * x + 0.5);
     return select(exp_nan(x) - 1.0, series, x > -0.5);
 }
 
-/// ln(1 + e) for e from 0 to 1, as 2 artanh(e / (2 + e)): its series has positive terms alone, so a small e loses nothing.
+/// ln(1 + e) for e in 0..1, as 2 artanh(e / (2 + e)). All terms of that series are positive, so a small e keeps its precision.
 fn log_1p(e: f32) -> f32 {
     let s = e / (2.0 + e);
     let z = s * s;
@@ -18,22 +19,22 @@ fn log_1p(e: f32) -> f32 {
     return 2.0 * (s + s * z * (((high * z + 1.0 / 7.0) * z + 1.0 / 5.0) * z + 1.0 / 3.0));
 }
 
-/// ln(1 + e^x), by the exponential of a negative number so that it can't overflow.
+/// ln(1 + e^x), computed from e^-|x|, which cannot overflow.
 fn softplus(x: f32) -> f32 {
     return max_nan(x, 0.0) + log_1p(exp_nan(-abs(x)));
 }
 
-/// x sigmoid(x): Elfwing, Uchibe & Doya (arXiv:1702.03118). -inf has the limit 0, which -inf * 0 would miss.
+/// x sigmoid(x): Elfwing, Uchibe & Doya (arXiv:1702.03118). At -inf the limit is 0, where -inf * 0 would be NaN.
 fn silu(x: f32) -> f32 {
     return max_nan(x, -104.0) * sigmoid(x);
 }
 
-/// Its derivative; sigmoid(-x) is 1 - sigmoid(x) without cancellation.
+/// The derivative of silu; sigmoid(-x) is 1 - sigmoid(x) without cancellation.
 fn silu_slope(x: f32) -> f32 {
     return sigmoid(x) * (1.0 + clamp(x, -104.0, 104.0) * sigmoid(-x));
 }
 
-/// The error function: a polynomial times x near 0, elsewhere 1 - erfc(x) with a polynomial for ln erfc(x).
+/// The error function: near 0 a polynomial times x, elsewhere 1 - erfc(x) with a polynomial for ln erfc(x).
 fn erf(x: f32) -> f32 {
     let z = x * x;
     let p = ((-0.00059254951 * z + 0.0049807173) * z - 0.026758565) * z + 0.11281618;
@@ -44,12 +45,12 @@ fn erf(x: f32) -> f32 {
     return select(select(select(large, -large, x < 0.0), small, abs(x) < 0.9375), x, is_nan(x));
 }
 
-/// x times the normal distribution function, exact form: Hendrycks & Gimpel (arXiv:1606.08415). -inf has the limit 0.
+/// x Φ(x) with the normal distribution function Φ, exact form: Hendrycks & Gimpel (arXiv:1606.08415). At -inf the limit is 0.
 fn gelu(x: f32) -> f32 {
     return 0.5 * max_nan(x, -14.0) * (1.0 + erf(x * 0.70710678));
 }
 
-/// Its derivative, Φ(x) + x Φ'(x).
+/// The derivative of gelu, Φ(x) + x Φ'(x).
 fn gelu_slope(x: f32) -> f32 {
     let c = clamp(x, -14.0, 14.0);
     let density = 0.39894228 * exp_nan(-0.5 * c * c);

@@ -1,21 +1,23 @@
-// Sine and cosine of every finite number. WGSL's own promise little: 2^-11, and that from -π to π alone. Twin:
-// src/cpu/functions.rs, which has their error.
+// Sine and cosine of every finite number. WGSL's own guarantee an error of 2^-11 only, and only from -π to π. CPU twin:
+// src/cpu/functions.rs, which states their error.
+//
+// Imported by: unary.wgsl, unary_grad.wgsl
 
 #import shared/float.wgsl
 #import shared/wide.wgsl
 
-/// 1 / 2π in binary, the first word being the 32 digits before the point.
+/// 1 / 2π in binary; the first word holds the 32 digits before the point.
 const TURN = array<u32, 7>(0u, 0x28be60dbu, 0x9391054au, 0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u, 0x4f10e410u);
 
-/// 32 of those digits, from digit `at` on.
+/// 32 binary digits of 1 / 2π, from digit `at` on.
 fn digits(at: u32) -> u32 {
     let word = at / 32u;
-    // Shifts take 31 at most, so the second word takes two.
+    // WGSL shifts by at most 31, so the second word is shifted twice.
     return (TURN[word] << (at % 32u)) | (TURN[word + 1u] >> 1u >> (31u - at % 32u));
 }
 
-/// |x| as an angle in units of 2^-32 of a turn, whole turns dropped by the wrapping of u32; for |x| >= 2^-1. x is m 2^k
-/// with a whole m below 2^24: digits of 1 / 2π before the k-th give whole turns, digits after the next 64 nothing.
+/// |x| as an angle in units of 2^-32 turns, for |x| >= 2^-1. u32 wraparound drops whole turns. |x| is m 2^k with an integer
+/// m < 2^24: digits of 1 / 2π before the k-th contribute whole turns only, and digits after the next 64 are negligible.
 /// Payne & Hanek, "Radian reduction for trigonometric functions" (SIGNUM Newsletter 18, 1983).
 fn angle(x: f32) -> u32 {
     let bits = bitcast<u32>(x) & 0x7fffffffu;
@@ -24,7 +26,7 @@ fn angle(x: f32) -> u32 {
     return m * digits(at) + mul_wide(m, digits(at + 32u)).x;
 }
 
-/// sin(x + quarters π/2). The angle to the nearest quarter turn is at most π/4 wide; there the Taylor series do.
+/// sin(x + quarters π/2). The angle to the nearest quarter turn is at most π/4, where the Taylor series are precise.
 fn sin_from(x: f32, quarters: u32) -> f32 {
     var quarter = quarters;
     var r = x;

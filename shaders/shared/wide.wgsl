@@ -1,6 +1,8 @@
-// Products of 64 bits: WGSL has no 64-bit integers.
+// 64-bit products: WGSL has no 64-bit integers.
+//
+// Imported by: shared/philox.wgsl, shared/trig.wgsl
 
-/// The high and the low word of a * b.
+/// (high word, low word) of a * b.
 fn mul_wide(a: u32, b: u32) -> vec2u {
     let a_lo = a & 0xffffu;
     let a_hi = a >> 16u;

@@ -3,7 +3,7 @@
 pub(crate) mod functions;
 mod gemm;
 pub(crate) mod simd;
-pub(crate) mod walk;
+pub(crate) mod strided;
 
 pub(crate) use gemm::{Matrix, gemm};
 

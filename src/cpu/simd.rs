@@ -31,7 +31,7 @@ pub(crate) fn exp_below(x: f32) -> f32 {
     if x < -87.336_54 { 0.0 } else { y * scale }
 }
 
-/// A fold in sixteen strands, which fit vector registers and err less than one.
+/// A reduction in sixteen strands, which fit vector registers and err less than one.
 pub(crate) struct Strands<S> {
     strands: [S; 16],
     identity: S,
@@ -84,9 +84,9 @@ impl<S: Copy> Strands<S> {
     }
 }
 
-/// Folds `map` of a run in strands.
+/// Reduces `map` of a run in strands.
 #[inline(always)]
-pub(crate) fn fold_run(
+pub(crate) fn reduce_run(
     identity: f32,
     merge: impl Fn(f32, f32) -> f32 + Copy,
     map: impl Fn(f32) -> f32 + Copy,

@@ -51,7 +51,7 @@ pub struct GpuOptions {
     /// answer with nonsense wherever it leaves open what they answer (of NaN, of infinity, past the ends of f32), and
     /// of a workgroup the last invocations go first. Where it is guarded too, a read-back fails if a kernel has gone
     /// past the end of a buffer that it only reads.
-    pub adverse: bool,
+    pub worst_case: bool,
     /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
     pub tune_for: Option<AdapterKind>,
     /// Faults to believe in beside the known ones, so that tests see what those turn off.

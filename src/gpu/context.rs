@@ -20,9 +20,9 @@ pub struct GpuDevice {
     pub(super) queue: wgpu::Queue,
     pub(super) limits: Limits,
     /// Whether kernels run as the worst adapter might run them.
-    pub(super) adverse: bool,
+    pub(super) worst_case: bool,
     /// Whether its kernels show where they go past the end of a buffer.
-    pub(super) strays: bool,
+    pub(super) shows_out_of_bounds: bool,
     /// The kind of adapter that kernels are chosen for.
     pub(super) tuned_for: AdapterKind,
     quirks: Vec<&'static Quirk>,
@@ -154,8 +154,8 @@ impl GpuDevice {
             device,
             queue,
             limits,
-            adverse: options.adverse,
-            strays: options.adverse && options.guarded,
+            worst_case: options.worst_case,
+            shows_out_of_bounds: options.worst_case && options.guarded,
             tuned_for,
             pool,
             health,

@@ -1,7 +1,7 @@
 //! Guarded buffers, for testing kernels. wgpu keeps a kernel inside the buffers it is given, but those are a size class
 //! large. On a guarded device each is new, holds NaN, and ends in words that nobody may write: so an element that a
 //! kernel leaves out shows, and so does one that it writes past its end. The last two words say where that end is, for kernels
-//! that look at their indices ([`strays`](super::strays)).
+//! that look at their indices ([`out_of_bounds`](super::out_of_bounds)).
 
 use super::context::GpuDevice;
 use super::recorder::State;
@@ -123,7 +123,7 @@ impl Guard {
             let found = found.by_ref().take(expected.len());
             if let Some(at) = found.zip(&expected).position(|(word, expected)| word != expected) {
                 let mut message = format!("a kernel wrote {at} words past the end of {} words", one.words);
-                if gpu.strays && at + 1 == expected.len() {
+                if gpu.shows_out_of_bounds && at + 1 == expected.len() {
                     message += ", or read past the end of another buffer";
                 }
                 return Err(Error::Gpu { message });

@@ -7,11 +7,11 @@ mod context;
 mod guard;
 mod kernel;
 mod limits;
+mod out_of_bounds;
 mod pipeline;
 mod profiler;
 mod quirks;
 mod recorder;
-mod strays;
 mod wgsl;
 
 pub use adapter::{AdapterKind, AdapterReport, GpuOptions, adapters};

@@ -3,7 +3,7 @@
 use super::context::{GpuBuffer, GpuDevice};
 use super::kernel::Kernel;
 use super::quirks::Variant;
-use super::{strays, wgsl};
+use super::{out_of_bounds, wgsl};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -38,8 +38,9 @@ impl Cache {
         gpu.limits.check(&gpu.report.id, kernel, &source)?;
         let uniform = has_uniform_params(gpu, signature(kernel));
         let source = if uniform { source } else { source.replace("var<uniform>", "var<storage, read>") };
-        let source = if gpu.adverse { wgsl::adverse(&source) } else { source };
-        let source = if gpu.strays { strays::caught(&source, kernel.entry) } else { source };
+        let source = if gpu.worst_case { wgsl::worst_case(&source) } else { source };
+        let source =
+            if gpu.shows_out_of_bounds { out_of_bounds::caught(&source, kernel.entry) } else { source };
         let name = kernel.name();
         let (_, layout) = self.layout(gpu, signature(kernel));
         let pipeline = gpu.caught(0, || {
@@ -53,7 +54,7 @@ impl Cache {
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             };
             // SAFETY: where loops go uncounted the kernel is one of the crate's own, all of whose loops count up to a bound,
-            // by the law that none turns more than 65,535 times. All other checks stay.
+            // by the law that none makes more than 65,535 iterations. All other checks stay.
             let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, checks) };
             gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),

@@ -136,8 +136,8 @@ impl Profiler {
             slice.map_async(wgpu::MapMode::Read, |_| ());
             gpu.wait(None)?;
             if let Ok(view) = slice.get_mapped_range() {
-                let word = |b: &[u8]| b.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
-                ticks = view.chunks_exact(16).map(|b| (word(&b[..8]), word(&b[8..]))).collect();
+                let ticks_of = |b: &[u8]| b.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+                ticks = view.chunks_exact(16).map(|b| (ticks_of(&b[..8]), ticks_of(&b[8..]))).collect();
             }
             queries.staging.unmap();
         }

@@ -45,7 +45,7 @@ const QUIRKS: &[Quirk] = &[
     Quirk {
         adapter: "llvmpipe",
         driver: "",
-        fault: "an invocation's loops end without a word after 65,535 turns, counted together",
+        fault: "an invocation's loops end without a word after 65,535 iterations, counted together",
         seen: "Mesa 22.3.6",
         answer: Answer::Always("long work is cut into slices and passes"),
     },

@@ -283,8 +283,8 @@ impl<'d> Recorder<'d> {
         Recorder { gpu, checks: Vec::new() }
     }
 
-    /// Records one dispatch of `workgroups` workgroups, folded into two dimensions where one is too short: the
-    /// kernel finds its number with `folded()` and leaves when it is past the end. No workgroup, no dispatch.
+    /// Records one dispatch of `workgroups` workgroups, in a grid of two dimensions where one is too short: the
+    /// kernel finds its number with `workgroup_index()` and leaves when it is past the end. No workgroup, no dispatch.
     ///
     /// `buffers` are in the order of the bindings, inputs before outputs; `constants` in that of the kernel.
     ///
@@ -324,7 +324,7 @@ impl<'d> Recorder<'d> {
         if buffers.iter().any(|buffer| !buffer.is_of(self.gpu)) {
             return wrong(format!("a buffer is not on the device {}", self.gpu.report.id));
         }
-        let grid = self.fold(workgroups)?;
+        let grid = self.grid(workgroups)?;
         let state = &mut *self.gpu.lock();
         // Also without parameters: the binding has to stay inside the arena.
         let needs = size_of::<P>().max(1).next_multiple_of(state.slot);
@@ -479,14 +479,14 @@ impl<'d> Recorder<'d> {
     }
 
     /// `workgroups` as a grid of two dimensions.
-    fn fold(&self, workgroups: usize) -> Result<(u32, u32)> {
+    fn grid(&self, workgroups: usize) -> Result<(u32, u32)> {
         let most = u64::from(self.gpu.limits.workgroups);
         let count = workgroups as u64;
         if count <= most {
             return Ok((count as u32, 1));
         }
         let rows = count.div_ceil(most);
-        // The kernels count workgroups in a u32, the folded grid's idle ones included.
+        // The kernels count workgroups in a u32, the grid's idle ones included.
         if rows > most || rows * most > u64::from(u32::MAX) {
             return Err(Error::Limit {
                 device: self.gpu.report.id.clone(),

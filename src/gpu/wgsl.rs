@@ -18,26 +18,26 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/conv2d_tile.wgsl", include_str!("../../shaders/shared/conv2d_tile.wgsl")),
     ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
     ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
-    ("shared/fold.wgsl", include_str!("../../shaders/shared/fold.wgsl")),
+    ("shared/reduce.wgsl", include_str!("../../shaders/shared/reduce.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/glu.wgsl", include_str!("../../shaders/shared/glu.wgsl")),
     ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
-    ("shared/map.wgsl", include_str!("../../shaders/shared/map.wgsl")),
-    ("shared/map1.wgsl", include_str!("../../shaders/shared/map1.wgsl")),
-    ("shared/map2.wgsl", include_str!("../../shaders/shared/map2.wgsl")),
-    ("shared/map3.wgsl", include_str!("../../shaders/shared/map3.wgsl")),
+    ("shared/elementwise_entries.wgsl", include_str!("../../shaders/shared/elementwise_entries.wgsl")),
+    ("shared/elementwise_unary.wgsl", include_str!("../../shaders/shared/elementwise_unary.wgsl")),
+    ("shared/elementwise_binary.wgsl", include_str!("../../shaders/shared/elementwise_binary.wgsl")),
+    ("shared/elementwise_ternary.wgsl", include_str!("../../shaders/shared/elementwise_ternary.wgsl")),
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
-    ("shared/normaliser.wgsl", include_str!("../../shaders/shared/normaliser.wgsl")),
+    ("shared/online_softmax.wgsl", include_str!("../../shaders/shared/online_softmax.wgsl")),
     ("shared/order.wgsl", include_str!("../../shaders/shared/order.wgsl")),
-    ("shared/normaliser_row.wgsl", include_str!("../../shaders/shared/normaliser_row.wgsl")),
+    ("shared/online_softmax_row.wgsl", include_str!("../../shaders/shared/online_softmax_row.wgsl")),
     ("shared/outer.wgsl", include_str!("../../shaders/shared/outer.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
-    ("shared/planes.wgsl", include_str!("../../shaders/shared/planes.wgsl")),
+    ("shared/plane_index.wgsl", include_str!("../../shaders/shared/plane_index.wgsl")),
     ("shared/smooth.wgsl", include_str!("../../shaders/shared/smooth.wgsl")),
     ("shared/row_moments.wgsl", include_str!("../../shaders/shared/row_moments.wgsl")),
-    ("shared/rows.wgsl", include_str!("../../shaders/shared/rows.wgsl")),
-    ("shared/standardise.wgsl", include_str!("../../shaders/shared/standardise.wgsl")),
+    ("shared/row_layout.wgsl", include_str!("../../shaders/shared/row_layout.wgsl")),
+    ("shared/normalize.wgsl", include_str!("../../shaders/shared/normalize.wgsl")),
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/trig.wgsl", include_str!("../../shaders/shared/trig.wgsl")),
@@ -79,22 +79,22 @@ fn current(file: &str, source: &'static str) -> Cow<'static, str> {
 /// What stands in for the built-in functions of which WGSL says nothing, or little, outside these bounds (its sections on
 /// the differences from IEEE 754 and on the accuracy of floating-point operations): inside they are the adapter's own. The
 /// number is one that shows wherever it gets into a result.
-const ADVERSE: &str = "
-fn adverse_exp(x: f32) -> f32 { return select(1234.5, exp(x), x >= -104.0 && x <= 88.7); }
-fn adverse_exp2(x: f32) -> f32 { return select(1234.5, exp2(x), x >= -150.0 && x < 128.0); }
-fn adverse_log(x: f32) -> f32 { return select(1234.5, log(x), x > 0.0 && x <= 0x1.fffffep+127f); }
-fn adverse_log2(x: f32) -> f32 { return select(1234.5, log2(x), x > 0.0 && x <= 0x1.fffffep+127f); }
-fn adverse_sqrt(x: f32) -> f32 { return select(1234.5, sqrt(x), x >= 0.0 && x <= 0x1.fffffep+127f); }
-fn adverse_inverseSqrt(x: f32) -> f32 { return select(1234.5, inverseSqrt(x), x > 0.0 && x <= 0x1.fffffep+127f); }
-fn adverse_floor(x: f32) -> f32 { return select(1234.5, floor(x), abs(x) >= 0.0); }
-fn adverse_ceil(x: f32) -> f32 { return select(1234.5, ceil(x), abs(x) >= 0.0); }
-fn adverse_round(x: f32) -> f32 { return select(1234.5, round(x), abs(x) >= 0.0); }
+const WORST_CASE: &str = "
+fn worst_case_exp(x: f32) -> f32 { return select(1234.5, exp(x), x >= -104.0 && x <= 88.7); }
+fn worst_case_exp2(x: f32) -> f32 { return select(1234.5, exp2(x), x >= -150.0 && x < 128.0); }
+fn worst_case_log(x: f32) -> f32 { return select(1234.5, log(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn worst_case_log2(x: f32) -> f32 { return select(1234.5, log2(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn worst_case_sqrt(x: f32) -> f32 { return select(1234.5, sqrt(x), x >= 0.0 && x <= 0x1.fffffep+127f); }
+fn worst_case_inverseSqrt(x: f32) -> f32 { return select(1234.5, inverseSqrt(x), x > 0.0 && x <= 0x1.fffffep+127f); }
+fn worst_case_floor(x: f32) -> f32 { return select(1234.5, floor(x), abs(x) >= 0.0); }
+fn worst_case_ceil(x: f32) -> f32 { return select(1234.5, ceil(x), abs(x) >= 0.0); }
+fn worst_case_round(x: f32) -> f32 { return select(1234.5, round(x), abs(x) >= 0.0); }
 ";
 
 /// A kernel as the worst of adapters might run it that keep to the specification: built-in functions answer with nonsense
 /// where WGSL lets them, and of a workgroup the last invocations go first, where software adapters begin with the first.
-pub(super) fn adverse(source: &str) -> String {
-    backwards(&replaced(source)) + ADVERSE
+pub(super) fn worst_case(source: &str) -> String {
+    backwards(&replaced(source)) + WORST_CASE
 }
 
 /// With the calls of built-in functions replaced.
@@ -106,8 +106,8 @@ fn replaced(source: &str) -> String {
             word.push(c);
             continue;
         }
-        if c == '(' && ADVERSE.contains(&format!("fn adverse_{word}(")) {
-            out.push_str("adverse_");
+        if c == '(' && WORST_CASE.contains(&format!("fn worst_case_{word}(")) {
+            out.push_str("worst_case_");
         }
         out.push_str(&word);
         out.push(c);
@@ -185,14 +185,14 @@ mod tests {
         let source = "#import shared/grid.wgsl // why\n#import shared/grid.wgsl\nfn f() {}\n";
         let out = assemble("k", "k.wgsl", source, &[("WG", 64)]).unwrap();
         assert!(out.starts_with("const WG: u32 = 64u;\n"));
-        assert_eq!(out.matches("fn folded").count(), 1);
+        assert_eq!(out.matches("fn workgroup_index").count(), 1);
         assert!(!out.contains("#import"));
     }
 
     #[test]
     fn built_in_functions_are_replaced_by_name() {
         let out = replaced("fn f(x: f32) -> f32 { return exp(-x) + exp_nan(x) * max(sqrt(x), log2(x)); }");
-        let want = "adverse_exp(-x) + exp_nan(x) * max(adverse_sqrt(x), adverse_log2(x)); }";
+        let want = "worst_case_exp(-x) + exp_nan(x) * max(worst_case_sqrt(x), worst_case_log2(x)); }";
         assert_eq!(out.split_once("return ").unwrap().1, want);
     }
 
@@ -211,14 +211,14 @@ mod tests {
 
     /// A kernel written otherwise would stay as it is, and prove nothing.
     #[test]
-    fn every_kernel_has_an_adverse_form() {
+    fn every_kernel_has_a_worst_case_form() {
         use naga::valid::{Capabilities, ValidationFlags, Validator};
         let mut backward = 0;
         for kernel in crate::ops::kernels() {
             for values in kernel.variants() {
                 let name = format!("{} {values:?}", kernel.name());
                 let source = kernel.wgsl(&values).unwrap();
-                let out = adverse(&source);
+                let out = worst_case(&source);
                 let module =
                     naga::front::wgsl::parse_str(&out).unwrap_or_else(|error| panic!("{name}: {error}"));
                 let checked = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);

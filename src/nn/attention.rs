@@ -87,7 +87,7 @@ impl KvCache {
             return Err(Error::argument(OP, message));
         }
         for (held, given) in self.held.iter_mut().zip([keys, values]) {
-            copy::put(&given.detach(), held, 2, start)?;
+            copy::slice_scatter(&given.detach(), held, 2, start)?;
         }
         self.len = start + new;
         let [keys, values] = [0, 1].map(|at| self.held[at].slice(2, 0..self.len));

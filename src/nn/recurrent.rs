@@ -13,14 +13,14 @@ pub struct RecurrentOptions {
     /// Layers, each of which reads the states of the one before.
     pub layers: usize,
     /// Whether each layer goes over the steps a second time from the last to the first, with weights of its own, and
-    /// gives the states of both ways side by side.
+    /// gives the states of both directions side by side.
     pub bidirectional: bool,
     /// Whether there are biases.
     pub bias: bool,
 }
 
 impl Default for RecurrentOptions {
-    /// One layer, one way, with biases.
+    /// One layer, one direction, with biases.
     fn default() -> RecurrentOptions {
         RecurrentOptions { layers: 1, bidirectional: false, bias: true }
     }
@@ -52,15 +52,15 @@ impl Cell {
     }
 }
 
-/// A layer, one way.
-struct Way {
+/// A layer, one direction.
+struct Direction {
     /// `[gates · hidden, in]`, `[gates · hidden, hidden]`.
     weights: [Parameter; 2],
     /// Of each weight, `[gates · hidden]`.
     biases: Option<[Parameter; 2]>,
 }
 
-impl Way {
+impl Direction {
     /// The states after each step of `x`, `[steps, n, in]`, in the order of the steps, and the last states.
     fn run(
         &self,
@@ -101,8 +101,8 @@ struct Stack {
     cell: Cell,
     inputs: usize,
     hidden: usize,
-    /// The ways of each layer, one or two.
-    layers: Vec<Vec<Way>>,
+    /// The directions of each layer, one or two.
+    layers: Vec<Vec<Direction>>,
 }
 
 impl Stack {
@@ -120,7 +120,7 @@ impl Stack {
             return Err(Error::argument(cell.op(), message));
         }
         layers(cell.op(), options.layers)?;
-        let ways = 1 + usize::from(options.bidirectional);
+        let directions = 1 + usize::from(options.bidirectional);
         // PyTorch's: uniform over ±1/√hidden, biases too.
         let bound = 1.0 / (hidden as f32).sqrt();
         let rows = cell.gates().saturating_mul(hidden);
@@ -128,27 +128,27 @@ impl Stack {
             let seed = init.seed();
             Parameter::new(&Tensor::uniform(shape, -bound, bound, seed, init.device())?)
         };
-        let mut way = |inputs: usize| {
+        let mut direction = |inputs: usize| {
             let weights = [drawn(&[rows, inputs])?, drawn(&[rows, hidden])?];
             let biases = if options.bias { Some([drawn(&[rows])?, drawn(&[rows])?]) } else { None };
-            Ok(Way { weights, biases })
+            Ok(Direction { weights, biases })
         };
         let layer = |layer: usize| {
-            let inputs = if layer == 0 { inputs } else { ways.saturating_mul(hidden) };
-            (0..ways).map(|_| way(inputs)).collect::<Result<Vec<Way>>>()
+            let inputs = if layer == 0 { inputs } else { directions.saturating_mul(hidden) };
+            (0..directions).map(|_| direction(inputs)).collect::<Result<Vec<Direction>>>()
         };
         let layers = (0..options.layers).map(layer).collect::<Result<_>>()?;
         Ok(Stack { cell, inputs, hidden, layers })
     }
 
-    fn ways(&self) -> usize {
+    fn directions(&self) -> usize {
         self.layers[0].len()
     }
 
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         match *input {
             [_, steps, inputs] if inputs == self.inputs && steps > 0 => {
-                input.with(2, self.ways() * self.hidden)
+                input.with(2, self.directions() * self.hidden)
             }
             _ => {
                 let message = format!("input {input}, should be [n, steps, {}], steps not 0", self.inputs);
@@ -157,10 +157,10 @@ impl Stack {
         }
     }
 
-    /// The states of each layer and way at the start: those given, or zeros.
+    /// The states of each layer and direction at the start: those given, or zeros.
     fn start(&self, input: Shape, given: Option<&Tensor>, x: &Tensor) -> Result<Vec<Tensor>> {
         let each = [input[0], self.hidden];
-        let count = self.layers.len() * self.ways();
+        let count = self.layers.len() * self.directions();
         match given {
             None => Ok(vec![Tensor::zeros(each, x.device())?; count]),
             Some(state) if state.shape() == [count, each[0], each[1]] => {
@@ -188,8 +188,8 @@ impl Stack {
         let mut last = [Vec::new(), Vec::new()];
         for layer in &self.layers {
             let mut sides = Vec::with_capacity(layer.len());
-            for ((way, backwards), (h, c)) in layer.iter().zip([false, true]).zip(&mut start) {
-                let (states, ends) = way.run(self.cell, &x, [h, c], backwards)?;
+            for ((direction, backwards), (h, c)) in layer.iter().zip([false, true]).zip(&mut start) {
+                let (states, ends) = direction.run(self.cell, &x, [h, c], backwards)?;
                 sides.push(Tensor::stack(&states.iter().collect::<Vec<_>>(), 0)?);
                 last.iter_mut().zip(ends).for_each(|(last, end)| last.push(end));
             }
@@ -205,8 +205,8 @@ impl Stack {
     fn describe(&self, name: &str) -> String {
         let layers =
             if self.layers.len() == 1 { String::new() } else { format!(", {} layers", self.layers.len()) };
-        let ways = if self.ways() == 1 { "" } else { ", both ways" };
-        format!("{name} {} -> {}{layers}{ways}", self.inputs, self.hidden)
+        let directions = if self.directions() == 1 { "" } else { ", both directions" };
+        format!("{name} {} -> {}{layers}{directions}", self.inputs, self.hidden)
     }
 
     fn flops(&self, input: Shape) -> Result<u64> {
@@ -222,7 +222,7 @@ impl Stack {
         let of = |inputs: usize| 2 * gates * (inputs + self.hidden) as u64 + cell * self.hidden as u64;
         let layer = |layer: usize| {
             let inputs = if layer == 0 { self.inputs } else { output[2] };
-            self.ways() as u64 * of(inputs)
+            self.directions() as u64 * of(inputs)
         };
         Ok(rows.saturating_mul((0..self.layers.len()).map(layer).sum()))
     }
@@ -230,9 +230,11 @@ impl Stack {
     fn parameters(&self) -> Vec<(String, Parameter)> {
         let mut all = Vec::new();
         for (number, layer) in self.layers.iter().enumerate() {
-            for (way, side) in layer.iter().zip(["", "_reverse"]) {
-                let biases = way.biases.iter().flatten().zip(["bias_ih", "bias_hh"]);
-                for (parameter, name) in way.weights.iter().zip(["weight_ih", "weight_hh"]).chain(biases) {
+            for (direction, side) in layer.iter().zip(["", "_reverse"]) {
+                let biases = direction.biases.iter().flatten().zip(["bias_ih", "bias_hh"]);
+                for (parameter, name) in
+                    direction.weights.iter().zip(["weight_ih", "weight_hh"]).chain(biases)
+                {
                     all.push((format!("{name}_l{number}{side}"), parameter.clone()));
                 }
             }
@@ -247,11 +249,11 @@ macro_rules! recurrent {
         ///
         /// Parameters have PyTorch's names and shapes, `weight_ih_l0` and so on, and start evenly from `±1/√hidden`. As a
         /// [`Module`] it starts from zeros and gives the states after each step: `[n, steps, in]` to `[n, steps, hidden]`,
-        /// twice as many where it goes both ways.
+        /// twice as many where it goes both directions.
         pub struct $name(Stack);
 
         impl $name {
-            /// One layer, one way, with biases.
+            /// One layer, one direction, with biases.
             ///
             /// # Errors
             /// No units, or the device has no room.
@@ -314,7 +316,7 @@ impl Rnn {
         self
     }
 
-    /// From a state, `[layers · ways, n, hidden]`; without one from zeros. Gives the states of the last layer after each
+    /// From a state, `[layers · directions, n, hidden]`; without one from zeros. Gives the states of the last layer after each
     /// step, and those of all layers after the last step.
     ///
     /// # Errors
@@ -336,7 +338,7 @@ impl Gru {
     }
 }
 
-/// The states of an LSTM, each `[layers · ways, n, hidden]`.
+/// The states of an LSTM, each `[layers · directions, n, hidden]`.
 #[derive(Debug, Clone)]
 pub struct LstmState {
     /// What each step gives.

@@ -286,7 +286,7 @@ impl Module for AdaptiveAvgPool2d {
     }
 }
 
-/// Planes made larger by whole factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by
+/// PlaneIndex made larger by whole factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by
 /// [`Tensor::upsample_nearest2d`] or [`Tensor::upsample_bilinear2d`].
 pub struct Upsample {
     scale: [usize; 2],

@@ -1,6 +1,6 @@
 //! Where along an axis the largest or smallest element lies.
 
-use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use super::reduction::{Axes, CpuReduction, GpuReduction, LANES, Params, WG, reduce};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -42,9 +42,10 @@ impl Op for Arg {
         let key = |x: f32| key_of(if self.smallest { -x } else { x });
         // One comparison of pairs: the larger key, then the smaller place.
         let pair = |x, i: u32| u64::from(key(x)) << 32 | u64::from(!i);
-        let first = Fold { identity: 0, include: |state: u64, x, i| state.max(pair(x, i)), merge: u64::max };
+        let first =
+            CpuReduction { identity: 0, update: |state: u64, x, i| state.max(pair(x, i)), merge: u64::max };
         let mut pairs = cpu.filled(0, outputs[0].shape.numel())?;
-        fold(cpu, first, inputs[0], &self.axes, &mut pairs)?;
+        reduce(cpu, first, inputs[0], &self.axes, &mut pairs)?;
         outputs[0].ids().iter_mut().zip(&*pairs).for_each(|(y, &pair)| *y = !(pair as u32));
         Ok(())
     }
@@ -52,8 +53,8 @@ impl Op for Arg {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let op = u32::from(self.smallest);
         let constants = [&[op, 0][..], &[op, 1]];
-        let folder = Folder { name: self.name(), kernel: &ARG, constants, words: 2, value: 0.0 };
-        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+        let reduction = GpuReduction { name: self.name(), kernel: &ARG, constants, words: 2, value: 0.0 };
+        reduction.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
     }
 }
 
@@ -71,7 +72,7 @@ impl Tensor {
     /// # Errors
     /// No such axis, an empty one, a tensor of ids, or the device fails.
     pub fn argmax(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
-        self.detach().fold_by("argmax", &[axis], keepdim, |axes| Arg { smallest: false, axes })
+        self.detach().reduce_by("argmax", &[axis], keepdim, |axes| Arg { smallest: false, axes })
     }
 
     /// As [`Tensor::argmax`], of the smallest.
@@ -79,6 +80,6 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::argmax`].
     pub fn argmin(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
-        self.detach().fold_by("argmin", &[axis], keepdim, |axes| Arg { smallest: true, axes })
+        self.detach().reduce_by("argmin", &[axis], keepdim, |axes| Arg { smallest: true, axes })
     }
 }

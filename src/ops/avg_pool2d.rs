@@ -1,7 +1,7 @@
 //! Average pooling over the last two axes.
 
+use super::avg_pool_upsample::{Axis, Divisor, Method, avg_pool_upsample, plane};
 use super::pool2d::Pool2dOptions;
-use super::resample::{Axis, Divisor, Rule, plane, resample};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -52,8 +52,8 @@ impl AvgPool2dOptions {
         };
         Ok([0, 1].map(|k| {
             let (kernel, stride, padding) = (kernel[k], stride[k], padding[k]);
-            let rule = Rule::Pool { kernel, stride, padding, divisor: divisor(k) };
-            Axis { input: input[k], output: output[k], rule }
+            let method = Method::Pool { kernel, stride, padding, divisor: divisor(k) };
+            Axis { input: input[k], output: output[k], method }
         }))
     }
 
@@ -67,7 +67,7 @@ impl AvgPool2dOptions {
 /// The axes of the planes that become ones of `size`.
 fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
     let from = plane("adaptive_avg_pool2d", x)?;
-    Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], rule: Rule::Even }))
+    Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], method: Method::Even }))
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -100,7 +100,7 @@ impl Tensor {
     /// Not of rank 4, no window fits, a kernel, stride or divisor of 0, a padding over half the kernel, or the device
     /// fails.
     pub fn avg_pool2d(&self, options: AvgPool2dOptions) -> Result<Tensor> {
-        resample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
+        avg_pool_upsample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
     }
 
     /// The means of as many windows of the last two axes of `[n, c, h, w]` as make the result `[n, c, size[0], size[1]]`,
@@ -109,6 +109,6 @@ impl Tensor {
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
-        resample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
+        avg_pool_upsample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
     }
 }

@@ -3,7 +3,7 @@
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::Result;
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
 use crate::tensor::Tensor;
@@ -58,7 +58,7 @@ functions! {
     Or "logical_or" = 14: |a, b| f32::from(a != 0.0 || b != 0.0);
     Xor "logical_xor" = 15: |a, b| f32::from((a != 0.0) != (b != 0.0));
 
-    /// The share of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal; 1 to both where one
+    /// The fraction of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal; 1 to both where one
     /// is NaN.
     MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(a > b || a.is_nan() || b.is_nan()) };
     /// The derivative of `a^b` with regard to a.
@@ -125,8 +125,8 @@ impl Op for Binary {
     fn backward(&self, saved: &Saved, g: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let a = || saved.input(0);
         let b = || saved.input(1);
-        // The share of a minimum is that of the maximum with the sides exchanged.
-        let share = |of: &Tensor, against: &Tensor| match self {
+        // The fraction for a minimum is that of the maximum with the sides exchanged.
+        let fraction = |of: &Tensor, against: &Tensor| match self {
             Binary::Minimum => g.mul(&apply(Binary::MaxShare, &[against, of])?),
             _ => g.mul(&apply(Binary::MaxShare, &[of, against])?),
         };
@@ -134,7 +134,7 @@ impl Op for Binary {
             Binary::Add | Binary::Sub => Ok(g.clone()),
             Binary::Mul => g.mul(b()?),
             Binary::Div => g.div(b()?),
-            Binary::Maximum | Binary::Minimum => share(a()?, b()?),
+            Binary::Maximum | Binary::Minimum => fraction(a()?, b()?),
             Binary::Pow => g.mul(&apply(Binary::PowBase, &[a()?, b()?])?),
             _ => Err(no_gradient(self.name())),
         };
@@ -144,7 +144,7 @@ impl Op for Binary {
             Binary::Mul => g.mul(a()?),
             // In this order, since b² leaves the range of f32 sooner than the gradient.
             Binary::Div => g.mul(&a()?.div(b()?)?.div(b()?)?)?.neg(),
-            Binary::Maximum | Binary::Minimum => share(b()?, a()?),
+            Binary::Maximum | Binary::Minimum => fraction(b()?, a()?),
             Binary::Pow => g.mul(&apply(Binary::PowExponent, &[a()?, b()?])?),
             _ => Err(no_gradient(self.name())),
         };

@@ -1,8 +1,8 @@
 //! Copying and filling: what views need to become contiguous, and what constants are made by.
 
-use super::{Elementwise, WG, arity, in_fours, word};
+use super::{Elementwise, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, update};
 use crate::shape::{Layout, Shape, collapse};
@@ -97,7 +97,7 @@ impl Fill {
     /// Records the filling alone, for ops that fill their output.
     pub(crate) fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
         let count = y.shape.numel();
-        let params = FillParams { count: word("fill", count)?, bits };
+        let params = FillParams { count: to_u32("fill", count)?, bits };
         rec.dispatch(&FILL, &[WG], &[y.buffer], &params, count.div_ceil(4 * WG as usize))
     }
 }
@@ -181,7 +181,7 @@ impl Op for Put {
 ///
 /// # Errors
 /// It does not fit there, or the device fails.
-pub(crate) fn put(x: &Tensor, held: &mut Tensor, axis: usize, start: usize) -> Result<()> {
+pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: usize) -> Result<()> {
     let whole = held.shape();
     let end = start.saturating_add(x.shape().get(axis).copied().unwrap_or(0));
     let fits = axis < whole.rank() && end <= whole[axis] && whole.with(axis, end - start)? == x.shape();

@@ -3,10 +3,10 @@
 use super::binary::quotient;
 use super::loss::Reduction;
 use super::reduce::{sum_row, sum_rows};
-use super::softmax::{Teams, larger, lie_side_by_side, rows_along};
-use super::{Walk, arity, word};
-use crate::cpu::simd::{exp_below, fold_run, wide};
-use crate::cpu::walk::{GRAIN, rows, rows_by};
+use super::softmax::{RowPlan, larger, lie_side_by_side, rows_along};
+use super::{StridedIndexer, arity, to_u32};
+use crate::cpu::simd::{exp_below, reduce_run, wide};
+use crate::cpu::strided::{GRAIN, rows, rows_by};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -20,13 +20,13 @@ pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 const NAME: &str = "cross_entropy";
 
 static CROSS_ENTROPY: Kernel = kernel!("cross_entropy.wgsl", "cross_entropy", reads: 3, writes: 3, params: Params,
-    "SMOOTH": &[0, 1], "WG": &[Teams::WG], "LANES": Teams::LANES);
+    "SMOOTH": &[0, 1], "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 static CROSS_ENTROPY_GRAD: Kernel = kernel!("cross_entropy_grad.wgsl", "cross_entropy_grad", reads: 6, writes: 1,
-    params: GradParams, "SMOOTH": &[0, 1], "WG": &[Teams::WG], "LANES": Teams::LANES);
+    params: GradParams, "SMOOTH": &[0, 1], "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         rows: u32,
         classes: u32,
         step: u32,
@@ -44,7 +44,7 @@ params! {
 
 params! {
     struct GradParams {
-        walk: Walk,
+        indexer: StridedIndexer,
         rows: u32,
         classes: u32,
         step: u32,
@@ -99,7 +99,7 @@ struct CrossEntropy {
 struct Row {
     loss: f32,
     /// What the row counts in a weighted mean.
-    share: f32,
+    target_weight: f32,
     kept: [f32; 2],
 }
 
@@ -117,8 +117,8 @@ impl CrossEntropy {
     #[inline(always)]
     fn row(&self, x: &[f32], id: usize, w: &[f32], total: f32) -> Row {
         let spread = self.spread(x.len());
-        let max = fold_run(f32::NEG_INFINITY, larger, |x| x, x);
-        let sum = fold_run(0.0, |a, b| a + b, |x| exp_below(x - max), x);
+        let max = reduce_run(f32::NEG_INFINITY, larger, |x| x, x);
+        let sum = reduce_run(0.0, |a, b| a + b, |x| exp_below(x - max), x);
         let mut loss = self.keep * w[id] * (sum.ln() - (x[id] - max));
         if spread != 0.0 {
             // As the kernel: relative to the target's logit, unless that masks it.
@@ -126,7 +126,7 @@ impl CrossEntropy {
             let dot: f64 = x.iter().zip(w).map(|(x, w)| f64::from(w * (x - origin))).sum();
             loss += spread * (total * (sum.ln() + (max - origin)) - dot as f32);
         }
-        Row { loss, share: w[id], kept: [max, (self.keep * w[id] + spread * total) / sum] }
+        Row { loss, target_weight: w[id], kept: [max, (self.keep * w[id] + spread * total) / sum] }
     }
 }
 
@@ -186,7 +186,7 @@ impl Op for CrossEntropy {
         }
         // Behind an ignored id past the end another may hide, which the device finds.
         if let Some(id) = t.max_id.known().filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
-            return Err(stray(id, logits));
+            return Err(out_of_range(id, logits));
         }
         let mut outputs =
             vec![Meta::f32(self.reduction.shape(targets)), Meta::f32(Shape::new([targets.numel(), 2])?)];
@@ -205,7 +205,7 @@ impl Op for CrossEntropy {
         let (shape, classes) = (x.shape(), x.shape()[1]);
         let past = |&&id: &&u32| id as usize >= classes && Some(id) != self.ignored;
         if let Some(&id) = ids.iter().find(past) {
-            return Err(stray(id, shape));
+            return Err(out_of_range(id, shape));
         }
         let (starts, step) = rows_along(&x.layout, 1)?;
         let places = Layout::contiguous(starts.shape);
@@ -236,8 +236,8 @@ impl Op for CrossEntropy {
         match outputs {
             [reduced, ..] if self.reduction == Reduction::None => reduced.data.copy_from_slice(&losses),
             [mean, _, totals] => {
-                let shares = cpu.list(ids.len(), results.iter().map(|row| row.share))?;
-                totals.data.copy_from_slice(&[sum_row(cpu, &losses, 1.0)?, sum_row(cpu, &shares, 1.0)?]);
+                let weights = cpu.list(ids.len(), results.iter().map(|row| row.target_weight))?;
+                totals.data.copy_from_slice(&[sum_row(cpu, &losses, 1.0)?, sum_row(cpu, &weights, 1.0)?]);
                 mean.data[0] = totals.data[0] / totals.data[1];
             }
             [reduced, ..] => {
@@ -253,18 +253,18 @@ impl Op for CrossEntropy {
         let (classes, targets) = (x.layout.shape[1], t.layout.shape);
         let (starts, step) = rows_along(&x.layout, 1)?;
         let rows = targets.numel();
-        let teams = Teams::of_whole_rows(rec, NAME, rows, classes, lie_side_by_side(&starts, step))?;
+        let plan = RowPlan::of_whole_rows(rec, NAME, rows, classes, lie_side_by_side(&starts, step))?;
         let (status, check) = rec.id_check(NAME, t, classes)?;
         let counting = self.is_counting(w.is_some());
         let parts = if self.reduction == Reduction::None { None } else { Some(rec.scratch(2 * rows)?) };
         let params = Params {
-            walk: Walk::new(NAME, [starts])?,
-            rows: word(NAME, rows)?,
-            classes: word(NAME, classes)?,
-            step: word(NAME, step)?,
+            indexer: StridedIndexer::new(NAME, [starts])?,
+            rows: to_u32(NAME, rows)?,
+            classes: to_u32(NAME, classes)?,
+            step: to_u32(NAME, step)?,
             check,
-            t_offset: word(NAME, t.layout.offset)?,
-            w_offset: w.map_or(Ok(0), |w| word(NAME, w.layout.offset))?,
+            t_offset: to_u32(NAME, t.layout.offset)?,
+            w_offset: w.map_or(Ok(0), |w| to_u32(NAME, w.layout.offset))?,
             weighted: u32::from(w.is_some()),
             ignoring: u32::from(self.ignored.is_some()),
             ignored: self.ignored.unwrap_or(0),
@@ -275,8 +275,8 @@ impl Op for CrossEntropy {
         let losses = parts.as_ref().unwrap_or(outputs[0].buffer);
         // Without weights some buffer must still be bound; the kernel does not read it.
         let buffers = [x.buffer, t.buffer, w.unwrap_or(&x).buffer, losses, outputs[1].buffer, &*status];
-        let constants = [u32::from(params.spread != 0.0), Teams::WG, teams.lanes];
-        rec.dispatch(&CROSS_ENTROPY, &constants, &buffers, &params, teams.groups(rows))?;
+        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, plan.lanes];
+        rec.dispatch(&CROSS_ENTROPY, &constants, &buffers, &params, plan.groups(rows))?;
         let Some(parts) = parts else { return Ok(()) };
         if !counting {
             return sum_rows(
@@ -310,7 +310,7 @@ impl Op for CrossEntropy {
     }
 }
 
-fn stray(id: u32, logits: Shape) -> Error {
+fn out_of_range(id: u32, logits: Shape) -> Error {
     Error::argument(
         NAME,
         format!("class id {id} among the targets, but logits {logits} have {} classes", logits[1]),
@@ -358,8 +358,8 @@ impl Op for CrossEntropyGrad {
         rows(outputs[0].data, [x.layout, along_rows, along_classes], |dx, [x0, r0, c0], [xs, rs, cs]| {
             let element = |x: f32, row: usize, class: usize| {
                 let (id, [max, factor]) = (ids[row], [kept[2 * row], kept[2 * row + 1]]);
-                let share = if class == id as usize { keep * w[class] } else { 0.0 };
-                let slope = (exp_below(x - max) * factor - share - spread * w[class]) * scale(row);
+                let target_weight = if class == id as usize { keep * w[class] } else { 0.0 };
+                let slope = (exp_below(x - max) * factor - target_weight - spread * w[class]) * scale(row);
                 if Some(id) == ignored { 0.0 } else { slope }
             };
             if (xs, rs, cs) != (1, 0, 1) || Some(ids[r0]) == ignored {
@@ -392,14 +392,14 @@ impl Op for CrossEntropyGrad {
         let (classes, rows) = (x.layout.shape[1], targets.numel());
         let (starts, step) = rows_along(&x.layout, 1)?;
         let (to, to_step) = rows_along(&Layout::contiguous(outputs[0].shape), 1)?;
-        let teams = Teams::of_whole_rows(rec, name, rows, classes, lie_side_by_side(&starts, step))?;
-        let offset = |input: usize| word(name, inputs[input].layout.offset);
+        let plan = RowPlan::of_whole_rows(rec, name, rows, classes, lie_side_by_side(&starts, step))?;
+        let offset = |input: usize| to_u32(name, inputs[input].layout.offset);
         let params = GradParams {
-            walk: Walk::new(name, [starts, to])?,
-            rows: word(name, rows)?,
-            classes: word(name, classes)?,
-            step: word(name, step)?,
-            to_step: word(name, to_step)?,
+            indexer: StridedIndexer::new(name, [starts, to])?,
+            rows: to_u32(name, rows)?,
+            classes: to_u32(name, classes)?,
+            step: to_u32(name, step)?,
+            to_step: to_u32(name, to_step)?,
             t_offset: offset(1)?,
             w_offset: offset(2)?,
             weighted: u32::from(self.weighted),
@@ -414,10 +414,10 @@ impl Op for CrossEntropyGrad {
             dy_step: u32::from(forward.reduction == Reduction::None),
             totals_offset: offset(5)?,
         };
-        let constants = [u32::from(params.spread != 0.0), Teams::WG, teams.lanes];
+        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, plan.lanes];
         let buffers: Vec<&GpuBuffer> =
             inputs.iter().map(|input| input.buffer).chain([outputs[0].buffer]).collect();
-        rec.dispatch(&CROSS_ENTROPY_GRAD, &constants, &buffers, &params, teams.groups(rows))
+        rec.dispatch(&CROSS_ENTROPY_GRAD, &constants, &buffers, &params, plan.groups(rows))
     }
 }
 
@@ -425,7 +425,7 @@ impl Tensor {
     /// The mean over the rows of `-log_softmax(logits)[target]`, of rank 0: this tensor holds logits `[n, classes, ..]`,
     /// `targets` the class ids, `u32 [n, ..]`; the classes lie along axis 1, and each place of the other axes is a row.
     /// One pass over the logits, which keeps two numbers a row for the gradient `(softmax - one_hot) / rows`; the online
-    /// normaliser is that of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867).
+    /// online softmax is that of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867).
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

@@ -1,9 +1,9 @@
 //! Running sums along an axis.
 
 use super::softmax::rows_along;
-use super::{Walk, arity, floats, word};
+use super::{StridedIndexer, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::{GRAIN, rows};
+use crate::cpu::strided::{GRAIN, rows};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply};
 use crate::shape::{Layout, Shape};
@@ -32,7 +32,7 @@ static CUMSUM: Kernel = kernel!("cumsum.wgsl", "cumsum", reads: 2, writes: 1, pa
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         rows: u32,
         cols: u32,
         steps: [u32; 2],
@@ -162,7 +162,7 @@ impl Cumsum {
         for (layout, step) in walked.iter_mut().zip(&mut steps) {
             let (rows, stride) = rows_along(layout, self.axis)?;
             *layout = rows;
-            *step = word(NAME, stride)?;
+            *step = to_u32(NAME, stride)?;
             if self.backward {
                 // From the last element on, in steps that are negative modulo 2^32.
                 layout.offset += (cols - 1) * stride;
@@ -175,18 +175,18 @@ impl Cumsum {
         let columns = nearest < layouts[0].strides[self.axis];
         let Plan { lanes, each, slices } = Plan::new(rec.is_software(), rows, cols, columns);
         let params = Params {
-            walk: Walk::new(NAME, walked)?,
-            rows: word(NAME, rows)?,
-            cols: word(NAME, cols)?,
+            indexer: StridedIndexer::new(NAME, walked)?,
+            rows: to_u32(NAME, rows)?,
+            cols: to_u32(NAME, cols)?,
             steps,
-            slices: word(NAME, slices)?,
-            each: word(NAME, each)?,
+            slices: to_u32(NAME, slices)?,
+            each: to_u32(NAME, each)?,
             columns: u32::from(columns),
             pad: 0,
         };
         // The kernel counts up to these.
-        word(NAME, rows * slices)?;
-        word(NAME, (slices + 1) * each * lanes as usize)?;
+        to_u32(NAME, rows * slices)?;
+        to_u32(NAME, (slices + 1) * each * lanes as usize)?;
         let groups = (rows * slices).div_ceil((WG / lanes) as usize);
         let stage = |rec: &mut Recorder, stage: u32, buffers: [&GpuBuffer; 3]| {
             rec.dispatch(&CUMSUM, &[stage, WG, lanes], &buffers, &params, groups)

@@ -1,9 +1,9 @@
 //! Dropout, with a mask that is computed again instead of saved.
 
 use super::copy::Fill;
-use super::{WG, arity, floats, word};
+use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::random::{Use, words};
@@ -97,8 +97,8 @@ impl Op for Dropout {
         let params = Params {
             seed: halves(self.seed),
             offset: halves(self.offset),
-            count: word(self.name(), count)?,
-            x_offset: word(self.name(), x.layout.offset)?,
+            count: to_u32(self.name(), count)?,
+            x_offset: to_u32(self.name(), x.layout.offset)?,
             threshold: self.threshold(),
             scale: self.scale(),
         };

@@ -2,9 +2,9 @@
 
 use super::copy::Fill;
 use super::scatter;
-use super::{WG, Walk, arity, in_fours, word};
+use super::{StridedIndexer, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
@@ -20,7 +20,7 @@ static SCATTER: Kernel = kernel!("gather.wgsl", "scatter", reads: 2, writes: 2, 
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         count: u32,
         stride: u32,
         length: u32,
@@ -53,12 +53,12 @@ pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Resu
         return Err(Error::shape(op, message));
     }
     match index.max_id.known() {
-        Some(id) if ids.numel() > 0 && id as usize >= x[axis] => Err(stray(op, id, axis, x)),
+        Some(id) if ids.numel() > 0 && id as usize >= x[axis] => Err(out_of_range(op, id, axis, x)),
         _ => Ok(()),
     }
 }
 
-fn stray(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
+fn out_of_range(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
     Error::argument(op, format!("index {id} is past the end of axis {axis} of shape {x}"))
 }
 
@@ -75,13 +75,19 @@ pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) ->
         true => ids[apart.offset..][..count].iter().copied().find(is_outside),
         false => (0..count).map(|at| ids[apart.position(at)]).find(is_outside),
     };
-    outside.map_or(Ok(()), |id| Err(stray(op, id, axis, x)))
+    outside.map_or(Ok(()), |id| Err(out_of_range(op, id, axis, x)))
 }
 
 impl Params {
     fn new<const N: usize>(op: &'static str, operands: [Layout; N], stride: usize) -> Result<Params> {
-        let count = word(op, operands[0].shape.numel())?;
-        Ok(Params { walk: Walk::new(op, operands)?, count, stride: word(op, stride)?, length: 0, check: 0 })
+        let count = to_u32(op, operands[0].shape.numel())?;
+        Ok(Params {
+            indexer: StridedIndexer::new(op, operands)?,
+            count,
+            stride: to_u32(op, stride)?,
+            length: 0,
+            check: 0,
+        })
     }
 }
 
@@ -122,7 +128,7 @@ impl Op for Gather {
         };
         let length = x.layout.shape[self.axis];
         let (status, check) = rec.id_check(self.name, &index, length)?;
-        let params = Params { length: word(self.name, length)?, check, ..params };
+        let params = Params { length: to_u32(self.name, length)?, check, ..params };
         let groups = params.count.div_ceil(WG) as usize;
         rec.dispatch(kernel, &[WG], &[index.buffer, x.buffer, y.buffer, &*status], &params, groups)
     }
@@ -174,7 +180,7 @@ impl Op for GatherGrad {
         let length = self.shape[self.axis];
         let (status, check) = rec.id_check(name, &index, length)?;
         let params = Params {
-            length: word(name, length)?,
+            length: to_u32(name, length)?,
             check,
             ..Params::new(name, operands, to.strides[self.axis])?
         };

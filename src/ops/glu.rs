@@ -1,9 +1,9 @@
 //! Gated linear units: one half of an axis times a function of the other, in one pass.
 
-use super::{WG, arity, floats, word};
+use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::functions::{gelu, gelu_slope, relu, sigmoid, silu, silu_slope};
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
@@ -89,12 +89,12 @@ impl Glu {
         let (shape, run) = (x.layout.shape, self.run(x.layout.shape));
         let fours = [run, x.layout.offset, dy_offset].iter().all(|n| n.is_multiple_of(4));
         let (kernel, step) = if fours { (vector, 4) } else { (strided, 1) };
-        word(self.name(), shape.numel())?;
+        to_u32(self.name(), shape.numel())?;
         let count = shape.numel() / 2 / step;
-        let w = |value: usize| word(self.name(), value / step);
+        let w = |value: usize| to_u32(self.name(), value / step);
         let [gate, value] = self.sorted((0, run));
         let params = Params {
-            count: word(self.name(), count)?,
+            count: to_u32(self.name(), count)?,
             run: w(run)?,
             gate: w(gate)?,
             value: w(value)?,

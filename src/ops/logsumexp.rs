@@ -1,7 +1,7 @@
 //! The logarithm of a sum of exponentials over any axes.
 
-use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
 use super::reduce::{self, Reduce};
+use super::reduction::{Axes, CpuReduction, GpuReduction, LANES, Params, WG, reduce};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::cpu::simd::exp_below;
@@ -21,24 +21,24 @@ struct LogSumExp {
     axes: Axes,
 }
 
-/// The exponentials of some elements, summed relative to the largest; as in `shared/normaliser.wgsl`.
+/// The exponentials of some elements, summed relative to the largest; as in `shared/online_softmax.wgsl`.
 #[derive(Clone, Copy)]
-struct Normaliser {
+struct OnlineSoftmax {
     max: f32,
     sum: f32,
 }
 
-impl Normaliser {
-    const NONE: Normaliser = Normaliser { max: f32::MIN, sum: 0.0 };
+impl OnlineSoftmax {
+    const NONE: OnlineSoftmax = OnlineSoftmax { max: f32::MIN, sum: 0.0 };
 
-    fn of(x: f32) -> Normaliser {
-        if x == f32::NEG_INFINITY { Normaliser::NONE } else { Normaliser { max: x, sum: 1.0 } }
+    fn of(x: f32) -> OnlineSoftmax {
+        if x == f32::NEG_INFINITY { OnlineSoftmax::NONE } else { OnlineSoftmax { max: x, sum: 1.0 } }
     }
 
-    fn and(self, other: Normaliser) -> Normaliser {
+    fn and(self, other: OnlineSoftmax) -> OnlineSoftmax {
         let e = exp_below(-(self.max - other.max).abs());
         let sum = if self.max > other.max { self.sum + other.sum * e } else { self.sum * e + other.sum };
-        Normaliser { max: max_nan(self.max, other.max), sum }
+        OnlineSoftmax { max: max_nan(self.max, other.max), sum }
     }
 
     fn log(self) -> f32 {
@@ -57,18 +57,19 @@ impl Op for LogSumExp {
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let include = |state: Normaliser, x, _| state.and(Normaliser::of(x));
-        let sums = Fold { identity: Normaliser::NONE, include, merge: Normaliser::and };
-        let mut states = cpu.filled(Normaliser::NONE, outputs[0].shape.numel())?;
-        fold(cpu, sums, inputs[0], &self.axes, &mut states)?;
+        let update = |state: OnlineSoftmax, x, _| state.and(OnlineSoftmax::of(x));
+        let sums = CpuReduction { identity: OnlineSoftmax::NONE, update, merge: OnlineSoftmax::and };
+        let mut states = cpu.filled(OnlineSoftmax::NONE, outputs[0].shape.numel())?;
+        reduce(cpu, sums, inputs[0], &self.axes, &mut states)?;
         outputs[0].data.iter_mut().zip(&*states).for_each(|(y, state)| *y = state.log());
         Ok(())
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [&[0][..], &[1]];
-        let folder = Folder { name: self.name(), kernel: &LOGSUMEXP, constants, words: 2, value: 0.0 };
-        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+        let reduction =
+            GpuReduction { name: self.name(), kernel: &LOGSUMEXP, constants, words: 2, value: 0.0 };
+        reduction.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
     }
 
     fn saves(&self) -> Saves {
@@ -78,14 +79,14 @@ impl Op for LogSumExp {
     /// The softmax: `exp(x - y)`, divided by its sum. That is 1 but for the rounding of y, which is 1e-3 at y = 1e4.
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let powers = saved.input(0)?.sub(saved.output(0)?)?.exp()?;
-        let sum = apply(Reduce { fold: reduce::Fold::Sum, axes: self.axes }, &[&powers])?;
+        let sum = apply(Reduce { op: reduce::ReduceOp::Sum, axes: self.axes }, &[&powers])?;
         Ok(vec![Some(powers.mul(&grad.div(&sum)?)?)])
     }
 }
 
 impl Tensor {
     /// `ln Σ exp(x)` over `axes`, computed relative to the largest element so that nothing overflows, in one pass: the
-    /// online normaliser of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). As in PyTorch, +inf gives inf,
+    /// online softmax of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). As in PyTorch, +inf gives inf,
     /// nothing but -inf (or no element) -inf, and NaN gives NaN.
     ///
     /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
@@ -100,6 +101,6 @@ impl Tensor {
     /// # Errors
     /// No such axis, one named twice, a tensor of ids, or the device fails.
     pub fn logsumexp(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
-        self.fold_by("logsumexp", axes, keepdim, |axes| LogSumExp { axes })
+        self.reduce_by("logsumexp", axes, keepdim, |axes| LogSumExp { axes })
     }
 }

@@ -1,10 +1,10 @@
-//! Losses of pairs: a function of a prediction and its target, element by element, and what becomes of the results.
+//! Element-wise losses of a prediction and a target, and their reduction.
 
 use super::reduce::{sum_row, sum_rows};
-use super::{Elementwise, ElementwiseKernels, WG, arity, floats, word};
+use super::{Elementwise, ElementwiseKernels, WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::functions::{relu, sigmoid, softplus};
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
@@ -13,18 +13,18 @@ use crate::{Error, Result};
 use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] =
-    &[&STRIDED, &VECTOR, &FOLD_STRIDED, &FOLD_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
+    &[&STRIDED, &VECTOR, &REDUCE_STRIDED, &REDUCE_VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
-/// Elements that an invocation folds.
+/// Elements per invocation of the reducing kernels.
 const EACH: u32 = 8;
 
 static STRIDED: Kernel = kernel!("loss.wgsl", "strided", reads: 3, writes: 1, params: Elementwise,
     "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
 static VECTOR: Kernel = kernel!("loss.wgsl", "vector", reads: 3, writes: 1, params: Elementwise,
     "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
-static FOLD_STRIDED: Kernel = kernel!("loss.wgsl", "fold_strided", reads: 3, writes: 1, params: Elementwise,
+static REDUCE_STRIDED: Kernel = kernel!("loss.wgsl", "reduce_strided", reads: 3, writes: 1, params: Elementwise,
     "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
-static FOLD_VECTOR: Kernel = kernel!("loss.wgsl", "fold_vector", reads: 3, writes: 1, params: Elementwise,
+static REDUCE_VECTOR: Kernel = kernel!("loss.wgsl", "reduce_vector", reads: 3, writes: 1, params: Elementwise,
     "OP": Function::CODES, "WG": &[WG], "EACH": &[EACH]);
 static GRAD_STRIDED: Kernel = kernel!("loss_grad.wgsl", "strided", reads: 3, writes: 1, params: Elementwise,
     "OP": Slope::CODES, "WG": &[WG]);
@@ -33,18 +33,17 @@ static GRAD_VECTOR: Kernel = kernel!("loss_grad.wgsl", "vector", reads: 3, write
 const LOSSES: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const GRADIENTS: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
-/// What becomes of the losses of single elements or rows.
+/// How the losses of elements or rows are reduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reduction {
-    /// Their mean, of rank 0; NaN of none.
+    /// The mean, of rank 0; NaN if there are no losses.
     #[default]
     Mean,
-    /// Their sum, of rank 0.
+    /// The sum, of rank 0.
     Sum,
-    /// Their sum divided by the length of the first axis, of rank 0: the mean over a batch of what each of its members
-    /// costs as a whole.
+    /// The sum divided by the length of the first axis, of rank 0: the mean over a batch of the total loss per sample.
     BatchMean,
-    /// Nothing: a tensor of all of them.
+    /// No reduction: a tensor of all losses.
     None,
 }
 
@@ -54,7 +53,7 @@ impl Reduction {
         if self == Reduction::None { losses } else { Shape::SCALAR }
     }
 
-    /// What the sum of losses of this shape is divided by.
+    /// The divisor of the sum of losses of this shape.
     pub(crate) fn divisor(self, losses: Shape) -> usize {
         match self {
             Reduction::Mean => losses.numel(),
@@ -64,41 +63,41 @@ impl Reduction {
     }
 }
 
-/// A loss of a prediction `x` against a target `t` of the same shape, element by element. Each is differentiable in
-/// both. Cross-entropy against class ids is [`Tensor::cross_entropy`].
+/// An element-wise loss of a prediction `x` and a target `t` of the same shape. All are differentiable in both.
+/// Cross-entropy against class ids is [`Tensor::cross_entropy`].
 #[derive(Debug, Clone, Default)]
 pub enum Loss {
-    /// `(x - t)²`. Where a square or the sum of them exceeds f32's range the loss is infinite on every device; its gradient
-    /// squares nothing.
+    /// `(x - t)²`. If a square or the sum of squares exceeds f32's range, the loss is infinite on every device. The
+    /// gradient has no squares.
     #[default]
     Mse,
-    /// `|x - t|`; the gradient where they are equal is 0.
+    /// `|x - t|`; the gradient is 0 where they are equal.
     L1,
     /// `(x - t)² / 2` where `|x - t|` is below `delta`, else `delta (|x - t| - delta / 2)`: Huber, "Robust estimation of
     /// a location parameter" (1964).
     Huber {
-        /// Where the parabola turns into lines; positive.
+        /// Where the quadratic part ends and the linear part begins; positive.
         delta: f32,
     },
     /// `max(0, 1 - t x)` for targets of 1 and -1; the gradient at the corner is 0.
     Hinge,
-    /// Binary cross-entropy of the probability `σ(x)` against the target probability t:
-    /// `(1 - t) ln(1 + e^x) + w t ln(1 + e^-x)`, which no logit overflows.
+    /// Binary cross-entropy of the probability `σ(x)` and the target probability t: `(1 - t) ln(1 + e^x) + w t ln(1 +
+    /// e^-x)`. No logit overflows.
     BceWithLogits {
-        /// The weight `w` of the positive class, of a shape that broadcasts to the prediction's; 1 by default. A
-        /// constant: it gets no gradient.
+        /// The weight `w` of the positive class, broadcast to the prediction's shape; 1 by default. It gets no
+        /// gradient.
         pos_weight: Option<Tensor>,
     },
-    /// Kullback and Leibler's divergence of the target distribution from the predicted one, whose logarithms x are:
-    /// `t (ln t - x)`. Where t is 0 it adds 0, whatever x is but NaN, and has no gradient with regard to t.
+    /// The Kullback-Leibler divergence `t (ln t - x)` of the target distribution t from the prediction, where x holds
+    /// log-probabilities. Where t is 0, the loss and its gradient for t are 0, unless x is NaN.
     KlDiv {
-        /// Whether t holds logarithms as well: `e^t (t - x)`.
+        /// Whether t holds log-probabilities too: `e^t (t - x)`.
         log_target: bool,
     },
 }
 
 impl Loss {
-    /// The loss of `prediction` against `target`, reduced; one kernel computes and folds it.
+    /// The reduced loss of `prediction` and `target`. One kernel computes the losses and reduces them.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor, nn::{Loss, Reduction}};
@@ -110,9 +109,9 @@ impl Loss {
     /// ```
     ///
     /// # Errors
-    /// Shapes that differ (nothing is broadcast: a `[n]` against a `[n, 1]` would be a mean over `n²` pairs), a `delta`
-    /// that is not positive and finite, a weight that does not broadcast, [`Reduction::BatchMean`] of rank 0, a tensor
-    /// of ids, or the device fails.
+    /// Shapes that differ (there is no broadcasting: `[n]` with `[n, 1]` would be a mean over `n²` pairs), a `delta`
+    /// that is not positive and finite, a weight that does not broadcast, [`Reduction::BatchMean`] with rank 0, a
+    /// tensor of ids, or the device fails.
     pub fn of(&self, prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
         let (function, delta) = match self {
             Loss::Mse => (Function::Mse, 1.0),
@@ -132,7 +131,7 @@ impl Loss {
     }
 }
 
-/// Declares functions of three operands: name, number in the kernel, and the function itself.
+/// Declares functions of three operands: name, number in the kernel, and definition.
 macro_rules! functions {
     ($(#[$doc:meta])* $enum:ident; $($function:ident = $number:literal: $f:expr;)*) => {
         $(#[$doc])*
@@ -143,7 +142,7 @@ macro_rules! functions {
         impl $enum {
             const CODES: &[u32] = &[$($number),*];
 
-            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            /// One monomorphic loop per function, so that the compiler can vectorise it.
             fn each(self, y: &mut [f32], operands: [CpuView; 3], attributes: [f32; 2]) {
                 match self { $($enum::$function => each(y, operands, attributes, $f)),* }
             }
@@ -152,7 +151,7 @@ macro_rules! functions {
 }
 
 functions! {
-    /// The losses of `loss.wgsl`, of a prediction x, a target t and a weight w; the attribute is Huber's delta.
+    /// The losses of `loss.wgsl` for a prediction x, a target t and a weight w; the attribute is Huber's delta.
     Function;
     Mse = 0: |x, t, _, _| (x - t) * (x - t);
     L1 = 1: |x, t, _, _| (x - t).abs();
@@ -168,8 +167,8 @@ functions! {
 }
 
 functions! {
-    /// The derivatives of `loss_grad.wgsl` with regard to x and, where they are `OfTarget`, to t, times dy; the weighted ones
-    /// have the weight w instead of dy. The second attribute is what a loss is multiplied by on its way into the mean.
+    /// The derivatives of `loss_grad.wgsl` with respect to x, or to t if named `OfTarget`, times dy. The weighted ones
+    /// take the weight w in place of dy. The second attribute is the factor of the reduction (1 / count for a mean).
     Slope;
     Mse = 0: |x, t, dy, [_, scale]| 2.0 * (dy * scale) * (x - t);
     L1 = 1: |x, t, dy, [_, scale]| {
@@ -190,17 +189,17 @@ functions! {
         dy * scale * unless_zero(t.exp() * (t - x + 1.0), t.exp(), x)
     };
     WeightedBce = 10: |x, t, w, [_, scale]| scale * ((1.0 - t) * sigmoid(x) - w * t * sigmoid(-x));
-    // A weight of 1 keeps an infinite x from being NaN.
+    // With weight 1 the product is left out: 0 times an infinite softplus would be NaN.
     WeightedBceOfTarget = 11: |x, _, w, [_, scale]| {
         scale * ((if w == 1.0 { 0.0 } else { (w - 1.0) * softplus(-x) }) - x)
     };
 }
 
 impl Function {
-    /// The derivatives with regard to the prediction and to the target.
+    /// The derivatives with respect to the prediction and to the target.
     fn slopes(self) -> [Slope; 2] {
         match self {
-            // These may exchange x and t.
+            // Symmetric in x and t: `backward` exchanges them.
             Function::Mse => [Slope::Mse; 2],
             Function::L1 => [Slope::L1; 2],
             Function::Huber => [Slope::Huber; 2],
@@ -213,7 +212,7 @@ impl Function {
     }
 }
 
-/// 0 where the target has no probability, unless the prediction is NaN.
+/// 0 for a target of probability 0, unless the prediction is NaN.
 fn unless_zero(value: f32, probability: f32, x: f32) -> f32 {
     if probability == 0.0 && !x.is_nan() { 0.0 } else { value }
 }
@@ -242,7 +241,7 @@ fn each(
     });
 }
 
-/// Three operands from two or three: where the third is missing nobody reads it, and the first stands in for it.
+/// Three operands from two or three. If the third is missing, the first is bound in its place and not read.
 fn three<T: Copy>(operands: &[T]) -> [T; 3] {
     [operands[0], operands[1], operands.get(2).copied().unwrap_or(operands[0])]
 }
@@ -256,7 +255,7 @@ fn broadcast<'a>(name: &'static str, operands: &[CpuView<'a>], shape: Shape) -> 
     Ok(operands)
 }
 
-/// The loss of each pair, reduced. Inputs: prediction, target and, where there is one, the weight.
+/// The reduced loss. Inputs: prediction, target and, if there is one, the weight.
 #[derive(Debug, Clone, Copy)]
 struct PairLoss {
     function: Function,
@@ -322,13 +321,13 @@ impl Op for PairLoss {
             return LOSSES.dispatch(rec, name, &constants, attributes, operands, outputs[0]);
         }
         let count = shape.numel();
-        // The kernels count past the end by what a workgroup folds, and by a folded grid's idle workgroups.
-        word(name, count + (1 << 20))?;
+        // Indices run past the end by up to one workgroup's elements, and by those of idle workgroups.
+        to_u32(name, count + (1 << 20))?;
         let (params, fits) = Elementwise::planned(name, operands.map(|operand| operand.layout), shape)?;
         let params = Elementwise { attributes, ..params };
         let groups = count.div_ceil((EACH * WG) as usize);
         let partial = rec.scratch(groups)?;
-        let kernel = if fits { &FOLD_VECTOR } else { &FOLD_STRIDED };
+        let kernel = if fits { &REDUCE_VECTOR } else { &REDUCE_STRIDED };
         let [x, t, c] = operands.map(|operand| operand.buffer);
         rec.dispatch(kernel, &constants, &[x, t, c, &partial], &params, groups)?;
         sum_rows(rec, &partial, [1, groups], self.reduction.divisor(shape) as f32, outputs[0].buffer)
@@ -358,7 +357,7 @@ impl Op for PairLoss {
     }
 }
 
-/// A derivative of a [`PairLoss`]. Inputs: the pair, and dy or the weight.
+/// A derivative of a [`PairLoss`]. Inputs: prediction, target, and dy or the weight.
 struct PairLossGrad {
     slope: Slope,
     attributes: [f32; 2],

@@ -1,6 +1,6 @@
-//! Matrix product, batched and broadcast, with bias and activation in its epilogue.
+//! Matrix product, batched with broadcasting, with bias and activation in the epilogue.
 
-use super::{WG, Walk, floats, word};
+use super::{StridedIndexer, WG, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::{Matrix, gemm};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -12,7 +12,7 @@ use crate::{Error, Result, params};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &FOLD];
+pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &REDUCE];
 
 static NAIVE: Kernel =
     kernel!("matmul.wgsl", "naive", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
@@ -22,12 +22,12 @@ static SUBGROUP: Kernel = kernel!("matmul_subgroup.wgsl", "subgroup", reads: 3, 
     "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
 static TILED: Kernel =
     kernel!("matmul.wgsl", "tiled", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
-static FOLD: Kernel = kernel!("matmul_fold.wgsl", "matmul_fold", reads: 2, writes: 1, params: FoldParams,
+static REDUCE: Kernel = kernel!("matmul_reduce.wgsl", "matmul_reduce", reads: 2, writes: 1, params: ReduceParams,
     "WG": &[WG], "ACTIVATION": Activation::ALL);
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         m: u32,
         n: u32,
         k: u32,
@@ -44,7 +44,7 @@ params! {
 }
 
 params! {
-    struct FoldParams {
+    struct ReduceParams {
         count: u32,
         n: u32,
         slices: u32,
@@ -54,24 +54,24 @@ params! {
     }
 }
 
-/// Which of the kernels of `shaders/matmul.wgsl` and `matmul_subgroup.wgsl` computes a product on a GPU. The CPU has one way.
+/// The GPU kernel of a matrix product, from `shaders/matmul.wgsl` and `matmul_subgroup.wgsl`. The CPU ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MatMulKernel {
     /// The fastest for the adapter.
     #[default]
     Auto,
-    /// One invocation an element: the first rung of the ladder, for comparison.
+    /// One invocation per element; for comparison.
     Naive,
-    /// 8 x 8 elements an invocation, in registers.
+    /// 8 x 8 elements per invocation, in registers.
     Registers,
-    /// 16 x 8 elements an invocation, one operand shared by subgroup broadcast; only where every subgroup has 4 or 8
-    /// invocations.
+    /// 16 x 8 elements per invocation, with one operand shared by subgroup broadcast. An error unless all subgroups
+    /// have 4 invocations, or all have 8.
     Subgroup,
-    /// 64 x 64 elements a workgroup, through workgroup memory.
+    /// 64 x 64 elements per workgroup, tiled in workgroup memory.
     Tiled,
 }
 
-/// `activation(a · b + bias)`; inputs a `[.., m, k]`, b `[.., k, n]` and, where there is one, bias `[n]`.
+/// `activation(a · b + bias)`. Inputs: a `[.., m, k]`, b `[.., k, n]` and optionally bias `[n]`.
 struct MatMul {
     kernel: MatMulKernel,
     activation: Activation,
@@ -82,7 +82,7 @@ struct Plan {
     m: usize,
     n: usize,
     k: usize,
-    /// The operands' layouts over the batch axes, broadcast.
+    /// The operands' layouts over the broadcast batch axes.
     batch: [Layout; 2],
     /// Row and column strides of a, then of b.
     strides: [usize; 4],
@@ -114,7 +114,7 @@ impl Plan {
         self.batch[0].shape.numel()
     }
 
-    /// Where matrix `index` of each operand starts.
+    /// The offsets of matrix `index` of each operand.
     fn starts(&self, index: usize) -> [usize; 2] {
         self.batch.map(|layout| {
             let mut rest = index;
@@ -197,7 +197,7 @@ impl Op for MatMul {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (a, b, c) = (inputs[0], inputs[1], outputs[0]);
         let plan = Plan::new(&a.layout, &b.layout, &c.shape)?;
-        let w = |n: usize| word("matmul", n);
+        let w = |n: usize| to_u32("matmul", n);
         let batches = plan.batches();
         let subgroup = rec.subgroup_size().filter(|size| [4, 8].contains(size));
         let choice = match self.kernel {
@@ -207,7 +207,7 @@ impl Op for MatMul {
             chosen => chosen,
         };
         let activation = self.activation as u32;
-        // The kernel, its constants, the rows and columns of a piece of work, and how many pieces a workgroup does.
+        // The kernel, its constants, the rows and columns of a tile, and the tiles per workgroup.
         let (kernel, constants, rows, cols, pieces): (_, &[u32], _, _, _) = match (choice, subgroup) {
             (MatMulKernel::Naive, _) => (&NAIVE, &[activation], 1, 1, 64),
             (MatMulKernel::Registers, _) => (&REGISTERS, &[activation], 8, 8, 64),
@@ -224,12 +224,12 @@ impl Op for MatMul {
         let tiles = plan.m.div_ceil(rows) * plan.n.div_ceil(cols) * batches;
         let slices = slices(plan.k, tiles / pieces);
         let partial = if slices > 1 { Some(rec.scratch(c.shape.numel() * slices)?) } else { None };
-        // Without a bias some buffer must still be bound; the kernel does not read it.
+        // Without a bias a buffer must still be bound; the kernel does not read it.
         let (bias, has_bias) = inputs.get(2).map_or((&a, 0), |bias| (bias, 1));
         let (bias_offset, bias_step) = (w(bias.layout.offset)?, w(bias.layout.strides[0])?);
         let [a_row, a_col, b_row, b_col] = plan.strides;
         let params = Params {
-            walk: Walk::new("matmul", plan.batch)?,
+            indexer: StridedIndexer::new("matmul", plan.batch)?,
             m: w(plan.m)?,
             n: w(plan.n)?,
             k: w(plan.k)?,
@@ -250,7 +250,7 @@ impl Op for MatMul {
         rec.dispatch(kernel, constants, &[a.buffer, b.buffer, bias.buffer, to], &params, groups)?;
         let Some(partial) = partial else { return Ok(()) };
         let count = c.shape.numel();
-        let params = FoldParams {
+        let params = ReduceParams {
             count: w(count)?,
             n: params.n,
             slices: params.slices,
@@ -259,7 +259,7 @@ impl Op for MatMul {
             has_bias,
         };
         let groups = count.div_ceil(WG as usize);
-        rec.dispatch(&FOLD, &[WG, activation], &[&partial, bias.buffer, c.buffer], &params, groups)
+        rec.dispatch(&REDUCE, &[WG, activation], &[&partial, bias.buffer, c.buffer], &params, groups)
     }
 
     fn saves(&self) -> Saves {
@@ -289,7 +289,7 @@ impl Op for MatMul {
     }
 }
 
-/// Adds `slices` slices of `count` elements, in order.
+/// Sums `slices` slices of `count` elements each into `to`, in a fixed order.
 pub(crate) fn add_slices(
     rec: &mut Recorder,
     partial: &GpuBuffer,
@@ -297,50 +297,51 @@ pub(crate) fn add_slices(
     count: usize,
     slices: usize,
 ) -> Result<()> {
-    let [count, slices] = [word("matmul", count)?, word("matmul", slices)?];
-    let params = FoldParams { count, n: 1, slices, bias_offset: 0, bias_step: 0, has_bias: 0 };
+    let [count, slices] = [to_u32("matmul", count)?, to_u32("matmul", slices)?];
+    let params = ReduceParams { count, n: 1, slices, bias_offset: 0, bias_step: 0, has_bias: 0 };
     let groups = (count as usize).div_ceil(WG as usize);
     let constants = [WG, Activation::None as u32];
-    rec.dispatch(&FOLD, &constants, &[partial, partial, to], &params, groups)
+    rec.dispatch(&REDUCE, &constants, &[partial, partial, to], &params, groups)
 }
 
-/// Whether a matrix is a transposed view. Its gradient is computed transposed too, so that once it is turned back it
-/// is contiguous, as an optimizer wants it.
+/// Whether a matrix is a transposed view. Then the gradient is computed transposed and transposed back, so that the
+/// leaf's gradient is contiguous, as optimizers need it.
 fn is_transposed(x: &Tensor) -> bool {
     let layout = x.layout();
     let (row, col) = (layout.strides[x.rank() - 2], layout.strides[x.rank() - 1]);
     row < col && layout.shape[x.rank() - 2] > 1
 }
 
-/// Steps of a slice of k, and slices: each under the 65,535 iterations of the loop law.
+/// Limits on the steps per slice of k and on the slices, so that no loop exceeds 65,535 iterations.
 const MOST_STEPS: usize = 16 << 10;
 const MOST_SLICES: usize = 60_000;
 /// The longest inner axis.
 const LONGEST: usize = MOST_SLICES * MOST_STEPS;
 
-/// Into how many slices k is cut: no more iterations than an adapter allows, and enough workgroups to fill one.
+/// The slices of k (split-K): enough to keep loops short and to fill an adapter with workgroups.
 fn slices(k: usize, groups: usize) -> usize {
     const ENOUGH_GROUPS: usize = 64;
-    const FEWEST_STEPS: usize = 512; // a slice shorter than this costs more in the fold than it gains
+    const FEWEST_STEPS: usize = 512; // below this the extra reduction costs more than it saves
     let wanted = (ENOUGH_GROUPS / groups.max(1)).min(k / FEWEST_STEPS);
     k.div_ceil(MOST_STEPS).max(wanted).max(1)
 }
 
 impl Tensor {
-    /// The matrix product over the last two axes, `[.., m, k] · [.., k, n] -> [.., m, n]`; the axes before them
-    /// broadcast. Transposed views are read as they are.
+    /// The matrix product over the last two axes, `[.., m, k] · [.., k, n] -> [.., m, n]`.
+    ///
+    /// Leading axes broadcast. Transposed views are read in place.
     ///
     /// # Errors
-    /// Fewer than two axes, inner lengths that differ or are over 983,040,000, batch axes that do not broadcast, or the device
-    /// fails.
+    /// Fewer than two axes, inner lengths that differ or exceed 983,040,000, batch axes that do not broadcast, a tensor
+    /// of ids, or the device fails.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.matmul_with(other, None, Activation::None, MatMulKernel::Auto)
     }
 
-    /// `activation(self · other + bias)` in one kernel, with a bias of shape `[n]`, on a GPU by the kernel `kernel`.
+    /// `activation(self · other + bias)` in one kernel, with a bias of shape `[n]`. `kernel` chooses the GPU kernel.
     ///
     /// # Errors
-    /// As [`Tensor::matmul`], or a bias of another shape.
+    /// As [`Tensor::matmul`], a bias of another shape, or a kernel that the adapter does not support.
     pub fn matmul_with(
         &self,
         other: &Tensor,
@@ -355,7 +356,8 @@ impl Tensor {
         }
     }
 
-    /// A dense layer: `activation(self · weightᵀ + bias)` for `self` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
+    /// A dense layer: `activation(self · weightᵀ + bias)` with `self` `[.., in]`, `weight` `[out, in]` and `bias`
+    /// `[out]`, to `[.., out]`.
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
@@ -370,7 +372,7 @@ impl Tensor {
                 format!("input {shape} has {inputs} features, weight {weight_shape} takes {wanted}");
             return Err(Error::shape("linear", message));
         }
-        // One matrix, so that the weight's gradient is one product and not a sum over batches.
+        // Flattened to one matrix, so that the weight's gradient is one product, not a sum over batches.
         let rows = self.reshape([lead.iter().product(), inputs])?;
         let y = rows.matmul_with(&weight.t()?, bias, activation, MatMulKernel::Auto)?;
         y.reshape([lead, &[out]].concat())

@@ -1,8 +1,9 @@
-//! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient side by side.
+//! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient.
 
 pub mod arg;
 pub mod attention;
 pub mod avg_pool2d;
+mod avg_pool_upsample;
 pub mod binary;
 mod cat;
 pub mod conv2d;
@@ -10,7 +11,6 @@ pub mod copy;
 pub mod cross_entropy;
 pub mod cumsum;
 pub mod dropout;
-pub(crate) mod fold;
 mod gather;
 mod glu;
 pub mod logsumexp;
@@ -18,17 +18,17 @@ pub mod loss;
 pub mod matmul;
 pub mod moments;
 pub mod norm;
+pub mod normalize;
 mod one_hot;
 pub mod pad;
 pub mod pool2d;
 mod recurrent;
 pub mod reduce;
-mod resample;
+pub(crate) mod reduction;
 pub mod rotary;
 mod scatter;
 pub mod softmax;
 mod sort;
-pub mod standardise;
 pub mod unary;
 mod upsample2d;
 mod view;
@@ -37,11 +37,11 @@ pub mod where_cond;
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 use crate::optim;
-pub(crate) use crate::shape::word;
+pub(crate) use crate::shape::to_u32;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::{Error, Result, params};
 
-/// Every kernel of the crate, for the tests that compile each with all its constants.
+/// All kernels of the crate, for the tests that compile each with every combination of constants.
 pub fn kernels() -> Vec<&'static Kernel> {
     [
         arg::KERNELS,
@@ -66,56 +66,58 @@ pub fn kernels() -> Vec<&'static Kernel> {
         recurrent::KERNELS,
         reduce::KERNELS,
         scatter::KERNELS,
-        resample::KERNELS,
+        avg_pool_upsample::KERNELS,
         rotary::KERNELS,
         softmax::KERNELS,
         sort::KERNELS,
-        standardise::KERNELS,
+        normalize::KERNELS,
         unary::KERNELS,
         where_cond::KERNELS,
     ]
     .concat()
 }
 
-/// Invocations a workgroup of the element-wise kernels: half of what every WebGPU device takes, so that lesser ones do too.
+/// Invocations per workgroup of the element-wise kernels: half of WebGPU's default limit, so that weaker adapters work
+/// too.
 pub(crate) const WG: u32 = 128;
 
 params! {
-    /// Up to three strided operands, as `shared/strided.wgsl` walks them.
-    pub(crate) struct Walk {
+    /// Strides and offsets of up to three operands of one shape, for `shared/strided.wgsl`.
+    pub(crate) struct StridedIndexer {
         axes: [[u32; 4]; MAX_RANK],
         offsets: [u32; 3],
         rank: u32,
     }
 }
 
-impl Walk {
+impl StridedIndexer {
     /// # Errors
     /// More elements than a `u32` counts.
-    pub(crate) fn new<const N: usize>(op: &'static str, operands: [Layout; N]) -> Result<Walk> {
-        word(op, operands[0].shape.numel())?;
+    pub(crate) fn new<const N: usize>(op: &'static str, operands: [Layout; N]) -> Result<StridedIndexer> {
+        to_u32(op, operands[0].shape.numel())?;
         let operands = collapse(operands);
         let shape = operands[0].shape;
-        let mut walk = Walk { axes: [[0; 4]; MAX_RANK], offsets: [0; 3], rank: shape.rank() as u32 };
+        let mut indexer =
+            StridedIndexer { axes: [[0; 4]; MAX_RANK], offsets: [0; 3], rank: shape.rank() as u32 };
         for (at, operand) in operands.iter().enumerate() {
-            walk.offsets[at] = word(op, operand.offset)?;
+            indexer.offsets[at] = to_u32(op, operand.offset)?;
             for axis in 0..shape.rank() {
-                walk.axes[axis][at] = word(op, operand.strides[axis])?;
-                walk.axes[axis][3] = word(op, shape[axis])?;
+                indexer.axes[axis][at] = to_u32(op, operand.strides[axis])?;
+                indexer.axes[axis][3] = to_u32(op, shape[axis])?;
             }
         }
-        Ok(walk)
+        Ok(indexer)
     }
 }
 
 params! {
-    /// The parameters of every element-wise kernel, as `shared/elementwise.wgsl` has them.
+    /// The parameters of every element-wise kernel; the layout is that of `shared/elementwise.wgsl`.
     pub(crate) struct Elementwise {
-        walk: Walk,
+        indexer: StridedIndexer,
         count: u32,
-        /// Bit i: operand i is one element throughout.
+        /// Bit i is set if operand i is a single element, broadcast.
         scalars: u32,
-        /// What a function has beside its operands, such as a slope.
+        /// Parameters of the function, such as a slope.
         attributes: [f32; 2],
     }
 }
@@ -128,11 +130,11 @@ impl Elementwise {
         operands: [Layout; N],
         count: usize,
     ) -> Result<Elementwise> {
-        let walk = Walk::new(op, operands)?;
-        Ok(Elementwise { walk, count: word(op, count)?, scalars: 0, attributes: [0.0; 2] })
+        let indexer = StridedIndexer::new(op, operands)?;
+        Ok(Elementwise { indexer, count: to_u32(op, count)?, scalars: 0, attributes: [0.0; 2] })
     }
 
-    /// For operands that `shape` was broadcast from, and whether their layouts allow four elements at a time.
+    /// Parameters for operands that broadcast to `shape`, and whether their layouts allow the `vector` entry.
     ///
     /// # Errors
     /// A shape that does not broadcast, or more elements than a `u32` counts.
@@ -157,15 +159,15 @@ impl Elementwise {
     }
 }
 
-/// The two entries of an element-wise kernel.
+/// The two entry points of an element-wise kernel: one or four elements per invocation.
 pub(crate) struct ElementwiseKernels {
     pub(crate) strided: &'static Kernel,
     pub(crate) vector: &'static Kernel,
 }
 
 impl ElementwiseKernels {
-    /// Computes every element of `y` from operands that `y`'s shape was broadcast from, by four at a time where
-    /// their layouts allow it.
+    /// Computes all elements of `y` from operands that broadcast to its shape, four per invocation if the layouts allow
+    /// it.
     pub(crate) fn dispatch<const N: usize>(
         &self,
         rec: &mut Recorder,
@@ -183,9 +185,9 @@ impl ElementwiseKernels {
     }
 }
 
-/// Layouts of the same shape for a kernel that moves four neighbours at a time, as one `vec4u`: the last axis counts
-/// fours, and so do positions in the operands of `moved`. The others have one element for all four. `None` where that
-/// does not fit: neighbours apart, a length or a start that is no multiple of 4.
+/// Converts layouts of one shape for a kernel that moves four adjacent elements as one `vec4u`: the last axis, and the
+/// offsets and strides of the operands marked in `moved`, are in units of four. The other operands have one element for
+/// all four. `None` if the elements are not adjacent, or if a length, offset or stride is not a multiple of 4.
 pub(crate) fn in_fours<const N: usize>(operands: [Layout; N], moved: [bool; N]) -> Option<[Layout; N]> {
     let mut operands = collapse(operands);
     let shape = operands[0].shape;
@@ -221,7 +223,7 @@ pub(crate) fn arity<const N: usize>(
     inputs.try_into().map_err(wrong)
 }
 
-/// Checks that an input holds `f32`.
+/// Checks that all inputs hold `f32`.
 pub(crate) fn floats(op: &'static str, inputs: &[crate::op::Meta]) -> Result<()> {
     match inputs.iter().find(|meta| meta.dtype != crate::DType::F32) {
         None => Ok(()),

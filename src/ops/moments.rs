@@ -1,6 +1,6 @@
 //! Variance and standard deviation over any axes.
 
-use super::fold::{Axes, Fold, Folder, LANES, Params, WG, fold};
+use super::reduction::{Axes, CpuReduction, GpuReduction, LANES, Params, WG, reduce};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -14,7 +14,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[&MOMENTS];
 static MOMENTS: Kernel = kernel!("moments.wgsl", "moments", reads: 1, writes: 1, params: Params,
     "OP": &[0, 1], "PARTS": &[0, 1], "FLAT": &[0, 1], "WG": &[WG], "LANES": LANES);
 
-/// The sum of squared deviations from the mean, divided by the number of elements less `correction`; or its root.
+/// The sum of squared deviations from the mean, divided by `count - correction`; or the square root of that.
 struct Variance {
     root: bool,
     correction: usize,
@@ -22,13 +22,13 @@ struct Variance {
 }
 
 impl Variance {
-    /// The degrees of freedom.
+    /// The degrees of freedom, at least 0.
     fn divisor(&self, x: Shape) -> f32 {
         self.axes.length(x).saturating_sub(self.correction) as f32
     }
 }
 
-/// Of some elements: how many, their mean, the sum of squared deviations from it. In f64, as PyTorch's on the CPU.
+/// A partial result: count, mean, and sum of squared deviations from the mean. In f64, as in PyTorch on the CPU.
 #[derive(Clone, Copy)]
 struct Moments {
     count: f64,
@@ -39,24 +39,24 @@ struct Moments {
 impl Moments {
     const NONE: Moments = Moments { count: 0.0, mean: 0.0, squares: 0.0 };
 
-    /// With one more element (Welford).
+    /// Adds an element (Welford).
     fn with(self, x: f32) -> Moments {
         let (x, count) = (f64::from(x), self.count + 1.0);
         let mean = self.mean + (x - self.mean) / count;
         Moments { count, mean, squares: self.squares + (x - self.mean) * (x - mean) }
     }
 
-    /// With those of others (Chan, Golub & LeVeque).
+    /// Merges two partial results (Chan, Golub & LeVeque).
     fn and(self, other: Moments) -> Moments {
         if other.count == 0.0 {
             return self;
         }
         let count = self.count + other.count;
-        let (apart, share) = (other.mean - self.mean, other.count / count);
+        let (apart, weight) = (other.mean - self.mean, other.count / count);
         Moments {
             count,
-            mean: self.mean + apart * share,
-            squares: self.squares + other.squares + apart * apart * self.count * share,
+            mean: self.mean + apart * weight,
+            squares: self.squares + other.squares + apart * apart * self.count * weight,
         }
     }
 }
@@ -72,12 +72,15 @@ impl Op for Variance {
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let divisor = f64::from(self.divisor(inputs[0].shape()));
-        let moments =
-            Fold { identity: Moments::NONE, include: |m: Moments, x, _| m.with(x), merge: Moments::and };
+        let moments = CpuReduction {
+            identity: Moments::NONE,
+            update: |m: Moments, x, _| m.with(x),
+            merge: Moments::and,
+        };
         let mut states = cpu.filled(Moments::NONE, outputs[0].shape.numel())?;
-        fold(cpu, moments, inputs[0], &self.axes, &mut states)?;
+        reduce(cpu, moments, inputs[0], &self.axes, &mut states)?;
         for (y, state) in outputs[0].data.iter_mut().zip(&*states) {
-            // As on a GPU, which has nothing wider: a sum of squares beyond f32's range is infinite.
+            // A sum of squares beyond f32's range is infinite, as on a GPU, which has no f64.
             let overflows = state.squares as f32 == f32::INFINITY;
             let variance = if overflows { f64::INFINITY } else { state.squares / divisor };
             *y = if self.root { variance.sqrt() } else { variance } as f32;
@@ -88,15 +91,15 @@ impl Op for Variance {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (op, value) = (u32::from(self.root), self.divisor(inputs[0].layout.shape));
         let constants = [&[op, 0][..], &[op, 1]];
-        let folder = Folder { name: self.name(), kernel: &MOMENTS, constants, words: 3, value };
-        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+        let reduction = GpuReduction { name: self.name(), kernel: &MOMENTS, constants, words: 3, value };
+        reduction.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
     }
 
     fn saves(&self) -> Saves {
         Saves { inputs: &[0], outputs: if self.root { &[0] } else { &[] } }
     }
 
-    /// Of the variance v: `dv/dx = 2 (x - mean) / divisor`; of its root s: `ds/dx = (x - mean) / (divisor s)`, and 0
+    /// For the variance v, `dv/dx = 2 (x - mean) / divisor`. For its root s, `ds/dx = (x - mean) / (divisor s)`, and 0
     /// where s is 0, as in PyTorch.
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let x = saved.input(0)?;
@@ -115,11 +118,15 @@ impl Op for Variance {
 }
 
 impl Tensor {
-    /// The variance over `axes`: the sum of squared deviations from the mean, divided by the number of elements less
-    /// `correction` (1 for the estimate of a population's from a sample, Bessel's; 0 for that of the elements
-    /// themselves), as PyTorch's `var`. Where that leaves nothing to divide by, NaN, or infinity if the elements
-    /// differ; where the sum of squared deviations exceeds f32's range, infinity on every device. In one pass, and sound where the mean is far larger than the spread: the pairwise update of Chan, Golub &
-    /// LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances* (1979).
+    /// The variance over `axes`, as PyTorch's `var`.
+    ///
+    /// The sum of squared deviations from the mean is divided by the number of elements minus `correction`: 1 for the
+    /// unbiased estimate from a sample (Bessel), 0 for the variance of the elements themselves. If the divisor is 0,
+    /// the result is NaN, or infinite if the elements differ. It is infinite on every device if the sum exceeds f32's
+    /// range.
+    ///
+    /// One pass, accurate even if the mean is far larger than the spread: the pairwise update of Chan, Golub & LeVeque,
+    /// *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances* (1979).
     ///
     /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
     ///
@@ -133,15 +140,15 @@ impl Tensor {
     /// # Errors
     /// No such axis, one named twice, a tensor of ids, or the device fails.
     pub fn var(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
-        self.fold_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
+        self.reduce_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
     }
 
-    /// The standard deviation over `axes`: the root of [`Tensor::var`], and infinite where that is. Its gradient is 0 where
-    /// it is 0 itself, or infinite.
+    /// The standard deviation over `axes`: the square root of [`Tensor::var`]. Its gradient is 0 where it is 0 or
+    /// infinite.
     ///
     /// # Errors
     /// As [`Tensor::var`].
     pub fn std(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
-        self.fold_by("std", axes, keepdim, |axes| Variance { root: true, correction, axes })
+        self.reduce_by("std", axes, keepdim, |axes| Variance { root: true, correction, axes })
     }
 }

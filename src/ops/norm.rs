@@ -1,10 +1,10 @@
-//! Norms over any axes.
+//! P-norms over any axes.
 
-use super::fold::{Axes, Fold as CpuFold, Folder, LANES, Params, WG, fold};
-use super::reduce::{Fold, Reduce};
-use super::{Walk, arity, word};
+use super::reduce::{Reduce, ReduceOp};
+use super::reduction::{Axes, CpuReduction, GpuReduction, LANES, Params, WG, reduce};
+use super::{StridedIndexer, arity, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::tensor::Tensor;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) const KERNELS: &[&Kernel] = &[&NORM, &NORM_GRAD];
 
 const NAME: &str = "norm";
-/// The largest finite p, so that a mantissa's power overflows no f32, nor do 2^32 of them.
+/// The largest finite p. The p-th power of a mantissa then fits f32, and so does the sum of 2^32 such powers.
 const MOST: f32 = 64.0;
 
 static NORM: Kernel = kernel!("norm.wgsl", "norm", reads: 1, writes: 1, params: Params,
@@ -24,21 +24,21 @@ static NORM_GRAD: Kernel = kernel!("norm_grad.wgsl", "norm_grad", reads: 3, writ
 
 params! {
     struct GradParams {
-        walk: Walk,
+        indexer: StridedIndexer,
         count: u32,
         power: f32,
         pad: [u32; 2],
     }
 }
 
-/// `(Σ |x|^p)^(1/p)`; the largest `|x|` for an infinite p, the number of x that are not 0 for p = 0.
+/// `(Σ |x|^p)^(1/p)`; the largest `|x|` for infinite p, the number of nonzero x for p = 0.
 #[derive(Clone, Copy)]
 struct Norm {
     p: f32,
     axes: Axes,
 }
 
-/// The powers of some magnitudes, summed relative to a power of two; as in `norm.wgsl`.
+/// A partial result: the sum of `(|x| / 2^exponent)^p` and the exponent, biased; as in `norm.wgsl`.
 #[derive(Clone, Copy)]
 struct Scaled {
     exponent: u32,
@@ -76,15 +76,15 @@ impl Scaled {
 }
 
 impl Norm {
-    /// Where it is a plain reduction, that.
+    /// The reduction of `reduce.wgsl` that computes this norm, if there is one.
     fn plain(&self) -> Option<Reduce> {
-        let fold = match self.p {
-            0.0 => Fold::Count,
-            1.0 => Fold::AbsSum,
-            f32::INFINITY => Fold::AbsMax,
+        let op = match self.p {
+            0.0 => ReduceOp::Count,
+            1.0 => ReduceOp::AbsSum,
+            f32::INFINITY => ReduceOp::AbsMax,
             _ => return None,
         };
-        Some(Reduce { fold, axes: self.axes })
+        Some(Reduce { op, axes: self.axes })
     }
 }
 
@@ -105,23 +105,23 @@ impl Op for Norm {
         let y = outputs[0].data.iter_mut();
         if p == 2.0 {
             // No square of an f32 overflows f64.
-            let squares = CpuFold {
+            let squares = CpuReduction {
                 identity: 0.0,
-                include: |sum, x: f32, _| sum + f64::from(x) * f64::from(x),
+                update: |sum, x: f32, _| sum + f64::from(x) * f64::from(x),
                 merge: |a, b| a + b,
             };
             let mut sums = cpu.filled(0.0, outputs[0].shape.numel())?;
-            fold(cpu, squares, inputs[0], &self.axes, &mut sums)?;
+            reduce(cpu, squares, inputs[0], &self.axes, &mut sums)?;
             outputs[0].data.iter_mut().zip(&*sums).for_each(|(y, sum): (_, &f64)| *y = sum.sqrt() as f32);
             return Ok(());
         }
-        let powers = CpuFold {
+        let powers = CpuReduction {
             identity: Scaled::NONE,
-            include: |sum: Scaled, x, _| sum.and(Scaled::of(x, p), p),
+            update: |sum: Scaled, x, _| sum.and(Scaled::of(x, p), p),
             merge: |a: Scaled, b| a.and(b, p),
         };
         let mut states = cpu.filled(Scaled::NONE, outputs[0].shape.numel())?;
-        fold(cpu, powers, inputs[0], &self.axes, &mut states)?;
+        reduce(cpu, powers, inputs[0], &self.axes, &mut states)?;
         y.zip(&*states).for_each(|(y, state)| *y = state.root(p));
         Ok(())
     }
@@ -132,8 +132,8 @@ impl Op for Norm {
         }
         let square = u32::from(self.p == 2.0);
         let constants = [&[square, 0][..], &[square, 1]];
-        let folder = Folder { name: NAME, kernel: &NORM, constants, words: 2, value: self.p };
-        folder.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
+        let reduction = GpuReduction { name: NAME, kernel: &NORM, constants, words: 2, value: self.p };
+        reduction.dispatch(rec, inputs[0], &self.axes, outputs[0].buffer)
     }
 
     fn saves(&self) -> Saves {
@@ -144,10 +144,10 @@ impl Op for Norm {
         let (x, y) = (saved.input(0)?, saved.output(0)?);
         let dx = match self.p {
             0.0 => Tensor::zeros(x.shape(), x.device())?,
-            // Evenly to all that equal the extreme, as PyTorch's.
+            // Split evenly among all elements that equal the maximum, as in PyTorch.
             f32::INFINITY => {
                 let ties = x.abs()?.same(y)?;
-                let count = apply(Reduce { fold: Fold::Sum, axes: self.axes }, &[&ties])?;
+                let count = apply(Reduce { op: ReduceOp::Sum, axes: self.axes }, &[&ties])?;
                 apply(NormGrad { p: self.p }, &[x, y, &grad.div(&count)?])?
             }
             p => apply(NormGrad { p }, &[x, y, grad])?,
@@ -156,8 +156,8 @@ impl Op for Norm {
     }
 }
 
-/// The gradient of [`Norm`]: `sign(x) (|x| / y)^(p - 1) dy`. Inputs: x, the norm y, and dy; for an infinite p that of
-/// each extreme.
+/// The gradient of [`Norm`]: `sign(x) (|x| / y)^(p - 1) dy`. Inputs: x, the norm y, and dy; for infinite p, dy divided
+/// by the number of maxima.
 struct NormGrad {
     p: f32,
 }
@@ -210,8 +210,8 @@ impl Op for NormGrad {
         let layouts = [x.layout, y.layout.expand(shape, NAME)?, dy.layout.expand(shape, NAME)?];
         let count = shape.numel();
         let params = GradParams {
-            walk: Walk::new(name, layouts)?,
-            count: word(name, count)?,
+            indexer: StridedIndexer::new(name, layouts)?,
+            count: to_u32(name, count)?,
             power: self.p - 1.0,
             pad: [0; 2],
         };
@@ -227,11 +227,13 @@ impl Op for NormGrad {
 }
 
 impl Tensor {
-    /// The p-norm over `axes`, `(Σ |x|^p)^(1/p)`: for an infinite p the largest `|x|`, for p = 0 the number of x that are
-    /// not 0, as PyTorch's `linalg.vector_norm`. For p from 1 on it overflows only where the result does: no power is
-    /// formed that is not relative to a power of two near the largest element. NaN gives NaN, but for p = 0.
+    /// The p-norm over `axes`, `(Σ |x|^p)^(1/p)`: as PyTorch's `linalg.vector_norm`.
     ///
-    /// The gradient is 0 at 0; for an infinite p the extremes share it evenly. Negative axes count from the end;
+    /// For infinite p it is the largest `|x|`, for p = 0 the number of nonzero x. For p of 1 or more it overflows only
+    /// if the result does, since powers are computed relative to a power of two near the largest element. NaN gives
+    /// NaN, except for p = 0.
+    ///
+    /// The gradient is 0 at 0; for infinite p it is split evenly among the maxima. Negative axes count from the end;
     /// `keepdim` keeps the reduced axes with length 1.
     ///
     /// ```
@@ -242,13 +244,13 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// A p that is negative, NaN, or over 64 and finite; no such axis, one named twice, a tensor of ids, or the device
-    /// fails; for an infinite p also an empty reduced axis.
+    /// A p that is negative, NaN, or finite and over 64; no such axis, or one named twice; an empty reduced axis for
+    /// infinite p; a tensor of ids, or the device fails.
     pub fn norm(&self, p: f32, axes: &[isize], keepdim: bool) -> Result<Tensor> {
         if p.is_nan() || p < 0.0 || (p > MOST && p.is_finite()) {
             let message = format!("p = {p} is not in 0 to {MOST} or infinite, for shape {}", self.shape());
             return Err(Error::argument(NAME, message));
         }
-        self.fold_by(NAME, axes, keepdim, |axes| Norm { p, axes })
+        self.reduce_by(NAME, axes, keepdim, |axes| Norm { p, axes })
     }
 }

@@ -1,9 +1,9 @@
-//! Class ids as vectors.
+//! One-hot vectors of class ids.
 
 use super::copy::Fill;
-use super::{WG, Walk, arity, word};
+use super::{StridedIndexer, WG, arity, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use crate::shape::{MAX_RANK, Shape};
@@ -20,7 +20,7 @@ static ONE_HOT: Kernel = kernel!("one_hot.wgsl", "one_hot", reads: 1, writes: 2,
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         count: u32,
         classes: u32,
         check: u32,
@@ -46,7 +46,7 @@ impl Op for OneHot {
             return Err(Error::shape(NAME, message));
         }
         let largest = ids.max_id.known();
-        // Where there is no class, no id is one.
+        // With 0 classes, no id is in range.
         let all_fit = largest.map_or(self.classes > 0, |id| (id as usize) < self.classes);
         if !all_fit && shape.numel() > 0 {
             let largest = largest.map_or(String::new(), |id| format!(" up to {id}"));
@@ -77,9 +77,9 @@ impl Op for OneHot {
         let (status, check) = rec.id_check(NAME, &ids, self.classes)?;
         let count = ids.layout.shape.numel();
         let params = Params {
-            walk: Walk::new(NAME, [ids.layout])?,
-            count: word(NAME, count)?,
-            classes: word(NAME, self.classes)?,
+            indexer: StridedIndexer::new(NAME, [ids.layout])?,
+            count: to_u32(NAME, count)?,
+            classes: to_u32(NAME, self.classes)?,
             check,
             pad: 0,
         };
@@ -88,7 +88,7 @@ impl Op for OneHot {
 }
 
 impl Tensor {
-    /// Class ids as vectors: `u32 [..]` to `f32 [.., classes]`, 1 at the id and 0 elsewhere.
+    /// One-hot vectors of class ids: `u32 [..]` to `f32 [.., classes]`, 1 at the id and 0 elsewhere.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -98,7 +98,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// A tensor of `f32`, of rank 6, or the device fails; ids that are no class as in [`Tensor::gather`].
+    /// A tensor of `f32`, a rank of 6, or the device fails; ids out of range, reported as in [`Tensor::gather`].
     pub fn one_hot(&self, classes: usize) -> Result<Tensor> {
         apply(OneHot { classes }, &[self])
     }

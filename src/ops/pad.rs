@@ -1,9 +1,9 @@
-//! Padding: an axis made longer on both sides, by a constant or by its own mirror image.
+//! Padding by a constant or by reflection.
 
 use super::copy::{Fill, copy_to, copy_to_on_cpu};
-use super::{WG, arity, floats, word};
+use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
@@ -32,24 +32,24 @@ params! {
     }
 }
 
-/// What [`Tensor::pad`] puts around the elements.
+/// The values that [`Tensor::pad`] adds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PadMode {
     /// This value.
     Constant(f32),
-    /// The mirror image about the outermost elements, which are not repeated: `1 2 3` by two on both sides is
-    /// `3 2 1 2 3 2 1`.
+    /// A reflection about the outermost elements, which are not repeated: `1 2 3` padded by two on both sides is `3 2 1
+    /// 2 3 2 1`.
     Reflect,
 }
 
-/// A constant around the elements: `pads` before and after along each axis.
+/// Constant padding by `pads`, before and after, along each axis.
 struct Pad {
     pads: [(usize, usize); MAX_RANK],
     value: f32,
 }
 
 impl Pad {
-    /// Where the elements lie in the output.
+    /// The layout of the elements within the output.
     fn inside(&self, x: Shape, whole: Shape) -> Layout {
         let whole = Layout::contiguous(whole);
         let offset = (0..x.rank()).map(|axis| self.pads[axis].0 * whole.strides[axis]).sum();
@@ -57,7 +57,7 @@ impl Pad {
     }
 }
 
-/// The length of an axis with what is around it.
+/// The length of a padded axis.
 fn padded(length: usize, (before, after): (usize, usize)) -> Result<usize> {
     let sum = before.checked_add(after).and_then(|around| around.checked_add(length));
     sum.ok_or_else(|| Error::argument(NAME, format!("{before} before and {after} after are too many")))
@@ -98,18 +98,18 @@ impl Op for Pad {
     }
 }
 
-/// The mirror image around one axis.
+/// Reflection along one axis.
 #[derive(Debug, Clone, Copy)]
 struct Reflect {
     axis: usize,
     pad: (usize, usize),
 }
 
-/// The gradient of a [`Reflect`]: the sum of dy over the one to three places that show an element.
+/// The gradient of a [`Reflect`]: sums dy over the one to three copies of each element.
 struct ReflectGrad(Reflect);
 
 impl Reflect {
-    /// Both kernels, over the elements of `y`; `length` is that of the axis before it is padded.
+    /// Dispatches either kernel over the elements of `y`. `length` is the axis before padding.
     fn dispatch(
         &self,
         rec: &mut Recorder,
@@ -119,21 +119,21 @@ impl Reflect {
         y: GpuOut,
     ) -> Result<()> {
         let (count, of) = (y.shape.numel(), x.layout.shape.numel());
-        // The kernels count up to these.
-        word(NAME, (x.layout.offset + of).max(count).max(length + self.pad.0 + self.pad.1))?;
+        // The largest indices in the kernels.
+        to_u32(NAME, (x.layout.offset + of).max(count).max(length + self.pad.0 + self.pad.1))?;
         let params = ReflectParams {
-            count: word(NAME, count)?,
-            inner: word(NAME, inner(y.shape, self.axis))?,
-            length: word(NAME, length)?,
-            before: word(NAME, self.pad.0)?,
-            after: word(NAME, self.pad.1)?,
-            x_offset: word(NAME, x.layout.offset)?,
+            count: to_u32(NAME, count)?,
+            inner: to_u32(NAME, inner(y.shape, self.axis))?,
+            length: to_u32(NAME, length)?,
+            before: to_u32(NAME, self.pad.0)?,
+            after: to_u32(NAME, self.pad.1)?,
+            x_offset: to_u32(NAME, x.layout.offset)?,
         };
         rec.dispatch(kernel, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
     }
 }
 
-/// The elements of a step along the axis.
+/// The contiguous stride of the axis.
 fn inner(shape: Shape, axis: usize) -> usize {
     shape[axis + 1..].iter().product()
 }
@@ -226,8 +226,8 @@ impl Op for ReflectGrad {
 }
 
 impl Tensor {
-    /// The last axes made longer: `pads` holds how many places come before and after, for the last axes in their order,
-    /// so that `[(1, 1), (2, 2)]` pads an image by one row above and below and by two columns on both sides.
+    /// Pads the last axes. `pads` holds the number of elements before and after, one pair for each of the last axes in
+    /// order: `[(1, 1), (2, 2)]` pads an image by one row above and below and by two columns on both sides.
     ///
     /// ```
     /// # use gristmill::{Device, PadMode, Tensor};
@@ -238,8 +238,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// More pairs than axes, a reflection of as many places as the axis has or more, a tensor of ids, or the device
-    /// fails.
+    /// More pairs than axes, a reflection by the length of the axis or more, a tensor of ids, or the device fails.
     pub fn pad(&self, pads: &[(usize, usize)], mode: PadMode) -> Result<Tensor> {
         let Some(first) = self.rank().checked_sub(pads.len()) else {
             let message = format!("{} pairs for shape {}", pads.len(), self.shape());
@@ -251,7 +250,7 @@ impl Tensor {
                 all[first..self.rank()].copy_from_slice(pads);
                 apply(Pad { pads: all, value }, &[self])
             }
-            // The image of an image is that of the whole, so one axis after the other.
+            // Reflections along different axes are independent, so one axis after the other.
             PadMode::Reflect => (first..)
                 .zip(pads)
                 .filter(|(_, pad)| **pad != (0, 0))

@@ -1,8 +1,8 @@
 //! Max pooling over the last two axes.
 
 use super::copy::Fill;
-use super::{WG, arity, floats, word};
-use crate::cpu::walk::GRAIN;
+use super::{WG, arity, floats, to_u32};
+use crate::cpu::strided::GRAIN;
 use crate::cpu::{CpuDevice, CpuList};
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -21,28 +21,28 @@ static GATHER: Kernel = kernel!("max_pool2d_grad.wgsl", "gather", reads: 2, writ
 static SCATTER: Kernel = kernel!("max_pool2d_grad.wgsl", "scatter", reads: 2, writes: 1, params: GradParams,
     "WG": &[WG], "PER": &[1, PER]);
 
-/// Elements an invocation handles where its loops allow it: the next place is found without a division.
+/// Elements per invocation, if its loops stay short enough. Only the first position takes an integer division.
 const PER: u32 = 4;
-/// The most rounds of loops in one invocation: lavapipe ends them there.
+/// The most loop iterations in one invocation: lavapipe ends loops there.
 const MOST_ROUNDS: usize = 65_535;
-/// The index of a window that lies in the padding as a whole.
+/// The index that marks a window entirely in the padding.
 const NOWHERE: u32 = u32::MAX;
 
-/// A stack of planes, as `shared/planes.wgsl` walks it.
+/// The struct of the same name in `shared/plane_index.wgsl`: coordinates in a stack of planes.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Planes {
+struct PlaneIndex {
     step: [u32; 3],
     count: u32,
     size: [u32; 2],
     pad: [u32; 2],
 }
 
-impl Planes {
-    fn new(op: &'static str, planes: usize, size: [usize; 2]) -> Result<Planes> {
-        let [rows, cols] = [word(op, size[0])?, word(op, size[1])?];
-        let count = word(op, planes * size[0] * size[1])?;
-        Ok(Planes {
+impl PlaneIndex {
+    fn new(op: &'static str, planes: usize, size: [usize; 2]) -> Result<PlaneIndex> {
+        let [rows, cols] = [to_u32(op, size[0])?, to_u32(op, size[1])?];
+        let count = to_u32(op, planes * size[0] * size[1])?;
+        Ok(PlaneIndex {
             step: [WG / cols / rows, WG / cols % rows, WG % cols],
             count,
             size: [rows, cols],
@@ -53,7 +53,7 @@ impl Planes {
 
 params! {
     struct Params {
-        out: Planes,
+        out: PlaneIndex,
         size: [u32; 2],
         kernel: [u32; 2],
         stride: [u32; 2],
@@ -66,7 +66,7 @@ params! {
 
 params! {
     struct GradParams {
-        walk: Planes,
+        indexer: PlaneIndex,
         other: [u32; 2],
         stride: [u32; 2],
         padding: [u32; 2],
@@ -76,23 +76,23 @@ params! {
     }
 }
 
-/// The windows of a pooling; pairs are (vertical, horizontal).
+/// The windows of a pooling. Pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pool2dOptions {
-    /// The window's size.
+    /// The size of a window.
     pub kernel: [usize; 2],
-    /// The distance between neighbouring windows.
+    /// The distance between adjacent windows.
     pub stride: [usize; 2],
-    /// How far windows may start before the first and end after the last element; at most half the kernel.
+    /// The padding on each side; at most half the kernel.
     pub padding: [usize; 2],
-    /// The distance between a window's neighbouring elements.
+    /// The distance between adjacent elements of a window.
     pub dilation: [usize; 2],
-    /// Whether a last window that does not fit is kept, if it does not start in the padding at the end.
+    /// Whether the number of windows is rounded up. A window that would start in the padding at the end is dropped.
     pub ceil_mode: bool,
 }
 
 impl Pool2dOptions {
-    /// Windows of this size side by side, without padding.
+    /// Adjacent, non-overlapping windows of this size, without padding.
     pub fn new(kernel: [usize; 2]) -> Pool2dOptions {
         Pool2dOptions { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2], ceil_mode: false }
     }
@@ -113,17 +113,17 @@ impl Pool2dOptions {
     }
 }
 
-/// The planes that are pooled.
+/// The sizes of the pooled planes.
 struct Geometry {
     planes: usize,
     input: [usize; 2],
     output: [usize; 2],
-    /// The most windows along each axis that hold the same element.
+    /// The most windows along each axis that contain one element.
     cover: [usize; 2],
 }
 
 impl Pool2dOptions {
-    /// Checks the options, and that they fit the shape: the sizes of a plane of x and of one of the result.
+    /// Checks the options against the shape. Returns the plane sizes of x and of the result.
     pub(super) fn sizes(&self, op: &'static str, x: Shape) -> Result<([usize; 2], [usize; 2])> {
         let &[_, _, h, w] = &*x else {
             return Err(Error::shape(op, format!("wants [n, c, h, w], got shape {x}")));
@@ -136,8 +136,8 @@ impl Pool2dOptions {
             let message = format!("padding {padding:?} is more than half the kernel {kernel:?}");
             return Err(Error::argument(op, message));
         }
-        // So that no position overflows.
-        word(op, h * w)?;
+        // Keeps positions from overflowing.
+        to_u32(op, h * w)?;
         let all = [kernel, stride, padding, dilation, [h, w], [self.span(0), self.span(1)]];
         if let Some(size) = all.iter().flatten().find(|&&size| size > u32::MAX as usize / 8) {
             return Err(Error::argument(op, format!("a size of {size} in {self:?} for shape {x}")));
@@ -148,7 +148,8 @@ impl Pool2dOptions {
         Ok(([h, w], [oh, ow]))
     }
 
-    /// As [`Pool2dOptions::sizes`], and that one invocation may visit a window, or the windows that hold an element.
+    /// As [`Pool2dOptions::sizes`]; also checks that one invocation can visit a window, or all windows that contain an
+    /// element.
     fn geometry(&self, op: &'static str, x: Shape) -> Result<Geometry> {
         let (input, output) = self.sizes(op, x)?;
         let Pool2dOptions { kernel, stride, .. } = *self;
@@ -163,55 +164,63 @@ impl Pool2dOptions {
         Ok(Geometry { planes: x[0] * x[1], input, output, cover })
     }
 
-    /// The shape of what is pooled from `x`.
+    /// The shape of the result for `x`.
     pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
         let Geometry { output: [oh, ow], .. } = self.geometry("max_pool2d", x)?;
         Shape::new([x[0], x[1], oh, ow])
     }
 }
 
-/// Rounds of an invocation for each element, with two nested loops over `size`. Every loop counts, and the round in
-/// which it finds its end.
+/// Iterations per element of two nested loops over `size`, including the last test of each loop.
 fn rounds(size: [usize; 2]) -> usize {
     size[0].saturating_mul(size[1].saturating_add(2)).saturating_add(2)
 }
 
-/// Elements an invocation handles if it loops over `size` for each.
+/// Elements per invocation, if it loops over `size` for each.
 fn per(size: [usize; 2]) -> u32 {
     if rounds(size) * (PER as usize) < MOST_ROUNDS { PER } else { 1 }
 }
 
 fn words(op: &'static str, pair: [usize; 2]) -> Result<[u32; 2]> {
-    Ok([word(op, pair[0])?, word(op, pair[1])?])
+    Ok([to_u32(op, pair[0])?, to_u32(op, pair[1])?])
 }
 
-/// Output 1 is where in its plane each window's largest element is.
+/// Output 1 is the position, within its plane, of each window's maximum.
 #[derive(Debug, Clone, Copy)]
 struct MaxPool2d(Pool2dOptions);
 
-/// The part of a window along one axis that lies inside of the plane: `taps` elements from `first` on.
+/// The part of a window along one axis that lies inside the plane: `taps` elements from `first` on.
 #[derive(Clone, Copy)]
-struct Part {
+struct WindowSpan {
     first: usize,
     taps: usize,
 }
 
 impl Pool2dOptions {
-    /// The parts of all windows along an axis of length `len`.
-    fn parts(&self, cpu: &Arc<CpuDevice>, axis: usize, len: usize, windows: usize) -> Result<CpuList<Part>> {
+    /// The parts of all windows along an axis of length `len` that lie inside the plane.
+    fn parts(
+        &self,
+        cpu: &Arc<CpuDevice>,
+        axis: usize,
+        len: usize,
+        windows: usize,
+    ) -> Result<CpuList<WindowSpan>> {
         let (step, padding) = (self.dilation[axis], self.padding[axis]);
         let starts = (0..windows).map(|window| window * self.stride[axis]);
         let part = |start: usize| {
             let skipped = padding.saturating_sub(start).div_ceil(step);
             let end = self.kernel[axis].min((len + padding).saturating_sub(start).div_ceil(step));
-            Part { first: (start + skipped * step).wrapping_sub(padding), taps: end.saturating_sub(skipped) }
+            WindowSpan {
+                first: (start + skipped * step).wrapping_sub(padding),
+                taps: end.saturating_sub(skipped),
+            }
         };
         cpu.list(windows, starts.map(part))
     }
 }
 
-/// The largest element of one window of a plane of rows of `width`, and where it is.
-fn largest(x: &[f32], width: usize, [rows, cols]: [Part; 2], step: [usize; 2]) -> (f32, u32) {
+/// The maximum of one window and its position, in a plane with rows of `width`.
+fn largest(x: &[f32], width: usize, [rows, cols]: [WindowSpan; 2], step: [usize; 2]) -> (f32, u32) {
     if rows.taps == 0 || cols.taps == 0 {
         return (f32::NEG_INFINITY, NOWHERE);
     }
@@ -227,11 +236,11 @@ fn largest(x: &[f32], width: usize, [rows, cols]: [Part; 2], step: [usize; 2]) -
     (x[at], at as u32)
 }
 
-/// A function that finds the largest elements of a row of windows, the first of which starts at `first`, all inside.
+/// Finds the maxima of a row of windows, all inside the plane; the first starts at `first`.
 type Windows = fn(x: &[f32], width: usize, first: usize, y: &mut [f32], at: &mut [u32]);
 
-/// The usual windows: sizes known to the compiler, and masks for branches, which would often be mispredicted, let it
-/// vectorise this; it takes a tenth of the time.
+/// Common window sizes. Constant sizes, and masks in place of unpredictable branches, let the compiler vectorise this:
+/// ten times as fast.
 fn windows<const K: usize, const STRIDE: usize>(
     x: &[f32],
     width: usize,
@@ -287,7 +296,7 @@ impl Op for MaxPool2d {
             ([3, 3], 2, [1, 1]) => Some(windows::<3, 2>),
             _ => None,
         };
-        // The windows of a row that have all their columns.
+        // The windows of a row with all their columns inside the plane.
         let begin = cols.iter().take_while(|col| col.taps < kernel[1]).count();
         let whole = begin..begin + cols[begin..].iter().take_while(|col| col.taps == kernel[1]).count();
 
@@ -319,16 +328,16 @@ impl Op for MaxPool2d {
         let (name, options) = (self.name(), self.0);
         let g = options.geometry(name, x.layout.shape)?;
         let params = Params {
-            out: Planes::new(name, g.planes, g.output)?,
+            out: PlaneIndex::new(name, g.planes, g.output)?,
             size: words(name, g.input)?,
             kernel: words(name, options.kernel)?,
             stride: words(name, options.stride)?,
             padding: words(name, options.padding)?,
             dilation: words(name, options.dilation)?,
-            x_offset: word(name, x.layout.offset)?,
+            x_offset: to_u32(name, x.layout.offset)?,
             pad: 0,
         };
-        word(name, x.layout.offset + x.layout.shape.numel())?;
+        to_u32(name, x.layout.offset + x.layout.shape.numel())?;
         let kernel = match options.kernel {
             [2, 2] => 2,
             [3, 3] => 3,
@@ -349,7 +358,7 @@ impl Op for MaxPool2d {
     }
 }
 
-/// The gradient; inputs: where each window's largest element is, and the output's gradient.
+/// The gradient of [`MaxPool2d`]. Inputs: the positions of the maxima, and the output's gradient.
 struct MaxPool2dGrad {
     options: Pool2dOptions,
     input: Shape,
@@ -392,16 +401,16 @@ impl Op for MaxPool2dGrad {
         let apart = g.cover == [1, 1];
         let (over, other) = if apart { (g.output, g.input) } else { (g.input, g.output) };
         let params = GradParams {
-            walk: Planes::new(name, g.planes, over)?,
+            indexer: PlaneIndex::new(name, g.planes, over)?,
             other: words(name, other)?,
             stride: words(name, options.stride)?,
             padding: words(name, options.padding)?,
             cover: words(name, g.cover)?,
-            dy_offset: word(name, dy.layout.offset)?,
+            dy_offset: to_u32(name, dy.layout.offset)?,
             pad: [0; 3],
         };
-        word(name, dy.layout.offset + g.planes * g.output[0] * g.output[1])?;
-        word(name, self.input.numel())?;
+        to_u32(name, dy.layout.offset + g.planes * g.output[0] * g.output[1])?;
+        to_u32(name, self.input.numel())?;
         let buffers = [at.buffer, dy.buffer, dx.buffer];
         let groups = |count: usize, per: u32| (g.planes * count).div_ceil((WG * per) as usize);
         if apart {
@@ -415,10 +424,11 @@ impl Op for MaxPool2dGrad {
 }
 
 impl Tensor {
-    /// The largest element of each window of the last two axes of `[n, c, h, w]`, by PyTorch's rules: `[n, c, oh, ow]`
-    /// with `oh = (h + 2 padding - dilation (kernel - 1) - 1) / stride + 1`, rounded down, or up with `ceil_mode`.
+    /// Max pooling over the last two axes, by PyTorch's rules: `[n, c, h, w]` to `[n, c, oh, ow]` with `oh = (h + 2
+    /// padding - dilation (kernel - 1) - 1) / stride + 1`, rounded down, or up with `ceil_mode`.
     ///
-    /// Padding never wins. NaN wins over every number. The gradient goes to the largest element, the first of several.
+    /// Padding counts as -inf. A NaN in a window gives NaN. The gradient goes to the maximum; of equal ones, to the
+    /// first.
     ///
     /// ```
     /// # use gristmill::{Device, Pool2dOptions, Tensor};
@@ -429,9 +439,9 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Not of rank 4, no window fits, a kernel, stride or dilation of 0, a padding over half the kernel, more
-    /// elements in a window or more windows on an element than one invocation may visit (some 254 by 254), or the
-    /// device fails.
+    /// Not of rank 4; no window fits; a kernel, stride or dilation of 0; a padding over half the kernel; more elements
+    /// in a window, or more windows over an element, than one invocation can visit (about 254 by 254); or the device
+    /// fails.
     pub fn max_pool2d(&self, options: Pool2dOptions) -> Result<Tensor> {
         apply(MaxPool2d(options), &[self])
     }

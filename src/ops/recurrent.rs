@@ -1,9 +1,9 @@
-//! The steps of recurrent networks: what is left of a time step after its matrix product.
+//! The LSTM and GRU cells: the part of a time step after the matrix products.
 
-use super::{WG, arity, floats, word};
+use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::functions::{sigmoid, tanh};
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::tensor::Tensor;
@@ -68,7 +68,7 @@ params! {
     }
 }
 
-/// Checks `[.., gates units]` twice and a state `[.., units]`; gives that.
+/// Checks two inputs `[.., gates * units]` and a state `[.., units]`; returns the state's.
 fn step(op: &'static str, inputs: &[Meta], gates: usize) -> Result<Meta> {
     let [x, h, state] = arity(op, inputs)?;
     floats(op, inputs)?;
@@ -90,28 +90,28 @@ fn step(op: &'static str, inputs: &[Meta], gates: usize) -> Result<Meta> {
     }
 }
 
-/// The rows of an op's inputs, a step's unit a column: what gates and states have for each. Inputs are contiguous.
+/// The rows of a contiguous input, each of `units` elements.
 fn rows<'a>(x: CpuView<'a>, units: usize) -> impl IndexedParallelIterator<Item = &'a [f32]> {
     x.slice().par_chunks(units)
 }
 
-/// Rows that a task takes at least.
+/// The fewest rows per rayon task.
 fn least(units: usize) -> usize {
-    // Functions of the gates weigh more than what GRAIN is for.
+    // The functions of the gates cost more than the ops that GRAIN is meant for.
     (GRAIN / 8).div_ceil(units)
 }
 
-/// Words of a count, of units, and of the offsets of inputs.
+/// The element count, the units, and the inputs' offsets, as u32.
 fn words<const N: usize>(op: &'static str, state: GpuView, inputs: &[GpuView]) -> Result<[u32; N]> {
     let shape = state.layout.shape;
-    word(op, 4 * shape.numel())?;
+    to_u32(op, 4 * shape.numel())?;
     let sizes = [shape.numel(), shape[shape.rank() - 1]];
     let all = sizes.into_iter().chain(inputs.iter().map(|input| input.layout.offset));
-    let all = all.map(|value| word(op, value)).collect::<Result<Vec<u32>>>()?;
+    let all = all.map(|value| to_u32(op, value)).collect::<Result<Vec<u32>>>()?;
     all.try_into().map_err(|_| Error::shape(op, "another number of inputs"))
 }
 
-/// What an LSTM's step makes of a unit's gates.
+/// The activated gates of one LSTM unit, and its new cell state `kept`.
 struct LstmUnit {
     let_in: f32,
     forget: f32,
@@ -129,7 +129,7 @@ impl LstmUnit {
     }
 }
 
-/// Inputs: what the input and the state add to the gates, and c. Outputs: h' and c', both differentiable.
+/// Inputs: the gates from the input, the gates from the hidden state, and c. Outputs: h' and c', both differentiable.
 struct Lstm;
 
 impl Op for Lstm {
@@ -183,7 +183,7 @@ impl Op for Lstm {
         _: &[bool],
     ) -> Result<Vec<Option<Tensor>>> {
         let c = saved.input(2)?;
-        // The last step's c' takes no part, as a rule: a loss is made of h'.
+        // A missing gradient is 0: usually that of the last c', since losses use only h'.
         let given = |at: usize| match &grads[at] {
             Some(grad) => Ok(grad.clone()),
             None => Tensor::zeros(c.shape(), c.device()),
@@ -195,7 +195,7 @@ impl Op for Lstm {
     }
 }
 
-/// The gradients of the gates and of c. Inputs: those of [`Lstm`], then the gradients of h' and c'.
+/// The gradients for the gates and c. Inputs: the inputs of [`Lstm`], then the gradients of h' and c'.
 struct LstmGrad;
 
 impl Op for LstmGrad {
@@ -245,7 +245,7 @@ impl Op for LstmGrad {
     }
 }
 
-/// What a GRU's step makes of a unit's gates.
+/// The activated gates of one GRU unit.
 struct GruUnit {
     reset: f32,
     held: f32,
@@ -262,7 +262,7 @@ impl GruUnit {
     }
 }
 
-/// Inputs: what the input and the state give for the gates, and the state.
+/// Inputs: the gates from the input, the gates from the state, and the state. Output: the next state.
 struct Gru;
 
 impl Op for Gru {
@@ -310,7 +310,7 @@ impl Op for Gru {
     }
 }
 
-/// The gradients of the inputs of [`Gru`]. Inputs: those, then the gradient of the next state.
+/// The gradients for the inputs of [`Gru`]. Inputs: the inputs of [`Gru`], then the gradient of the next state.
 struct GruGrad;
 
 impl Op for GruGrad {
@@ -363,10 +363,11 @@ impl Op for GruGrad {
 }
 
 impl Tensor {
-    /// A step of an LSTM ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)) after its matrix
-    /// products, in one kernel: with `a = self + hidden`, `c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g)` and
-    /// `h' = sigmoid(a_o) tanh(c')`. `self` and `hidden` are `[.., 4 units]`, gates in PyTorch's order i, f, g, o; c is
-    /// `[.., units]`. Gives h' and c'.
+    /// One LSTM step after its matrix products, in one kernel; returns `[h', c']`.
+    ///
+    /// With `a = self + hidden`, `c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g)` and `h' = sigmoid(a_o) tanh(c')`
+    /// ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)). `self` and `hidden` are `[.., 4
+    /// units]` with the gates in PyTorch's order i, f, g, o; c is `[.., units]`.
     ///
     /// # Errors
     /// Shapes that do not fit, tensors of ids, or the device fails.
@@ -375,9 +376,11 @@ impl Tensor {
         outputs.try_into().map_err(|_| Error::shape("lstm_cell", "an output is missing"))
     }
 
-    /// A step of a GRU ([Cho et al.](https://arxiv.org/abs/1406.1078)) after its matrix products, in one kernel:
-    /// `r = sigmoid(x_r + h_r)`, `z = sigmoid(x_z + h_z)`, `n = tanh(x_n + r h_n)` and `(1 - z) n + z state`. `self`, x, and
-    /// `hidden`, h, are `[.., 3 units]`, gates in PyTorch's order r, z, n; the state is `[.., units]`.
+    /// One GRU step after its matrix products, in one kernel; returns the next state.
+    ///
+    /// With x = `self` and h = `hidden`: `r = sigmoid(x_r + h_r)`, `z = sigmoid(x_z + h_z)`, `n = tanh(x_n + r h_n)`,
+    /// and the result is `(1 - z) n + z state` ([Cho et al.](https://arxiv.org/abs/1406.1078)). `self` and `hidden` are
+    /// `[.., 3 units]` with the gates in PyTorch's order r, z, n; `state` is `[.., units]`.
     ///
     /// # Errors
     /// As [`Tensor::lstm_cell`].

@@ -1,6 +1,6 @@
-//! Reductions over any axes to one number: sum, mean, product, max, min.
+//! Reductions over any axes: sum, mean, product, max, min.
 
-use super::fold::{self, Axes, Folder, LANES, Params, WG};
+use super::reduction::{self, Axes, CpuReduction, GpuReduction, LANES, Params, WG};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -16,104 +16,104 @@ static REDUCE: Kernel = kernel!("reduce.wgsl", "reduce", reads: 1, writes: 1, pa
     "OP": &[0, 1, 2, 3, 4, 5, 6], "FLAT": &[0, 1], "WG": &[WG], "LANES": LANES);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fold {
+pub(crate) enum ReduceOp {
     Sum,
     Mean,
     Prod,
     Max,
     Min,
-    /// The sum of `|x|`; this and the next two are norms.
+    /// The sum of `|x|`. This and the next two are norms.
     AbsSum,
     /// The largest `|x|`.
     AbsMax,
-    /// The number of x that are not 0.
+    /// The number of nonzero x.
     Count,
 }
 
-impl Fold {
+impl ReduceOp {
     fn name(self) -> &'static str {
         match self {
-            Fold::Sum => "sum",
-            Fold::Mean => "mean",
-            Fold::Prod => "prod",
-            Fold::Max => "max",
-            Fold::Min => "min",
-            Fold::AbsSum | Fold::AbsMax | Fold::Count => "norm",
+            ReduceOp::Sum => "sum",
+            ReduceOp::Mean => "mean",
+            ReduceOp::Prod => "prod",
+            ReduceOp::Max => "max",
+            ReduceOp::Min => "min",
+            ReduceOp::AbsSum | ReduceOp::AbsMax | ReduceOp::Count => "norm",
         }
     }
 
-    /// Its number in `reduce.wgsl`, and that of the fold of its partial results.
+    /// The numbers in `reduce.wgsl` of this op, and of the op that reduces its partial results.
     fn codes(self) -> [u32; 2] {
         match self {
-            Fold::Sum | Fold::Mean => [0, 0],
-            Fold::Max => [1, 1],
-            Fold::Min => [2, 2],
-            Fold::Prod => [3, 3],
-            Fold::AbsSum => [4, 0],
-            Fold::AbsMax => [5, 1],
-            Fold::Count => [6, 0],
+            ReduceOp::Sum | ReduceOp::Mean => [0, 0],
+            ReduceOp::Max => [1, 1],
+            ReduceOp::Min => [2, 2],
+            ReduceOp::Prod => [3, 3],
+            ReduceOp::AbsSum => [4, 0],
+            ReduceOp::AbsMax => [5, 1],
+            ReduceOp::Count => [6, 0],
         }
     }
 
-    /// The CPU twin; one monomorphic loop a fold, so that the compiler can vectorise it.
+    /// The CPU twin: one monomorphic loop per op, so that the compiler can vectorise it.
     fn run(self, cpu: &Arc<CpuDevice>, x: CpuView, axes: &Axes, y: &mut [f32]) -> Result<()> {
-        /// A fold of `map` of each element.
+        /// Reduces `map(x)` over all elements x.
         fn of(
             identity: f32,
             merge: impl Fn(f32, f32) -> f32 + Copy + Sync,
             map: impl Fn(f32) -> f32 + Copy + Sync,
             (cpu, x, axes, y): (&Arc<CpuDevice>, CpuView, &Axes, &mut [f32]),
         ) -> Result<()> {
-            let include = move |state, x, _| merge(state, map(x));
-            fold::fold(cpu, fold::Fold { identity, include, merge }, x, axes, y)
+            let update = move |state, x, _| merge(state, map(x));
+            reduction::reduce(cpu, CpuReduction { identity, update, merge }, x, axes, y)
         }
         let (all, sum) = ((cpu, x, axes, y), |a, b| a + b);
         match self {
-            Fold::Sum | Fold::Mean => of(0.0, sum, |x| x, all),
-            Fold::Prod => of(1.0, |a, b| a * b, |x| x, all),
-            Fold::Max => of(f32::NEG_INFINITY, max_nan, |x| x, all),
-            Fold::Min => of(f32::INFINITY, |a, b| -max_nan(-a, -b), |x| x, all),
-            Fold::AbsSum => of(0.0, sum, f32::abs, all),
-            Fold::AbsMax => of(0.0, max_nan, f32::abs, all),
-            Fold::Count => of(0.0, sum, |x| f32::from(x != 0.0), all),
+            ReduceOp::Sum | ReduceOp::Mean => of(0.0, sum, |x| x, all),
+            ReduceOp::Prod => of(1.0, |a, b| a * b, |x| x, all),
+            ReduceOp::Max => of(f32::NEG_INFINITY, max_nan, |x| x, all),
+            ReduceOp::Min => of(f32::INFINITY, |a, b| -max_nan(-a, -b), |x| x, all),
+            ReduceOp::AbsSum => of(0.0, sum, f32::abs, all),
+            ReduceOp::AbsMax => of(0.0, max_nan, f32::abs, all),
+            ReduceOp::Count => of(0.0, sum, |x| f32::from(x != 0.0), all),
         }
     }
 }
 
-/// A reduction; the reduced axes stay, with length 1.
+/// A reduction. The reduced axes are kept with length 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reduce {
-    pub(crate) fold: Fold,
+    pub(crate) op: ReduceOp,
     pub(crate) axes: Axes,
 }
 
 impl Reduce {
-    /// What the fold is divided by: the mean's count.
+    /// The divisor of the result: the count for a mean, else 1.
     fn divisor(&self, x: &Layout) -> f32 {
-        if self.fold == Fold::Mean { self.axes.length(x.shape) as f32 } else { 1.0 }
+        if self.op == ReduceOp::Mean { self.axes.length(x.shape) as f32 } else { 1.0 }
     }
 
     fn dispatch(&self, rec: &mut Recorder, x: GpuView, y: &GpuBuffer, value: f32) -> Result<()> {
-        let [first, then] = self.fold.codes();
+        let [first, then] = self.op.codes();
         let constants = [&[first][..], &[then]];
-        Folder { name: self.name(), kernel: &REDUCE, constants, words: 1, value }
+        GpuReduction { name: self.name(), kernel: &REDUCE, constants, words: 1, value }
             .dispatch(rec, x, &self.axes, y)
     }
 }
 
 impl Op for Reduce {
     fn name(&self) -> &'static str {
-        self.fold.name()
+        self.op.name()
     }
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
-        let chooses = matches!(self.fold, Fold::Max | Fold::Min | Fold::AbsMax);
+        let chooses = matches!(self.op, ReduceOp::Max | ReduceOp::Min | ReduceOp::AbsMax);
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, chooses)?)])
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut *outputs[0].data);
-        self.fold.run(cpu, x, &self.axes, y)?;
+        self.op.run(cpu, x, &self.axes, y)?;
         let divisor = self.divisor(&x.layout);
         if divisor != 1.0 {
             y.iter_mut().for_each(|y| *y /= divisor);
@@ -126,41 +126,42 @@ impl Op for Reduce {
     }
 
     fn saves(&self) -> Saves {
-        match self.fold {
-            Fold::Max | Fold::Min => Saves { inputs: &[0], outputs: &[0] },
-            Fold::Prod => Saves { inputs: &[0], outputs: &[] },
+        match self.op {
+            ReduceOp::Max | ReduceOp::Min => Saves { inputs: &[0], outputs: &[0] },
+            ReduceOp::Prod => Saves { inputs: &[0], outputs: &[] },
             _ => Saves::default(),
         }
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let shape = saved.shape(0)?;
-        let dx = match self.fold {
-            Fold::Sum => grad.expand(shape)?,
-            Fold::Mean => grad.mul_scalar(1.0 / self.axes.length(shape) as f32)?.expand(shape)?,
-            // Evenly to all that equal the extreme, as PyTorch's amax.
-            Fold::Max | Fold::Min => {
+        let dx = match self.op {
+            ReduceOp::Sum => grad.expand(shape)?,
+            ReduceOp::Mean => grad.mul_scalar(1.0 / self.axes.length(shape) as f32)?.expand(shape)?,
+            // Split evenly among all elements that equal the extreme, as PyTorch's amax.
+            ReduceOp::Max | ReduceOp::Min => {
                 let ties = saved.input(0)?.same(saved.output(0)?)?;
-                let count = apply(Reduce { fold: Fold::Sum, ..*self }, &[&ties])?;
+                let count = apply(Reduce { op: ReduceOp::Sum, ..*self }, &[&ties])?;
                 ties.mul(&grad.div(&count)?)?
             }
-            // The product of the others: that of all but the zeros, divided by the element, where no other is 0.
-            Fold::Prod => {
+            // The product of the other elements: 0 if another one is 0, else the product of all nonzero elements,
+            // divided by the element itself unless it is 0.
+            ReduceOp::Prod => {
                 let x = saved.input(0)?;
                 let zero = x.eq(&Tensor::scalar(0.0, x.device())?)?;
                 let filled = x.add(&zero)?;
-                let zeros = apply(Reduce { fold: Fold::Sum, ..*self }, &[&zero])?;
+                let zeros = apply(Reduce { op: ReduceOp::Sum, ..*self }, &[&zero])?;
                 let others = apply(*self, &[&filled])?.mul(grad)?.div(&filled)?;
                 others.mul(&zeros.eq(&zero)?)?
             }
-            Fold::AbsSum | Fold::AbsMax | Fold::Count => return Err(no_gradient(self.name())),
+            ReduceOp::AbsSum | ReduceOp::AbsMax | ReduceOp::Count => return Err(no_gradient(self.name())),
         };
         Ok(vec![Some(dx)])
     }
 }
 
-/// The sums of the `rows` rows of `length` elements in `x`, each divided by `divisor`, into `y`: for ops whose kernels
-/// leave their result in parts.
+/// Writes the sums of `rows` rows of `length` elements of `x`, divided by `divisor`, to `y`: for kernels that store
+/// partial sums.
 pub(crate) fn sum_rows(
     rec: &mut Recorder,
     x: &GpuBuffer,
@@ -170,14 +171,14 @@ pub(crate) fn sum_rows(
 ) -> Result<()> {
     let layout = Layout::contiguous(Shape::new([rows, length])?);
     let axes = Axes::new("sum", layout.shape, &[1])?;
-    Reduce { fold: Fold::Sum, axes }.dispatch(rec, GpuView::new(x, layout), y, divisor)
+    Reduce { op: ReduceOp::Sum, axes }.dispatch(rec, GpuView::new(x, layout), y, divisor)
 }
 
-/// The twin of [`sum_rows`] for one row.
+/// The CPU twin of [`sum_rows`] for one row.
 pub(crate) fn sum_row(cpu: &Arc<CpuDevice>, x: &[f32], divisor: f32) -> Result<f32> {
     let mut y = [0.0];
     let layout = Layout::contiguous(Shape::new([x.len()])?);
-    Fold::Sum.run(cpu, CpuView { data: x, layout }, &Axes::new("sum", layout.shape, &[0])?, &mut y)?;
+    ReduceOp::Sum.run(cpu, CpuView { data: x, layout }, &Axes::new("sum", layout.shape, &[0])?, &mut y)?;
     Ok(y[0] / divisor)
 }
 
@@ -186,7 +187,7 @@ impl Tensor {
         (0..self.rank() as isize).collect()
     }
 
-    /// Summed over the axes that `shape` broadcasts along, so that the result has that shape.
+    /// Sums over the axes along which `shape` was broadcast; the result has that shape.
     ///
     /// # Errors
     /// `shape` does not broadcast to this tensor's.
@@ -194,7 +195,7 @@ impl Tensor {
         if self.shape() == shape {
             return Ok(self.clone());
         }
-        // Checks that it does broadcast.
+        // Only to check that it broadcasts.
         Layout::contiguous(shape).expand(self.shape(), "sum_to")?;
         let lead = self.rank() - shape.rank();
         let stretched = |axis: usize| axis < lead || (shape[axis - lead] == 1 && self.shape()[axis] != 1);
@@ -211,7 +212,7 @@ impl Tensor {
         self.sum(&self.all_axes(), false)
     }
 
-    /// The mean of all elements, of rank 0; NaN of none.
+    /// The mean of all elements, of rank 0; NaN if there are none.
     ///
     /// # Errors
     /// The device fails.
@@ -219,7 +220,7 @@ impl Tensor {
         self.mean(&self.all_axes(), false)
     }
 
-    /// The largest of all elements, of rank 0; NaN if one is NaN.
+    /// The largest element, of rank 0; NaN if one is NaN.
     ///
     /// # Errors
     /// No element, or the device fails.
@@ -227,7 +228,7 @@ impl Tensor {
         self.max(&self.all_axes(), false)
     }
 
-    /// The smallest of all elements, of rank 0; NaN if one is NaN.
+    /// The smallest element, of rank 0; NaN if one is NaN.
     ///
     /// # Errors
     /// No element, or the device fails.
@@ -237,18 +238,18 @@ impl Tensor {
 }
 
 macro_rules! methods {
-    ($($(#[$doc:meta])* $name:ident => $fold:expr),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident => $op:expr),* $(,)?) => {
         impl Tensor {$(
             $(#[$doc])*
-            /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1. No axes: nothing is
-            /// reduced, as in NumPy.
+            /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1. With no axes nothing
+            /// is reduced, as in NumPy.
             ///
             /// # Errors
-            /// No such axis, one named twice, a tensor of ids, or the device fails; for `max` and `min` also an empty
-            /// reduced axis.
+            /// No such axis, or one named twice; an empty reduced axis for `max` and `min`; a tensor of ids, or the
+            /// device fails.
             pub fn $name(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
-                let fold = $fold;
-                self.fold_by(fold.name(), axes, keepdim, |axes| Reduce { fold, axes })
+                let op = $op;
+                self.reduce_by(op.name(), axes, keepdim, |axes| Reduce { op, axes })
             }
         )*}
     };
@@ -256,13 +257,13 @@ macro_rules! methods {
 
 methods! {
     /// The sum over `axes`; 0 over an empty axis.
-    sum => Fold::Sum,
+    sum => ReduceOp::Sum,
     /// The mean over `axes`; NaN over an empty axis.
-    mean => Fold::Mean,
-    /// The product over `axes`; 1 over an empty axis. The gradient is right with zeros among the factors too.
-    prod => Fold::Prod,
-    /// The largest over `axes`; NaN if one is NaN. Ties share the gradient evenly, as PyTorch's `amax`.
-    max => Fold::Max,
-    /// The smallest over `axes`; NaN if one is NaN. Ties share the gradient evenly, as PyTorch's `amin`.
-    min => Fold::Min,
+    mean => ReduceOp::Mean,
+    /// The product over `axes`; 1 over an empty axis. The gradient is correct with zeros among the factors.
+    prod => ReduceOp::Prod,
+    /// The maximum over `axes`; NaN if one is NaN. The gradient is split evenly among ties, as in PyTorch's `amax`.
+    max => ReduceOp::Max,
+    /// The minimum over `axes`; NaN if one is NaN. The gradient is split evenly among ties, as in PyTorch's `amin`.
+    min => ReduceOp::Min,
 }

@@ -1,8 +1,8 @@
-//! Rotary positions.
+//! Rotary position embedding.
 
-use super::{Walk, arity, floats, word};
+use super::{StridedIndexer, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
@@ -20,7 +20,7 @@ static ROTARY: Kernel =
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         count: u32,
         slots: u32,
         pairs: u32,
@@ -36,17 +36,17 @@ params! {
     }
 }
 
-/// Which elements of a row make a pair that is turned, `d` being twice the number of pairs.
+/// Which elements of a row form a pair; `d` is twice the number of pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RotaryPairs {
-    /// i and i + d/2: as in GPT-NeoX and Llama.
+    /// i and i + d/2, as in GPT-NeoX and Llama.
     #[default]
     Halves,
-    /// 2i and 2i + 1: as in the paper and GPT-J.
+    /// 2i and 2i + 1, as in the paper and GPT-J.
     Neighbours,
 }
 
-/// Inputs: x, then the cosines and sines of the positions and pairs.
+/// Inputs: x, then cosines and sines, `[n, pairs]` each.
 #[derive(Debug, Clone, Copy)]
 struct Rotary {
     pairs: RotaryPairs,
@@ -54,7 +54,7 @@ struct Rotary {
 }
 
 impl Rotary {
-    /// The distance from pair to pair, and in a pair.
+    /// The distance between pairs, and between the two elements of a pair.
     fn steps(&self, pairs: usize) -> [usize; 2] {
         match self.pairs {
             RotaryPairs::Halves => [1, pairs],
@@ -67,7 +67,7 @@ impl Rotary {
     }
 }
 
-/// The rows of x, and the step along them.
+/// The layout of the rows of x, and the stride along a row.
 fn rows(x: &Layout) -> Result<(Layout, usize)> {
     let last = x.shape.rank() - 1;
     Ok((x.permute(&(0..last).collect::<Vec<_>>())?, x.strides[last]))
@@ -134,19 +134,19 @@ impl Op for Rotary {
         let slots = cols - pairs;
         let count = rows.shape.numel() * slots;
         let [near, far] = self.steps(pairs);
-        word(NAME, rows.shape.numel() * cols)?;
+        to_u32(NAME, rows.shape.numel() * cols)?;
         let params = Params {
-            walk: Walk::new(NAME, [rows])?,
-            count: word(NAME, count)?,
-            slots: word(NAME, slots)?,
-            pairs: word(NAME, pairs)?,
-            cols: word(NAME, cols)?,
-            length: word(NAME, length)?,
-            step: word(NAME, step)?,
-            near: word(NAME, near)?,
-            far: word(NAME, far)?,
-            cos_offset: word(NAME, cos.layout.offset)?,
-            sin_offset: word(NAME, sin.layout.offset)?,
+            indexer: StridedIndexer::new(NAME, [rows])?,
+            count: to_u32(NAME, count)?,
+            slots: to_u32(NAME, slots)?,
+            pairs: to_u32(NAME, pairs)?,
+            cols: to_u32(NAME, cols)?,
+            length: to_u32(NAME, length)?,
+            step: to_u32(NAME, step)?,
+            near: to_u32(NAME, near)?,
+            far: to_u32(NAME, far)?,
+            cos_offset: to_u32(NAME, cos.layout.offset)?,
+            sin_offset: to_u32(NAME, sin.layout.offset)?,
             sign: self.sign(),
             pad: 0,
         };
@@ -165,11 +165,13 @@ impl Op for Rotary {
 }
 
 impl Tensor {
-    /// Rotary positions ([Su et al.](https://arxiv.org/abs/2104.09864)): of `[.., n, d]` each pair of a row turned by the
-    /// angle whose cosine and sine `cos` and `sin`, `[n, pairs]`, have for the row's place along n and the pair's among
-    /// the pairs. Of rows with more than `2 pairs` elements the rest stays as it is. Not differentiable in the angles.
+    /// Rotary position embedding of `[.., n, d]` ([Su et al.](https://arxiv.org/abs/2104.09864)).
     ///
-    /// [`nn::Rotary`](crate::nn::Rotary) has the angles of positions, and cuts out those that a key cache has reached.
+    /// Rotates pair i of the row at position m by the angle whose cosine and sine are `cos[m, i]` and `sin[m, i]`, both
+    /// `[n, pairs]`. Elements beyond the first `2 pairs` of a row are copied. Not differentiable in the angles.
+    ///
+    /// [`nn::Rotary`](crate::nn::Rotary) computes the tables, and slices them for positions that follow those in a key
+    /// cache.
     ///
     /// ```
     /// # use gristmill::{Device, RotaryPairs, Tensor};

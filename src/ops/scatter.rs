@@ -1,9 +1,9 @@
-//! Terms summed up along an axis by ids: scatter_add, and the gradients of what is gathered.
+//! Sums of terms along an axis by destination id: scatter_add, and the gradients of gather.
 
 use super::copy::{copy_to, copy_to_on_cpu};
 use super::gather::{check, fits, lanes};
 use super::sort::Sort;
-use super::{WG, Walk, arity, floats, word};
+use super::{StridedIndexer, WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
@@ -17,7 +17,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[&SCATTER_ADD];
 
 const NAME: &str = "scatter_add";
 
-/// Terms that one invocation sums.
+/// Terms per invocation.
 const CHUNK: u32 = 64;
 
 static SCATTER_ADD: Kernel = kernel!("scatter_add.wgsl", "scatter_add", reads: 3, writes: 4, params: Params,
@@ -25,7 +25,7 @@ static SCATTER_ADD: Kernel = kernel!("scatter_add.wgsl", "scatter_add", reads: 3
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         lanes: u32,
         shared_by: u32,
         count: u32,
@@ -37,8 +37,8 @@ params! {
     }
 }
 
-/// `y[.., index[.., i, ..], ..] += src[.., i, ..]` along an axis; index and src have one shape. An index that was
-/// expanded is sorted once for all lanes that share it.
+/// `y[.., index[.., i, ..], ..] += src[.., i, ..]` along an axis; index and src have the same shape. An expanded index
+/// is sorted once for all lanes that share it.
 pub(super) fn add(
     rec: &mut Recorder,
     name: &'static str,
@@ -71,18 +71,18 @@ pub(super) fn add(
     loop {
         let chunks = count.div_ceil(CHUNK as usize);
         let params = Params {
-            walk: Walk::new(name, walked)?,
-            lanes: word(name, all)?,
-            shared_by: word(name, all / rows)?,
-            count: word(name, count)?,
-            chunks: word(name, chunks)?,
-            src_stride: word(name, src.layout.strides[axis])?,
-            y_stride: word(name, to.strides[axis])?,
-            length: word(name, y.shape[axis])?,
+            indexer: StridedIndexer::new(name, walked)?,
+            lanes: to_u32(name, all)?,
+            shared_by: to_u32(name, all / rows)?,
+            count: to_u32(name, count)?,
+            chunks: to_u32(name, chunks)?,
+            src_stride: to_u32(name, src.layout.strides[axis])?,
+            y_stride: to_u32(name, to.strides[axis])?,
+            length: to_u32(name, y.shape[axis])?,
             check,
         };
-        // The kernel counts up to these.
-        word(name, all * count.max(2 * chunks) + WG as usize)?;
+        // The largest indices in the kernel.
+        to_u32(name, all * count.max(2 * chunks) + WG as usize)?;
         let (keys_out, sums_out) = (rec.scratch(rows * 2 * chunks)?, rec.scratch(all * 2 * chunks)?);
         let from = terms.as_ref().unwrap_or(src.buffer);
         let buffers = [&keys, &places, from, y.buffer, &keys_out, &sums_out, &*status];
@@ -95,7 +95,7 @@ pub(super) fn add(
     }
 }
 
-/// The twin of [`add`]; the ids were checked.
+/// The CPU twin of [`add`]. The caller has checked the ids.
 pub(super) fn add_on_cpu(
     cpu: &Arc<CpuDevice>,
     axis: usize,
@@ -119,7 +119,7 @@ pub(super) fn add_on_cpu(
     let places = cpu.list(line_length, (0..line_length).map(|at| line.map(|layout| layout.position(at))))?;
     let is_shared = tail.iter().all(|&k| index.layout.strides[k] == 0 || shape[k] <= 1);
 
-    // A slab is what y holds at one index of the leading axes; the index may end before y does.
+    // A slab is the part of y at one position of the leading axes. The index may be shorter than y along these.
     let lead = Layout::contiguous(whole).permute(&lead)?.shape;
     let slab_starts = |slab: usize| -> Option<[usize; 2]> {
         let mut rest = slab;
@@ -135,8 +135,8 @@ pub(super) fn add_on_cpu(
         }
         Some(starts)
     };
-    // Tasks are destinations side by side, so that nobody else adds to them. Each looks at all ids of its slab; where
-    // lines share theirs this is little beside the additions.
+    // Each task owns a range of adjacent destinations, so tasks do not race, and reads all ids of its slab. If the
+    // lines share their ids, that is cheap compared with the additions.
     let tasks = if is_shared { (4 * rayon::current_num_threads()).div_ceil(lead.numel().max(1)) } else { 1 };
     let lines = length.div_ceil(tasks.min(length));
     let strides = [index.layout.strides[axis], src.layout.strides[axis]];
@@ -161,7 +161,7 @@ pub(super) fn add_on_cpu(
     Ok(())
 }
 
-/// A tensor with terms added where an index says. Inputs: the tensor, the index, the terms.
+/// Adds terms at the positions in an index. Inputs: the tensor, the index, the terms.
 struct ScatterAdd {
     axis: usize,
 }
@@ -201,12 +201,14 @@ impl Op for ScatterAdd {
 }
 
 impl Tensor {
-    /// This tensor with `y[i, index[i, j, k], k] += src[i, j, k]` done for every element of the index (for axis 1 of
-    /// three, and likewise for others): PyTorch's `scatter_add`. The index is `u32`, of the rank of both; along no axis
-    /// may it be longer than `src`, nor, but along `axis`, than this tensor.
+    /// Adds terms of `src` at the positions in `index`, as PyTorch's `scatter_add`.
     ///
-    /// Where several terms have one destination they are summed in a fixed order, and the sum is added: the same bits
-    /// every time. The ids are sorted for it, so the cost does not depend on what they are.
+    /// For axis 1 of three, `y[i, index[i, j, k], k] += src[i, j, k]` for every element of the index. The index is
+    /// `u32` and has the rank of both tensors. It must not be longer than `src` along any axis, nor than this tensor
+    /// along any axis but `axis`.
+    ///
+    /// Deterministic: the terms of one destination are summed in a fixed order, and the sum is added. For that the ids
+    /// are sorted, so the cost does not depend on their values.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -218,7 +220,8 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// No such axis, shapes or types that do not fit, or the device fails; ids past the end as in [`Tensor::gather`].
+    /// No such axis, shapes or types that do not fit, or the device fails; ids out of range, reported as in
+    /// [`Tensor::gather`].
     pub fn scatter_add(&self, axis: isize, index: &Tensor, src: &Tensor) -> Result<Tensor> {
         let at = self.shape().axis(NAME, axis)?;
         let (terms, ids) = (src.shape(), index.shape());

@@ -1,8 +1,8 @@
 //! Softmax and its logarithm over any axis.
 
-use super::{Walk, arity, floats, word};
-use crate::cpu::simd::{exp_below, fold_run, wide};
-use crate::cpu::walk::{GRAIN, rows_by};
+use super::{StridedIndexer, arity, floats, to_u32};
+use crate::cpu::simd::{exp_below, reduce_run, wide};
+use crate::cpu::strided::{GRAIN, rows_by};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -15,19 +15,19 @@ use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
 
-/// The stages of a kernel: whole rows in one dispatch, or slices of rows in two.
+/// The kernel's stages: whole rows in one dispatch, or slices of rows in two.
 const WHOLE: u32 = 0;
-const FOLD: u32 = 1;
+const REDUCE: u32 = 1;
 const WRITE: u32 = 2;
 
 static SOFTMAX: Kernel = kernel!("softmax.wgsl", "softmax", reads: 1, writes: 2, params: Params,
-    "LOG": &[0, 1], "STAGE": &[WHOLE, FOLD, WRITE], "WG": &[Teams::WG], "LANES": Teams::LANES);
+    "LOG": &[0, 1], "STAGE": &[WHOLE, REDUCE, WRITE], "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 static SOFTMAX_GRAD: Kernel = kernel!("softmax_grad.wgsl", "softmax_grad", reads: 2, writes: 2, params: Params,
-    "LOG": &[0, 1], "STAGE": &[WHOLE, FOLD, WRITE], "WG": &[Teams::WG], "LANES": Teams::LANES);
+    "LOG": &[0, 1], "STAGE": &[WHOLE, REDUCE, WRITE], "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 
 params! {
     struct Params {
-        walk: Walk,
+        indexer: StridedIndexer,
         rows: u32,
         cols: u32,
         steps: [u32; 2],
@@ -37,103 +37,102 @@ params! {
     }
 }
 
-/// How the invocations of kernels that fold rows share them.
+/// How the reduction of rows is divided among invocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Teams {
-    /// Invocations a row or slice.
+pub(crate) struct RowPlan {
+    /// Invocations per row or slice.
     pub(crate) lanes: u32,
-    /// Slices a row.
+    /// Slices per row.
     pub(crate) slices: usize,
 }
 
-impl Teams {
-    /// Invocations a workgroup.
+impl RowPlan {
+    /// Invocations per workgroup.
     pub(crate) const WG: u32 = 64;
-    pub(crate) const LANES: &[u32] = &[1, 16, Teams::WG];
-    /// The most elements of a row that one invocation visits. It does so twice, four a turn.
+    pub(crate) const LANES: &[u32] = &[1, 16, RowPlan::WG];
+    /// The most elements of a row per invocation, which visits them twice, four per iteration.
     const MOST: usize = 100_000;
-    /// The fewest that are worth another slice.
+    /// The fewest elements per invocation for which another slice pays.
     const FEWEST: usize = 128;
 
-    /// For `rows` rows of `cols`; `side` where they lie side by side, element by element.
-    pub(crate) fn new(rec: &Recorder, rows: usize, cols: usize, side: bool) -> Teams {
-        Teams::plan(rec.is_software(), rows, cols, side)
+    /// A plan for `rows` rows of `cols` elements. `side`: whether the rows are interleaved ([`lie_side_by_side`]).
+    pub(crate) fn new(rec: &Recorder, rows: usize, cols: usize, side: bool) -> RowPlan {
+        RowPlan::plan(rec.is_software(), rows, cols, side)
     }
 
-    fn plan(software: bool, rows: usize, cols: usize, side: bool) -> Teams {
-        // On a rasteriser gathers cost the same wherever they go, and barriers much.
+    fn plan(software: bool, rows: usize, cols: usize, side: bool) -> RowPlan {
+        // On a software rasteriser uncoalesced loads cost nothing extra, but barriers are slow.
         let lanes = match cols {
             _ if side || cols <= 16 || (software && rows >= 16) => 1,
             _ if software || cols <= 256 => 16,
-            _ => Teams::WG,
+            _ => RowPlan::WG,
         };
-        // A few rows are cut up until there are as many invocations as fill a device.
+        // Few rows are cut into slices until the invocations fill a device.
         let enough = if software { 256 } else { 1 << 14 };
         let each = cols / lanes as usize;
-        let slices = (enough / (rows * lanes as usize).max(1)).min(each / Teams::FEWEST);
-        Teams { lanes, slices: slices.max(each.div_ceil(Teams::MOST)).max(1) }
+        let slices = (enough / (rows * lanes as usize).max(1)).min(each / RowPlan::FEWEST);
+        RowPlan { lanes, slices: slices.max(each.div_ceil(RowPlan::MOST)).max(1) }
     }
 
-    /// As [`Teams::new`] for rows that are not cut up.
+    /// As [`RowPlan::new`], without slices.
     ///
     /// # Errors
-    /// Longer rows than a workgroup can visit.
+    /// Rows too long for one workgroup.
     pub(crate) fn of_whole_rows(
         rec: &Recorder,
         op: &'static str,
         rows: usize,
         cols: usize,
         side: bool,
-    ) -> Result<Teams> {
-        let lanes = Teams::new(rec, rows, cols, side).lanes;
-        let lanes = if cols / lanes as usize > Teams::MOST { Teams::WG } else { lanes };
-        // Visited once, so twice as many.
-        let most = 2 * Teams::MOST * lanes as usize;
+    ) -> Result<RowPlan> {
+        let lanes = RowPlan::new(rec, rows, cols, side).lanes;
+        let lanes = if cols / lanes as usize > RowPlan::MOST { RowPlan::WG } else { lanes };
+        // Visited only once, so twice as many.
+        let most = 2 * RowPlan::MOST * lanes as usize;
         if cols > most {
             return Err(Error::shape(
                 op,
                 format!("{cols} elements in a row are more than the kernel's {most}"),
             ));
         }
-        Ok(Teams { lanes, slices: 1 })
+        Ok(RowPlan { lanes, slices: 1 })
     }
 
-    /// The most elements or merges that a sum over a row of `cols` takes in one after the other.
+    /// The longest chain of additions in the sum over a row of `cols`.
     fn depth(self, cols: usize) -> usize {
         let each = cols.div_ceil(self.slices * self.lanes as usize);
         each + self.slices.div_ceil(self.lanes as usize) + 2 * self.lanes.ilog2() as usize
     }
 
-    /// The workgroups for `rows` rows.
+    /// Workgroups for `rows` rows.
     pub(crate) fn groups(self, rows: usize) -> usize {
-        (rows * self.slices).div_ceil((Teams::WG / self.lanes) as usize)
+        (rows * self.slices).div_ceil((RowPlan::WG / self.lanes) as usize)
     }
 }
 
-/// The most elements or merges that a sum over one of `rows` rows of `cols` takes in one after the other, on either device
-/// and in every layout: for the bound on its error.
+/// The longest chain of additions in the sum over one of `rows` rows of `cols`, on either device and for every layout;
+/// for the error bound.
 pub(crate) fn depth(rows: usize, cols: usize) -> usize {
     let ways = [(false, false), (false, true), (true, false), (true, true)];
-    let kernels = ways.map(|(software, side)| Teams::plan(software, rows, cols, side).depth(cols));
-    // The twin goes down the columns, row by row.
+    let kernels = ways.map(|(software, side)| RowPlan::plan(software, rows, cols, side).depth(cols));
+    // The CPU twin of interleaved rows adds `cols` elements one after the other.
     kernels.into_iter().fold(cols, usize::max)
 }
 
-/// The layout's rows along `axis`: where they begin, and the stride along them.
+/// The layout of the starts of the rows along `axis`, and the stride along a row.
 pub(crate) fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
     let mut order: Vec<usize> = (0..layout.shape.rank()).collect();
     order.remove(axis);
     Ok((layout.permute(&order)?, layout.strides[axis]))
 }
 
-/// Whether rows that begin at these places, with `step` from one element to the next, lie nearer to each other than their
-/// elements do.
+/// Whether rows are interleaved: the last axis of `starts` has a smaller stride than `step`, the stride along a row.
 pub(crate) fn lie_side_by_side(starts: &Layout, step: usize) -> bool {
     starts.shape.rank().checked_sub(1).is_some_and(|last| starts.strides[last] < step)
 }
 
-/// Dispatches a kernel over the rows along `axis`, whole or in slices. `operands` are those of its walk; the first two
-/// have steps of their own. `parts` words a slice hold what the slices of a row tell each other.
+/// Dispatches a kernel over the rows along `axis`, whole or in slices. `operands`: the layouts that its indexer visits;
+/// the first two have their own stride along `axis`. `parts`: words per partial result of a slice.
 fn dispatch<const N: usize>(
     rec: &mut Recorder,
     name: &'static str,
@@ -149,30 +148,30 @@ fn dispatch<const N: usize>(
     }
     let (rows, cols) = (walked[0].shape.numel(), operands[0].shape[axis]);
     let [x_step, y_step] = [operands[0].strides[axis], operands[1].strides[axis]];
-    let teams = Teams::new(rec, rows, cols, lie_side_by_side(&walked[0], x_step));
+    let plan = RowPlan::new(rec, rows, cols, lie_side_by_side(&walked[0], x_step));
     let params = Params {
-        walk: Walk::new(name, walked)?,
-        rows: word(name, rows)?,
-        cols: word(name, cols)?,
-        steps: [word(name, x_step)?, word(name, y_step)?],
-        slices: word(name, teams.slices)?,
-        size: word(name, cols.div_ceil(teams.slices))?,
+        indexer: StridedIndexer::new(name, walked)?,
+        rows: to_u32(name, rows)?,
+        cols: to_u32(name, cols)?,
+        steps: [to_u32(name, x_step)?, to_u32(name, y_step)?],
+        slices: to_u32(name, plan.slices)?,
+        size: to_u32(name, cols.div_ceil(plan.slices))?,
         pad: [0; 2],
     };
-    // The kernel counts up to these.
-    word(name, cols + 4 * Teams::WG as usize)?;
-    word(name, rows * teams.slices * parts)?;
-    let parts = rec.scratch(if teams.slices > 1 { rows * teams.slices * parts } else { 1 })?;
+    // The largest indices in the kernel.
+    to_u32(name, cols + 4 * RowPlan::WG as usize)?;
+    to_u32(name, rows * plan.slices * parts)?;
+    let parts = rec.scratch(if plan.slices > 1 { rows * plan.slices * parts } else { 1 })?;
     let buffers = [buffers, &[&parts]].concat();
-    for &stage in if teams.slices > 1 { &[FOLD, WRITE][..] } else { &[WHOLE] } {
-        let constants = [u32::from(log), stage, Teams::WG, teams.lanes];
-        rec.dispatch(kernel, &constants, &buffers, &params, teams.groups(rows))?;
+    for &stage in if plan.slices > 1 { &[REDUCE, WRITE][..] } else { &[WHOLE] } {
+        let constants = [u32::from(log), stage, RowPlan::WG, plan.lanes];
+        rec.dispatch(kernel, &constants, &buffers, &params, plan.groups(rows))?;
     }
     Ok(())
 }
 
-/// `exp(x - m) / s` along `axis`, where m is the largest x and s the sum of `exp(x - m)`; or its logarithm
-/// `x - m - ln s`.
+/// `exp(x - m) / s` along `axis`, with m the maximum of x and s the sum of `exp(x - m)`; or its logarithm `x - m - ln
+/// s`.
 struct Softmax {
     axis: usize,
     log: bool,
@@ -230,25 +229,25 @@ impl Op for Softmax {
 }
 
 impl Softmax {
-    /// In place. NaN needs no care here: `exp(NaN - m)` brings it into the sum, and so do the infinities.
+    /// In place. NaN needs no special case: `exp(NaN - m)` makes the sum NaN, and so does an infinite m.
     #[inline(always)]
     fn row(&self, y: &mut [f32]) {
-        let max = fold_run(f32::NEG_INFINITY, larger, |x| x, y);
+        let max = reduce_run(f32::NEG_INFINITY, larger, |x| x, y);
         if self.log {
-            let sum = fold_run(0.0, |a, b| a + b, |x| exp_below(x - max), y);
+            let sum = reduce_run(0.0, |a, b| a + b, |x| exp_below(x - max), y);
             let log_sum = sum.ln();
             y.iter_mut().for_each(|y| *y = *y - max - log_sum);
         } else {
             y.iter_mut().for_each(|y| *y = exp_below(*y - max));
-            let sum = fold_run(0.0, |a, b| a + b, |y| y, y);
+            let sum = reduce_run(0.0, |a, b| a + b, |y| y, y);
             let scale = 1.0 / sum;
             y.iter_mut().for_each(|y| *y *= scale);
         }
     }
 
-    /// As `row` for `inner` rows side by side.
+    /// As `row`, for `inner` interleaved rows.
     fn columns(&self, cpu: &Arc<CpuDevice>, block: &mut [f32], inner: usize) -> Result<()> {
-        let max = fold_rows(
+        let max = reduce_rows(
             cpu,
             block,
             inner,
@@ -259,7 +258,7 @@ impl Softmax {
                 max.iter_mut().zip(row).for_each(|(max, &mut x)| *max = larger(*max, x));
             },
         )?;
-        let mut last = fold_rows(
+        let mut last = reduce_rows(
             cpu,
             block,
             inner,
@@ -284,13 +283,13 @@ impl Softmax {
     }
 }
 
-/// The larger; NaN may be lost.
+/// The larger number; a NaN may be lost.
 #[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// As many elements as a task should have, but whole rows.
+/// The elements of a task: about GRAIN, in whole rows.
 fn whole_rows(cols: usize) -> usize {
     (GRAIN / cols).max(1) * cols
 }
@@ -302,17 +301,17 @@ fn copy(y: &mut [f32], x: &[f32], step: usize) {
     }
 }
 
-/// Folds the rows of a block into one of `inner` elements: `fold` gets the number of a row, the row, and the result so
-/// far of its part of the block; `merge` joins the parts.
-fn fold_rows(
+/// Reduces the rows of a block to one row of `inner` elements. `reduce` gets a row's index, the row, and the partial
+/// result of its part of the block; `merge` merges the partial results.
+fn reduce_rows(
     cpu: &Arc<CpuDevice>,
     block: &mut [f32],
     inner: usize,
     identity: f32,
     merge: impl Fn(f32, f32) -> f32,
-    fold: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+    reduce: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) -> Result<CpuBuffer> {
-    // Of many rows, or joining the parts would cost as much as folding them.
+    // At least 16 rows per part, or merging would cost as much as reducing.
     let part = inner * (GRAIN / inner).max(16);
     let mut parts = cpu.scratch(block.len().div_ceil(part) * inner)?;
     parts.fill(identity);
@@ -322,7 +321,7 @@ fn fold_rows(
                 #[inline(always)]
                 || {
                     for (row, number) in rows.chunks_exact_mut(inner).zip(at * part / inner..) {
-                        fold(number, row, result);
+                        reduce(number, row, result);
                     }
                 },
             );
@@ -336,7 +335,7 @@ fn fold_rows(
     Ok(whole)
 }
 
-/// The gradient of [`Softmax`]; inputs: its output y, and the gradient dy of that.
+/// The gradient of [`Softmax`]. Inputs: its output y, and dy.
 struct SoftmaxGrad {
     axis: usize,
     log: bool,
@@ -392,19 +391,19 @@ impl Op for SoftmaxGrad {
 }
 
 impl SoftmaxGrad {
-    /// From dy in place: `y dy - y sum(y dy)`, of the logarithm `dy - exp(y) sum(dy)`.
+    /// In place, from dy: `y dy - y sum(y dy)`, or `dy - exp(y) sum(dy)` for the logarithm.
     #[inline(always)]
     fn row(&self, dx: &mut [f32], y: &[f32]) {
         if !self.log {
             dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx *= y);
         }
-        let sum = fold_run(0.0, |a, b| a + b, |dx| dx, dx);
-        dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx -= self.share(y) * sum);
+        let sum = reduce_run(0.0, |a, b| a + b, |dx| dx, dx);
+        dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx -= self.probability(y) * sum);
     }
 
-    /// As `row` for `inner` rows side by side.
+    /// As `row`, for `inner` interleaved rows.
     fn columns(&self, cpu: &Arc<CpuDevice>, block: &mut [f32], y: &[f32], inner: usize) -> Result<()> {
-        let sums = fold_rows(
+        let sums = reduce_rows(
             cpu,
             block,
             inner,
@@ -418,7 +417,7 @@ impl SoftmaxGrad {
                 }
             },
         )?;
-        fold_rows(
+        reduce_rows(
             cpu,
             block,
             inner,
@@ -427,7 +426,7 @@ impl SoftmaxGrad {
             #[inline(always)]
             |r, row, _| {
                 for ((dx, &y), &sum) in row.iter_mut().zip(&y[r * inner..]).zip(&*sums) {
-                    *dx -= self.share(y) * sum;
+                    *dx -= self.probability(y) * sum;
                 }
             },
         )?;
@@ -435,15 +434,17 @@ impl SoftmaxGrad {
     }
 
     #[inline(always)]
-    fn share(&self, y: f32) -> f32 {
+    fn probability(&self, y: f32) -> f32 {
         if self.log { exp_below(y) } else { y }
     }
 }
 
 impl Tensor {
-    /// `exp(x) / sum(exp(x))` along `axis`, computed relative to the largest element so that nothing overflows, with
-    /// the online normaliser of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). A row with a NaN or +inf, and
-    /// one of nothing but -inf, is NaN, as in PyTorch. Negative axes count from the end; any strides are read in place.
+    /// `exp(x) / sum(exp(x))` along `axis`, for any strides.
+    ///
+    /// Computed relative to the largest element, so that nothing overflows, with the online softmax of [Milakov &
+    /// Gimelshein](https://arxiv.org/abs/1805.02867). A row that has a NaN or +inf, or only -inf, becomes NaN, as in
+    /// PyTorch. Negative axes count from the end.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -459,7 +460,7 @@ impl Tensor {
         apply(Softmax { axis, log: false }, &[self])
     }
 
-    /// The logarithm of [`Tensor::softmax`], exact also where that rounds to 0.
+    /// The logarithm of [`Tensor::softmax`], accurate even where the softmax rounds to 0.
     ///
     /// # Errors
     /// As [`Tensor::softmax`].

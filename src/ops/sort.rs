@@ -1,10 +1,10 @@
-//! Sorting along an axis, whole or the first elements alone.
+//! Sorting along an axis, in full or for the first k elements.
 
 use super::gather::GatherGrad;
 use super::softmax::rows_along;
-use super::{WG, Walk, arity, word};
+use super::{StridedIndexer, WG, arity, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, MaxId, Meta, Op, Saved, Saves, apply, apply_all};
 use crate::tensor::{DType, Tensor};
@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&SORT_TILES, &SORT_MERGE];
 
-/// Elements that one workgroup sorts: 8 KiB of pairs, and two exchanges an invocation and step.
+/// Elements that one workgroup sorts: 8 KiB of pairs, and four compare-exchanges per invocation and step.
 const TILE: u32 = 1024;
-/// The lengths of tiles. A row that is shorter than the longest is one tile; on the average a third of it is idle.
+/// The tile lengths. A row shorter than the longest is a single tile, on average one third padding.
 const WIDTHS: &[u32] = &[16, 64, 256, TILE];
-/// The longest on a software adapter, where merging costs less than a tile's many barriers.
+/// The longest tile on a software adapter, where a merge costs less than the barriers of a longer tile.
 const SOFTWARE_WIDTH: u32 = 64;
 
 static SORT_TILES: Kernel = kernel!("sort_tiles.wgsl", "sort_tiles", reads: 1, writes: 2, params: TileParams,
@@ -28,7 +28,7 @@ static SORT_MERGE: Kernel = kernel!("sort_merge.wgsl", "sort_merge", reads: 2, w
 
 params! {
     struct TileParams {
-        walk: Walk,
+        indexer: StridedIndexer,
         tiles: u32,
         tiles_a_row: u32,
         length: u32,
@@ -53,8 +53,8 @@ params! {
     }
 }
 
-/// The first `keep` elements of each row along the last axis in ascending or descending order. Output 1 is where in its
-/// row each of them was.
+/// The first `keep` elements of each row along the last axis, in ascending or descending order. Output 1 is the
+/// position of each in its row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sort {
     pub(super) name: &'static str,
@@ -73,7 +73,7 @@ fn key_of(bits: u32, dtype: DType) -> u32 {
     }
 }
 
-/// As `bits_of` there.
+/// As `bits_of` in `shared/order.wgsl`.
 fn bits_of(key: u32, dtype: DType) -> u32 {
     match (dtype, key) {
         (DType::U32, key) => key,
@@ -83,12 +83,12 @@ fn bits_of(key: u32, dtype: DType) -> u32 {
 }
 
 impl Sort {
-    /// What keys are exclusive-ored with.
+    /// Keys are XORed with it: all ones for descending order.
     fn flip(&self) -> u32 {
         if self.descending { u32::MAX } else { 0 }
     }
 
-    /// Sorts the rows of `x` along its last axis into `values` and `places`, contiguous and of any type.
+    /// Sorts the rows of `x` along its last axis into `values` and `places`, both contiguous.
     pub(super) fn dispatch(
         &self,
         rec: &mut Recorder,
@@ -103,8 +103,8 @@ impl Sort {
         let widest = if rec.is_software() { SOFTWARE_WIDTH } else { TILE };
         let width = WIDTHS.iter().copied().find(|&width| length <= width as usize || width == widest);
         let width = width.unwrap_or(widest);
-        // The kernels count up to these.
-        word(name, count * length.next_multiple_of(width as usize) + TILE as usize)?;
+        // The largest indices in the kernels.
+        to_u32(name, count * length.next_multiple_of(width as usize) + TILE as usize)?;
         let (mut runs, mut span) = (length.div_ceil(width as usize), width as usize);
         let mut held = span.min(keep);
         let scratch = |rec: &mut Recorder, runs: usize, held: usize| -> Result<Option<[GpuBuffer; 2]>> {
@@ -114,12 +114,12 @@ impl Sort {
         let mut partial = scratch(rec, runs, held)?;
         let [keys_to, places_to] = partial.as_ref().map_or([values, places], |[keys, places]| [keys, places]);
         let params = TileParams {
-            walk: Walk::new(name, [rows])?,
-            tiles: word(name, count * runs)?,
-            tiles_a_row: word(name, runs)?,
-            length: word(name, length)?,
-            stride: word(name, stride)?,
-            kept: word(name, held)?,
+            indexer: StridedIndexer::new(name, [rows])?,
+            tiles: to_u32(name, count * runs)?,
+            tiles_a_row: to_u32(name, runs)?,
+            length: to_u32(name, length)?,
+            stride: to_u32(name, stride)?,
+            kept: to_u32(name, held)?,
             flip: self.flip(),
             last: u32::from(runs == 1),
             pad: 0,
@@ -134,12 +134,12 @@ impl Sort {
             let [keys_to, places_to] =
                 next.as_ref().map_or([values, places], |[keys, places]| [keys, places]);
             let params = MergeParams {
-                count: word(name, count * runs * held)?,
-                runs: word(name, runs)?,
-                length: word(name, length)?,
-                span: word(name, span)?,
-                held: word(name, held)?,
-                kept: word(name, kept)?,
+                count: to_u32(name, count * runs * held)?,
+                runs: to_u32(name, runs)?,
+                length: to_u32(name, length)?,
+                span: to_u32(name, span)?,
+                held: to_u32(name, held)?,
+                kept: to_u32(name, kept)?,
                 flip: self.flip(),
                 last: u32::from(merged == 1),
             };
@@ -185,7 +185,7 @@ impl Op for Sort {
                 pairs.select_nth_unstable(keep);
                 pairs = &mut pairs[..keep];
             }
-            // No two are equal, so this is stable.
+            // No two pairs are equal, so the order is that of a stable sort.
             pairs.par_sort_unstable();
             for ((&mut pair, value), place) in pairs.iter_mut().zip(values).zip(places) {
                 *value = f32::from_bits(bits_of((pair >> 32) as u32 ^ flip, dtype));
@@ -211,7 +211,7 @@ impl Op for Sort {
 }
 
 impl Tensor {
-    /// The first `keep` elements along an axis in order (all of them without), and where along the axis they were.
+    /// The first `keep` elements along an axis in order (all if `None`), and their positions along the axis.
     fn ordered(
         &self,
         name: &'static str,
@@ -230,12 +230,12 @@ impl Tensor {
         Ok((outputs[0].transpose(axis, -1)?, outputs[1].transpose(axis, -1)?))
     }
 
-    /// The elements along an axis in ascending order, or descending, and where along the axis each of them was (`u32`).
-    /// Equal elements keep their order. NaN comes after every number, as in PyTorch: first where the order is
-    /// descending; and -0 is equal to 0. Axes of any length: tiles are sorted in workgroup memory by Batcher's bitonic
-    /// network, and merged.
+    /// Sorts along an axis; returns the elements and their positions along the axis (`u32`).
     ///
-    /// The gradient goes to where the elements were.
+    /// The sort is stable. NaN is larger than every number, as in PyTorch, and -0 equals 0. The axis may have any
+    /// length: tiles are sorted in workgroup memory by Batcher's bitonic network (1968), then merged.
+    ///
+    /// The gradient goes back to the original positions.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -252,7 +252,7 @@ impl Tensor {
         self.ordered("sort", axis, None, descending)
     }
 
-    /// Where along an axis the elements of [`Tensor::sort`] were: `u32`.
+    /// The positions (`u32`) of [`Tensor::sort`] alone.
     ///
     /// # Errors
     /// As [`Tensor::sort`].
@@ -260,9 +260,10 @@ impl Tensor {
         Ok(self.detach().ordered("argsort", axis, None, descending)?.1)
     }
 
-    /// The `k` largest elements along an axis, or the smallest, and where along the axis each of them was (`u32`):
-    /// those that [`Tensor::sort`] puts first, in its order. Of equal elements the first ones are taken. A long axis is
-    /// not sorted as a whole: only the `k` first of every tile go on.
+    /// The `k` largest or smallest elements along an axis, and their positions (`u32`).
+    ///
+    /// They are the first of [`Tensor::sort`], in its order; of equal elements the first are taken. A long axis is not
+    /// sorted in full: only the first `k` of each tile are merged.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -273,7 +274,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// No such axis, `k` over its length, or the device fails.
+    /// No such axis, `k` larger than its length, or the device fails.
     pub fn topk(&self, k: usize, axis: isize, largest: bool) -> Result<(Tensor, Tensor)> {
         self.ordered("topk", axis, Some(k), largest)
     }

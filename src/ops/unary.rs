@@ -5,7 +5,7 @@ use crate::cpu::CpuDevice;
 use crate::cpu::functions::{
     erf, exp_m1, gelu, gelu_slope, relu, sigmoid, silu, silu_slope, sin_from, softplus, tanh,
 };
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
@@ -25,19 +25,20 @@ static GRAD_VECTOR: Kernel =
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
-/// The functions whose gradient takes a kernel come first.
+/// The functions whose gradient has a kernel; they come first in `OPS`.
 const SLOPES: &[u32] = OPS.split_at(Function::Neg as usize).0;
 
-/// What a gradient is computed from, beside that of the output.
+/// The saved tensor that a gradient is computed from, besides dy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+enum GradientFrom {
     Input,
     Output,
     Nothing,
 }
 
 /// Declares the functions: name and number in `unary.wgsl` and `unary_grad.wgsl`; the function of x and its attributes;
-/// what its gradient is computed from and, where that takes a kernel, the gradient of that, dy and the attributes.
+/// the tensor that its gradient needs; and, if there is one, the gradient as a function of that tensor, dy and the
+/// attributes.
 macro_rules! functions {
     ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident $(, $gradient:expr)?;)*) => {
         const OPS: &[u32] = &[$($number),*];
@@ -51,11 +52,11 @@ macro_rules! functions {
                 match self { $(Function::$function => $name),* }
             }
 
-            fn gradient_of(self) -> Of {
-                match self { $(Function::$function => Of::$of),* }
+            fn gradient_of(self) -> GradientFrom {
+                match self { $(Function::$function => GradientFrom::$of),* }
             }
 
-            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            /// One monomorphic loop per function, so that the compiler can vectorise it.
             fn each(self, y: &mut [f32], x: CpuView, a: [f32; 2]) {
                 match self { $(Function::$function => each(y, x, a, $f)),* }
             }
@@ -87,7 +88,7 @@ functions! {
         Input, |x, dy, [alpha, _]| if x > 0.0 { dy } else { dy * (alpha * x.exp()) };
     Silu "silu" = 12: |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
     Hardswish "hardswish" = 13:
-        // -inf has the limit 0, which -inf * 0 would miss.
+        // The limit at -inf is 0, but -inf * 0 is NaN.
         |x, _| (if x < -3.0 { -3.0 } else { x }) * (x + 3.0).clamp(0.0, 6.0) / 6.0;
         Input, |x, dy, _| if x >= 3.0 { dy } else if x <= -3.0 { 0.0 } else { dy * (x / 3.0 + 0.5) };
     Softplus "softplus" = 14: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
@@ -106,8 +107,9 @@ functions! {
     LogicalNot "logical_not" = 25: |x, _| f32::from(x == 0.0); Nothing;
 }
 
-/// What a matrix product or a convolution may apply to its result before it writes it. Only functions whose
-/// derivative their own output gives, so that nothing else needs to be kept.
+/// A function that a matrix product or a convolution applies in its epilogue.
+///
+/// Only functions whose derivative follows from their output, so that nothing else is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u32)]
 pub enum Activation {
@@ -123,7 +125,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The numbers in `shared/activation.wgsl`.
+    /// All numbers in `shared/activation.wgsl`.
     pub(crate) const ALL: &[u32] = &[0, 1, 2, 3];
 
     fn function(self) -> Option<Function> {
@@ -145,7 +147,7 @@ impl Activation {
         }
     }
 
-    /// The gradient with regard to the function's input, from its output `y` and the output's gradient.
+    /// The gradient for the function's input, from its output `y` and dy = `grad`.
     pub(crate) fn backward(self, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         self.function().map_or_else(|| Ok(grad.clone()), |f| apply(UnaryGrad(f.into()), &[y, grad]))
     }
@@ -178,7 +180,7 @@ fn each_gradient(
     });
 }
 
-/// A function with its attributes, which travel in the params; 0 where it has fewer.
+/// A function with its attributes; unused attributes are 0.
 #[derive(Debug, Clone, Copy)]
 struct Unary {
     function: Function,
@@ -214,25 +216,27 @@ impl Op for Unary {
 
     fn saves(&self) -> Saves {
         match self.function.gradient_of() {
-            Of::Input => Saves { inputs: &[0], outputs: &[] },
-            Of::Output => Saves { inputs: &[], outputs: &[0] },
-            Of::Nothing => Saves::default(),
+            GradientFrom::Input => Saves { inputs: &[0], outputs: &[] },
+            GradientFrom::Output => Saves { inputs: &[], outputs: &[0] },
+            GradientFrom::Nothing => Saves::default(),
         }
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let dx = match (self.function.gradient_of(), self.function) {
-            (Of::Input, _) => apply(UnaryGrad(*self), &[saved.input(0)?, grad])?,
-            (Of::Output, _) => apply(UnaryGrad(*self), &[saved.output(0)?, grad])?,
-            (Of::Nothing, Function::Neg) => grad.neg()?,
-            // A step function: 0 wherever it has a slope.
-            (Of::Nothing, _) => Tensor::zeros(Shape::SCALAR, grad.device())?.expand(saved.shape(0)?)?,
+            (GradientFrom::Input, _) => apply(UnaryGrad(*self), &[saved.input(0)?, grad])?,
+            (GradientFrom::Output, _) => apply(UnaryGrad(*self), &[saved.output(0)?, grad])?,
+            (GradientFrom::Nothing, Function::Neg) => grad.neg()?,
+            // Piecewise constant: the gradient is 0.
+            (GradientFrom::Nothing, _) => {
+                Tensor::zeros(Shape::SCALAR, grad.device())?.expand(saved.shape(0)?)?
+            }
         };
         Ok(vec![Some(dx)])
     }
 }
 
-/// The gradient of a [`Unary`]; inputs: what it saved, and the gradient of its output.
+/// The gradient of a [`Unary`]. Inputs: the saved tensor, and dy.
 struct UnaryGrad(Unary);
 
 impl Op for UnaryGrad {
@@ -282,11 +286,11 @@ methods! {
     neg => Neg,
     /// `e^x`.
     exp => Exp,
-    /// The natural logarithm; -inf at 0, NaN below.
+    /// The natural logarithm; -inf at 0, NaN below 0.
     log => Log,
     /// The square root; NaN below 0.
     sqrt => Sqrt,
-    /// `1 / √x`; inf at 0, NaN below.
+    /// `1 / √x`; inf at 0, NaN below 0.
     rsqrt => Rsqrt,
     /// `1 / x`.
     recip => Recip,
@@ -294,19 +298,20 @@ methods! {
     abs => Abs,
     /// `x²`.
     square => Square,
-    /// The sine of x in radians, for every finite x within 2^-21 of the result and 2^-28; NaN of infinities.
+    /// The sine of x in radians, with an error of at most 2^-21 of the result plus 2^-28 for every finite x; NaN at
+    /// ±inf.
     sin => Sin,
-    /// The cosine of x in radians, as precise as [`Tensor::sin`].
+    /// The cosine of x in radians, as accurate as [`Tensor::sin`].
     cos => Cos,
-    /// The error function `2/√π ∫₀ˣ e^(-t²) dt`, within 2^-21 of the result.
+    /// The error function `2/√π ∫₀ˣ e^(-t²) dt`, with an error of at most 2^-21 of the result.
     erf => Erf,
-    /// The largest whole number up to x. The gradient is 0, as in PyTorch.
+    /// The largest integer not above x. The gradient is 0, as in PyTorch.
     floor => Floor,
-    /// The smallest whole number from x on. The gradient is 0, as in PyTorch.
+    /// The smallest integer not below x. The gradient is 0, as in PyTorch.
     ceil => Ceil,
-    /// The nearest whole number, of two the even one, as in PyTorch and IEEE 754. The gradient is 0.
+    /// The nearest integer; ties go to even, as in PyTorch and IEEE 754. The gradient is 0.
     round => Round,
-    /// 1 above 0, -1 below, 0 at 0, NaN of NaN. The gradient is 0, as in PyTorch.
+    /// 1 above 0, -1 below, 0 at 0, NaN for NaN. The gradient is 0, as in PyTorch.
     sign => Sign,
     /// `max(x, 0)`; the gradient at 0 is 0.
     relu => Relu,
@@ -314,19 +319,20 @@ methods! {
     sigmoid => Sigmoid,
     /// The hyperbolic tangent.
     tanh => Tanh,
-    /// `x Φ(x)` with the normal distribution function Φ in its exact form, as PyTorch's default
-    /// ([Hendrycks & Gimpel](https://arxiv.org/abs/1606.08415)); 0 at -inf, the limit.
+    /// `x Φ(x)` with Φ the distribution function of the standard normal, exact as in PyTorch's default ([Hendrycks &
+    /// Gimpel](https://arxiv.org/abs/1606.08415)). At -inf it is 0, the limit.
     gelu => Gelu,
-    /// `x sigmoid(x)`, also called swish ([Elfwing et al.](https://arxiv.org/abs/1702.03118)); 0 at -inf, the limit.
+    /// `x sigmoid(x)`, also called swish ([Elfwing et al.](https://arxiv.org/abs/1702.03118)). At -inf it is 0, the
+    /// limit.
     silu => Silu,
-    /// `x min(max(x + 3, 0), 6) / 6` ([Howard et al.](https://arxiv.org/abs/1905.02244)); 0 at -inf, the limit. The gradient
-    /// is 0 at -3 and 1 at 3, as in PyTorch.
+    /// `x min(max(x + 3, 0), 6) / 6` ([Howard et al.](https://arxiv.org/abs/1905.02244)). At -inf it is 0, the limit.
+    /// The gradient is 0 at -3 and 1 at 3, as in PyTorch.
     hardswish => Hardswish,
-    /// `ln(1 + e^x)`, precise for all x. PyTorch's threshold, x itself above 20, is the same number in f32.
+    /// `ln(1 + e^x)`, accurate for all x. PyTorch returns x above 20, which is the same number in f32.
     softplus => Softplus,
 }
 
-/// Runs a function of attributes that have to be numbers, and finite.
+/// Applies a function of one attribute, which must be finite.
 fn with_attribute(x: &Tensor, function: Function, what: &str, value: f32) -> Result<Tensor> {
     if !value.is_finite() {
         return Err(Error::argument(function.name(), format!("{what} {value} is not a finite number")));
@@ -335,8 +341,9 @@ fn with_attribute(x: &Tensor, function: Function, what: &str, value: f32) -> Res
 }
 
 impl Tensor {
-    /// x above 0, `slope · x` elsewhere ([Maas et al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)).
-    /// The gradient at 0 is the slope, as in PyTorch.
+    /// x for x above 0, else `slope · x` ([Maas et
+    /// al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)). The gradient at 0 is the slope, as
+    /// in PyTorch.
     ///
     /// # Errors
     /// A slope that is not finite, a tensor of ids, or the device fails.
@@ -344,8 +351,8 @@ impl Tensor {
         with_attribute(self, Function::LeakyRelu, "slope", slope)
     }
 
-    /// x above 0, `alpha · (e^x - 1)` elsewhere ([Clevert et al.](https://arxiv.org/abs/1511.07289)). The gradient at 0 is
-    /// alpha, as in PyTorch.
+    /// x for x above 0, else `alpha · (e^x - 1)` ([Clevert et al.](https://arxiv.org/abs/1511.07289)). The gradient at
+    /// 0 is alpha, as in PyTorch.
     ///
     /// # Errors
     /// An alpha that is not finite, a tensor of ids, or the device fails.
@@ -353,11 +360,11 @@ impl Tensor {
         with_attribute(self, Function::Elu, "alpha", alpha)
     }
 
-    /// `min(max(x, min), max)`; NaN stays NaN. The gradient passes from `min` to `max`, both included, as in PyTorch. An
-    /// infinite bound is none.
+    /// `min(max(x, min), max)`; NaN stays NaN. The gradient is 1 from `min` to `max`, inclusive, as in PyTorch, and 0
+    /// elsewhere. Bounds may be infinite.
     ///
     /// # Errors
-    /// Bounds that are NaN or the wrong way round (PyTorch gives `max` throughout), a tensor of ids, or the device fails.
+    /// A NaN bound, `min` above `max` (PyTorch returns `max` then), a tensor of ids, or the device fails.
     pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
         if min.is_nan() || max.is_nan() || min > max {
             return Err(Error::argument("clamp", format!("no number lies between {min} and {max}")));

@@ -1,27 +1,29 @@
-//! Resizing planes: nearest and bilinear.
+//! Upsampling of planes: nearest and bilinear.
 
-use super::resample::{Axis, Rule, plane, resample};
+use super::avg_pool_upsample::{Axis, Method, avg_pool_upsample, plane};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 impl Tensor {
-    /// The last two axes of `[n, c, h, w]` resized to `size`, as PyTorch's `interpolate` in mode "nearest": output (i, j) is
-    /// input `(⌊i h / size[0]⌋, ⌊j w / size[1]⌋)`.
+    /// Resizes the last two axes of `[n, c, h, w]` to `size`, as PyTorch's `interpolate` in mode "nearest".
     ///
-    /// The places are computed in whole numbers. PyTorch multiplies by an f32 scale, so where `i h / size[0]` is whole, or all but,
-    /// it may be one place off; for whole factors both agree.
+    /// Output (i, j) is input `(⌊i h / size[0]⌋, ⌊j w / size[1]⌋)`.
+    ///
+    /// Positions are computed in integers. PyTorch multiplies by an f32 scale, so it may be off by one where `i h /
+    /// size[0]` is close to an integer. Both agree for integer scale factors.
     ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.
     pub fn upsample_nearest2d(&self, size: [usize; 2]) -> Result<Tensor> {
-        upsample("upsample_nearest2d", self, size, Rule::Nearest)
+        upsample("upsample_nearest2d", self, size, Method::Nearest)
     }
 
-    /// The last two axes of `[n, c, h, w]` resized to `size`, as PyTorch's `interpolate` in mode "bilinear": along each axis
-    /// output i is `(1 - t) x[⌊s⌋] + t x[⌊s⌋ + 1]` with t the fraction of its place s, which is `(i + ½) h / size[0] - ½`, at
-    /// least 0 and at most `h - 1`; with `align_corners` it is `i (h - 1) / (size[0] - 1)`.
+    /// Resizes the last two axes of `[n, c, h, w]` to `size`, as PyTorch's `interpolate` in mode "bilinear".
     ///
-    /// The places are computed in whole numbers, and t is rounded once. An input with a weight of 0 takes no part.
+    /// Along each axis, output i is `(1 - t) x[⌊s⌋] + t x[⌊s⌋ + 1]`, where t is the fraction of the position s. It is
+    /// `s = (i + ½) h / size[0] - ½`, clamped to 0 to `h - 1`; with `align_corners`, `s = i (h - 1) / (size[0] - 1)`.
+    ///
+    /// Positions are computed in integers, and t is rounded once. Inputs with weight 0 are ignored, even NaN.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -34,14 +36,14 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::upsample_nearest2d`].
     pub fn upsample_bilinear2d(&self, size: [usize; 2], align_corners: bool) -> Result<Tensor> {
-        upsample("upsample_bilinear2d", self, size, Rule::Linear { corners: align_corners })
+        upsample("upsample_bilinear2d", self, size, Method::Linear { corners: align_corners })
     }
 }
 
-fn upsample(op: &'static str, x: &Tensor, size: [usize; 2], rule: Rule) -> Result<Tensor> {
+fn upsample(op: &'static str, x: &Tensor, size: [usize; 2], method: Method) -> Result<Tensor> {
     let from = plane(op, x.shape())?;
     if size.contains(&0) {
         return Err(Error::argument(op, format!("a size of {size:?} for shape {}", x.shape())));
     }
-    resample(op, x, [0, 1].map(|axis| Axis { input: from[axis], output: size[axis], rule }))
+    avg_pool_upsample(op, x, [0, 1].map(|axis| Axis { input: from[axis], output: size[axis], method }))
 }

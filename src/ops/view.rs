@@ -1,4 +1,4 @@
-//! Views: other layouts of the same buffer. They launch nothing, and their gradients are views again.
+//! Views: other layouts of the same buffer. They dispatch no kernel.
 
 use super::copy::SliceGrad;
 use crate::op::apply;
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use std::ops::Range;
 
 impl Tensor {
-    /// The same elements in the same order, as another shape. A view where strides can say it, else a copy.
+    /// The same elements in the same order, with another shape. A view if strides can express it, else a copy.
     ///
     /// # Errors
     /// The shape has another number of elements.
@@ -23,7 +23,7 @@ impl Tensor {
         }
     }
 
-    /// Axes `start` and all after it joined into one; `[n, c, h, w]` flattened from 1 is `[n, c·h·w]`.
+    /// Joins axis `start` and all after it into one: `[n, c, h, w]` from axis 1 becomes `[n, c·h·w]`.
     ///
     /// # Errors
     /// No such axis.
@@ -34,7 +34,7 @@ impl Tensor {
         self.reshape(joined)
     }
 
-    /// The axes in another order: axis `k` of the result is axis `axes[k]` of this.
+    /// Reorders the axes: axis `k` of the result is axis `axes[k]` of this tensor.
     ///
     /// # Errors
     /// `axes` is not a permutation of all axes.
@@ -52,7 +52,7 @@ impl Tensor {
         Ok(self.view(self.layout().permute(axes)?, move |grad| grad.permute(&back)))
     }
 
-    /// Two axes exchanged; negative ones count from the end.
+    /// Exchanges two axes; negative ones count from the end.
     ///
     /// # Errors
     /// No such axis.
@@ -63,7 +63,7 @@ impl Tensor {
         self.permute(&axes)
     }
 
-    /// The last two axes exchanged.
+    /// Exchanges the last two axes.
     ///
     /// # Errors
     /// Rank below 2.
@@ -74,7 +74,7 @@ impl Tensor {
     /// The part of an axis in `range`.
     ///
     /// # Errors
-    /// No such axis, or a range past its end.
+    /// No such axis, or a range that exceeds it.
     pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Tensor> {
         self.slice_step(axis, range, 1)
     }
@@ -82,7 +82,7 @@ impl Tensor {
     /// Every `step`-th element of an axis in `range`.
     ///
     /// # Errors
-    /// No such axis, a range past its end, or a step of 0.
+    /// No such axis, a range that exceeds it, or a step of 0.
     pub fn slice_step(&self, axis: isize, range: Range<usize>, step: usize) -> Result<Tensor> {
         let whole = self.shape();
         let axis = whole.axis("slice", axis)?;
@@ -90,7 +90,7 @@ impl Tensor {
             let message = format!("{range:?} by {step} does not lie in axis {axis} of shape {whole}");
             return Err(Error::shape("slice", message));
         }
-        // Past its end one step is as good as another, and a stride must not overflow.
+        // Longer steps give the same elements, and the stride must not overflow.
         let step = step.min(whole[axis].max(1));
         let cut = |layout: &Layout| -> Result<Layout> {
             let mut strides = layout.strides;
@@ -104,20 +104,20 @@ impl Tensor {
         Ok(self.view(cut(self.layout())?, move |grad| apply(SliceGrad { whole, part }, &[grad])))
     }
 
-    /// Broadcast to `shape` by NumPy's rule, without copying.
+    /// Broadcasts to `shape` by NumPy's rule, without copying.
     ///
     /// # Errors
     /// The shapes do not broadcast.
     pub fn expand(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         let layout = self.layout().expand(Shape::new(shape)?, "expand")?;
-        // The walk sums the gradient back to this shape.
+        // The backward pass sums the gradient back to this shape.
         Ok(self.view(layout, |grad| Ok(grad.clone())))
     }
 
-    /// A new axis of length 1 at place `axis`; -1 is the last.
+    /// Inserts an axis of length 1 at position `axis`; -1 is the last.
     ///
     /// # Errors
-    /// No such place, or the rank would be over 6.
+    /// No such position, or a rank over 6.
     pub fn unsqueeze(&self, axis: isize) -> Result<Tensor> {
         let places = [&self.shape()[..], &[1]].concat();
         if places.len() > MAX_RANK {
@@ -132,7 +132,7 @@ impl Tensor {
         self.reshape(dims)
     }
 
-    /// Without axis `axis`, which has length 1.
+    /// Removes axis `axis`, which must have length 1.
     ///
     /// # Errors
     /// No such axis, or it is longer.

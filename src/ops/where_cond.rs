@@ -1,9 +1,9 @@
-//! Choice between two tensors by a third.
+//! Element-wise selection between two tensors by a condition.
 
 use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
 use crate::Result;
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::rows;
+use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
@@ -18,7 +18,7 @@ static VECTOR: Kernel =
     kernel!("where_cond.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "WG": &[WG]);
 const WHERE: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
-/// Inputs: the condition, what is picked where it is true, and what elsewhere.
+/// Inputs: the condition, the values where it is true, and the values elsewhere.
 struct Where;
 
 impl Op for Where {
@@ -62,8 +62,10 @@ impl Op for Where {
 }
 
 impl Tensor {
-    /// `a` where this tensor is not 0 (NaN is not), `b` elsewhere; the three broadcast. Exact copies of what is picked;
-    /// what is not gets a gradient of 0 even where it is NaN. Not differentiable in the condition.
+    /// `a` where this tensor is not 0, `b` elsewhere; all three broadcast.
+    ///
+    /// A NaN condition counts as not 0. Selected elements are copied exactly. Others get a gradient of 0, even if they
+    /// are NaN. Not differentiable in the condition.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

@@ -4,11 +4,11 @@ use super::state::State;
 use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{WG, word};
+use crate::ops::{WG, to_u32};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
@@ -239,8 +239,8 @@ impl Op for Update {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (grad, [w, m, v]) = (inputs[0], [outputs[0], outputs[1], outputs[2]]);
         let count = w.shape.numel();
-        let offset = word(self.op, grad.layout.offset)?;
-        let params = Params { count: word(self.op, count)?, offset, ..self.params };
+        let offset = to_u32(self.op, grad.layout.offset)?;
+        let params = Params { count: to_u32(self.op, count)?, offset, ..self.params };
         let constants = [self.decay.map_or(0, |decay| decay as u32), u32::from(offset % 4 == 0), WG];
         let buffers = [grad.buffer, w.buffer, m.buffer, v.buffer];
         rec.dispatch(&ADAM, &constants, &buffers, &params, workgroups(count))

@@ -4,11 +4,11 @@ use super::state::State;
 use super::{Optimizer, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::nn::Parameter;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op};
-use crate::ops::{WG, word};
+use crate::ops::{WG, to_u32};
 use crate::tensor::Tensor;
 use crate::{Result, params};
 use rayon::prelude::*;
@@ -42,14 +42,14 @@ params! {
 /// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). Its state is
 /// `momentum_buffer`, where there is momentum.
 pub struct Sgd {
-    rule: Rule,
+    hyper: Hyperparameters,
     nesterov: bool,
     dampening: f32,
     state: State,
 }
 
 #[derive(Clone, Copy)]
-struct Rule {
+struct Hyperparameters {
     rate: f32,
     decay: f32,
     momentum: f32,
@@ -58,13 +58,13 @@ struct Rule {
 impl Sgd {
     /// Plain descent: no momentum, no weight decay.
     pub fn new(learning_rate: f32) -> Sgd {
-        let rule = Rule { rate: learning_rate, decay: 0.0, momentum: 0.0 };
-        Sgd { rule, nesterov: false, dampening: 0.0, state: State::new("sgd", &[]) }
+        let hyper = Hyperparameters { rate: learning_rate, decay: 0.0, momentum: 0.0 };
+        Sgd { hyper, nesterov: false, dampening: 0.0, state: State::new("sgd", &[]) }
     }
 
     /// How much of the last velocity is kept, at least 0. Set it before the first step.
     pub fn momentum(mut self, momentum: f32) -> Sgd {
-        self.rule.momentum = momentum;
+        self.hyper.momentum = momentum;
         self.state = State::new("sgd", if momentum == 0.0 { &[] } else { &["momentum_buffer"] });
         self
     }
@@ -83,12 +83,12 @@ impl Sgd {
 
     /// The factor of the L2 penalty's gradient, at least 0.
     pub fn weight_decay(mut self, weight_decay: f32) -> Sgd {
-        self.rule.decay = weight_decay;
+        self.hyper.decay = weight_decay;
         self
     }
 
     fn check(&self) -> Result<()> {
-        let Rule { rate, decay, momentum } = self.rule;
+        let Hyperparameters { rate, decay, momentum } = self.hyper;
         let values = [("learning rate", rate), ("weight_decay", decay), ("momentum", momentum)];
         for (name, value) in values {
             demand("sgd", (0.0..f32::INFINITY).contains(&value), name, value, "finite and at least 0")?;
@@ -102,22 +102,22 @@ impl Sgd {
 impl Optimizer for Sgd {
     fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
         self.check()?;
-        let (rule, nesterov, dampening) = (self.rule, self.nesterov, self.dampening);
-        if rule.momentum == 0.0 {
-            return self.state.step(parameters, gradients, |_| Plain(rule));
+        let (hyper, nesterov, dampening) = (self.hyper, self.nesterov, self.dampening);
+        if hyper.momentum == 0.0 {
+            return self.state.step(parameters, gradients, |_| Plain(hyper));
         }
         self.state.step(parameters, gradients, |step| {
             let fresh = if step == 1 { 1.0 } else { 1.0 - dampening };
-            Momentum { rule, fresh, nesterov }
+            Momentum { hyper, fresh, nesterov }
         })
     }
 
     fn learning_rate(&self) -> f32 {
-        self.rule.rate
+        self.hyper.rate
     }
 
     fn set_learning_rate(&mut self, rate: f32) {
-        self.rule.rate = rate;
+        self.hyper.rate = rate;
     }
 
     fn state(&self) -> Result<Vec<(String, Tensor)>> {
@@ -129,21 +129,21 @@ impl Optimizer for Sgd {
     }
 }
 
-impl Rule {
+impl Hyperparameters {
     /// The gradient with the weight decay in it. Not by a decay of 0: an infinite weight would make it NaN.
     fn decayed(self, g: f32, w: f32) -> f32 {
         if self.decay == 0.0 { g } else { g + self.decay * w }
     }
 
     fn params(self, name: &'static str, grad: &GpuView, fresh: f32) -> Result<Params> {
-        let Rule { rate, decay, momentum } = self;
-        let (count, offset) = (word(name, grad.layout.shape.numel())?, word(name, grad.layout.offset)?);
+        let Hyperparameters { rate, decay, momentum } = self;
+        let (count, offset) = (to_u32(name, grad.layout.shape.numel())?, to_u32(name, grad.layout.offset)?);
         Ok(Params { count, offset, rate, decay, momentum, fresh })
     }
 }
 
 /// The step without momentum. Inputs: the gradient, and on the CPU the parameter as it was. Output: the parameter.
-struct Plain(Rule);
+struct Plain(Hyperparameters);
 
 impl Op for Plain {
     fn name(&self) -> &'static str {
@@ -159,12 +159,12 @@ impl Op for Plain {
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let rule = self.0;
+        let hyper = self.0;
         let [grad, before] = [0, 1].map(|at: usize| inputs[at].slice().par_chunks(GRAIN));
         outputs[0].data.par_chunks_mut(GRAIN).zip(grad.zip(before)).for_each(|(w, (grad, before))| {
             w.copy_from_slice(before);
             for (w, &g) in w.iter_mut().zip(grad) {
-                *w -= rule.rate * rule.decayed(g, *w);
+                *w -= hyper.rate * hyper.decayed(g, *w);
             }
         });
         Ok(())
@@ -181,7 +181,7 @@ impl Op for Plain {
 /// The step with momentum. Inputs: the gradient, and on the CPU the parameter as it was. Outputs: the
 /// parameter and its velocity.
 struct Momentum {
-    rule: Rule,
+    hyper: Hyperparameters,
     /// How much of the gradient enters the velocity.
     fresh: f32,
     nesterov: bool,
@@ -201,16 +201,16 @@ impl Op for Momentum {
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let &Momentum { rule, fresh, nesterov } = self;
+        let &Momentum { hyper, fresh, nesterov } = self;
         let [w, v] = outputs else { return Ok(()) };
         let states = w.data.par_chunks_mut(GRAIN).zip(v.data.par_chunks_mut(GRAIN));
         let [grad, before] = [0, 1].map(|at: usize| inputs[at].slice().par_chunks(GRAIN));
         states.zip(grad.zip(before)).for_each(|((w, v), (grad, before))| {
             w.copy_from_slice(before);
             for ((w, v), &g) in w.iter_mut().zip(v).zip(grad) {
-                let d = rule.decayed(g, *w);
-                *v = rule.momentum * *v + fresh * d;
-                *w -= rule.rate * if nesterov { d + rule.momentum * *v } else { *v };
+                let d = hyper.decayed(g, *w);
+                *v = hyper.momentum * *v + fresh * d;
+                *w -= hyper.rate * if nesterov { d + hyper.momentum * *v } else { *v };
             }
         });
         Ok(())
@@ -218,9 +218,9 @@ impl Op for Momentum {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let (grad, w, v) = (inputs[0], outputs[0], outputs[1]);
-        let params = self.rule.params(self.name(), &grad, self.fresh)?;
+        let params = self.hyper.params(self.name(), &grad, self.fresh)?;
         let [decay, nesterov, aligned] =
-            [self.rule.decay != 0.0, self.nesterov, params.offset % 4 == 0].map(u32::from);
+            [self.hyper.decay != 0.0, self.nesterov, params.offset % 4 == 0].map(u32::from);
         let constants = [decay, nesterov, aligned, WG];
         let buffers = [grad.buffer, w.buffer, v.buffer];
         rec.dispatch(&SGD_MOMENTUM, &constants, &buffers, &params, workgroups(w.shape.numel()))

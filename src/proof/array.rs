@@ -1,6 +1,6 @@
-//! Row-major arrays of [`Approx`], for references that are plain loops.
+//! Row-major arrays of [`Bounded`], for references that are plain loops.
 
-use super::approx::Approx;
+use super::bounded::Bounded;
 
 /// A row-major array.
 #[derive(Debug, Clone)]
@@ -8,12 +8,12 @@ pub struct Array {
     /// The lengths of the axes.
     pub shape: Vec<usize>,
     /// The elements.
-    pub data: Vec<Approx>,
+    pub data: Vec<Bounded>,
 }
 
 impl Array {
     /// An array of `f(index)`.
-    pub fn from_fn(shape: impl Into<Vec<usize>>, mut f: impl FnMut(&[usize]) -> Approx) -> Array {
+    pub fn from_fn(shape: impl Into<Vec<usize>>, mut f: impl FnMut(&[usize]) -> Bounded) -> Array {
         let shape = shape.into();
         let count: usize = shape.iter().product();
         let mut index = vec![0; shape.len()];
@@ -33,38 +33,38 @@ impl Array {
 
     /// An array of numbers that a device has without error.
     pub fn exact(shape: impl Into<Vec<usize>>, values: &[f64]) -> Array {
-        Array { shape: shape.into(), data: values.iter().map(|&x| Approx::exact(x)).collect() }
+        Array { shape: shape.into(), data: values.iter().map(|&x| Bounded::exact(x)).collect() }
     }
 
     /// An array of one number throughout.
-    pub fn full(shape: impl Into<Vec<usize>>, value: impl Into<Approx>) -> Array {
+    pub fn full(shape: impl Into<Vec<usize>>, value: impl Into<Bounded>) -> Array {
         let value = value.into();
         Array::from_fn(shape, |_| value)
     }
 
     /// An array of zeros.
     pub fn zeros(shape: impl Into<Vec<usize>>) -> Array {
-        Array::full(shape, Approx::ZERO)
+        Array::full(shape, Bounded::ZERO)
     }
 
     /// An array of rank 0.
-    pub fn scalar(value: Approx) -> Array {
+    pub fn scalar(value: Bounded) -> Array {
         Array { shape: Vec::new(), data: vec![value] }
     }
 
     /// The element at `index`.
-    pub fn at(&self, index: &[usize]) -> Approx {
+    pub fn at(&self, index: &[usize]) -> Bounded {
         self.data[ravel(index, &self.shape)]
     }
 
     /// The element at `index`, to write.
-    pub fn at_mut(&mut self, index: &[usize]) -> &mut Approx {
+    pub fn at_mut(&mut self, index: &[usize]) -> &mut Bounded {
         let at = ravel(index, &self.shape);
         &mut self.data[at]
     }
 
     /// The element that index `index` of a broadcast of this array shows.
-    pub fn broadcast_at(&self, index: &[usize]) -> Approx {
+    pub fn broadcast_at(&self, index: &[usize]) -> Bounded {
         self.data[self.broadcast_place(index)]
     }
 
@@ -76,12 +76,12 @@ impl Array {
     }
 
     /// An array of `f` of each element.
-    pub fn map(&self, f: impl Fn(Approx) -> Approx) -> Array {
+    pub fn map(&self, f: impl Fn(Bounded) -> Bounded) -> Array {
         Array { shape: self.shape.clone(), data: self.data.iter().map(|&x| f(x)).collect() }
     }
 
     /// An array of `f` of each pair of elements of two arrays of one shape.
-    pub fn zip(&self, other: &Array, f: impl Fn(Approx, Approx) -> Approx) -> Array {
+    pub fn zip(&self, other: &Array, f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
         debug_assert_eq!(self.shape, other.shape);
         let data = self.data.iter().zip(&other.data).map(|(&a, &b)| f(a, b)).collect();
         Array { shape: self.shape.clone(), data }
@@ -100,9 +100,9 @@ impl Array {
         Array::from_fn(self.shape.clone(), |index| {
             terms[target.broadcast_place(index)].push(self.data[at]);
             at += 1;
-            Approx::ZERO
+            Bounded::ZERO
         });
-        Array { shape: shape.to_vec(), data: terms.into_iter().map(Approx::sum).collect() }
+        Array { shape: shape.to_vec(), data: terms.into_iter().map(Bounded::sum).collect() }
     }
 
     /// The values without their errors.

@@ -1,7 +1,7 @@
 //! The judges: a device against a case, a case's gradient against differences, a case's bound against being too loose.
 
-use super::approx::Approx;
 use super::array::{Array, unravel};
+use super::bounded::Bounded;
 use super::case::{Case, Input, Kind};
 use super::r#gen::{Gen, Values};
 use crate::Result;
@@ -197,7 +197,7 @@ pub fn check_differences(case: &Case, seed: u64) -> Result<(usize, usize), Failu
         for at in 0..input.array.numel() {
             let x = inputs[which].data[at];
             let mut side = |h: f64| {
-                shifted[which].data[at] = Approx::new(x.value() + h, 0.0);
+                shifted[which].data[at] = Bounded::new(x.value() + h, 0.0);
                 (dot(&shifted) - middle) / h
             };
             let (left, right) = (side(-H), side(H));
@@ -256,7 +256,7 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
             continue;
         }
         let mut fewer = inputs.clone();
-        fewer[which].data[pick.below(inputs[which].numel())] = Approx::ZERO;
+        fewer[which].data[pick.below(inputs[which].numel())] = Bounded::ZERO;
         let dropped = (case.reference)(&fewer).values();
         if !dropped.iter().zip(&values).any(differ) {
             continue;

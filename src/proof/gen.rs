@@ -135,7 +135,7 @@ impl Gen {
     pub fn values(&mut self, shape: &[usize], low: f64, high: f64) -> Input {
         let count = shape.iter().product();
         let mut values: Vec<f64> = (0..count).map(|_| self.number(low, high)).collect();
-        self.spoil(&mut values);
+        self.mix_in_special_values(&mut values);
         Input { array: Array::exact(shape, &values), kind: Kind::Variable }
     }
 
@@ -154,7 +154,7 @@ impl Gen {
         for at in (1..count).rev() {
             values.swap(at, self.below(at + 1));
         }
-        self.spoil(&mut values);
+        self.mix_in_special_values(&mut values);
         Input { array: Array::exact(shape, &values), kind: Kind::Variable }
     }
 
@@ -166,7 +166,7 @@ impl Gen {
     }
 
     /// Where special values are wanted, puts a few kinds of them in: so few that not every sum is NaN.
-    fn spoil(&mut self, values: &mut [f64]) {
+    fn mix_in_special_values(&mut self, values: &mut [f64]) {
         const SPECIAL: [f64; 9] =
             [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-40, 1e4, -1e4];
         const LARGE: [f64; 4] = [3e19, -3e19, 1.2e19, -1.2e19];

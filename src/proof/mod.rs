@@ -1,7 +1,7 @@
 //! The proof: one table of cases that drives everything that judges a kernel.
 //!
 //! A [`Row`] stands for an op. It draws random cases, and each [`Case`] brings a reference of the output and of the
-//! gradients, in plain loops over [`Approx`], which carries the bound on a device's error along. The same rows serve the
+//! gradients, in plain loops over [`Bounded`], which carries the bound on a device's error along. The same rows serve the
 //! property tests (`tests/table.rs`), the benches and `gristmill doctor`; adding an op is one row.
 //!
 //! ```
@@ -13,15 +13,15 @@
 //! assert!(outcome.forward <= 1.0);
 //! ```
 
-mod approx;
 mod array;
+mod bounded;
 mod case;
 mod check;
 mod r#gen;
 mod rows;
 
-pub use approx::{Approx, TINY, ULP};
 pub use array::{Array, broadcast, ravel, unravel};
+pub use bounded::{Bounded, TINY, ULP};
 pub use case::{Bench, Case, Input, Kind, Row, Work};
 pub use check::{Failure, Outcome, check, check_differences, check_tightness, located};
 pub use r#gen::{Gen, Values};

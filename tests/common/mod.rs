@@ -18,7 +18,7 @@ pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 pub struct Devices {
     tested: OnceLock<Device>,
     hardware: OnceLock<Option<Device>>,
-    adverse: OnceLock<Vec<Device>>,
+    worst_case: OnceLock<Vec<Device>>,
     small: OnceLock<Option<Device>>,
 }
 
@@ -29,7 +29,7 @@ impl Devices {
         Devices {
             tested: OnceLock::new(),
             hardware: OnceLock::new(),
-            adverse: OnceLock::new(),
+            worst_case: OnceLock::new(),
             small: OnceLock::new(),
         }
     }
@@ -58,13 +58,13 @@ impl Devices {
 
     /// If it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that are chosen on
     /// hardware.
-    pub fn adverse(&self) -> &[Device] {
-        let adverse = || GpuOptions { adverse: true, ..guarded() };
-        let open = || [adverse(), as_hardware(adverse())].iter().filter_map(opened).collect();
-        self.adverse.get_or_init(open)
+    pub fn worst_case(&self) -> &[Device] {
+        let worst_case = || GpuOptions { worst_case: true, ..guarded() };
+        let open = || [worst_case(), as_hardware(worst_case())].iter().filter_map(opened).collect();
+        self.worst_case.get_or_init(open)
     }
 
-    /// If it is a GPU, with half of what every WebGPU device offers, and grids that fold.
+    /// If it is a GPU, with half of what every WebGPU device offers, and grids of two dimensions.
     pub fn small(&self) -> Option<Device> {
         let limits = LimitsProfile::HalfWebGpu;
         let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
@@ -111,9 +111,9 @@ pub fn opened(options: &GpuOptions) -> Option<Device> {
     }
 }
 
-/// The device under test as the worst, twice ([`Devices::adverse`]).
-pub fn adverse() -> Vec<Device> {
-    SHARED.adverse().to_vec()
+/// The device under test as the worst, twice ([`Devices::worst_case`]).
+pub fn worst_case() -> Vec<Device> {
+    SHARED.worst_case().to_vec()
 }
 
 /// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).

@@ -42,7 +42,7 @@ macro_rules! axis {
 }
 
 /// Methods of axes and of whether they stay.
-macro_rules! folds {
+macro_rules! reductions {
     ($($name:ident)*) => {
         &[$(Call {
             name: concat!("Tensor::", stringify!($name)),
@@ -60,7 +60,7 @@ pub const METHODS: &[&[Call]] = &[
     softplus logical_not t copy contiguous sum_all mean_all max_all min_all requires_grad },
     pairs! { add sub mul div maximum minimum pow eq ne lt le gt ge logical_and logical_or logical_xor },
     axis! { softmax log_softmax cumsum glu swiglu geglu reglu flatten unsqueeze squeeze },
-    folds! { sum mean prod max min logsumexp },
+    reductions! { sum mean prod max min logsumexp },
 ];
 
 fn scalars(w: &mut World, f: fn(&Tensor, f32) -> Result<Tensor>) -> Result<Out> {

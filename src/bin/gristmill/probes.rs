@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 params! {
     struct ProbeParams {
-        turns: u32,
+        iterations: u32,
         infinity: u32,
     }
 }
@@ -17,7 +17,7 @@ static PROBE: Kernel =
     Kernel::new("probes.wgsl", "probe", include_str!("probes.wgsl")).buffers(1, 1).params::<ProbeParams>();
 
 /// Turns of the loops that are tried.
-const TURNS: u32 = 70_000;
+const ITERATIONS: u32 = 70_000;
 
 /// The answer that is wanted.
 #[derive(Clone, Copy)]
@@ -49,8 +49,8 @@ const QUESTIONS: &[(&str, Wanted)] = &[
     ("inf - inf", Nan),
     ("0 * NaN", Nan),
     ("an infinity from its bits", Is(f32::INFINITY)),
-    ("a loop of 70,000 turns", Is(TURNS as f32)),
-    ("the same, nested", Is(TURNS as f32)),
+    ("a loop of 70,000 iterations", Is(ITERATIONS as f32)),
+    ("the same, nested", Is(ITERATIONS as f32)),
     ("a subnormal that is read", Either("kept", "flushed")),
     ("a subnormal that is computed", Either("kept", "flushed")),
     ("fma", Either("rounds once", "rounds twice")),
@@ -108,7 +108,7 @@ impl Op for Questions {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let params = ProbeParams { turns: TURNS, infinity: f32::INFINITY.to_bits() };
+        let params = ProbeParams { iterations: ITERATIONS, infinity: f32::INFINITY.to_bits() };
         rec.dispatch(&PROBE, &[], &[inputs[0].buffer, outputs[0].buffer], &params, QUESTIONS.len())
     }
 }

@@ -16,7 +16,7 @@ const TINY = 7u;      // the smallest normal number
 const SUBNORMAL = 8u;
 const NEAR_ONE = 9u;  // 1 + 2^-12
 
-struct Params { turns: u32, infinity: u32 }
+struct Params { iterations: u32, infinity: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -24,17 +24,17 @@ struct Params { turns: u32, infinity: u32 }
 
 fn truth(is: bool) -> f32 { return select(0.0, 1.0, is); }
 
-/// How often a loop of `turns` turns turns.
-fn turns() -> f32 {
+/// The iterations of a loop of `iterations`.
+fn iterations() -> f32 {
     var count = 0u;
-    for (var i = 0u; i < p.turns; i++) { count += u32(x[ONE]); }
+    for (var i = 0u; i < p.iterations; i++) { count += u32(x[ONE]); }
     return f32(count);
 }
 
 /// The same, as two loops one in the other.
-fn nested_turns() -> f32 {
+fn nested_iterations() -> f32 {
     var count = 0u;
-    for (var i = 0u; i < p.turns / 250u; i++) {
+    for (var i = 0u; i < p.iterations / 250u; i++) {
         for (var j = 0u; j < 250u; j++) { count += u32(x[ONE]); }
     }
     return f32(count);
@@ -59,8 +59,8 @@ fn answer(question: u32) -> f32 {
         case 14u: { return x[INF] - x[INF]; }
         case 15u: { return x[ZERO] * x[NAN]; }
         case 16u: { return bitcast<f32>(p.infinity); }
-        case 17u: { return turns(); }
-        case 18u: { return nested_turns(); }
+        case 17u: { return iterations(); }
+        case 18u: { return nested_iterations(); }
         case 19u: { return x[SUBNORMAL] * x[ONE]; }
         case 20u: { return x[TINY] * x[HALF]; }
         default: { return fma(x[NEAR_ONE], x[NEAR_ONE], -(x[NEAR_ONE] * x[NEAR_ONE])); }

@@ -107,7 +107,7 @@ fn describe(examined: &Examined, text: &mut String) -> std::fmt::Result {
             let failed = if row.failure.is_some() { "  FAILED" } else { "" };
             writeln!(text, "  {name:<30} {cases:>6} {elements:>10} {forward:>9.3} {backward:>9.3}{failed}")?;
         }
-        writeln!(text, "  (forward, backward: the largest share of its bound that an element used)")?;
+        writeln!(text, "  (forward, backward: the largest fraction of its bound that an element used)")?;
     }
     for (row, failure) in examined.rows.iter().filter_map(|row| Some((row, row.failure.as_ref()?))) {
         writeln!(

@@ -1,10 +1,10 @@
-//! The CPU twins of attention: tiles of scores by `gemm`, with the online normaliser.
+//! The CPU twins of attention: tiles of scores by `gemm`, with the online softmax.
 
 use super::geometry::{Geometry, Matrices};
-use super::grad::Of;
-use super::{MaskKind, Rule};
+use super::grad::Wrt;
+use super::{MaskKind, ScoreModifiers};
 use crate::Result;
-use crate::cpu::simd::{exp_below, fold_run, wide};
+use crate::cpu::simd::{exp_below, reduce_run, wide};
 use crate::cpu::{CpuBuffer, CpuDevice, Matrix, functions, gemm};
 use crate::op::{CpuOut, CpuView, Meta};
 use crate::ops::softmax::larger;
@@ -28,7 +28,7 @@ const LEAST: f32 = f32::MIN_POSITIVE;
 /// A call, with where its operands lie.
 struct Call<'a> {
     cpu: &'a Arc<CpuDevice>,
-    rule: Rule,
+    modifiers: ScoreModifiers,
     geometry: Geometry,
     /// q, k and v.
     operands: [(&'a [f32], Matrices); 3],
@@ -59,7 +59,7 @@ const V: usize = 2;
 impl<'a> Call<'a> {
     fn new(
         cpu: &'a Arc<CpuDevice>,
-        rule: Rule,
+        modifiers: ScoreModifiers,
         inputs: &[CpuView<'a>; 3],
         mask: Option<&CpuView<'a>>,
     ) -> Result<Call<'a>> {
@@ -69,13 +69,13 @@ impl<'a> Call<'a> {
             Some(mask) => Some((mask.data, geometry.mask_of(&mask.layout)?)),
             None => None,
         };
-        Ok(Call { cpu, rule, geometry, operands, mask })
+        Ok(Call { cpu, modifiers, geometry, operands, mask })
     }
 
     /// The keys that some of these queries see: no others.
     fn seen(&self, queries: &Range<usize>) -> Range<usize> {
         let Geometry { n, m, .. } = self.geometry;
-        let [left, right] = self.rule.window;
+        let [left, right] = self.modifiers.window;
         // Places are i + m - n; counted from n lower so that they are not negative.
         let first = left.map_or(0, |left| (queries.start + m).saturating_sub(n + left)).min(m);
         let end = right.map_or(m, |right| (queries.end + m + right).saturating_sub(n).min(m));
@@ -103,17 +103,17 @@ impl<'a> Call<'a> {
     fn scores(&self, tile: &Tile, s: &mut [f32], slopes: &mut [f32]) {
         let (keys, q, k) = (tile.keys.len(), self.rows_of(Q, tile), self.rows_of(K, tile));
         multiply(s, (tile.queries.len(), keys, self.geometry.d), q, turned(k));
-        let scale = self.rule.scale;
-        if self.rule.is_plain() {
+        let scale = self.modifiers.scale;
+        if self.modifiers.is_plain() {
             return;
         }
         for (r, (row, i)) in s.chunks_exact_mut(keys).zip(tile.queries.clone()).enumerate() {
             row.iter_mut().for_each(|s| *s *= scale);
-            if self.rule.cap > 0.0 {
+            if self.modifiers.cap > 0.0 {
                 for (s, slope) in row.iter_mut().zip(&mut slopes[r * keys..]) {
-                    let t = functions::tanh(*s / self.rule.cap);
+                    let t = functions::tanh(*s / self.modifiers.cap);
                     *slope = (1.0 - t) * (1.0 + t);
-                    *s = t * self.rule.cap;
+                    *s = t * self.modifiers.cap;
                 }
             }
             self.mask_row(tile, i, row);
@@ -126,7 +126,7 @@ impl<'a> Call<'a> {
 
     /// What the scores of a tile are still to be multiplied with.
     fn late(&self) -> f32 {
-        if self.rule.is_plain() { self.rule.scale } else { 1.0 }
+        if self.modifiers.is_plain() { self.modifiers.scale } else { 1.0 }
     }
 
     fn mask_row(&self, tile: &Tile, i: usize, row: &mut [f32]) {
@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
         let start = at.start(tile.matrix, tile.head) + i * at.row;
         for (s, j) in row.iter_mut().zip(tile.keys.clone()) {
             let mask = data[start + j * at.col];
-            let (hidden, sum) = match self.rule.mask {
+            let (hidden, sum) = match self.modifiers.mask {
                 // By its bits: a subnormal number is not 0.
                 MaskKind::Boolean => (mask.to_bits() << 1 == 0, *s),
                 _ => (mask == f32::NEG_INFINITY, *s + mask),
@@ -145,12 +145,13 @@ impl<'a> Call<'a> {
 
     /// What dropout multiplies the weights of a row with.
     fn kept(&self, tile: &Tile, i: usize, each: &mut [f32]) {
-        let (threshold, keep) = (self.rule.threshold(), self.rule.keep());
+        let (threshold, keep) = (self.modifiers.threshold(), self.modifiers.keep());
         let Geometry { group, n, m, .. } = self.geometry;
         let row = (tile.matrix * group + tile.head) * n + i;
         for (factor, j) in each.iter_mut().zip(tile.keys.clone()) {
             let at = row * m + j;
-            let word = words(self.rule.seed, Use::Dropout, self.rule.offset, (at / 4) as u32)[at % 4];
+            let word =
+                words(self.modifiers.seed, Use::Dropout, self.modifiers.offset, (at / 4) as u32)[at % 4];
             *factor = if word >= threshold { keep } else { 0.0 };
         }
     }
@@ -163,7 +164,7 @@ impl<'a> Call<'a> {
         if c.is_empty() || others == 0 {
             return;
         }
-        if self.rule.is_plain() || finite() {
+        if self.modifiers.is_plain() || finite() {
             return gemm(c, (rows, cols, others), w, x, true, false);
         }
         for (r, row) in c.chunks_exact_mut(cols).enumerate() {
@@ -245,11 +246,11 @@ fn query_tiles(geometry: &Geometry) -> impl Iterator<Item = Tile> + use<> {
 
 pub(super) fn forward(
     cpu: &Arc<CpuDevice>,
-    rule: Rule,
+    modifiers: ScoreModifiers,
     inputs: &[CpuView],
     outputs: &mut [CpuOut],
 ) -> Result<()> {
-    let call = Call::new(cpu, rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(3))?;
+    let call = Call::new(cpu, modifiers, &[inputs[0], inputs[1], inputs[2]], inputs.get(3))?;
     let [o, logs] = outputs else { return Ok(()) };
     let (geometry, dv) = (&call.geometry, call.geometry.dv);
     let heads = geometry.matrices() * geometry.group;
@@ -265,10 +266,10 @@ impl Call<'_> {
     fn rows(&self, mut tile: Tile, o: &mut [f32], logs: &mut [f32]) -> Result<()> {
         let dv = self.geometry.dv;
         let count = tile.queries.len();
-        let (plain, late) = (self.rule.is_plain(), self.late());
+        let (plain, late) = (self.modifiers.is_plain(), self.late());
         let mut s = self.cpu.scratch(count * KEYS)?;
-        let mut slopes = self.cpu.scratch(if self.rule.cap > 0.0 { s.len() } else { 0 })?;
-        let mut kept = self.cpu.scratch(if self.rule.dropout > 0.0 { KEYS } else { 0 })?;
+        let mut slopes = self.cpu.scratch(if self.modifiers.cap > 0.0 { s.len() } else { 0 })?;
+        let mut kept = self.cpu.scratch(if self.modifiers.dropout > 0.0 { KEYS } else { 0 })?;
         let mut states = [(f32::MIN, 0f32); QUERIES];
         let state = &mut states[..count];
         o.fill(0.0);
@@ -286,7 +287,7 @@ impl Call<'_> {
                 if rescale != 1.0 {
                     o[r * dv..][..dv].iter_mut().for_each(|o| *o *= rescale);
                 }
-                if self.rule.dropout > 0.0 {
+                if self.modifiers.dropout > 0.0 {
                     self.kept(&tile, tile.queries.start + r, &mut kept);
                     row.iter_mut().zip(&*kept).for_each(|(w, kept)| *w *= kept);
                 }
@@ -308,9 +309,9 @@ impl Call<'_> {
     }
 
     /// The slopes of a tile: in `s` what the output's gradient is weighted with, in `g` what queries and keys are.
-    fn gradient(&self, tile: &Tile, grad: &Grad, of: Of, work: &mut Work) {
+    fn gradient(&self, tile: &Tile, grad: &Grad, wrt: Wrt, work: &mut Work) {
         let (keys, Geometry { group, n, dv, .. }) = (tile.keys.len(), self.geometry);
-        let (plain, late) = (self.rule.is_plain(), self.late());
+        let (plain, late) = (self.modifiers.is_plain(), self.late());
         let [s, g] = [&mut work.s, &mut work.g].map(|x| &mut x[..tile.size()]);
         self.scores(tile, s, &mut work.slopes);
         let first = (tile.matrix * group + tile.head) * n + tile.queries.start;
@@ -318,7 +319,7 @@ impl Call<'_> {
         multiply(g, (tile.queries.len(), keys, dv), dy, turned(self.rows_of(V, tile)));
         for (r, (s, g)) in s.chunks_exact_mut(keys).zip(g.chunks_exact_mut(keys)).enumerate() {
             let [log, delta] = [0, 1].map(|at| grad.stats[2 * (first + r) + at]);
-            if self.rule.dropout > 0.0 {
+            if self.modifiers.dropout > 0.0 {
                 self.kept(tile, tile.queries.start + r, &mut work.kept);
                 for ((s, g), &kept) in s.iter_mut().zip(&mut *g).zip(&*work.kept) {
                     let w = weight(*s, log);
@@ -337,7 +338,7 @@ impl Call<'_> {
                     },
                 );
             }
-            if self.rule.cap > 0.0 && of != Of::Mask {
+            if self.modifiers.cap > 0.0 && wrt != Wrt::Mask {
                 // The slope of a hidden key may be NaN.
                 let slopes = g.iter_mut().zip(&work.slopes[r * keys..]).filter(|(g, _)| **g != 0.0);
                 slopes.for_each(|(g, slope)| *g *= slope);
@@ -350,8 +351,8 @@ impl Call<'_> {
         Ok(Work {
             s: self.cpu.scratch(size)?,
             g: self.cpu.scratch(size)?,
-            slopes: self.cpu.scratch(if self.rule.cap > 0.0 { size } else { 0 })?,
-            kept: self.cpu.scratch(if self.rule.dropout > 0.0 { KEYS } else { 0 })?,
+            slopes: self.cpu.scratch(if self.modifiers.cap > 0.0 { size } else { 0 })?,
+            kept: self.cpu.scratch(if self.modifiers.dropout > 0.0 { KEYS } else { 0 })?,
         })
     }
 
@@ -361,11 +362,11 @@ impl Call<'_> {
         dq.fill(0.0);
         for keys in self.key_tiles(&tile.queries.clone()) {
             tile.keys = keys;
-            self.gradient(&tile, grad, Of::Queries, &mut work);
+            self.gradient(&tile, grad, Wrt::Queries, &mut work);
             let w = packed(&work.g, tile.keys.len());
             self.add_weighted(dq, self.geometry.d, w, tile.keys.len(), self.rows_of(K, &tile));
         }
-        dq.iter_mut().for_each(|dq| *dq *= self.rule.scale);
+        dq.iter_mut().for_each(|dq| *dq *= self.modifiers.scale);
         Ok(())
     }
 
@@ -391,7 +392,7 @@ impl Call<'_> {
             if seen.start >= keys.end || seen.end <= keys.start {
                 continue;
             }
-            self.gradient(&tile, grad, Of::All, &mut work);
+            self.gradient(&tile, grad, Wrt::All, &mut work);
             let [s, g] = [&work.s, &work.g].map(|w| packed(w, keys.len()));
             let (first, count) = (head * geometry.n + i, tile.queries.len());
             let dy =
@@ -422,7 +423,7 @@ impl Call<'_> {
             let parts = [&mut dk[first * d..keys.end * d], &mut dv[first * width..keys.end * width]];
             self.key_gradient(matrix, keys, grad, parts, Some(dq))?;
         }
-        [dq, dk].into_iter().flatten().for_each(|x| *x *= self.rule.scale);
+        [dq, dk].into_iter().flatten().for_each(|x| *x *= self.modifiers.scale);
         Ok(())
     }
 
@@ -432,7 +433,7 @@ impl Call<'_> {
         rows.fill(0.0);
         for keys in self.key_tiles(&tile.queries.clone()) {
             tile.keys = keys.clone();
-            self.gradient(&tile, grad, Of::Mask, &mut work);
+            self.gradient(&tile, grad, Wrt::Mask, &mut work);
             for (row, g) in rows.chunks_exact_mut(m).zip(work.g.chunks_exact(keys.len())) {
                 row[keys.clone()].copy_from_slice(g);
             }
@@ -445,7 +446,7 @@ impl Call<'_> {
 /// are to be multiplied with, and the sum of the weights. PLAIN: no key is hidden.
 #[inline(always)]
 fn weigh<const PLAIN: bool>(row: &mut [f32], late: f32, max: &mut f32) -> (f32, f32) {
-    let top = larger(*max, fold_run(f32::MIN, larger, |s| s * late, row));
+    let top = larger(*max, reduce_run(f32::MIN, larger, |s| s * late, row));
     let rescale = exp_below(*max - top);
     *max = top;
     let mut strands = [0.0; 16];
@@ -489,12 +490,12 @@ pub(super) fn delta(inputs: &[CpuView], outputs: &mut [CpuOut]) {
 
 pub(super) fn backward(
     cpu: &Arc<CpuDevice>,
-    rule: Rule,
-    of: Of,
+    modifiers: ScoreModifiers,
+    wrt: Wrt,
     inputs: &[CpuView],
     outputs: &mut [CpuOut],
 ) -> Result<()> {
-    let call = Call::new(cpu, rule, &[inputs[0], inputs[1], inputs[2]], inputs.get(5))?;
+    let call = Call::new(cpu, modifiers, &[inputs[0], inputs[1], inputs[2]], inputs.get(5))?;
     let stats = inputs[4].slice();
     let grad = &Grad { dy: inputs[3].slice(), stats };
     let geometry = &call.geometry;
@@ -503,13 +504,13 @@ pub(super) fn backward(
     let queries = |out: &mut [f32], width: usize| {
         let rows = pieces(out, heads, n, width, QUERIES);
         let mut tasks = cpu.list(heads * n.div_ceil(QUERIES), query_tiles(geometry).zip(rows))?;
-        tasks.par_iter_mut().try_for_each(|(tile, rows)| match of {
-            Of::Mask => call.mask_gradient(tile.clone(), grad, rows),
+        tasks.par_iter_mut().try_for_each(|(tile, rows)| match wrt {
+            Wrt::Mask => call.mask_gradient(tile.clone(), grad, rows),
             _ => call.query_gradient(tile.clone(), grad, rows),
         })
     };
     match outputs {
-        [out] => queries(out.data, if of == Of::Mask { m } else { d }),
+        [out] => queries(out.data, if wrt == Wrt::Mask { m } else { d }),
         // Each score once, where there are matrices enough to share out.
         [dq, dk, dv_out] if geometry.matrices() >= ENOUGH_MATRICES => {
             let dq = pieces(dq.data, geometry.matrices(), geometry.rows(), d, usize::MAX);
@@ -530,7 +531,7 @@ pub(super) fn backward(
             tasks.par_iter_mut().enumerate().try_for_each(|(at, (dk, dv))| {
                 let first = at % tiles * KEYS;
                 call.key_gradient(at / tiles, first..(first + KEYS).min(m), grad, [&mut *dk, dv], None)?;
-                dk.iter_mut().for_each(|dk| *dk *= call.rule.scale);
+                dk.iter_mut().for_each(|dk| *dk *= call.modifiers.scale);
                 Ok(())
             })
         }

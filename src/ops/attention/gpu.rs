@@ -1,16 +1,16 @@
 //! The dispatches of attention.
 
 use super::geometry::{Geometry, MOST_SLICES, Matrices};
-use super::grad::Of;
-use super::{NAME, Rule};
+use super::grad::Wrt;
+use super::{NAME, ScoreModifiers};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView, Meta};
 use crate::ops::matmul::add_slices;
-use crate::ops::{WG, Walk, word};
+use crate::ops::{StridedIndexer, WG, to_u32};
 use crate::shape::Layout;
 use crate::{Error, Result, params};
 
-pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &FOLD, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
+pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &REDUCE, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
 
 /// The subgroups that the subgroup kernels are made for: lavapipe's. For those of 4 SwiftShader compiles for minutes.
 const SIZES: &[u32] = &[8];
@@ -19,19 +19,19 @@ static TILED: Kernel =
     kernel!("attention.wgsl", "tiled", reads: 4, writes: 2, params: Params, "MASKED": &[0, 1]);
 static SUBGROUP: Kernel = kernel!("attention_subgroup.wgsl", "subgroup", reads: 4, writes: 2, params: Params,
     "MASKED": &[0, 1], "SUBGROUP": SIZES);
-static FOLD: Kernel = kernel!("attention_fold.wgsl", "attention_fold", reads: 2, writes: 2, params: FoldParams,
+static REDUCE: Kernel = kernel!("attention_reduce.wgsl", "attention_reduce", reads: 2, writes: 2, params: ReduceParams,
     "WG": &[WG]);
 static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads: 3, writes: 1, params: DeltaParams,
     "WG": &[WG]);
 static TILED_GRAD: Kernel = kernel!("attention_grad.wgsl", "tiled", reads: 6, writes: 1, params: Params,
-    "PART": Part::ALL, "MASKED": &[0, 1]);
+    "PART": GradOutput::ALL, "MASKED": &[0, 1]);
 static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 3, params: Params,
     "MASKED": &[0, 1], "SUBGROUP": SIZES);
 
 params! {
     struct Params {
-        walk: Walk,
-        mask_walk: Walk,
+        indexer: StridedIndexer,
+        mask_indexer: StridedIndexer,
         queries: u32,
         n: u32,
         m: u32,
@@ -66,7 +66,7 @@ params! {
 }
 
 params! {
-    struct FoldParams {
+    struct ReduceParams {
         rows: u32,
         cols: u32,
         slices: u32,
@@ -85,14 +85,14 @@ params! {
 
 /// What a kernel of the gradient computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum GradOutput {
     Dq = 0,
     Dk = 1,
     Dv = 2,
     Dmask = 3,
 }
 
-impl Part {
+impl GradOutput {
     const ALL: &[u32] = &[0, 1, 2, 3];
 }
 
@@ -102,10 +102,10 @@ struct Tiles {
     others: usize,
     cols: usize,
     pieces: usize,
-    /// The neighbours that are one word, for the kernel and all that it is told.
+    /// The neighbours that are one to_u32, for the kernel and all that it is told.
     word: usize,
     /// Turns of the loops that an invocation makes for a tile, for each word of a product and beside that.
-    turns: [usize; 2],
+    iterations: [usize; 2],
     /// The invocations of a subgroup, where the kernel is the one that needs to know.
     subgroup: Option<u32>,
 }
@@ -122,14 +122,14 @@ impl Tiles {
                     && operands.iter().all(Matrices::in_fours) =>
             {
                 let (others, cols, pieces) = (8 * size as usize, 2 * size as usize, 64 / size as usize);
-                Tiles { rows: 32, others, cols, pieces, word: 4, turns: [1, 60], subgroup: Some(size) }
+                Tiles { rows: 32, others, cols, pieces, word: 4, iterations: [1, 60], subgroup: Some(size) }
             }
             _ => Tiles::in_workgroup_memory(),
         }
     }
 
     fn in_workgroup_memory() -> Tiles {
-        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, turns: [1, 180], subgroup: None }
+        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, iterations: [1, 180], subgroup: None }
     }
 }
 
@@ -142,11 +142,11 @@ struct Job {
 }
 
 /// Turns of its loops that an invocation may make: under the 65,535 of the loop law.
-const MOST_TURNS: usize = 60_000;
+const MOST_ITERATIONS: usize = 60_000;
 
 /// How the others are cut: the slices and their size.
 fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
-    // Workgroups that fill the device; and how few a slice may have, since fewer cost more in the fold than they gain.
+    // Workgroups that fill the device; and how few a slice may have, since fewer cost more in the reduction than they gain.
     let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
     // Each slice leaves as much as the result: many only where that is small.
     let most_slices = if job.rows <= tiles.rows { MOST_SLICES } else { 4 };
@@ -154,7 +154,8 @@ fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usi
         (job.rows.div_ceil(tiles.rows) * job.cols.div_ceil(tiles.word * tiles.cols).max(1) * matrices)
             .div_ceil(tiles.pieces);
     let wanted = (enough / groups.max(1)).min(job.others / fewest).min(most_slices);
-    let most = MOST_TURNS / (job.depth.div_ceil(tiles.word) * tiles.turns[0] + tiles.turns[1]) * tiles.others;
+    let most = MOST_ITERATIONS / (job.depth.div_ceil(tiles.word) * tiles.iterations[0] + tiles.iterations[1])
+        * tiles.others;
     let slices = job.others.div_ceil(most).max(wanted).max(1);
     let size = job.others.div_ceil(slices).max(1).next_multiple_of(tiles.others);
     (job.others.div_ceil(size).max(1), size)
@@ -163,20 +164,20 @@ fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usi
 impl Params {
     /// For q, k, v and perhaps a mask, in words of `size` neighbours.
     fn new(
-        rule: Rule,
+        modifiers: ScoreModifiers,
         geometry: &Geometry,
         operands: [Matrices; 3],
         mask: Option<&Layout>,
         size: usize,
     ) -> Result<Params> {
-        let w = |n: usize| word(NAME, n);
+        let w = |n: usize| to_u32(NAME, n);
         let [q, k, v] = operands.map(|matrices| matrices.in_words(size));
         let mask = match mask {
             Some(layout) => geometry.mask_of(layout)?,
             None => q, // not read
         };
         let scores = geometry.queries(&[])?.numel() as u128 * geometry.m as u128;
-        if rule.dropout > 0.0 && scores > 1 << 34 {
+        if modifiers.dropout > 0.0 && scores > 1 << 34 {
             let what = format!("dropout of {scores} weights is more than Philox's counter can tell apart");
             return Err(Error::shape(NAME, what));
         }
@@ -184,8 +185,8 @@ impl Params {
         let halves = |n: u64| [n as u32, (n >> 32) as u32];
         w(geometry.matrices() * geometry.rows())?;
         Ok(Params {
-            walk: Walk::new(NAME, [q.lead, k.lead, v.lead])?,
-            mask_walk: Walk::new(NAME, [mask.lead])?,
+            indexer: StridedIndexer::new(NAME, [q.lead, k.lead, v.lead])?,
+            mask_indexer: StridedIndexer::new(NAME, [mask.lead])?,
             queries: w(geometry.rows())?,
             n: w(geometry.n)?,
             m: w(geometry.m)?,
@@ -197,7 +198,7 @@ impl Params {
             q_head: w(q.head)?,
             q_row: w(q.row)?,
             q_col: w(q.col)?,
-            mask_kind: rule.mask as u32,
+            mask_kind: modifiers.mask as u32,
             k_row: w(k.row)?,
             k_col: w(k.col)?,
             v_row: w(v.row)?,
@@ -205,14 +206,14 @@ impl Params {
             mask_head: w(mask.head)?,
             mask_row: w(mask.row)?,
             mask_col: w(mask.col)?,
-            threshold: rule.threshold(),
-            seed: halves(rule.seed),
-            offset: halves(rule.offset),
-            left: far(rule.window[0]),
-            right: far(rule.window[1]),
-            scale: rule.scale,
-            cap: rule.cap,
-            keep: rule.keep(),
+            threshold: modifiers.threshold(),
+            seed: halves(modifiers.seed),
+            offset: halves(modifiers.offset),
+            left: far(modifiers.window[0]),
+            right: far(modifiers.window[1]),
+            scale: modifiers.scale,
+            cap: modifiers.cap,
+            keep: modifiers.keep(),
             grad_offset: 0,
             begin: 0,
             round: 0,
@@ -223,8 +224,8 @@ impl Params {
     fn cut(self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
         let matrices = self.matrices as usize;
         let (slices, size) = cut(rec, tiles, job, matrices);
-        if 2 * slices > MOST_TURNS {
-            // The fold goes through them twice.
+        if 2 * slices > MOST_ITERATIONS {
+            // The reduction reads them twice.
             return Err(Error::shape(
                 NAME,
                 format!("a length of {} is more than the kernels can sum", job.others),
@@ -234,10 +235,10 @@ impl Params {
             * matrices
             * job.rows.div_ceil(tiles.rows)
             * job.cols.div_ceil(tiles.word * tiles.cols).max(1);
-        word(NAME, pieces)?;
-        word(NAME, slices * matrices * job.rows * job.cols.max(2))?;
-        word(NAME, job.others + size)?;
-        let params = Params { slices: word(NAME, slices)?, size: word(NAME, size)?, ..self };
+        to_u32(NAME, pieces)?;
+        to_u32(NAME, slices * matrices * job.rows * job.cols.max(2))?;
+        to_u32(NAME, job.others + size)?;
+        let params = Params { slices: to_u32(NAME, slices)?, size: to_u32(NAME, size)?, ..self };
         Ok((params, pieces.div_ceil(tiles.pieces)))
     }
 }
@@ -246,14 +247,19 @@ fn metas(inputs: &[GpuView]) -> Vec<Meta> {
     inputs.iter().map(|view| Meta::f32(view.layout.shape)).collect()
 }
 
-pub(super) fn forward(rec: &mut Recorder, rule: Rule, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+pub(super) fn forward(
+    rec: &mut Recorder,
+    modifiers: ScoreModifiers,
+    inputs: &[GpuView],
+    outputs: &[GpuOut],
+) -> Result<()> {
     let geometry = Geometry::new(&metas(inputs))?;
     let [q, k, v] = [0, 1, 2].map(|at| inputs[at]);
     let mask = inputs.get(3);
     let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
     let tiles = Tiles::of(rec, &geometry, &operands);
     let job = Job { rows: geometry.rows(), cols: geometry.dv, others: geometry.m, depth: geometry.d };
-    let params = Params::new(rule, &geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
+    let params = Params::new(modifiers, &geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
     let (params, groups) = params.cut(rec, &tiles, &job)?;
     let (o, stats) = (outputs[0].buffer, outputs[1].buffer);
     let (slices, rows) = (params.slices as usize, geometry.matrices() * geometry.rows());
@@ -262,7 +268,7 @@ pub(super) fn forward(rec: &mut Recorder, rule: Rule, inputs: &[GpuView], output
         _ => Some([rec.scratch((slices * rows * geometry.dv).max(1))?, rec.scratch(2 * slices * rows)?]),
     };
     let [to, left] = parts.as_ref().map_or([o, stats], |[o, stats]| [o, stats]);
-    let masked = u32::from(!rule.is_plain());
+    let masked = u32::from(!modifiers.is_plain());
     // Without a mask some buffer must still be bound.
     let buffers = [q.buffer, k.buffer, v.buffer, mask.unwrap_or(&q).buffer, to, left];
     match tiles.subgroup {
@@ -270,14 +276,15 @@ pub(super) fn forward(rec: &mut Recorder, rule: Rule, inputs: &[GpuView], output
         None => rec.dispatch(&TILED, &[masked], &buffers, &params, groups)?,
     }
     let Some([part, parts]) = &parts else { return Ok(()) };
-    let fold = FoldParams { rows: word(NAME, rows)?, cols: word(NAME, geometry.dv)?, slices: params.slices };
+    let reduce =
+        ReduceParams { rows: to_u32(NAME, rows)?, cols: to_u32(NAME, geometry.dv)?, slices: params.slices };
     let groups = (rows * geometry.dv.max(1)).div_ceil(WG as usize);
-    rec.dispatch(&FOLD, &[WG], &[part, parts, o, stats], &fold, groups)
+    rec.dispatch(&REDUCE, &[WG], &[part, parts, o, stats], &reduce, groups)
 }
 
 pub(super) fn delta(rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
     let [o, lse, grad] = [0, 1, 2].map(|at| inputs[at]);
-    let (rows, w) = (lse.layout.shape.numel(), |n: usize| word(NAME, n));
+    let (rows, w) = (lse.layout.shape.numel(), |n: usize| to_u32(NAME, n));
     let params = DeltaParams {
         rows: w(rows)?,
         cols: w(o.layout.shape.last().copied().unwrap_or(0))?,
@@ -291,33 +298,33 @@ pub(super) fn delta(rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) 
 
 pub(super) fn backward(
     rec: &mut Recorder,
-    rule: Rule,
-    of: Of,
+    modifiers: ScoreModifiers,
+    wrt: Wrt,
     inputs: &[GpuView],
     outputs: &[GpuOut],
 ) -> Result<()> {
     let geometry = Geometry::new(&metas(&inputs[..3]))?;
     let &Geometry { m, d, dv, .. } = &geometry;
     let rows = geometry.rows();
-    if of == Of::All
+    if wrt == Wrt::All
         && let Some(pass) = OnePass::of(rec, &geometry, inputs)
     {
-        return pass.dispatch(rec, rule, &geometry, inputs, outputs);
+        return pass.dispatch(rec, modifiers, &geometry, inputs, outputs);
     }
     let both = d + dv;
-    let queries = (Part::Dq, Job { rows, cols: d, others: m, depth: both });
-    let jobs: &[(Part, Job)] = &match of {
-        Of::Queries => vec![queries],
-        Of::All => vec![
+    let queries = (GradOutput::Dq, Job { rows, cols: d, others: m, depth: both });
+    let jobs: &[(GradOutput, Job)] = &match wrt {
+        Wrt::Queries => vec![queries],
+        Wrt::All => vec![
             queries,
-            (Part::Dk, Job { rows: m, cols: d, others: rows, depth: both }),
-            (Part::Dv, Job { rows: m, cols: dv, others: rows, depth: d }),
+            (GradOutput::Dk, Job { rows: m, cols: d, others: rows, depth: both }),
+            (GradOutput::Dv, Job { rows: m, cols: dv, others: rows, depth: d }),
         ],
-        Of::Mask => vec![(Part::Dmask, Job { rows, cols: 0, others: m, depth: both })],
+        Wrt::Mask => vec![(GradOutput::Dmask, Job { rows, cols: 0, others: m, depth: both })],
     };
     for ((part, job), to) in jobs.iter().zip(outputs) {
         if to.shape.numel() > 0 {
-            gradient(rec, rule, &geometry, inputs, *part, job, to.buffer)?;
+            gradient(rec, modifiers, &geometry, inputs, *part, job, to.buffer)?;
         }
     }
     Ok(())
@@ -343,7 +350,7 @@ impl OnePass {
     fn of(rec: &Recorder, geometry: &Geometry, inputs: &[GpuView]) -> Option<OnePass> {
         const ENOUGH: usize = 8; // workgroups
         const MOST: usize = 4; // slices, each of which leaves as much as dq
-        const FEWEST: usize = 128; // a slice of fewer keys costs more in the fold than it gains
+        const FEWEST: usize = 128; // a slice of fewer keys costs more in the reduction than it gains
         let &Geometry { m, d, dv, .. } = geometry;
         let operands = [0, 1, 2, 3].map(|at| geometry.matrices_of(&inputs[at].layout));
         let tiles = Tiles::of(rec, geometry, &operands);
@@ -352,8 +359,8 @@ impl OnePass {
         if empty || d.max(dv) > tiles.cols * tiles.word || rec.storage_buffers() < OnePass::BUFFERS {
             return None;
         }
-        let turns = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // for a tile of keys
-        let round = MOST_TURNS / turns * OnePass::KEYS;
+        let iterations = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // for a tile of keys
+        let round = MOST_ITERATIONS / iterations * OnePass::KEYS;
         let slices = (ENOUGH / geometry.matrices()).min(MOST).min(m / FEWEST).max(1);
         let size = m.div_ceil(slices).next_multiple_of(OnePass::KEYS);
         (round > 0).then_some(OnePass { slices: m.div_ceil(size), size, round, subgroup })
@@ -362,7 +369,7 @@ impl OnePass {
     fn dispatch(
         &self,
         rec: &mut Recorder,
-        rule: Rule,
+        modifiers: ScoreModifiers,
         geometry: &Geometry,
         inputs: &[GpuView],
         outputs: &[GpuOut],
@@ -372,22 +379,22 @@ impl OnePass {
         let mask = inputs.get(5);
         let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
         let count = outputs[0].shape.numel();
-        word(NAME, self.slices * count.max(geometry.m + self.size))?;
+        to_u32(NAME, self.slices * count.max(geometry.m + self.size))?;
         let partial = if self.slices > 1 { Some(rec.scratch(self.slices * count)?) } else { None };
         let params = Params {
-            grad_offset: word(NAME, grad.layout.offset / WORD)?,
-            slices: word(NAME, self.slices)?,
-            size: word(NAME, self.size)?,
-            round: word(NAME, self.round)?,
-            ..Params::new(rule, geometry, operands, mask.map(|mask| &mask.layout), WORD)?
+            grad_offset: to_u32(NAME, grad.layout.offset / WORD)?,
+            slices: to_u32(NAME, self.slices)?,
+            size: to_u32(NAME, self.size)?,
+            round: to_u32(NAME, self.round)?,
+            ..Params::new(modifiers, geometry, operands, mask.map(|mask| &mask.layout), WORD)?
         };
-        let constants = [u32::from(!rule.is_plain()), self.subgroup];
+        let constants = [u32::from(!modifiers.is_plain()), self.subgroup];
         let mask = mask.unwrap_or(&q).buffer;
         let [dq, dk, dv] = [0, 1, 2].map(|at| outputs[at].buffer);
         let to = partial.as_ref().unwrap_or(dq);
         let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, to, dk, dv];
         for begin in (0..self.size).step_by(self.round) {
-            let params = Params { begin: word(NAME, begin)?, ..params };
+            let params = Params { begin: to_u32(NAME, begin)?, ..params };
             rec.dispatch(&SUBGROUP_GRAD, &constants, &buffers, &params, self.slices * geometry.matrices())?;
         }
         match partial {
@@ -399,10 +406,10 @@ impl OnePass {
 
 fn gradient(
     rec: &mut Recorder,
-    rule: Rule,
+    modifiers: ScoreModifiers,
     geometry: &Geometry,
     inputs: &[GpuView],
-    part: Part,
+    part: GradOutput,
     job: &Job,
     to: &GpuBuffer,
 ) -> Result<()> {
@@ -410,14 +417,14 @@ fn gradient(
     let mask = inputs.get(5);
     let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
     let tiles = Tiles::in_workgroup_memory();
-    let params = Params::new(rule, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
-    let params = Params { grad_offset: word(NAME, grad.layout.offset / tiles.word)?, ..params };
+    let params = Params::new(modifiers, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
+    let params = Params { grad_offset: to_u32(NAME, grad.layout.offset / tiles.word)?, ..params };
     let (params, groups) = params.cut(rec, &tiles, job)?;
     // The gradient of a mask is not summed: its slices each write their own.
-    let slices = if part == Part::Dmask { 1 } else { params.slices as usize };
+    let slices = if part == GradOutput::Dmask { 1 } else { params.slices as usize };
     let count = params.matrices as usize * job.rows * job.cols;
     let partial = if slices > 1 { Some(rec.scratch(slices * count)?) } else { None };
-    let [part, masked] = [part as u32, u32::from(!rule.is_plain())];
+    let [part, masked] = [part as u32, u32::from(!modifiers.is_plain())];
     let mask = mask.unwrap_or(&q).buffer;
     let out = partial.as_ref().unwrap_or(to);
     let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, out];

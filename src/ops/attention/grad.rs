@@ -1,7 +1,7 @@
 //! The gradients of attention: FlashAttention-2's, with the scores computed again.
 
 use super::geometry::Geometry;
-use super::{MaskKind, NAME, Rule, cpu, gpu};
+use super::{MaskKind, NAME, ScoreModifiers, cpu, gpu};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
@@ -11,24 +11,25 @@ use crate::tensor::Tensor;
 use std::sync::Arc;
 
 pub(super) fn backward(
-    rule: Rule,
+    modifiers: ScoreModifiers,
     saved: &Saved,
     grad: &Tensor,
     needs: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
     let delta = apply(Delta, &[saved.output(0)?, saved.output(1)?, grad])?;
-    let mask = if rule.mask == MaskKind::None { None } else { Some(saved.input(3)?) };
+    let mask = if modifiers.mask == MaskKind::None { None } else { Some(saved.input(3)?) };
     let inputs: Vec<&Tensor> =
         [saved.input(0)?, saved.input(1)?, saved.input(2)?, grad, &delta].into_iter().chain(mask).collect();
-    let part = |of: Of| apply_all(Gradient { rule, of }, &inputs).map(|all| all.into_iter().map(Some));
+    let part =
+        |wrt: Wrt| apply_all(Gradient { modifiers, wrt }, &inputs).map(|all| all.into_iter().map(Some));
     let mut grads = vec![None; needs.len()];
     if needs[1] || needs[2] {
-        grads.splice(..3, part(Of::All)?);
+        grads.splice(..3, part(Wrt::All)?);
     } else if needs[0] {
-        grads[0] = part(Of::Queries)?.next().flatten();
+        grads[0] = part(Wrt::Queries)?.next().flatten();
     }
-    if rule.mask == MaskKind::Additive && needs[3] {
-        grads[3] = part(Of::Mask)?.next().flatten();
+    if modifiers.mask == MaskKind::Additive && needs[3] {
+        grads[3] = part(Wrt::Mask)?.next().flatten();
     }
     Ok(grads)
 }
@@ -62,7 +63,7 @@ impl Op for Delta {
 
 /// Which gradients an op gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum Wrt {
     Queries,
     /// Of queries, keys and values, which have much in common.
     All,
@@ -71,8 +72,8 @@ pub(super) enum Of {
 
 /// Inputs: q, k, v, do, the result of [`Delta`] and, where there is one, the mask.
 struct Gradient {
-    rule: Rule,
-    of: Of,
+    modifiers: ScoreModifiers,
+    wrt: Wrt,
 }
 
 impl Gradient {
@@ -89,10 +90,10 @@ impl Op for Gradient {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let geometry = Gradient::geometry(inputs)?;
-        Ok(match self.of {
-            Of::Queries => vec![Meta::f32(inputs[0].shape)],
-            Of::All => (0..3).map(|at| Meta::f32(inputs[at].shape)).collect(),
-            Of::Mask => vec![Meta::f32(geometry.queries(&[geometry.m])?)],
+        Ok(match self.wrt {
+            Wrt::Queries => vec![Meta::f32(inputs[0].shape)],
+            Wrt::All => (0..3).map(|at| Meta::f32(inputs[at].shape)).collect(),
+            Wrt::Mask => vec![Meta::f32(geometry.queries(&[geometry.m])?)],
         })
     }
 
@@ -101,10 +102,10 @@ impl Op for Gradient {
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::backward(cpu, self.rule, self.of, inputs, outputs)
+        cpu::backward(cpu, self.modifiers, self.wrt, inputs, outputs)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::backward(rec, self.rule, self.of, inputs, outputs)
+        gpu::backward(rec, self.modifiers, self.wrt, inputs, outputs)
     }
 }

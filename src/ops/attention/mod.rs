@@ -55,7 +55,7 @@ pub struct AttentionOptions {
 
 /// How a score comes from a product, all but the tensors: what [`AttentionOptions`] come to.
 #[derive(Debug, Clone, Copy)]
-struct Rule {
+struct ScoreModifiers {
     scale: f32,
     /// 0 for none.
     cap: f32,
@@ -74,8 +74,8 @@ enum MaskKind {
     Additive = 2,
 }
 
-impl Rule {
-    fn new(options: &AttentionOptions, d: usize) -> Result<Rule> {
+impl ScoreModifiers {
+    fn new(options: &AttentionOptions, d: usize) -> Result<ScoreModifiers> {
         let wrong = |what: String| Err(Error::argument(NAME, what));
         let cap = options.softcap.unwrap_or(0.0);
         if options.softcap.is_some() && !(cap > 0.0 && cap.is_finite()) {
@@ -96,11 +96,11 @@ impl Rule {
             Some(AttentionMask::Additive(_)) => MaskKind::Additive,
         };
         let &AttentionOptions { dropout, seed, offset, .. } = options;
-        Ok(Rule { scale, cap, window: [left, right], mask, dropout, seed, offset })
+        Ok(ScoreModifiers { scale, cap, window: [left, right], mask, dropout, seed, offset })
     }
 
     /// For n queries and m keys: without a window that hides nothing, as causal does from a single query.
-    fn of(mut self, n: usize, m: usize) -> Rule {
+    fn of(mut self, n: usize, m: usize) -> ScoreModifiers {
         let [left, right] = self.window;
         self.window = [
             left.filter(|&left| left < m.saturating_sub(1)),
@@ -129,7 +129,7 @@ impl Rule {
 /// mask. Outputs: o `[.., heads, n, dv]`, and of each of its rows the logarithm of the sum of the exponentials of its
 /// scores, `[.., heads, n]`.
 struct Attention {
-    rule: Rule,
+    modifiers: ScoreModifiers,
 }
 
 impl Op for Attention {
@@ -144,11 +144,11 @@ impl Op for Attention {
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        cpu::forward(cpu, self.rule, inputs, outputs)
+        cpu::forward(cpu, self.modifiers, inputs, outputs)
     }
 
     fn gpu(&self, rec: &mut crate::gpu::Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::forward(rec, self.rule, inputs, outputs)
+        gpu::forward(rec, self.modifiers, inputs, outputs)
     }
 
     fn saves(&self) -> Saves {
@@ -156,7 +156,7 @@ impl Op for Attention {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        grad::backward(self.rule, saved, grad, needs)
+        grad::backward(self.modifiers, saved, grad, needs)
     }
 }
 
@@ -195,11 +195,13 @@ impl Tensor {
         options: &AttentionOptions,
     ) -> Result<Tensor> {
         let last = |x: &Tensor, back: usize| x.rank().checked_sub(back).map_or(1, |axis| x.shape()[axis]);
-        let rule = Rule::new(options, last(self, 1))?.of(last(self, 2), last(k, 2));
+        let modifiers = ScoreModifiers::new(options, last(self, 1))?.of(last(self, 2), last(k, 2));
         match &options.mask {
-            None => apply(Attention { rule }, &[self, k, v]),
-            Some(AttentionMask::Boolean(mask)) => apply(Attention { rule }, &[self, k, v, &mask.detach()]),
-            Some(AttentionMask::Additive(mask)) => apply(Attention { rule }, &[self, k, v, mask]),
+            None => apply(Attention { modifiers }, &[self, k, v]),
+            Some(AttentionMask::Boolean(mask)) => {
+                apply(Attention { modifiers }, &[self, k, v, &mask.detach()])
+            }
+            Some(AttentionMask::Additive(mask)) => apply(Attention { modifiers }, &[self, k, v, mask]),
         }
     }
 }

@@ -281,7 +281,7 @@ fn each_image(
         .try_for_each_init(|| Scratch::new(cpu), |scratch, (image, out)| work(scratch, image, out, false))
 }
 
-/// The other way: from dy, at the geometry's output, to dx, at its input.
+/// The other direction: from dy, at the geometry's output, to dx, at its input.
 pub(super) fn transposed(
     cpu: &Arc<CpuDevice>,
     g: &Geometry,

@@ -17,7 +17,7 @@ pub(super) struct Slide {
 }
 
 /// The sizes of a convolution, checked. It goes from `input` to `output`; a transposed convolution goes back, and their
-/// gradients go the other way.
+/// gradients go the other direction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     axes: usize,

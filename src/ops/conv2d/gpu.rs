@@ -1,10 +1,10 @@
 //! The dispatches of the convolution kernels.
 
-use super::{Conv2dKernel, Convolve, Geometry, Way};
+use super::{Conv2dKernel, Convolve, Direction, Geometry};
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
+use crate::ops::to_u32;
 use crate::ops::unary::Activation;
-use crate::ops::word;
 use crate::{Error, Result, params};
 use std::ops::Range;
 
@@ -87,9 +87,9 @@ struct Sides {
 }
 
 impl Sides {
-    fn new(way: Way, g: &Geometry) -> Sides {
-        match way {
-            Way::Forward => Sides {
+    fn new(direction: Direction, g: &Geometry) -> Sides {
+        match direction {
+            Direction::Forward => Sides {
                 transposed: 0,
                 source: g.input,
                 result: g.output,
@@ -98,7 +98,7 @@ impl Sides {
                 weight_row: g.columns(),
                 weight_depth: g.taps(),
             },
-            Way::Transposed => Sides {
+            Direction::Transposed => Sides {
                 transposed: if g.stride == [1, 1] { 1 } else { 2 },
                 source: g.output,
                 result: g.input,
@@ -114,9 +114,9 @@ impl Sides {
 /// `inputs` are x, the weight and, where there is one, the bias.
 pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y: GpuOut) -> Result<()> {
     let &Convolve { name, ref geometry, activation, kernel, .. } = op;
-    let (g, sides) = (geometry, Sides::new(op.way, geometry));
+    let (g, sides) = (geometry, Sides::new(op.direction, geometry));
     let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
-    let w = |n: usize| word(name, n);
+    let w = |n: usize| to_u32(name, n);
     let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
     // Every place that the kernels compute lies below these.
     for view in inputs {
@@ -214,7 +214,7 @@ const TILE: [usize; 2] = [8, 12];
 /// steps each than the adapter allows.
 pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
     const ENOUGH: usize = 4096;
-    const FEWEST_STEPS: usize = 64; // a shorter slice costs more in the fold than it gains
+    const FEWEST_STEPS: usize = 64; // a shorter slice costs more in the reduction than it gains
     const MOST: usize = MOST_STEPS / 2;
     let pixels = g.images * g.output_plane();
     let invocations = match kernel {
@@ -235,7 +235,7 @@ pub(super) fn weight_grad(
     partial: GpuOut,
 ) -> Result<()> {
     let name = "conv2d_weight_grad";
-    let w = |n: usize| word(name, n);
+    let w = |n: usize| to_u32(name, n);
     let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
     for view in [x, dy] {
         w(view.layout.offset + view.layout.shape.numel())?;

@@ -1,6 +1,6 @@
 //! Convolution in one and two dimensions and its transpose, with bias and activation in the epilogue, and their gradients.
 //!
-//! One pair of ops serves all: `Convolve` goes either way, and each way is the other's gradient with regard to x;
+//! One pair of ops serves all: `Convolve` goes either direction, and each direction is the other's gradient with regard to x;
 //! `WeightGrad` is that of both with regard to the weight. One dimension is a plane of one row.
 //!
 //! `options.rs` says how a convolution slides, `geometry.rs` has the shape rules, `cpu.rs` the CPU twins, `gpu.rs` the
@@ -25,7 +25,7 @@ pub(crate) use gpu::KERNELS;
 pub use options::{Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions};
 
 /// Which of the kernels of `shaders/conv2d*.wgsl` computes a convolution, and its gradients, on a GPU. The CPU has one
-/// way.
+/// direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Conv2dKernel {
     /// The fastest for the adapter.
@@ -40,9 +40,9 @@ pub enum Conv2dKernel {
     Subgroup,
 }
 
-/// Which way a convolution goes through its geometry.
+/// Which direction a convolution goes through its geometry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     /// From the geometry's input to its output.
     Forward,
     /// From its output to its input: the gradient of the other.
@@ -54,7 +54,7 @@ enum Way {
 #[derive(Clone, Copy)]
 struct Convolve {
     name: &'static str,
-    way: Way,
+    direction: Direction,
     geometry: Geometry,
     activation: Activation,
     kernel: Conv2dKernel,
@@ -64,16 +64,16 @@ impl Convolve {
     /// Channels of the result.
     fn channels(&self) -> usize {
         let Geometry { groups, rows, depth, .. } = self.geometry;
-        groups * if self.way == Way::Forward { rows } else { depth }
+        groups * if self.direction == Direction::Forward { rows } else { depth }
     }
 
-    /// The gradient with regard to x: the other way.
+    /// The gradient with regard to x: the other direction.
     fn input_grad(&self) -> Convolve {
-        let (name, way) = match self.way {
-            Way::Forward => ("conv2d_input_grad", Way::Transposed),
-            Way::Transposed => ("conv_transpose2d_input_grad", Way::Forward),
+        let (name, direction) = match self.direction {
+            Direction::Forward => ("conv2d_input_grad", Direction::Transposed),
+            Direction::Transposed => ("conv_transpose2d_input_grad", Direction::Forward),
         };
-        Convolve { name, way, activation: Activation::None, ..*self }
+        Convolve { name, direction, activation: Activation::None, ..*self }
     }
 }
 
@@ -88,9 +88,9 @@ impl Op for Convolve {
             let message = format!("a bias of shape {} for weight {}", bias.shape, inputs[1].shape);
             return Err(Error::shape(self.name, message));
         }
-        let out = match self.way {
-            Way::Forward => self.geometry.output_shape(),
-            Way::Transposed => self.geometry.input_shape(),
+        let out = match self.direction {
+            Direction::Forward => self.geometry.output_shape(),
+            Direction::Transposed => self.geometry.input_shape(),
         };
         Ok(vec![Meta::f32(out?)])
     }
@@ -100,9 +100,9 @@ impl Op for Convolve {
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let run = match self.way {
-            Way::Forward => cpu::forward,
-            Way::Transposed => cpu::transposed,
+        let run = match self.direction {
+            Direction::Forward => cpu::forward,
+            Direction::Transposed => cpu::transposed,
         };
         let epilogue = cpu::Epilogue { bias: inputs.get(2).map(CpuView::slice), activation: self.activation };
         run(cpu, &self.geometry, epilogue, inputs[0].slice(), inputs[1].slice(), outputs[0].data)
@@ -133,7 +133,7 @@ impl Op for Convolve {
                 false => cpu::slices(&geometry),
             };
             let x = saved.input(0)?;
-            let (from, to) = if self.way == Way::Forward { (x, &dy) } else { (&dy, x) };
+            let (from, to) = if self.direction == Direction::Forward { (x, &dy) } else { (&dy, x) };
             let partial = apply(WeightGrad { geometry, kernel, slices }, &[to, from])?;
             if slices == 1 { partial.reshape(saved.shape(1)?) } else { partial.sum(&[0], false) }
         };
@@ -218,7 +218,7 @@ impl Tensor {
         let geometry = options.geometry(&self.shape(), &weight.shape())?;
         let activation = options.activation;
         convolve(
-            Convolve { name: "conv2d", way: Way::Forward, geometry, activation, kernel },
+            Convolve { name: "conv2d", direction: Direction::Forward, geometry, activation, kernel },
             self,
             weight,
             bias,
@@ -234,7 +234,7 @@ impl Tensor {
         let geometry = options.geometry(&self.shape(), &weight.shape())?;
         let (activation, kernel) = (options.activation, Conv2dKernel::Auto);
         convolve(
-            Convolve { name: "conv1d", way: Way::Forward, geometry, activation, kernel },
+            Convolve { name: "conv1d", direction: Direction::Forward, geometry, activation, kernel },
             self,
             weight,
             bias,
@@ -284,8 +284,8 @@ impl Tensor {
         kernel: Conv2dKernel,
     ) -> Result<Tensor> {
         let geometry = options.geometry(&self.shape(), &weight.shape())?;
-        let (name, way, activation) = ("conv_transpose2d", Way::Transposed, options.activation);
-        convolve(Convolve { name, way, geometry, activation, kernel }, self, weight, bias)
+        let (name, direction, activation) = ("conv_transpose2d", Direction::Transposed, options.activation);
+        convolve(Convolve { name, direction, geometry, activation, kernel }, self, weight, bias)
     }
 
     /// 1-D transposed convolution of this `[n, c_in, l]` with `weight` `[c_in, c_out / groups, k]`, plus `bias` `[c_out]`,
@@ -301,7 +301,7 @@ impl Tensor {
     ) -> Result<Tensor> {
         let geometry = options.geometry(&self.shape(), &weight.shape())?;
         let (activation, kernel) = (options.activation, Conv2dKernel::Auto);
-        let (name, way) = ("conv_transpose1d", Way::Transposed);
-        convolve(Convolve { name, way, geometry, activation, kernel }, self, weight, bias)
+        let (name, direction) = ("conv_transpose1d", Direction::Transposed);
+        convolve(Convolve { name, direction, geometry, activation, kernel }, self, weight, bias)
     }
 }

@@ -58,7 +58,7 @@ pub struct ConvTranspose1dOptions {
 pub struct ConvTranspose2dOptions {
     /// Output pixels from one input pixel to the next; 1 by default.
     pub stride: [usize; 2],
-    /// Rows and columns cut off each side of the output: the padding of the convolution that goes the other way; 0 by
+    /// Rows and columns cut off each side of the output: the padding of the convolution that goes the other direction; 0 by
     /// default.
     pub padding: [usize; 2],
     /// Rows and columns added below and to the right of the output, below the stride or the dilation; 0 by default. A

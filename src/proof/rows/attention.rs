@@ -2,7 +2,7 @@
 
 use super::pointwise::tanh;
 use crate::ops::attention::most_rescales;
-use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, ULP};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Kind, Row, TINY, ULP};
 use crate::random::{Use, words};
 use crate::tensor::Tensor;
 use crate::{AttentionMask, AttentionOptions};
@@ -33,20 +33,20 @@ struct Call {
 #[derive(Clone, Copy)]
 struct Pair {
     key: usize,
-    score: Approx,
+    score: Bounded,
     /// The score's derivative by the scaled product.
-    slope: Approx,
+    slope: Bounded,
     /// What dropout multiplies the weight with; `None` where it drops it.
-    keep: Option<Approx>,
+    keep: Option<Bounded>,
 }
 
 /// A row of scores, and what the forward pass makes of it.
 struct Scores {
     pairs: Vec<Pair>,
     /// Relative to the largest score.
-    weights: Vec<Approx>,
-    sum: Approx,
-    log: Approx,
+    weights: Vec<Bounded>,
+    sum: Bounded,
+    log: Bounded,
 }
 
 impl Call {
@@ -73,7 +73,7 @@ impl Call {
     }
 
     /// Row `i` of a tensor of rows of `width`.
-    fn row(x: &Array, i: usize, width: usize) -> &[Approx] {
+    fn row(x: &Array, i: usize, width: usize) -> &[Bounded] {
         &x.data[i * width..][..width]
     }
 
@@ -95,11 +95,11 @@ impl Call {
             return None;
         }
         let (q, k) = (Call::row(&x[0], query, self.d), Call::row(&x[1], self.key_row(query, key), self.d));
-        let mut score = Approx::sum(q.iter().zip(k).map(|(&q, &k)| q * k)) * self.scale();
-        let mut slope = Approx::ONE;
+        let mut score = Bounded::sum(q.iter().zip(k).map(|(&q, &k)| q * k)) * self.scale();
+        let mut slope = Bounded::ONE;
         if let Some(cap) = self.options.softcap {
             let t = tanh(score / f64::from(cap));
-            slope = (Approx::ONE - t) * (Approx::ONE + t);
+            slope = (Bounded::ONE - t) * (Bounded::ONE + t);
             score = t * f64::from(cap);
         }
         if let Some(mask) = x.get(3) {
@@ -115,18 +115,18 @@ impl Call {
         Some(Pair { key, score, slope, keep: self.keep(query, key) })
     }
 
-    fn keep(&self, query: usize, key: usize) -> Option<Approx> {
+    fn keep(&self, query: usize, key: usize) -> Option<Bounded> {
         let probability = f64::from(self.options.dropout);
         if probability == 0.0 {
-            return Some(Approx::ONE);
+            return Some(Bounded::ONE);
         }
         let at = query * self.m + key;
         let word = words(self.options.seed, Use::Dropout, self.options.offset, (at / 4) as u32)[at % 4];
         let kept = f64::from(word) >= (probability * 4_294_967_296.0).floor() && probability < 1.0;
-        kept.then(|| Approx::rounded(1.0 / (1.0 - probability)))
+        kept.then(|| Bounded::rounded(1.0 / (1.0 - probability)))
     }
 
-    /// The scores of a query, and their normaliser as kernels form it: tile by tile, with what was summed before scaled
+    /// The scores of a query, and their running maximum and sum as kernels form them: tile by tile, with what was summed before scaled
     /// down by exp(-d) where the largest score is a new one.
     ///
     /// In units, exp errs by 3 + 2d and the difference d is rounded, which makes d more; all the d on a weight's way make
@@ -144,14 +144,14 @@ impl Call {
             // What is too small to be a normal number has the smallest of them for a weight.
             let own = if below.is_finite() { (4.0 * rescales + 3.0 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
             let value = (score - largest).exp();
-            Approx::new(value, value * (error.exp_m1() + own * error.exp()) + 2.0 * TINY)
+            Bounded::new(value, value * (error.exp_m1() + own * error.exp()) + 2.0 * TINY)
         };
-        let of = |value: Approx| if lost { Approx::exact(f64::NAN) } else { value };
-        let of = |value: Approx| if known || lost { of(value) } else { Approx::UNKNOWN };
-        let weights: Vec<Approx> = pairs.iter().map(|pair| of(weight(pair))).collect();
-        let sum = Approx::sum(weights.iter().copied());
+        let of = |value: Bounded| if lost { Bounded::exact(f64::NAN) } else { value };
+        let of = |value: Bounded| if known || lost { of(value) } else { Bounded::UNKNOWN };
+        let weights: Vec<Bounded> = pairs.iter().map(|pair| of(weight(pair))).collect();
+        let sum = Bounded::sum(weights.iter().copied());
         // The logarithm of a number that is 1 at least but for its error.
-        let log = of(Approx::new(largest, 0.0) + sum.ln());
+        let log = of(Bounded::new(largest, 0.0) + sum.ln());
         Scores { pairs, weights, sum, log }
     }
 
@@ -167,7 +167,7 @@ impl Call {
                     pair.keep.map(|keep| w * keep * x[2].data[self.key_row(query, pair.key) * self.dv + c])
                 });
                 // Without a term it is 0, and NaN where the sum is.
-                o.data[query * self.dv + c] = Approx::sum(terms) / scores.sum;
+                o.data[query * self.dv + c] = Bounded::sum(terms) / scores.sum;
             }
         }
         o
@@ -175,20 +175,20 @@ impl Call {
 
     fn gradients(&self, x: &[Array], dy: &Array) -> Vec<Option<Array>> {
         let o = self.output(x);
-        let mut terms: [Vec<Vec<Approx>>; 3] = [0, 1, 2].map(|at| vec![Vec::new(); x[at].numel()]);
+        let mut terms: [Vec<Vec<Bounded>>; 3] = [0, 1, 2].map(|at| vec![Vec::new(); x[at].numel()]);
         let mut dmask = Array::zeros(self.by_query(self.m));
         for query in 0..self.batches() * self.heads() * self.n {
             let Scores { pairs, log, .. } = self.scores(x, query);
             let dy = Call::row(dy, query, self.dv);
-            let sum = |other: &[Approx]| Approx::sum(dy.iter().zip(other).map(|(&a, &b)| a * b));
+            let sum = |other: &[Bounded]| Bounded::sum(dy.iter().zip(other).map(|(&a, &b)| a * b));
             let delta = sum(Call::row(&o, query, self.dv));
             for pair in pairs {
                 let key = self.key_row(query, pair.key);
                 let w = (pair.score - log).exp();
                 let w =
-                    if w.value().is_finite() { Approx::new(w.value(), w.error() + 2.0 * TINY) } else { w };
+                    if w.value().is_finite() { Bounded::new(w.value(), w.error() + 2.0 * TINY) } else { w };
                 let through =
-                    pair.keep.map_or(Approx::ZERO, |keep| sum(Call::row(&x[2], key, self.dv)) * keep);
+                    pair.keep.map_or(Bounded::ZERO, |keep| sum(Call::row(&x[2], key, self.dv)) * keep);
                 let du = w * (through - delta);
                 dmask.data[query * self.m + pair.key] = du;
                 let ds = du * pair.slope;
@@ -210,8 +210,8 @@ impl Call {
                 let factor = if at < 2 { scale } else { 1.0 };
                 at += 1;
                 let data = terms.into_iter().map(|terms| match factor {
-                    1.0 => Approx::sum(terms),
-                    factor => Approx::sum(terms) * factor,
+                    1.0 => Bounded::sum(terms),
+                    factor => Bounded::sum(terms) * factor,
                 });
                 Some(Array { shape: x.shape.clone(), data: data.collect() })
             })
@@ -224,9 +224,9 @@ impl Call {
 }
 
 /// A product. Where the weight is 0 itself, a kernel may leave out what it is for, or not.
-fn weighted(w: Approx, x: Approx) -> Approx {
+fn weighted(w: Bounded, x: Bounded) -> Bounded {
     let none = w.value() == 0.0 && w.error() == 0.0;
-    if none && x.value().is_infinite() { Approx::UNKNOWN } else { w * x }
+    if none && x.value().is_infinite() { Bounded::UNKNOWN } else { w * x }
 }
 
 /// Multiplications for each of a case's `size`: lengths and sizes share them, and with fewer most cases have no third
@@ -278,8 +278,8 @@ fn mask(g: &mut Gen, call: &Call) -> Input {
     for x in mask.array.data.iter_mut() {
         let hides = g.one_in(rare);
         match call.additive {
-            true if hides => *x = Approx::exact(f64::NEG_INFINITY),
-            false if hides => *x = Approx::ZERO,
+            true if hides => *x = Bounded::exact(f64::NEG_INFINITY),
+            false if hides => *x = Bounded::ZERO,
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 
 use super::pointwise::{sigmoid, tanh};
 use crate::ops::unary::Activation;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, Work, unravel};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, Work, unravel};
 use crate::tensor::Tensor;
 use crate::{
     Conv1dOptions, Conv2dKernel, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions, Result,
@@ -162,7 +162,7 @@ impl Sizes {
     fn sum(&self, to: usize, shape: Vec<usize>, of: [&Array; 3]) -> Array {
         let (outside, inside) = [(2, 1), (2, 0), (0, 1)][to];
         let (outer, inner) = (of[outside], of[inside]);
-        let is_odd = |x: &Approx| !x.value().is_finite() || x.error() == f64::INFINITY;
+        let is_odd = |x: &Bounded| !x.value().is_finite() || x.error() == f64::INFINITY;
         let mut terms = vec![Vec::new(); shape.iter().product()];
         let mut odd_linked = vec![0; terms.len()];
         self.links(|places| {
@@ -182,8 +182,8 @@ impl Sizes {
             };
             let (terms, linked) = sums.next().unwrap_or_default();
             match odd.iter().filter(meets).count() > linked {
-                true => Approx::UNKNOWN,
-                false => Approx::sum(terms),
+                true => Bounded::UNKNOWN,
+                false => Bounded::sum(terms),
             }
         })
     }
@@ -216,7 +216,7 @@ impl Sizes {
             let mut terms = vec![Vec::new(); bias.numel()];
             let channel = |at: usize| unravel(at, &dy.shape)[1];
             dy.data.iter().enumerate().for_each(|(at, &dy)| terms[channel(at)].push(dy));
-            Array { shape: bias.shape.clone(), data: terms.into_iter().map(Approx::sum).collect() }
+            Array { shape: bias.shape.clone(), data: terms.into_iter().map(Bounded::sum).collect() }
         });
         [Some(dx), Some(dw), db].into_iter().take(x.len()).collect()
     }
@@ -276,24 +276,24 @@ fn area(plane: [usize; 2]) -> usize {
 }
 
 /// An activation of a sum.
-fn activated(activation: Activation, y: Approx) -> Approx {
+fn activated(activation: Activation, y: Bounded) -> Bounded {
     match activation {
         Activation::None => y,
-        Activation::Relu => y.max(Approx::ZERO),
+        Activation::Relu => y.max(Bounded::ZERO),
         Activation::Sigmoid => sigmoid(y),
         Activation::Tanh => tanh(y),
     }
 }
 
 /// Its slope.
-fn slope(activation: Activation, y: Approx) -> Approx {
+fn slope(activation: Activation, y: Bounded) -> Bounded {
     let z = activated(activation, y);
     match activation {
-        Activation::None => Approx::ONE,
+        Activation::None => Bounded::ONE,
         // Nothing is known at the corner.
-        Activation::Relu if y.error() > 0.0 && y.value().abs() <= y.error() => Approx::UNKNOWN,
-        Activation::Relu if y.value() <= 0.0 => Approx::ZERO,
-        Activation::Relu => Approx::ONE,
+        Activation::Relu if y.error() > 0.0 && y.value().abs() <= y.error() => Bounded::UNKNOWN,
+        Activation::Relu if y.value() <= 0.0 => Bounded::ZERO,
+        Activation::Relu => Bounded::ONE,
         Activation::Sigmoid => z * (-z + 1.0),
         Activation::Tanh => (-z + 1.0) * (z + 1.0),
     }

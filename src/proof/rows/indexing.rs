@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ops::pad::PadMode;
-use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, Work, ravel};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Kind, Row, Work, ravel};
 use crate::tensor::Tensor;
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ pub(super) fn moved(
     let (out, from) = (shape.clone(), source.clone());
     let reference = move |x: &[Array]| {
         let element = |index: Vec<usize>| x[0].at(&index);
-        Array::from_fn(out.clone(), |index| from(x, index).map_or(Approx::exact(filling), element))
+        Array::from_fn(out.clone(), |index| from(x, index).map_or(Bounded::exact(filling), element))
     };
     Case::new(label, inputs, run, reference).gradient(move |x, dy| {
         let mut terms = vec![Vec::new(); x[0].numel()];
@@ -51,9 +51,9 @@ pub(super) fn moved(
             if let Some(from) = source(x, index) {
                 terms[ravel(&from, &x[0].shape)].push(dy.at(index));
             }
-            Approx::ZERO
+            Bounded::ZERO
         });
-        let dx = Array { shape: x[0].shape.clone(), data: terms.into_iter().map(Approx::sum).collect() };
+        let dx = Array { shape: x[0].shape.clone(), data: terms.into_iter().map(Bounded::sum).collect() };
         let others = x[1..].iter().map(|_| None);
         [Some(dx)].into_iter().chain(others).collect()
     })
@@ -370,18 +370,18 @@ fn scatter_add(g: &mut Gen) -> Case {
     let run = move |t: &[Tensor]| t[0].scatter_add(axis as isize, &t[1].expand(&index)?, &t[2]);
     let all = wide.clone();
     Case::new(label, inputs, run, move |x| {
-        let mut sums: Vec<Vec<Approx>> = x[0].data.iter().map(|&x| vec![x]).collect();
+        let mut sums: Vec<Vec<Bounded>> = x[0].data.iter().map(|&x| vec![x]).collect();
         Array::from_fn(all.clone(), |index| {
             let to = with(index, axis, id_at(&x[1], index));
             sums[ravel(&to, &x[0].shape)].push(x[2].at(index));
-            Approx::ZERO
+            Bounded::ZERO
         });
-        Array { shape: x[0].shape.clone(), data: sums.into_iter().map(Approx::sum).collect() }
+        Array { shape: x[0].shape.clone(), data: sums.into_iter().map(Bounded::sum).collect() }
     })
     .gradient(move |x, dy| {
         let src = Array::from_fn(x[2].shape.clone(), |index| {
             if (0..index.len()).any(|k| index[k] >= wide[k]) {
-                return Approx::ZERO;
+                return Bounded::ZERO;
             }
             dy.at(&with(index, axis, id_at(&x[1], index)))
         });
@@ -405,7 +405,7 @@ fn one_hot(g: &mut Gen) -> Case {
         move |x| {
             Array::from_fn(out.clone(), |index| {
                 let (place, class) = (&index[..index.len() - 1], index[index.len() - 1]);
-                if id_at(&x[0], place) == class { Approx::ONE } else { Approx::ZERO }
+                if id_at(&x[0], place) == class { Bounded::ONE } else { Bounded::ZERO }
             })
         },
     )
@@ -448,7 +448,7 @@ fn ranked(x: &Array, axis: usize, descending: bool, keep: usize) -> Array {
             let row: Vec<f64> = (0..x.shape[axis]).map(|i| x.at(&with(index, axis, i)).value()).collect();
             order(&row, descending)
         });
-        Approx::exact(places[index[axis]] as f64)
+        Bounded::exact(places[index[axis]] as f64)
     })
 }
 
@@ -462,7 +462,7 @@ fn first_in_order(
 ) -> Case {
     let shape = x.array.shape.clone();
     let label = format!("{keep} along {axis} of {shape:?}, descending {descending}");
-    let taken = move |x: &Array, f: &mut dyn FnMut(&[usize], Vec<usize>) -> Approx| {
+    let taken = move |x: &Array, f: &mut dyn FnMut(&[usize], Vec<usize>) -> Bounded| {
         let places = ranked(x, axis, descending, keep);
         Array::from_fn(places.shape.clone(), |index| f(index, with(index, axis, id_at(&places, index))))
     };
@@ -471,7 +471,7 @@ fn first_in_order(
             let mut dx = Array::zeros(x[0].shape.clone());
             taken(&x[0], &mut |index, from| {
                 *dx.at_mut(&from) = dy.at(index);
-                Approx::ZERO
+                Bounded::ZERO
             });
             vec![Some(dx)]
         })
@@ -492,7 +492,7 @@ fn first_places(
 /// Numbers many of which are equal.
 fn repeated(g: &mut Gen, shape: &[usize]) -> Input {
     let x = g.constants(shape, -3.0, 3.0);
-    Input { array: x.array.map(|x| Approx::exact(x.value().round())), kind: Kind::Constant }
+    Input { array: x.array.map(|x| Bounded::exact(x.value().round())), kind: Kind::Constant }
 }
 
 fn sort(g: &mut Gen) -> Case {

@@ -1,7 +1,7 @@
 //! What the layers of transformers and recurrent networks are made of: gated units, rotary positions, cells.
 
 use super::pointwise::{fork, gelu, gelu_slope, sigmoid, silu, silu_slope, tanh};
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, Work};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, Work};
 use crate::tensor::Tensor;
 use crate::{Result, RotaryPairs};
 
@@ -24,8 +24,8 @@ pub(super) const ROWS: &[Row] = &[
 #[derive(Clone, Copy)]
 struct Gated {
     run: fn(&Tensor, isize) -> Result<Tensor>,
-    f: fn(Approx) -> Approx,
-    slope: fn(Approx) -> Approx,
+    f: fn(Bounded) -> Bounded,
+    slope: fn(Bounded) -> Bounded,
     /// Whether the second half gates.
     last: bool,
 }
@@ -35,8 +35,8 @@ const SWIGLU: Gated = Gated { run: Tensor::swiglu, f: silu, slope: silu_slope, l
 const GEGLU: Gated = Gated { run: Tensor::geglu, f: gelu, slope: gelu_slope, last: false };
 const REGLU: Gated = Gated {
     run: Tensor::reglu,
-    f: |x| x.max(Approx::ZERO),
-    slope: |x| fork(x, |x| x > 0.0 || x.is_nan(), Approx::ONE, Approx::ZERO),
+    f: |x| x.max(Bounded::ZERO),
+    slope: |x| fork(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO),
     last: false,
 };
 
@@ -139,7 +139,7 @@ fn rotary_of(g: &mut Gen, shape: &[usize], pairs: usize, which: RotaryPairs) -> 
 }
 
 /// What a step's rows have for unit `index` of a state, gate by gate.
-fn gates<const N: usize>(of: &Array, index: &[usize]) -> [Approx; N] {
+fn gates<const N: usize>(of: &Array, index: &[usize]) -> [Bounded; N] {
     let last = index.len() - 1;
     let units = of.shape[last] / N;
     std::array::from_fn(|gate| {
@@ -150,7 +150,7 @@ fn gates<const N: usize>(of: &Array, index: &[usize]) -> [Approx; N] {
 }
 
 /// Gates, in which unit `index` of a state has these.
-fn put<const N: usize>(gates: &mut Array, index: &[usize], values: [Approx; N]) {
+fn put<const N: usize>(gates: &mut Array, index: &[usize], values: [Bounded; N]) {
     let last = index.len() - 1;
     let units = gates.shape[last] / N;
     for (gate, value) in values.into_iter().enumerate() {
@@ -171,12 +171,12 @@ fn drawn_step(g: &mut Gen, gates: usize) -> (Vec<usize>, Vec<Input>) {
 }
 
 /// The slope of the sigmoid, and that of tanh by its value.
-fn sigmoid_slope(a: Approx) -> Approx {
+fn sigmoid_slope(a: Bounded) -> Bounded {
     sigmoid(a) * sigmoid(-a)
 }
 
-fn tanh_slope(y: Approx) -> Approx {
-    (Approx::ONE - y) * (Approx::ONE + y)
+fn tanh_slope(y: Bounded) -> Bounded {
+    (Bounded::ONE - y) * (Bounded::ONE + y)
 }
 
 /// An LSTM's step: h', c', or both as one tensor.
@@ -187,7 +187,7 @@ fn lstm(g: &mut Gen) -> Case {
         let [from_x, from_h] = [0, 1].map(|which| gates::<4>(&x[which], index));
         [0, 1, 2, 3].map(|gate| from_x[gate] + from_h[gate])
     };
-    let kept = |[i, f, g, _]: [Approx; 4], c: Approx| sigmoid(f) * c + sigmoid(i) * tanh(g);
+    let kept = |[i, f, g, _]: [Bounded; 4], c: Bounded| sigmoid(f) * c + sigmoid(i) * tanh(g);
     let run = move |t: &[Tensor]| {
         let outputs = t[0].lstm_cell(&t[1], &t[2])?;
         let shown: Vec<&Tensor> = shown.iter().map(|&which| &outputs[which]).collect();
@@ -207,7 +207,7 @@ fn lstm(g: &mut Gen) -> Case {
         Array::from_fn(state.clone(), |index| {
             let given = |output: usize| match shown.iter().position(|&which| which == output) {
                 Some(place) => dy.at(&[&[place], index].concat()),
-                None => Approx::ZERO,
+                None => Bounded::ZERO,
             };
             let (dh, a, c) = (given(0), added(x, index), x[2].at(index));
             let t = tanh(kept(a, c));
@@ -231,7 +231,7 @@ fn lstm(g: &mut Gen) -> Case {
 fn gru(g: &mut Gen) -> Case {
     let (state, inputs) = drawn_step(g, 3);
     let shape = state.clone();
-    let fresh = |x: [Approx; 3], h: [Approx; 3]| tanh(x[2] + sigmoid(x[0] + h[0]) * h[2]);
+    let fresh = |x: [Bounded; 3], h: [Bounded; 3]| tanh(x[2] + sigmoid(x[0] + h[0]) * h[2]);
     let run = |t: &[Tensor]| t[0].gru_cell(&t[1], &t[2]);
     Case::new(format!("{state:?}"), inputs, run, move |x| {
         Array::from_fn(shape.clone(), |index| {

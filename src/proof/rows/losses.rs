@@ -2,7 +2,7 @@
 
 use super::pointwise::{sigmoid, softplus};
 use crate::nn::{self, Loss, Reduction};
-use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row, TINY, ULP, Work};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Kind, Row, TINY, ULP, Work};
 use crate::tensor::Tensor;
 use crate::{CrossEntropyOptions, Result};
 
@@ -45,7 +45,7 @@ fn reduced(losses: Array, reduction: Reduction) -> Array {
     if reduction == Reduction::None {
         return losses;
     }
-    let sum = Approx::sum_by(losses.numel() / 16 + 32, losses.data);
+    let sum = Bounded::sum_by(losses.numel() / 16 + 32, losses.data);
     Array::scalar(if divisor == 1.0 { sum } else { sum / divisor })
 }
 
@@ -58,7 +58,7 @@ fn divisor(losses: &[usize], reduction: Reduction) -> f64 {
 }
 
 /// A derivative, of the prediction, the target and the weight.
-type Slope = Box<dyn Fn(Approx, Approx, Approx) -> Approx>;
+type Slope = Box<dyn Fn(Bounded, Bounded, Bounded) -> Bounded>;
 
 /// A loss of pairs, reduced in some way. `inputs` are the prediction, the target and, where there is one, the weight; `f`
 /// is the loss of one pair, `slopes` its derivatives with regard to the prediction and the target.
@@ -66,12 +66,12 @@ fn pair(
     reduction: Reduction,
     inputs: Vec<Input>,
     run: impl Fn(&[Tensor], Reduction) -> Result<Tensor> + 'static,
-    f: impl Fn(Approx, Approx, Approx) -> Approx + Copy + 'static,
+    f: impl Fn(Bounded, Bounded, Bounded) -> Bounded + Copy + 'static,
     slopes: [Slope; 2],
 ) -> Case {
-    let each = |x: &[Array], f: &dyn Fn(&[usize], [Approx; 3]) -> Approx| {
+    let each = |x: &[Array], f: &dyn Fn(&[usize], [Bounded; 3]) -> Bounded| {
         Array::from_fn(x[0].shape.clone(), |at| {
-            let weight = x.get(2).map_or(Approx::ONE, |w| w.broadcast_at(at));
+            let weight = x.get(2).map_or(Bounded::ONE, |w| w.broadcast_at(at));
             f(at, [x[0].at(at), x[1].at(at), weight])
         })
     };
@@ -80,8 +80,8 @@ fn pair(
     Case::new(label, inputs, run, move |x| reduced(each(x, &|_, [x, t, w]| f(x, t, w)), reduction)).gradient(
         move |x, dy| {
             let divisor = divisor(&x[0].shape, reduction);
-            let scale = if divisor == 1.0 { Approx::ONE } else { Approx::rounded(1.0 / divisor) };
-            let part = |slope: &dyn Fn(Approx, Approx, Approx) -> Approx| {
+            let scale = if divisor == 1.0 { Bounded::ONE } else { Bounded::rounded(1.0 / divisor) };
+            let part = |slope: &dyn Fn(Bounded, Bounded, Bounded) -> Bounded| {
                 Some(each(x, &|at, [x, t, w]| {
                     let dy = if reduction == Reduction::None { dy.at(at) } else { dy.data[0] };
                     dy * scale * slope(x, t, w)
@@ -118,7 +118,7 @@ fn mse(g: &mut Gen) -> Case {
 }
 
 fn mse_of(reduction: Reduction, inputs: Vec<Input>) -> Case {
-    let slope = |sign: f64| move |x: Approx, t: Approx, _| (x - t) * (2.0 * sign);
+    let slope = |sign: f64| move |x: Bounded, t: Bounded, _| (x - t) * (2.0 * sign);
     pair(
         reduction,
         inputs,
@@ -138,12 +138,12 @@ fn mse_bench(g: &mut Gen) -> (Work, Case) {
 }
 
 /// -1, 0 or 1; unknown where the sign is.
-fn sign(x: Approx) -> Approx {
+fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => x,
-        v if v == 0.0 && x.error() == 0.0 => Approx::ZERO,
-        v if v.abs() <= x.error() => Approx::new(0.0, UNKNOWN),
-        v => Approx::exact(v.signum()),
+        v if v == 0.0 && x.error() == 0.0 => Bounded::ZERO,
+        v if v.abs() <= x.error() => Bounded::new(0.0, UNKNOWN),
+        v => Bounded::exact(v.signum()),
     }
 }
 
@@ -165,11 +165,11 @@ fn l1(g: &mut Gen) -> Case {
 fn huber(g: &mut Gen) -> Case {
     let delta = g.number(0.25, 3.0);
     let (reduction, inputs) = drawn(g, [(-3.0, 3.0); 2]);
-    let f = move |x: Approx, t: Approx, _| {
+    let f = move |x: Bounded, t: Bounded, _| {
         let d = (x - t).abs();
-        if d.value() < delta { d * 0.5 * d } else { (d - Approx::exact(delta) * 0.5) * delta }
+        if d.value() < delta { d * 0.5 * d } else { (d - Bounded::exact(delta) * 0.5) * delta }
     };
-    let clamped = move |d: Approx| d.min(Approx::exact(delta)).max(Approx::exact(-delta));
+    let clamped = move |d: Bounded| d.min(Bounded::exact(delta)).max(Bounded::exact(-delta));
     pair(
         reduction,
         inputs,
@@ -184,14 +184,14 @@ fn huber(g: &mut Gen) -> Case {
 
 fn hinge(g: &mut Gen) -> Case {
     let (reduction, inputs) = drawn(g, [(-3.0, 3.0), (-1.5, 1.5)]);
-    let margin = |x: Approx, t: Approx| Approx::ONE - t * x;
+    let margin = |x: Bounded, t: Bounded| Bounded::ONE - t * x;
     // -t left of the corner, 0 right of it, and of neither near it.
-    let slope = move |x: Approx, t: Approx| {
+    let slope = move |x: Bounded, t: Bounded| {
         let side = sign(margin(x, t));
         match side.value() {
             v if v.is_nan() || side.error() == UNKNOWN => side,
             v if v > 0.0 => -t,
-            _ => Approx::ZERO,
+            _ => Bounded::ZERO,
         }
     };
     pair(
@@ -201,7 +201,7 @@ fn hinge(g: &mut Gen) -> Case {
             Reduction::Mean => nn::hinge_loss(&t[0], &t[1]),
             other => Loss::Hinge.of(&t[0], &t[1], other),
         },
-        move |x, t, _| margin(x, t).max(Approx::ZERO),
+        move |x, t, _| margin(x, t).max(Bounded::ZERO),
         [Box::new(move |x, t, _| slope(x, t)), Box::new(move |x, t, _| slope(t, x))],
     )
 }
@@ -223,10 +223,10 @@ fn weighted_bce(g: &mut Gen) -> Case {
 }
 
 fn bce_of(reduction: Reduction, inputs: Vec<Input>) -> Case {
-    let f = |x: Approx, t: Approx, w: Approx| (Approx::ONE - t) * softplus(x) + w * t * softplus(-x);
-    let of_x = |x: Approx, t: Approx, w: Approx| (Approx::ONE - t) * sigmoid(x) - w * t * sigmoid(-x);
-    let of_t = |x: Approx, _, w: Approx| {
-        (if w.value() == 1.0 { Approx::ZERO } else { (w - 1.0) * softplus(-x) }) - x
+    let f = |x: Bounded, t: Bounded, w: Bounded| (Bounded::ONE - t) * softplus(x) + w * t * softplus(-x);
+    let of_x = |x: Bounded, t: Bounded, w: Bounded| (Bounded::ONE - t) * sigmoid(x) - w * t * sigmoid(-x);
+    let of_t = |x: Bounded, _, w: Bounded| {
+        (if w.value() == 1.0 { Bounded::ZERO } else { (w - 1.0) * softplus(-x) }) - x
     };
     let run = |t: &[Tensor], reduction| match (reduction, t.get(2)) {
         (Reduction::Mean, None) => nn::bce_with_logits_loss(&t[0], &t[1]),
@@ -242,11 +242,11 @@ fn bce_bench(g: &mut Gen) -> (Work, Case) {
 }
 
 /// 0 for a target without probability, unless the prediction is NaN; unknown where the probability may be flushed to 0.
-fn unless_zero(value: Approx, probability: Approx, x: Approx) -> Approx {
+fn unless_zero(value: Bounded, probability: Bounded, x: Bounded) -> Bounded {
     match probability.value() {
         _ if x.value().is_nan() => x,
-        0.0 => Approx::ZERO,
-        p if p.abs() < TINY => Approx::new(0.0, UNKNOWN),
+        0.0 => Bounded::ZERO,
+        p if p.abs() < TINY => Bounded::new(0.0, UNKNOWN),
         _ => value,
     }
 }
@@ -278,10 +278,10 @@ fn log_kl(g: &mut Gen) -> Case {
 
 /// The largest element of a row, and the sum of the exponentials relative to it, as any of the kernels may have it;
 /// both NaN where the softmax is.
-fn normaliser(row: &[Approx]) -> [Approx; 2] {
-    let max = row.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
+fn online_softmax(row: &[Bounded]) -> [Bounded; 2] {
+    let max = row.iter().copied().fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max);
     if !max.value().is_finite() {
-        return [Approx::exact(f64::NAN); 2];
+        return [Bounded::exact(f64::NAN); 2];
     }
     // An invocation takes every `lanes`-th element, and scales its sum down whenever its maximum grows: how often?
     let growths = |lanes: usize| {
@@ -296,84 +296,84 @@ fn normaliser(row: &[Approx]) -> [Approx; 2] {
         (0..lanes.min(row.len())).map(of_lane).max().unwrap_or(0) + lanes.ilog2() as usize
     };
     let most = [1, 16, 64].map(growths).into_iter().max().unwrap_or(0) as f64;
-    let term = |x: &Approx| {
+    let term = |x: &Bounded| {
         let below = (max.value() - x.value()).abs();
         if below == f64::INFINITY {
-            return Approx::ZERO;
+            return Bounded::ZERO;
         }
         // A product of one exponential and one more for each growth, whose arguments add up to `below`: each errs by
         // 3 + 2|argument| units, by the rounding of its argument, and by that of its product.
         let units = (4.0 * most + 3.0 + 3.0 * below) * ULP;
         let power = (-below).exp();
-        Approx::new(power, power * units / (1.0 - units).max(ULP) + (most + 1.0) * TINY)
+        Bounded::new(power, power * units / (1.0 - units).max(ULP) + (most + 1.0) * TINY)
     };
-    [max, Approx::sum(row.iter().map(term))]
+    [max, Bounded::sum(row.iter().map(term))]
 }
 
 /// The attributes of a case of cross-entropy.
 #[derive(Clone, Copy)]
-struct Rule {
+struct Settings {
     smoothing: f64,
     ignored: Option<usize>,
     reduction: Reduction,
 }
 
-impl Rule {
-    fn keep(&self) -> Approx {
-        if self.smoothing == 0.0 { Approx::ONE } else { Approx::rounded(1.0 - self.smoothing) }
+impl Settings {
+    fn keep(&self) -> Bounded {
+        if self.smoothing == 0.0 { Bounded::ONE } else { Bounded::rounded(1.0 - self.smoothing) }
     }
 
-    fn spread(&self, classes: usize) -> Approx {
-        if self.smoothing == 0.0 { Approx::ZERO } else { Approx::rounded(self.smoothing / classes as f64) }
+    fn spread(&self, classes: usize) -> Bounded {
+        if self.smoothing == 0.0 { Bounded::ZERO } else { Bounded::rounded(self.smoothing / classes as f64) }
     }
 
     /// A row's loss, of class `id` and with the weights `w`.
-    fn loss(&self, row: &[Approx], id: usize, w: &[Approx]) -> Approx {
-        let [max, sum] = normaliser(row);
+    fn loss(&self, row: &[Bounded], id: usize, w: &[Bounded]) -> Bounded {
+        let [max, sum] = online_softmax(row);
         let log_sum = sum.ln();
         let loss = self.keep() * w[id] * (log_sum - (row[id] - max));
         if self.smoothing == 0.0 || max.value().is_nan() {
             return loss;
         }
-        let origin = if row[id].value().abs() < 1e30 { row[id] } else { Approx::ZERO };
-        let dot = Approx::sum(row.iter().zip(w).map(|(&x, &w)| w * (x - origin)));
-        let total = Approx::sum(w.iter().copied());
+        let origin = if row[id].value().abs() < 1e30 { row[id] } else { Bounded::ZERO };
+        let dot = Bounded::sum(row.iter().zip(w).map(|(&x, &w)| w * (x - origin)));
+        let total = Bounded::sum(w.iter().copied());
         loss + self.spread(row.len()) * (total * (log_sum + (max - origin)) - dot)
     }
 
     /// A row's gradient, but for dy and the divisor.
-    fn slopes(&self, row: &[Approx], id: usize, w: &[Approx]) -> Vec<Approx> {
-        let [max, sum] = normaliser(row);
+    fn slopes(&self, row: &[Bounded], id: usize, w: &[Bounded]) -> Vec<Bounded> {
+        let [max, sum] = online_softmax(row);
         let spread = self.spread(row.len());
-        let total = Approx::sum(w.iter().copied());
+        let total = Bounded::sum(w.iter().copied());
         let target = self.keep() * w[id];
         let factor = (if self.smoothing == 0.0 { target } else { target + spread * total }) / sum;
         (0..row.len())
             .map(|c| {
-                let slope = (row[c] - max).exp() * factor - if c == id { target } else { Approx::ZERO };
+                let slope = (row[c] - max).exp() * factor - if c == id { target } else { Bounded::ZERO };
                 if self.smoothing == 0.0 { slope } else { slope - spread * w[c] }
             })
             .collect()
     }
 
     /// What the sum of the losses is divided by.
-    fn divisor(&self, ids: &Array, w: &[Approx], weighted: bool) -> Approx {
+    fn divisor(&self, ids: &Array, w: &[Bounded], weighted: bool) -> Bounded {
         if self.reduction == Reduction::Mean && (weighted || self.ignored.is_some()) {
             let counting =
                 ids.data.iter().map(|id| id.value() as usize).filter(|&id| Some(id) != self.ignored);
-            return Approx::sum_by(ids.numel() / 16 + 32, counting.map(|id| w[id]));
+            return Bounded::sum_by(ids.numel() / 16 + 32, counting.map(|id| w[id]));
         }
-        Approx::exact(divisor(&ids.shape, self.reduction))
+        Bounded::exact(divisor(&ids.shape, self.reduction))
     }
 }
 
-fn over(x: Approx, divisor: Approx) -> Approx {
+fn over(x: Bounded, divisor: Bounded) -> Bounded {
     if divisor.value() == 1.0 && divisor.error() == 0.0 { x } else { x / divisor }
 }
 
 /// Calls `f` with each row of logits `[n, classes, ..]`: where it begins, the distance between its elements, the
 /// elements, and its class id.
-fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Approx>, usize)) {
+fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Bounded>, usize)) {
     let (classes, inner) = (x.shape[1], x.shape[2..].iter().product::<usize>());
     for (row, id) in ids.data.iter().enumerate() {
         let start = row / inner * classes * inner + row % inner;
@@ -383,9 +383,10 @@ fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Approx>,
 }
 
 /// Inputs: logits, class ids and, where there are some, weights.
-fn cross_entropy_of(rule: Rule, inputs: Vec<Input>) -> Case {
-    let weights = |x: &[Array]| x.get(2).map_or_else(|| vec![Approx::ONE; x[0].shape[1]], |w| w.data.clone());
-    let Rule { smoothing, ignored, reduction } = rule;
+fn cross_entropy_of(settings: Settings, inputs: Vec<Input>) -> Case {
+    let weights =
+        |x: &[Array]| x.get(2).map_or_else(|| vec![Bounded::ONE; x[0].shape[1]], |w| w.data.clone());
+    let Settings { smoothing, ignored, reduction } = settings;
     let run = move |t: &[Tensor]| -> Result<Tensor> {
         if smoothing == 0.0 && ignored.is_none() && t.len() == 2 && reduction == Reduction::Mean {
             return t[0].cross_entropy(&t[1]);
@@ -402,26 +403,26 @@ fn cross_entropy_of(rule: Rule, inputs: Vec<Input>) -> Case {
         let w = weights(x);
         let mut losses = Vec::new();
         each_row(&x[0], &x[1], |_, _, row, id| {
-            losses.push(if Some(id) == ignored { Approx::ZERO } else { rule.loss(&row, id, &w) });
+            losses.push(if Some(id) == ignored { Bounded::ZERO } else { settings.loss(&row, id, &w) });
         });
         let losses = Array { shape: x[1].shape.clone(), data: losses };
         if reduction == Reduction::None {
             return losses;
         }
         let sum = reduced(losses, Reduction::Sum).data[0];
-        Array::scalar(over(sum, rule.divisor(&x[1], &w, x.len() == 3)))
+        Array::scalar(over(sum, settings.divisor(&x[1], &w, x.len() == 3)))
     };
     let label =
         format!("{reduction:?} of {:?}, smoothing {smoothing}, ignoring {ignored:?}", inputs[0].array.shape);
     Case::new(label, inputs, run, reference).gradient(move |x, dy| {
         let w = weights(x);
-        let divisor = rule.divisor(&x[1], &w, x.len() == 3);
+        let divisor = settings.divisor(&x[1], &w, x.len() == 3);
         let (mut dx, mut number) = (Array::zeros(x[0].shape.clone()), 0);
         each_row(&x[0], &x[1], |start, step, row, id| {
             let scale = over(dy.data[if reduction == Reduction::None { number } else { 0 }], divisor);
             number += 1;
             if Some(id) != ignored {
-                for (c, slope) in rule.slopes(&row, id, &w).into_iter().enumerate() {
+                for (c, slope) in settings.slopes(&row, id, &w).into_iter().enumerate() {
                     dx.data[start + c * step] = slope * scale;
                 }
             }
@@ -456,7 +457,7 @@ fn targets(shape: &[usize]) -> Vec<usize> {
 fn plain_cross_entropy(g: &mut Gen) -> Case {
     let shape = logits(g);
     let inputs = vec![g.values(&shape, -3.0, 3.0), g.ids(&targets(&shape), shape[1])];
-    cross_entropy_of(Rule { smoothing: 0.0, ignored: None, reduction: Reduction::Mean }, inputs)
+    cross_entropy_of(Settings { smoothing: 0.0, ignored: None, reduction: Reduction::Mean }, inputs)
 }
 
 fn cross_entropy(g: &mut Gen) -> Case {
@@ -471,7 +472,7 @@ fn cross_entropy(g: &mut Gen) -> Case {
     if let Some(ignored) = ignored {
         for id in ids.array.data.iter_mut() {
             if g.one_in(3) {
-                *id = Approx::exact(ignored as f64);
+                *id = Bounded::exact(ignored as f64);
             }
         }
     }
@@ -481,7 +482,7 @@ fn cross_entropy(g: &mut Gen) -> Case {
         let weights: Vec<f64> = (0..classes).map(|_| g.number(0.5, 2.0)).collect();
         inputs.push(Input { array: Array::exact([classes], &weights), kind: Kind::Constant });
     }
-    cross_entropy_of(Rule { smoothing, ignored, reduction }, inputs)
+    cross_entropy_of(Settings { smoothing, ignored, reduction }, inputs)
 }
 
 fn cross_entropy_bench(g: &mut Gen) -> (Work, Case) {
@@ -495,6 +496,6 @@ fn smoothed_cross_entropy_bench(g: &mut Gen) -> (Work, Case) {
 fn bench_of(g: &mut Gen, smoothing: f64) -> (Work, Case) {
     let [rows, classes] = [4096, 1000];
     let inputs = vec![g.values(&[rows, classes], -3.0, 3.0), g.ids(&[rows], classes)];
-    let rule = Rule { smoothing, ignored: None, reduction: Reduction::Mean };
-    (Work::Bytes(4 * rows * classes), cross_entropy_of(rule, inputs))
+    let settings = Settings { smoothing, ignored: None, reduction: Reduction::Mean };
+    (Work::Bytes(4 * rows * classes), cross_entropy_of(settings, inputs))
 }

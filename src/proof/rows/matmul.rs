@@ -1,7 +1,7 @@
 //! Matrix products: every rung of the ladder, batched, broadcast and transposed, with bias and activation.
 
 use super::pointwise::{sigmoid, tanh};
-use crate::proof::{Approx, Array, Case, Gen, Row, broadcast};
+use crate::proof::{Array, Bounded, Case, Gen, Row, broadcast};
 use crate::tensor::Tensor;
 use crate::{Activation, Device, MatMulKernel};
 
@@ -29,7 +29,7 @@ fn product(a: &Array, b: &Array) -> Array {
     };
     Array::from_fn([&lead[..], &[m, n]].concat(), |index| {
         let [row, col] = [index[index.len() - 2], index[index.len() - 1]];
-        Approx::sum((0..k).map(|l| at(a, index, &lead_a, [row, l]) * at(b, index, &lead_b, [l, col])))
+        Bounded::sum((0..k).map(|l| at(a, index, &lead_a, [row, l]) * at(b, index, &lead_b, [l, col])))
     })
 }
 
@@ -46,28 +46,28 @@ fn turned(x: &Array) -> Array {
 }
 
 /// An activation, as the kernels have it.
-fn activate(activation: Activation, z: Approx) -> Approx {
+fn activate(activation: Activation, z: Bounded) -> Bounded {
     match activation {
         Activation::None => z,
-        Activation::Relu if z.value() < -z.error() => Approx::ZERO,
-        Activation::Relu => z.max(Approx::ZERO),
+        Activation::Relu if z.value() < -z.error() => Bounded::ZERO,
+        Activation::Relu => z.max(Bounded::ZERO),
         Activation::Sigmoid => sigmoid(z),
         Activation::Tanh => tanh(z),
     }
 }
 
 /// The gradient with regard to an activation's input z, from its output y and the gradient of that.
-fn deactivate(activation: Activation, z: Approx, dy: Approx) -> Approx {
+fn deactivate(activation: Activation, z: Bounded, dy: Bounded) -> Bounded {
     let y = activate(activation, z);
     match activation {
         Activation::None => dy,
         // NaN passes it on. On which side of the corner an element near it lies, a device may see differently.
         Activation::Relu if z.value().is_nan() || z.value() > z.error() => dy,
-        Activation::Relu if z.value() < -z.error() => Approx::ZERO,
-        Activation::Relu if z.value() == 0.0 && z.error() == 0.0 => Approx::ZERO,
-        Activation::Relu => Approx::new(0.0, f64::INFINITY),
-        Activation::Sigmoid => dy * y * (Approx::ONE - y),
-        Activation::Tanh => dy * (Approx::ONE - y) * (Approx::ONE + y),
+        Activation::Relu if z.value() < -z.error() => Bounded::ZERO,
+        Activation::Relu if z.value() == 0.0 && z.error() == 0.0 => Bounded::ZERO,
+        Activation::Relu => Bounded::new(0.0, f64::INFINITY),
+        Activation::Sigmoid => dy * y * (Bounded::ONE - y),
+        Activation::Tanh => dy * (Bounded::ONE - y) * (Bounded::ONE + y),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Normalisations.
 
 use crate::Tensor;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, ULP, Work};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, ULP, Work};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "layer_norm", covers: &["layer_norm"], draw: layer_norm, bench: Some(layer_norm_bench) },
@@ -93,21 +93,21 @@ impl Norm {
     }
 
     /// The elements by what `number` says of their places, below `count`.
-    fn sorted(x: &[Approx], count: usize, number: impl Fn(usize) -> usize) -> Vec<Vec<Approx>> {
+    fn sorted(x: &[Bounded], count: usize, number: impl Fn(usize) -> usize) -> Vec<Vec<Bounded>> {
         let mut sets = vec![Vec::new(); count];
         x.iter().enumerate().for_each(|(at, &x)| sets[number(at)].push(x));
         sets
     }
 
     /// The mean and the variance of each row.
-    fn moments(&self, x: &Array) -> Vec<[Approx; 2]> {
+    fn moments(&self, x: &Array) -> Vec<[Bounded; 2]> {
         let rows = Norm::sorted(&x.data, self.rows(), |at| self.statistics(at));
         rows.iter().map(|row| if self.centred() { moments(row) } else { squares(row) }).collect()
     }
 
     /// The elements without their mean and spread, and what each was multiplied with.
-    fn standardised(&self, x: &Array, statistics: &[[Approx; 2]]) -> (Vec<Approx>, Vec<Approx>) {
-        let scales: Vec<Approx> =
+    fn normalized(&self, x: &Array, statistics: &[[Bounded; 2]]) -> (Vec<Bounded>, Vec<Bounded>) {
+        let scales: Vec<Bounded> =
             statistics.iter().map(|[_, v]| (*v + f64::from(self.eps)).rsqrt()).collect();
         let own = |at: usize| self.statistics(at);
         let h = x.data.iter().enumerate();
@@ -122,9 +122,9 @@ impl Norm {
     }
 
     /// The output.
-    fn output(&self, x: &Array, statistics: &[[Approx; 2]], parameters: &[Array]) -> Array {
+    fn output(&self, x: &Array, statistics: &[[Bounded; 2]], parameters: &[Array]) -> Array {
         let [weight, bias] = self.parameters(parameters);
-        let (h, _) = self.standardised(x, statistics);
+        let (h, _) = self.normalized(x, statistics);
         let y = h.iter().enumerate().map(|(at, &h)| {
             let scaled = weight.map_or(h, |w| h * w.data[self.channel(at)]);
             bias.map_or(scaled, |b| scaled + b.data[self.channel(at)])
@@ -136,36 +136,36 @@ impl Norm {
     fn gradients(
         &self,
         x: &Array,
-        statistics: &[[Approx; 2]],
+        statistics: &[[Bounded; 2]],
         weight: Option<&Array>,
         dy: &Array,
         given: bool,
     ) -> [Array; 3] {
-        let (h, scale) = self.standardised(x, statistics);
+        let (h, scale) = self.normalized(x, statistics);
         let channels: usize = self.channels().iter().product();
-        let by_channel = |terms: &[Approx]| {
+        let by_channel = |terms: &[Bounded]| {
             let sets = Norm::sorted(terms, channels, |at| self.channel(at));
             Array { shape: self.channels(), data: sets.iter().map(|set| sum(set)).collect() }
         };
-        let dh: Vec<Approx> = dy.data.iter().zip(&h).map(|(&dy, &h)| dy * h).collect();
+        let dh: Vec<Bounded> = dy.data.iter().zip(&h).map(|(&dy, &h)| dy * h).collect();
         let [dw, db] = [by_channel(&dh), by_channel(&dy.data)];
 
         // Where a row has one weight, that comes last.
-        let weight = |at: usize| weight.map_or(Approx::ONE, |w| w.data[self.channel(at)]);
-        let (inside, scale): (Vec<Approx>, Vec<Approx>) = match self.kind {
-            Kind::Batch => (0..x.numel()).map(|at| (Approx::ONE, scale[at] * weight(at))).unzip(),
+        let weight = |at: usize| weight.map_or(Bounded::ONE, |w| w.data[self.channel(at)]);
+        let (inside, scale): (Vec<Bounded>, Vec<Bounded>) = match self.kind {
+            Kind::Batch => (0..x.numel()).map(|at| (Bounded::ONE, scale[at] * weight(at))).unzip(),
             _ => (0..x.numel()).map(|at| (weight(at), scale[at])).unzip(),
         };
-        let g: Vec<Approx> = dy.data.iter().zip(&inside).map(|(&dy, &weight)| dy * weight).collect();
+        let g: Vec<Bounded> = dy.data.iter().zip(&inside).map(|(&dy, &weight)| dy * weight).collect();
         if given {
             let dx = g.iter().zip(&scale).map(|(&g, &scale)| g * scale).collect();
             return [Array { shape: x.shape.clone(), data: dx }, dw, db];
         }
-        let means = |terms: &[Approx]| -> Vec<Approx> {
+        let means = |terms: &[Bounded]| -> Vec<Bounded> {
             let rows = Norm::sorted(terms, self.rows(), |at| self.statistics(at));
             rows.iter().map(|row| sum(row) / row.len() as f64).collect()
         };
-        let gh: Vec<Approx> = g.iter().zip(&h).map(|(&g, &h)| g * h).collect();
+        let gh: Vec<Bounded> = g.iter().zip(&h).map(|(&g, &h)| g * h).collect();
         let [mean_g, mean_gh] = [means(&g), means(&gh)];
         let dx = (0..x.numel()).map(|at| {
             let row = self.statistics(at);
@@ -202,7 +202,7 @@ impl Norm {
     }
 }
 
-/// The additions that an element passes through in a sum over `n`, at most: one invocation adds four a turn, after two
+/// The additions that an element passes through in a sum over `n`, at most: one invocation adds four an iteration, after two
 /// among them and before up to three that are left over; or lanes and slices share it, which merge in fewer steps than
 /// they save. The twin has sixteen strands of a slice, and adds up the slices.
 fn depth(n: usize) -> usize {
@@ -214,8 +214,8 @@ fn merging(n: usize) -> usize {
     n / 256 + 20
 }
 
-fn sum(terms: &[Approx]) -> Approx {
-    Approx::sum_by(depth(terms.len()) + merging(terms.len()), terms.iter().copied())
+fn sum(terms: &[Bounded]) -> Bounded {
+    Bounded::sum_by(depth(terms.len()) + merging(terms.len()), terms.iter().copied())
 }
 
 /// Higham's γ: the relative error of `n` roundings.
@@ -224,20 +224,20 @@ fn gamma(n: usize) -> f64 {
 }
 
 /// Where squares are taken of the elements themselves.
-fn squares(x: &[Approx]) -> [Approx; 2] {
-    let squares: Vec<Approx> = x.iter().map(|&x| x * x).collect();
-    [Approx::ZERO, sum(&squares) / x.len() as f64]
+fn squares(x: &[Bounded]) -> [Bounded; 2] {
+    let squares: Vec<Bounded> = x.iter().map(|&x| x * x).collect();
+    [Bounded::ZERO, sum(&squares) / x.len() as f64]
 }
 
 /// The mean and the variance as the kernels compute them. That the first mean cancels out is beyond a rule for each
 /// operation, which would count its error twice; so the bound follows by hand. n elements lie within `range` of each
 /// other, and slices of theirs too; `most` is the largest.
-fn moments(x: &[Approx]) -> [Approx; 2] {
+fn moments(x: &[Bounded]) -> [Bounded; 2] {
     let (n, count) = (x.len(), x.len() as f64);
     let values = || x.iter().map(|x| x.value());
     if values().any(|x| !x.is_finite()) || n == 0 {
         // An infinity less an infinite mean is NaN, in every sum.
-        return [Approx::exact(f64::NAN); 2];
+        return [Bounded::exact(f64::NAN); 2];
     }
     let mean = values().sum::<f64>() / count;
     let squares: f64 = values().map(|x| (x - mean).powi(2)).sum();
@@ -266,8 +266,8 @@ fn moments(x: &[Approx]) -> [Approx; 2] {
     let sliced = n >= 32;
     // A hundredth for the products of errors, and what may be flushed.
     let error = |own: f64, more: f64| 1.01 * if sliced { own + more } else { own } + 1e-37 * count;
-    let mean = Approx::new(mean, error(slice_mean, whole_mean));
-    [mean, Approx::new(squares, error(within, between)) / count]
+    let mean = Bounded::new(mean, error(slice_mean, whole_mean));
+    [mean, Bounded::new(squares, error(within, between)) / count]
 }
 
 /// A case of an op that finds the statistics itself.
@@ -332,8 +332,8 @@ fn added(
     let mut inputs = norm.inputs(g);
     inputs.insert(1, g.values(&norm.shape, -2.0, 2.0));
     for input in &mut inputs[..2] {
-        let coarse = |x: Approx| match (x.value() * 1024.0).round() {
-            whole if x.value().abs() > 1e-30 && whole.is_finite() => Approx::exact(whole / 1024.0),
+        let coarse = |x: Bounded| match (x.value() * 1024.0).round() {
+            whole if x.value().abs() > 1e-30 && whole.is_finite() => Bounded::exact(whole / 1024.0),
             _ => x,
         };
         input.array = input.array.map(coarse);
@@ -342,9 +342,9 @@ fn added(
     let exact = |sum: f64| f64::from(sum as f32) == sum || sum.is_nan();
     let sum = move |x: &[Array]| {
         x[0].zip(&x[1], |a, b| match a.value() + b.value() {
-            sum if exact(sum) => Approx::exact(sum),
+            sum if exact(sum) => Bounded::exact(sum),
             // Of what is many times larger than all others.
-            sum => Approx::rounded(sum),
+            sum => Bounded::rounded(sum),
         })
     };
     let [a, b, c] = [norm.clone(), norm.clone(), norm.clone()];
@@ -470,9 +470,9 @@ fn batch_statistics(g: &mut Gen) -> Case {
     let label = format!("{}, number {which}, momentum {momentum}", norm.label());
     Case::new(label, inputs, run, move |x| {
         let count = x[0].numel() / norm.shape[1].max(1);
-        let unbias = Approx::exact(f64::from((count as f64 / (count as f64 - 1.0)) as f32));
+        let unbias = Bounded::exact(f64::from((count as f64 / (count as f64 - 1.0)) as f32));
         let moments = norm.moments(&x[0]);
-        let follow = |old: Approx, new: Approx| old + (new - old) * f64::from(momentum);
+        let follow = |old: Bounded, new: Bounded| old + (new - old) * f64::from(momentum);
         let data = moments.iter().enumerate().map(|(channel, &[mean, variance])| match which {
             0 => mean,
             1 => variance,
@@ -488,7 +488,7 @@ fn by(g: &mut Gen, shape: Vec<usize>) -> Case {
     let mut inputs = norm.inputs(g);
     inputs.splice(1..1, [g.constants(&norm.channels(), -1.0, 1.0), g.constants(&norm.channels(), 0.1, 2.0)]);
     let [a, b, c] = [norm.clone(), norm.clone(), norm.clone()];
-    let pairs = |x: &[Array]| -> Vec<[Approx; 2]> {
+    let pairs = |x: &[Array]| -> Vec<[Bounded; 2]> {
         x[1].data.iter().zip(&x[2].data).map(|(&mean, &variance)| [mean, variance]).collect()
     };
     Case::new(

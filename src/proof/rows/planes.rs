@@ -1,6 +1,6 @@
 //! Pooling and resampling of planes.
 
-use crate::proof::{Approx, Array, Case, Gen, Row, Work, ravel, unravel};
+use crate::proof::{Array, Bounded, Case, Gen, Row, Work, ravel, unravel};
 use crate::tensor::Tensor;
 use crate::{AvgPool2dOptions, Pool2dOptions, Result};
 
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// Planes of at most `g.size` elements, some of them one long line: `[n, c, h, w]`.
+/// PlaneIndex of at most `g.size` elements, some of them one long line: `[n, c, h, w]`.
 fn planes(g: &mut Gen) -> [usize; 4] {
     let mut side = || if g.flag() { g.some_length() } else { g.range(1..=40) };
     let [height, width] = [side(), side()];
@@ -79,7 +79,7 @@ fn pooling(g: &mut Gen, [_, _, height, width]: [usize; 4]) -> Pool2dOptions {
 }
 
 /// A number as a device reads it that flushes subnormals.
-fn unsubnormal(x: Approx) -> f64 {
+fn unsubnormal(x: Bounded) -> f64 {
     if x.error() > 0.0 { 0.0 } else { x.value() }
 }
 
@@ -89,7 +89,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
     let x = g.distinct(&dims, -3.0, 3.0);
     let out = [dims[0], dims[1], windows(&o, 0, dims[2]), windows(&o, 1, dims[3])];
     // Where a window's largest element is: the first of equal ones, the last NaN.
-    let largest = move |x: &Array, index: &[usize], value: fn(Approx) -> f64| -> Option<usize> {
+    let largest = move |x: &Array, index: &[usize], value: fn(Bounded) -> f64| -> Option<usize> {
         let along = |k: usize| {
             let first = (index[2 + k] * o.stride[k]) as i64 - o.padding[k] as i64;
             let places = (0..o.kernel[k] as i64).map(move |tap| first + tap * o.dilation[k] as i64);
@@ -107,8 +107,8 @@ fn max_pool2d(g: &mut Gen) -> Case {
     };
     let reference = move |x: &[Array]| {
         let of_window = |index: &[usize]| {
-            let Some(at) = largest(&x[0], index, Approx::value) else {
-                return Approx::exact(f64::NEG_INFINITY);
+            let Some(at) = largest(&x[0], index, Bounded::value) else {
+                return Bounded::exact(f64::NEG_INFINITY);
             };
             // The largest as a device finds it that flushes subnormals, but may give it as it is.
             let other = largest(&x[0], index, unsubnormal).map_or(x[0].data[at], |at| x[0].data[at]);
@@ -116,7 +116,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
             if found.value().is_nan() {
                 return found;
             }
-            Approx::new(found.value(), found.error().max((found.value() - other.value()).abs()))
+            Bounded::new(found.value(), found.error().max((found.value() - other.value()).abs()))
         };
         Array::from_fn(out, of_window)
     };
@@ -125,10 +125,10 @@ fn max_pool2d(g: &mut Gen) -> Case {
             let mut terms = vec![Vec::new(); x[0].numel()];
             for (at, &dy) in dy.data.iter().enumerate() {
                 let index = unravel(at, &out);
-                let found = largest(&x[0], &index, Approx::value);
+                let found = largest(&x[0], &index, Bounded::value);
                 // A device may flush subnormals, and then take another for the first of equal ones.
                 let flushed = largest(&x[0], &index, unsubnormal);
-                let unknown = Approx::UNKNOWN;
+                let unknown = Bounded::UNKNOWN;
                 match (found, flushed) {
                     (Some(at), Some(other)) if at != other => {
                         terms[at].push(unknown);
@@ -138,17 +138,17 @@ fn max_pool2d(g: &mut Gen) -> Case {
                     (None, _) => {}
                 }
             }
-            vec![Some(Array { shape: dims.to_vec(), data: terms.into_iter().map(Approx::sum).collect() })]
+            vec![Some(Array { shape: dims.to_vec(), data: terms.into_iter().map(Bounded::sum).collect() })]
         },
     )
 }
 
 /// What output `o` of an axis is made of: places with their weights, none of them 0.
-type Taps = Vec<Vec<(usize, Approx)>>;
+type Taps = Vec<Vec<(usize, Bounded)>>;
 
 /// A number as the host rounds it for the device.
-fn constant(x: f64) -> Approx {
-    if f64::from(x as f32) == x { Approx::exact(x) } else { Approx::rounded(x) }
+fn constant(x: f64) -> Bounded {
+    if f64::from(x as f32) == x { Bounded::exact(x) } else { Bounded::rounded(x) }
 }
 
 /// `y[.., i, j] = Σ rows[i] cols[j] x`: each term is multiplied by one weight, then by the other.
@@ -161,7 +161,7 @@ fn separable(
 ) -> Case {
     let out = [dims[0], dims[1], rows.len(), cols.len()];
     // Each product of weights with its place in x and in y.
-    let each = move |mut term: Box<dyn FnMut(usize, usize, Approx) + '_>| {
+    let each = move |mut term: Box<dyn FnMut(usize, usize, Bounded) + '_>| {
         for y in 0..out.iter().product() {
             let index = unravel(y, &out);
             for &(row, u) in &rows[index[2]] {
@@ -173,9 +173,9 @@ fn separable(
     };
     let each = std::rc::Rc::new(each);
     let back = each.clone();
-    let sums = |shape: [usize; 4], terms: Vec<Vec<Approx>>| Array {
+    let sums = |shape: [usize; 4], terms: Vec<Vec<Bounded>>| Array {
         shape: shape.to_vec(),
-        data: terms.into_iter().map(Approx::sum).collect(),
+        data: terms.into_iter().map(Bounded::sum).collect(),
     };
     let x = g.values(&dims, -3.0, 3.0);
     Case::new(
@@ -281,7 +281,8 @@ fn upsample_nearest2d(g: &mut Gen) -> Case {
 }
 
 fn nearest(g: &mut Gen, dims: [usize; 4], size: [usize; 2]) -> Case {
-    let taps = [0, 1].map(|k| (0..size[k]).map(|i| vec![(i * dims[2 + k] / size[k], Approx::ONE)]).collect());
+    let taps =
+        [0, 1].map(|k| (0..size[k]).map(|i| vec![(i * dims[2 + k] / size[k], Bounded::ONE)]).collect());
     separable(format!("{size:?} of {dims:?}"), g, dims, taps, move |x| x.upsample_nearest2d(size))
 }
 
@@ -303,7 +304,7 @@ fn linear(g: &mut Gen, dims: [usize; 4], size: [usize; 2], corners: bool) -> Cas
             };
             let (first, rest) = (over / under, over % under);
             if first + 1 >= from {
-                return vec![(from as usize - 1, Approx::ONE)];
+                return vec![(from as usize - 1, Bounded::ONE)];
             }
             let weight = |part: i64| constant(part as f64 / under as f64);
             let both = [(first as usize, weight(under - rest)), (first as usize + 1, weight(rest))];

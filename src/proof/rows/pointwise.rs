@@ -1,7 +1,7 @@
 //! Element-wise functions.
 
 use crate::Result;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, Work, broadcast};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, TINY, Work, broadcast};
 use crate::tensor::Tensor;
 
 /// Rows that are named as the method that they prove; some are timed.
@@ -19,22 +19,22 @@ macro_rules! rows {
 }
 
 pub(super) const ROWS: &[Row] = rows! {
-    neg: |g| unary(g, (-9.0, 9.0), Tensor::neg, |x| -x, |_| -Approx::ONE);
-    exp: |g| unary(g, (-20.0, 20.0), Tensor::exp, Approx::exp, Approx::exp);
-    log: |g| unary(g, (0.01, 20.0), Tensor::log, |x| rooted(x, Approx::ln), |x| Approx::ONE / x);
-    sqrt: |g| unary(g, (0.05, 20.0), Tensor::sqrt, square_root, |x| Approx::ONE / (square_root(x) * 2.0));
+    neg: |g| unary(g, (-9.0, 9.0), Tensor::neg, |x| -x, |_| -Bounded::ONE);
+    exp: |g| unary(g, (-20.0, 20.0), Tensor::exp, Bounded::exp, Bounded::exp);
+    log: |g| unary(g, (0.01, 20.0), Tensor::log, |x| rooted(x, Bounded::ln), |x| Bounded::ONE / x);
+    sqrt: |g| unary(g, (0.05, 20.0), Tensor::sqrt, square_root, |x| Bounded::ONE / (square_root(x) * 2.0));
     rsqrt: |g| unary(g, (0.05, 20.0), Tensor::rsqrt, rsqrt, |x| -(rsqrt(x) * rsqrt(x) * rsqrt(x)) * 0.5);
     recip: |g| {
         let ends = g.choose(&[(0.1, 9.0), (-9.0, -0.1)]);
-        unary(g, ends, Tensor::recip, |x| Approx::ONE / x, |x| -(Approx::ONE / x).square())
+        unary(g, ends, Tensor::recip, |x| Bounded::ONE / x, |x| -(Bounded::ONE / x).square())
     };
-    abs: |g| unary(g, (-9.0, 9.0), Tensor::abs, Approx::abs, sign);
-    square: |g| unary(g, (-9.0, 9.0), Tensor::square, Approx::square, |x| x * 2.0);
-    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Approx::ZERO), |x| fork(x, |x| x > 0.0 || x.is_nan(), Approx::ONE, Approx::ZERO));
-    sigmoid: |g| unary(g, (-20.0, 20.0), Tensor::sigmoid, sigmoid, |x| sigmoid(x) * (Approx::ONE - sigmoid(x)));
+    abs: |g| unary(g, (-9.0, 9.0), Tensor::abs, Bounded::abs, sign);
+    square: |g| unary(g, (-9.0, 9.0), Tensor::square, Bounded::square, |x| x * 2.0);
+    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Bounded::ZERO), |x| fork(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO));
+    sigmoid: |g| unary(g, (-20.0, 20.0), Tensor::sigmoid, sigmoid, |x| sigmoid(x) * (Bounded::ONE - sigmoid(x)));
     tanh: |g| {
         let ends = g.choose(&[(-9.0, 9.0), (-1.0, 1.0)]);
-        unary(g, ends, Tensor::tanh, tanh, |x| (Approx::ONE - tanh(x)) * (Approx::ONE + tanh(x)))
+        unary(g, ends, Tensor::tanh, tanh, |x| (Bounded::ONE - tanh(x)) * (Bounded::ONE + tanh(x)))
     };
     gelu: |g| unary(g, (-4.0, 9.0), Tensor::gelu, gelu, gelu_slope);
     silu: |g| unary(g, (-20.0, 20.0), Tensor::silu, silu, silu_slope),
@@ -42,14 +42,14 @@ pub(super) const ROWS: &[Row] = rows! {
     softplus: |g| unary(g, (-20.0, 20.0), Tensor::softplus, softplus, sigmoid);
     hardswish: |g| unary(g, (-5.0, 5.0), Tensor::hardswish, hardswish, hardswish_slope);
     erf: |g| unary(g, (-3.0, 3.0), Tensor::erf, error_function, |x| {
-        (-x.square()).exp() * Approx::rounded(std::f64::consts::FRAC_2_SQRT_PI)
+        (-x.square()).exp() * Bounded::rounded(std::f64::consts::FRAC_2_SQRT_PI)
     }), timed: |g| timed_unary(g, Tensor::erf, error_function);
     sin: |g| wave(g, Tensor::sin, sine, cosine), timed: |g| timed_unary(g, Tensor::sin, sine);
     cos: |g| wave(g, Tensor::cos, cosine, |x| -sine(x));
-    floor: |g| unary(g, (-9.0, 9.0), Tensor::floor, |x| x.through(f64::floor), |_| Approx::ZERO);
-    ceil: |g| unary(g, (-9.0, 9.0), Tensor::ceil, |x| x.through(f64::ceil), |_| Approx::ZERO);
-    round: |g| unary(g, (-9.0, 9.0), Tensor::round, |x| x.through(f64::round_ties_even), |_| Approx::ZERO);
-    sign: |g| unary(g, (-9.0, 9.0), Tensor::sign, sign, |_| Approx::ZERO);
+    floor: |g| unary(g, (-9.0, 9.0), Tensor::floor, |x| x.through(f64::floor), |_| Bounded::ZERO);
+    ceil: |g| unary(g, (-9.0, 9.0), Tensor::ceil, |x| x.through(f64::ceil), |_| Bounded::ZERO);
+    round: |g| unary(g, (-9.0, 9.0), Tensor::round, |x| x.through(f64::round_ties_even), |_| Bounded::ZERO);
+    sign: |g| unary(g, (-9.0, 9.0), Tensor::sign, sign, |_| Bounded::ZERO);
     logical_not: |g| {
         let shape = g.shape(4);
         let x = whole(g, &shape);
@@ -58,16 +58,16 @@ pub(super) const ROWS: &[Row] = rows! {
     leaky_relu: |g| {
         let slope = g.choose(&[0.01f32, 0.25, 1.5, -0.5, 0.0]);
         let below = f64::from(slope);
-        let f = move |x: Approx| if x.value() > 0.0 { x } else { x * below };
-        let slope_of = move |x: Approx| fork(x, |x| x > 0.0, Approx::ONE, below.into());
+        let f = move |x: Bounded| if x.value() > 0.0 { x } else { x * below };
+        let slope_of = move |x: Bounded| fork(x, |x| x > 0.0, Bounded::ONE, below.into());
         let case = unary(g, (-3.0, 3.0), move |x| x.leaky_relu(slope), f, slope_of);
         Case { label: format!("slope {slope}"), ..case }
     };
     elu: |g| {
         let alpha = g.choose(&[1.0f32, 0.3, -0.5, 0.0]);
         let scale = f64::from(alpha);
-        let f = move |x: Approx| if x.value() > 0.0 { x } else { exp_m1(x) * scale };
-        let slope = move |x: Approx| fork(x, |x| x > 0.0, Approx::ONE, x.exp() * scale);
+        let f = move |x: Bounded| if x.value() > 0.0 { x } else { exp_m1(x) * scale };
+        let slope = move |x: Bounded| fork(x, |x| x > 0.0, Bounded::ONE, x.exp() * scale);
         let case = unary(g, (-5.0, 3.0), move |x| x.elu(alpha), f, slope);
         Case { label: format!("alpha {alpha}"), ..case }
     };
@@ -75,23 +75,23 @@ pub(super) const ROWS: &[Row] = rows! {
         let inf = f32::INFINITY;
         let (min, max) = g.choose(&[(-1.0f32, 1.0f32), (0.0, 2.5), (-inf, 0.5), (0.25, inf), (1.0, 1.0)]);
         let (low, high) = (f64::from(min), f64::from(max));
-        let f = move |x: Approx| x.max(low.into()).min(high.into());
-        let slope = move |x: Approx| fork(x, |x| low <= x && x <= high, Approx::ONE, Approx::ZERO);
+        let f = move |x: Bounded| x.max(low.into()).min(high.into());
+        let slope = move |x: Bounded| fork(x, |x| low <= x && x <= high, Bounded::ONE, Bounded::ZERO);
         let case = unary(g, (-3.0, 3.0), move |x| x.clamp(min, max), f, slope);
         Case { label: format!("{min} to {max}"), ..case }
     };
 
-    add: |g| binary(g, [(-3.0, 3.0); 2], Tensor::add, |a, b| a + b, [|_, _| Approx::ONE; 2]);
-    sub: |g| binary(g, [(-3.0, 3.0); 2], Tensor::sub, |a, b| a - b, [|_, _| Approx::ONE, |_, _| -Approx::ONE]);
+    add: |g| binary(g, [(-3.0, 3.0); 2], Tensor::add, |a, b| a + b, [|_, _| Bounded::ONE; 2]);
+    sub: |g| binary(g, [(-3.0, 3.0); 2], Tensor::sub, |a, b| a - b, [|_, _| Bounded::ONE, |_, _| -Bounded::ONE]);
     mul: |g| binary(g, [(-3.0, 3.0); 2], Tensor::mul, |a, b| a * b, [|_, b| b, |a, _| a]);
     div: |g| {
         let divisors = g.choose(&[(0.5, 3.0), (-3.0, -0.5)]);
-        binary(g, [(-3.0, 3.0), divisors], Tensor::div, |a, b| a / b, [|_, b| Approx::ONE / b, |a, b| -(a / b / b)])
+        binary(g, [(-3.0, 3.0), divisors], Tensor::div, |a, b| a / b, [|_, b| Bounded::ONE / b, |a, b| -(a / b / b)])
     };
-    maximum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::maximum, Approx::max, [share, |a, b| share(b, a)]);
-    minimum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::minimum, Approx::min, [|a, b| share(b, a), share]);
+    maximum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::maximum, Bounded::max, [share, |a, b| share(b, a)]);
+    minimum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::minimum, Bounded::min, [|a, b| share(b, a), share]);
     pow: |g| binary(g, [(0.1, 3.0), (-3.0, 3.0)], Tensor::pow, power, [power_by_base, power_by_exponent]);
-    add_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::add_scalar, |x, v| x + v, |_, _| Approx::ONE);
+    add_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::add_scalar, |x, v| x + v, |_, _| Bounded::ONE);
     mul_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::mul_scalar, |x, v| x * v, |_, v| v);
     pow_scalar: |g| with_scalar(g, (0.1, 3.0), Tensor::pow_scalar, power, power_by_base);
 
@@ -112,8 +112,8 @@ fn unary(
     g: &mut Gen,
     (low, high): (f64, f64),
     run: impl Fn(&Tensor) -> Result<Tensor> + 'static,
-    f: impl Fn(Approx) -> Approx + 'static,
-    slope: impl Fn(Approx) -> Approx + 'static,
+    f: impl Fn(Bounded) -> Bounded + 'static,
+    slope: impl Fn(Bounded) -> Bounded + 'static,
 ) -> Case {
     let shape = g.shape(4);
     let expanded = g.one_in(8);
@@ -133,8 +133,8 @@ fn binary(
     g: &mut Gen,
     ranges: [(f64, f64); 2],
     run: fn(&Tensor, &Tensor) -> Result<Tensor>,
-    f: fn(Approx, Approx) -> Approx,
-    slopes: [fn(Approx, Approx) -> Approx; 2],
+    f: fn(Bounded, Bounded) -> Bounded,
+    slopes: [fn(Bounded, Bounded) -> Bounded; 2],
 ) -> Case {
     let (a, b) = g.broadcast_pair(5);
     let inputs = vec![g.values(&a, ranges[0].0, ranges[0].1), g.values(&b, ranges[1].0, ranges[1].1)];
@@ -153,17 +153,17 @@ fn with_scalar(
     g: &mut Gen,
     ends: (f64, f64),
     run: fn(&Tensor, f32) -> Result<Tensor>,
-    f: fn(Approx, Approx) -> Approx,
-    slope: fn(Approx, Approx) -> Approx,
+    f: fn(Bounded, Bounded) -> Bounded,
+    slope: fn(Bounded, Bounded) -> Bounded,
 ) -> Case {
     let value = g.choose(&[2.0f32, 3.0, -1.0, 0.5, 0.1, 0.0]);
-    let v = Approx::exact(f64::from(value));
+    let v = Bounded::exact(f64::from(value));
     let case = unary(g, ends, move |x| run(x, value), move |x| f(x, v), move |x| slope(x, v));
     Case { label: format!("with {value}"), ..case }
 }
 
 /// `f` of each pair of elements of the first two arrays, broadcast.
-fn pairs(x: &[Array], f: impl Fn(Approx, Approx) -> Approx) -> Array {
+fn pairs(x: &[Array], f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
     let shape = broadcast(&x[0].shape, &x[1].shape).unwrap_or_default();
     Array::from_fn(shape, |index| f(x[0].broadcast_at(index), x[1].broadcast_at(index)))
 }
@@ -191,7 +191,7 @@ fn where_cond(g: &mut Gen) -> Case {
     .gradient(move |x, dy| {
         let part = |which: usize, truth: bool| {
             let picked = |index: &[usize]| (x[0].broadcast_at(index).value() != 0.0) == truth;
-            let own = |index: &[usize]| if picked(index) { dy.at(index) } else { Approx::ZERO };
+            let own = |index: &[usize]| if picked(index) { dy.at(index) } else { Bounded::ZERO };
             Some(Array::from_fn(wide.clone(), own).sum_to(&x[which].shape))
         };
         vec![None, part(1, true), part(2, false)]
@@ -201,7 +201,7 @@ fn where_cond(g: &mut Gen) -> Case {
 /// Elements of the cases that are timed.
 const TIMED: usize = 1 << 20;
 
-fn timed_unary(g: &mut Gen, run: fn(&Tensor) -> Result<Tensor>, f: fn(Approx) -> Approx) -> (Work, Case) {
+fn timed_unary(g: &mut Gen, run: fn(&Tensor) -> Result<Tensor>, f: fn(Bounded) -> Bounded) -> (Work, Case) {
     let x = g.values(&[TIMED], -9.0, 9.0);
     let case = Case::new("1M", vec![x], move |t| run(&t[0]), move |x| x[0].map(f));
     (Work::Bytes(2 * 4 * TIMED), case)
@@ -224,21 +224,21 @@ fn timed_where(g: &mut Gen) -> (Work, Case) {
 /// Small whole numbers, so that many are equal and many 0; without a gradient.
 fn whole(g: &mut Gen, shape: &[usize]) -> Input {
     let x = g.constants(shape, -2.5, 2.5);
-    let round = |x: Approx| if x.value().abs() < TINY { x } else { x.value().round().into() };
+    let round = |x: Bounded| if x.value().abs() < TINY { x } else { x.value().round().into() };
     Input { array: x.array.map(round), ..x }
 }
 
-fn one_if(holds: bool) -> Approx {
-    if holds { Approx::ONE } else { Approx::ZERO }
+fn one_if(holds: bool) -> Bounded {
+    if holds { Bounded::ONE } else { Bounded::ZERO }
 }
 
 /// `yes` where it holds of x, else `no`; anything from the one to the other where it turns on whether a subnormal was
 /// flushed.
-pub(super) fn fork(x: Approx, holds: impl Fn(f64) -> bool, yes: Approx, no: Approx) -> Approx {
+pub(super) fn fork(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bounded) -> Bounded {
     match [x.value(), 0.0].map(holds) {
         [as_it_is, flushed] if x.error() > 0.0 && as_it_is != flushed => {
             let (middle, half) = (0.5 * (yes.value() + no.value()), 0.5 * (yes.value() - no.value()).abs());
-            Approx::new(middle, half + yes.error() + no.error())
+            Bounded::new(middle, half + yes.error() + no.error())
         }
         [true, _] => yes,
         [false, _] => no,
@@ -246,82 +246,82 @@ pub(super) fn fork(x: Approx, holds: impl Fn(f64) -> bool, yes: Approx, no: Appr
 }
 
 /// A function that is no number below 0: of a negative subnormal, which may be flushed, nothing is known.
-fn rooted(x: Approx, f: fn(Approx) -> Approx) -> Approx {
-    if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Approx::new(0.0, f64::INFINITY) } else { f(x) }
+fn rooted(x: Bounded, f: fn(Bounded) -> Bounded) -> Bounded {
+    if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Bounded::new(0.0, f64::INFINITY) } else { f(x) }
 }
 
-fn square_root(x: Approx) -> Approx {
-    rooted(x, Approx::sqrt)
+fn square_root(x: Bounded) -> Bounded {
+    rooted(x, Bounded::sqrt)
 }
 
-fn rsqrt(x: Approx) -> Approx {
+fn rsqrt(x: Bounded) -> Bounded {
     // The sign of zero is free.
-    if x.value() == 0.0 { f64::INFINITY.into() } else { rooted(x, Approx::rsqrt) }
+    if x.value() == 0.0 { f64::INFINITY.into() } else { rooted(x, Bounded::rsqrt) }
 }
 
-fn sign(x: Approx) -> Approx {
+fn sign(x: Bounded) -> Bounded {
     if x.value() == 0.0 || x.value().is_nan() { x } else { x.value().signum().into() }
 }
 
-pub(super) fn sigmoid(x: Approx) -> Approx {
+pub(super) fn sigmoid(x: Bounded) -> Bounded {
     let e = (-x.abs()).exp();
-    (if x.value() < 0.0 { e } else { Approx::ONE }) / (e + 1.0)
+    (if x.value() < 0.0 { e } else { Bounded::ONE }) / (e + 1.0)
 }
 
 /// The units are those of `cpu::functions`.
-pub(super) fn tanh(x: Approx) -> Approx {
+pub(super) fn tanh(x: Bounded) -> Bounded {
     if x.value().abs() < 0.625 {
         return x.through(f64::tanh).plus(0.0, 2.5);
     }
-    let large = Approx::ONE - Approx::from(2.0) / ((x.abs().min(15.0.into()) * 2.0).exp() + 1.0);
+    let large = Bounded::ONE - Bounded::from(2.0) / ((x.abs().min(15.0.into()) * 2.0).exp() + 1.0);
     if x.value() < 0.0 { -large } else { large }
 }
 
-fn exp_m1(x: Approx) -> Approx {
+fn exp_m1(x: Bounded) -> Bounded {
     if x.value() > -0.5 { x.through(f64::exp_m1).plus(0.0, 3.5) } else { x.exp() - 1.0 }
 }
 
-pub(super) fn softplus(x: Approx) -> Approx {
-    x.max(Approx::ZERO) + (-x.abs()).exp().through(f64::ln_1p).plus(0.0, 6.5)
+pub(super) fn softplus(x: Bounded) -> Bounded {
+    x.max(Bounded::ZERO) + (-x.abs()).exp().through(f64::ln_1p).plus(0.0, 6.5)
 }
 
-pub(super) fn silu(x: Approx) -> Approx {
+pub(super) fn silu(x: Bounded) -> Bounded {
     x.max((-104.0).into()) * sigmoid(x)
 }
 
 /// 1 - sigmoid(x) is sigmoid(-x). Past ±104 the one or the other is 0 and keeps an infinity from becoming NaN.
-pub(super) fn silu_slope(x: Approx) -> Approx {
+pub(super) fn silu_slope(x: Bounded) -> Bounded {
     sigmoid(x) * (x.max((-104.0).into()).min(104.0.into()) * sigmoid(-x) + 1.0)
 }
 
-fn hardswish(x: Approx) -> Approx {
-    x.max((-3.0).into()) * (x + 3.0).max(Approx::ZERO).min(6.0.into()) / 6.0
+fn hardswish(x: Bounded) -> Bounded {
+    x.max((-3.0).into()) * (x + 3.0).max(Bounded::ZERO).min(6.0.into()) / 6.0
 }
 
-fn hardswish_slope(x: Approx) -> Approx {
+fn hardswish_slope(x: Bounded) -> Bounded {
     match x.value() {
-        above if above >= 3.0 => Approx::ONE,
-        below if below <= -3.0 => Approx::ZERO,
+        above if above >= 3.0 => Bounded::ONE,
+        below if below <= -3.0 => Bounded::ZERO,
         _ => x / 3.0 + 0.5,
     }
 }
 
-fn error_function(x: Approx) -> Approx {
+fn error_function(x: Bounded) -> Bounded {
     x.through(erf).plus(0.0, 4.0)
 }
 
 /// Twice the normal distribution function.
-fn twice_phi(x: Approx) -> Approx {
-    error_function(x * Approx::rounded(std::f64::consts::FRAC_1_SQRT_2)) + 1.0
+fn twice_phi(x: Bounded) -> Bounded {
+    error_function(x * Bounded::rounded(std::f64::consts::FRAC_1_SQRT_2)) + 1.0
 }
 
-pub(super) fn gelu(x: Approx) -> Approx {
+pub(super) fn gelu(x: Bounded) -> Bounded {
     x.max((-14.0).into()) * 0.5 * twice_phi(x)
 }
 
-pub(super) fn gelu_slope(x: Approx) -> Approx {
+pub(super) fn gelu_slope(x: Bounded) -> Bounded {
     let c = x.max((-14.0).into()).min(14.0.into());
-    let density = (-(c * 0.5 * c)).exp() * Approx::rounded(0.398_942_280_401_432_7);
+    let density = (-(c * 0.5 * c)).exp() * Bounded::rounded(0.398_942_280_401_432_7);
     twice_phi(x) * 0.5 + c * density
 }
 
@@ -329,8 +329,8 @@ pub(super) fn gelu_slope(x: Approx) -> Approx {
 fn wave(
     g: &mut Gen,
     run: fn(&Tensor) -> Result<Tensor>,
-    f: fn(Approx) -> Approx,
-    slope: fn(Approx) -> Approx,
+    f: fn(Bounded) -> Bounded,
+    slope: fn(Bounded) -> Bounded,
 ) -> Case {
     let reach = g.choose(&[0.7, 7.0, 7.0, 1e4, 3e38]);
     let case = unary(g, (-reach, reach), run, f, slope);
@@ -338,54 +338,54 @@ fn wave(
     if reach > 1e4 { Case { gradient: None, ..case } } else { case }
 }
 
-fn sine(x: Approx) -> Approx {
+fn sine(x: Bounded) -> Bounded {
     x.with_slope(f64::sin, 1.0).plus(2f64.powi(-28), 6.0)
 }
 
-fn cosine(x: Approx) -> Approx {
+fn cosine(x: Bounded) -> Bounded {
     x.with_slope(f64::cos, 1.0).plus(2f64.powi(-28), 6.0)
 }
 
 /// The share of a maximum's gradient that goes to `a`.
-fn share(a: Approx, b: Approx) -> Approx {
+fn share(a: Bounded, b: Bounded) -> Bounded {
     match a.value().partial_cmp(&b.value()) {
-        Some(std::cmp::Ordering::Less) => Approx::ZERO,
+        Some(std::cmp::Ordering::Less) => Bounded::ZERO,
         Some(std::cmp::Ordering::Equal) => 0.5.into(),
-        _ => Approx::ONE,
+        _ => Bounded::ONE,
     }
 }
 
 /// a^b. WGSL: exp2(b · log2(a)); log2 is within 3 units, or 2^-21 absolutely in [0.5, 2], exp2 within 3 + 2·|x|.
-fn power(a: Approx, b: Approx) -> Approx {
+fn power(a: Bounded, b: Bounded) -> Bounded {
     let (size, y) = (a.value().abs(), a.value().powf(b.value()));
     // What may be flushed may be 0, whose powers are something else.
     if [a, b].iter().any(|x| x.value() != 0.0 && x.value().abs() < TINY) {
-        return Approx::new(0.0, f64::INFINITY);
+        return Bounded::new(0.0, f64::INFINITY);
     }
     let ordinary =
         size != 0.0 && size != 1.0 && size.is_finite() && b.value() != 0.0 && b.value().is_finite();
     if !ordinary || y.is_nan() {
-        return Approx::new(y, 0.0);
+        return Bounded::new(y, 0.0);
     }
     let near_one = (0.5..=2.0).contains(&size);
-    let log = Approx::new(size.log2(), if near_one { 2f64.powi(-21) } else { 0.0 }).plus(0.0, 3.0);
+    let log = Bounded::new(size.log2(), if near_one { 2f64.powi(-21) } else { 0.0 }).plus(0.0, 3.0);
     let exponent = b * log;
     let reach = (exponent.value().abs() + exponent.error()).min(160.0);
     let power = exponent.through(f64::exp2).plus(0.0, 3.0 + 2.0 * reach);
     if y < 0.0 { -power } else { power }
 }
 
-fn power_by_base(a: Approx, b: Approx) -> Approx {
+fn power_by_base(a: Bounded, b: Bounded) -> Bounded {
     if b.value() == 0.0 {
-        return Approx::ZERO;
+        return Bounded::ZERO;
     }
     let slope = b * power(a, b - 1.0);
     // An exponent that may be flushed may be 0, which has no slope even where the base is NaN or infinite.
-    if b.error() > 0.0 && !slope.value().is_finite() { Approx::UNKNOWN } else { slope }
+    if b.error() > 0.0 && !slope.value().is_finite() { Bounded::UNKNOWN } else { slope }
 }
 
-fn power_by_exponent(a: Approx, b: Approx) -> Approx {
-    if a.value() == 0.0 && b.value() >= 0.0 { Approx::ZERO } else { power(a, b) * rooted(a, Approx::ln) }
+fn power_by_exponent(a: Bounded, b: Bounded) -> Bounded {
+    if a.value() == 0.0 && b.value() >= 0.0 { Bounded::ZERO } else { power(a, b) * rooted(a, Bounded::ln) }
 }
 
 /// The error function, by its series and its continued fraction.

@@ -1,8 +1,8 @@
 //! Reductions.
 
 use crate::Result;
-use crate::ops::fold;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, ULP, Work};
+use crate::ops::reduction;
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, TINY, ULP, Work};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -27,21 +27,21 @@ pub(super) const ROWS: &[Row] = &[
         name: "norm",
         covers: &["norm"],
         draw: norm,
-        bench: Some(|g| timed(g, |x, fold| norm_of(2.0, x, fold))),
+        bench: Some(|g| timed(g, |x, reduction| norm_of(2.0, x, reduction))),
     },
 ];
 
 /// A reduction: what of which shape.
 #[derive(Clone)]
-pub(super) struct Fold {
+pub(super) struct Reduction {
     pub(super) shape: Vec<usize>,
     pub(super) reduced: Vec<bool>,
     pub(super) keepdim: bool,
 }
 
-impl Fold {
+impl Reduction {
     /// Any axes of any shape. `chooses`: of at least one element.
-    pub(super) fn draw(g: &mut Gen, chooses: bool) -> Fold {
+    pub(super) fn draw(g: &mut Gen, chooses: bool) -> Reduction {
         let mut shape = g.shape(6);
         if g.one_in(3) {
             // Long and thin, so that it is cut up.
@@ -53,19 +53,19 @@ impl Fold {
         if chooses {
             shape.iter_mut().for_each(|d| *d = (*d).max(1));
         }
-        Fold { shape, reduced, keepdim: g.flag() }
+        Reduction { shape, reduced, keepdim: g.flag() }
     }
 
     /// One axis of a shape.
-    pub(super) fn draw_axis(g: &mut Gen) -> (Fold, isize) {
-        let mut fold = Fold::draw(g, true);
-        if fold.shape.is_empty() {
-            fold.shape = vec![g.some_length().min(g.size)];
+    pub(super) fn draw_axis(g: &mut Gen) -> (Reduction, isize) {
+        let mut reduction = Reduction::draw(g, true);
+        if reduction.shape.is_empty() {
+            reduction.shape = vec![g.some_length().min(g.size)];
         }
-        let rank = fold.shape.len();
+        let rank = reduction.shape.len();
         let axis = g.below(rank);
-        fold.reduced = (0..rank).map(|k| k == axis).collect();
-        (fold, axis as isize - if g.flag() { rank as isize } else { 0 })
+        reduction.reduced = (0..rank).map(|k| k == axis).collect();
+        (reduction, axis as isize - if g.flag() { rank as isize } else { 0 })
     }
 
     fn axes(&self) -> Vec<isize> {
@@ -91,10 +91,10 @@ impl Fold {
     }
 
     pub(super) fn depth(&self) -> usize {
-        fold::depth(self.outputs(), self.length())
+        reduction::depth(self.outputs(), self.length())
     }
 
-    /// The places in a row-major array of what each output is folded from.
+    /// The places in a row-major array of what each output is reduced from.
     pub(super) fn groups(&self) -> Vec<Vec<usize>> {
         let kept = Array::zeros(self.kept());
         let mut groups = vec![Vec::new(); kept.numel()];
@@ -102,7 +102,7 @@ impl Fold {
         Array::from_fn(self.shape.clone(), |index| {
             groups[kept.broadcast_place(index)].push(at);
             at += 1;
-            Approx::ZERO
+            Bounded::ZERO
         });
         groups
     }
@@ -112,9 +112,9 @@ impl Fold {
         self,
         x: Input,
         run: impl Fn(&Tensor, &[isize], bool) -> Result<Tensor> + 'static,
-        value: impl Fn(&[Approx]) -> Approx + 'static,
+        value: impl Fn(&[Bounded]) -> Bounded + 'static,
     ) -> Case {
-        let Fold { shape, keepdim, .. } = &self;
+        let Reduction { shape, keepdim, .. } = &self;
         let (axes, keepdim) = (self.axes(), *keepdim);
         let label = format!("axes {axes:?} of {shape:?}, keepdim {keepdim}");
         let call = move |t: &[Tensor]| run(&t[0], &axes, keepdim);
@@ -130,12 +130,12 @@ impl Fold {
     /// The reference of the gradient: what `slopes` says of the terms of one output.
     pub(super) fn gradient(
         self,
-        slopes: impl Fn(&[Approx], Approx) -> Vec<Approx> + 'static,
+        slopes: impl Fn(&[Bounded], Bounded) -> Vec<Bounded> + 'static,
     ) -> impl Fn(&[Array], &Array) -> Vec<Option<Array>> + 'static {
         move |x, dy| {
             let mut dx = Array::zeros(self.shape.clone());
             for (group, &dy) in self.groups().iter().zip(&dy.data) {
-                let terms: Vec<Approx> = group.iter().map(|&at| x[0].data[at]).collect();
+                let terms: Vec<Bounded> = group.iter().map(|&at| x[0].data[at]).collect();
                 group.iter().zip(slopes(&terms, dy)).for_each(|(&at, slope)| dx.data[at] = slope);
             }
             vec![Some(dx)]
@@ -144,51 +144,52 @@ impl Fold {
 }
 
 /// A row-wise reduction of a size that is timed.
-pub(super) fn timed(g: &mut Gen, case: fn(Input, Fold) -> Case) -> (Work, Case) {
+pub(super) fn timed(g: &mut Gen, case: fn(Input, Reduction) -> Case) -> (Work, Case) {
     let shape = [4096, 1024];
-    let fold = Fold { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
+    let reduction = Reduction { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
     let x = g.values(&shape, -3.0, 3.0);
-    (Work::Bytes(4 * (shape[0] * shape[1] + shape[0])), case(x, fold))
+    (Work::Bytes(4 * (shape[0] * shape[1] + shape[0])), case(x, reduction))
 }
 
 /// Nothing is known.
-fn unknown() -> Approx {
-    Approx::new(0.0, f64::INFINITY)
+fn unknown() -> Bounded {
+    Bounded::new(0.0, f64::INFINITY)
 }
 
-fn nan() -> Approx {
-    Approx::exact(f64::NAN)
+fn nan() -> Bounded {
+    Bounded::exact(f64::NAN)
 }
 
 fn sum(g: &mut Gen) -> Case {
-    let fold = Fold::draw(g, false);
-    sum_of(g.values(&fold.shape, -3.0, 3.0), fold)
+    let reduction = Reduction::draw(g, false);
+    sum_of(g.values(&reduction.shape, -3.0, 3.0), reduction)
 }
 
-fn sum_of(x: Input, fold: Fold) -> Case {
-    let depth = fold.depth();
-    fold.clone()
-        .case(x, Tensor::sum, move |terms| Approx::sum_by(depth, terms.iter().copied()))
-        .gradient(fold.gradient(|terms, dy| vec![dy; terms.len()]))
+fn sum_of(x: Input, reduction: Reduction) -> Case {
+    let depth = reduction.depth();
+    reduction
+        .clone()
+        .case(x, Tensor::sum, move |terms| Bounded::sum_by(depth, terms.iter().copied()))
+        .gradient(reduction.gradient(|terms, dy| vec![dy; terms.len()]))
 }
 
 fn mean(g: &mut Gen) -> Case {
-    let fold = Fold::draw(g, false);
-    let x = g.values(&fold.shape, -3.0, 3.0);
-    let depth = fold.depth();
-    fold.clone().case(x, Tensor::mean, move |terms| average(depth, terms)).gradient(
-        fold.gradient(|terms, dy| vec![dy * Approx::rounded(1.0 / terms.len() as f64); terms.len()]),
+    let reduction = Reduction::draw(g, false);
+    let x = g.values(&reduction.shape, -3.0, 3.0);
+    let depth = reduction.depth();
+    reduction.clone().case(x, Tensor::mean, move |terms| average(depth, terms)).gradient(
+        reduction.gradient(|terms, dy| vec![dy * Bounded::rounded(1.0 / terms.len() as f64); terms.len()]),
     )
 }
 
-fn average(depth: usize, terms: &[Approx]) -> Approx {
-    Approx::sum_by(depth, terms.iter().copied()) / terms.len() as f64
+fn average(depth: usize, terms: &[Bounded]) -> Bounded {
+    Bounded::sum_by(depth, terms.iter().copied()) / terms.len() as f64
 }
 
 /// A product of some terms. Each multiplication errs by a unit of its result, and so of the whole product, in whatever order: there
 /// are as many roundings as terms, and `more`. What is known of it depends on the order where some of them together overflow or
 /// underflow.
-fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Approx> + Clone) -> Approx {
+fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Bounded> + Clone) -> Bounded {
     let sizes = terms.clone().map(|x| x.value().abs()).filter(|x| *x > 0.0 && x.is_finite());
     let (large, small) = sizes.fold((1.0, 1.0), |(large, small), x| (large * x.max(1.0), small * x.min(1.0)));
     let roundings = (terms.clone().count() + more) as f64;
@@ -196,21 +197,21 @@ fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Approx> + Clone) -> 
     if !value.is_nan() && (large > f64::from(f32::MAX) / 2.0 || small < 2.0 * TINY) {
         return unknown();
     }
-    Approx::new(value, ((roundings * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
+    Bounded::new(value, ((roundings * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
 }
 
 fn prod(g: &mut Gen) -> Case {
-    let fold = Fold::draw(g, false);
+    let reduction = Reduction::draw(g, false);
     // Not so far from 1 that many of them overflow or vanish.
-    let x = match fold.length() {
-        0..=40 => g.values(&fold.shape, -1.5, 1.5),
+    let x = match reduction.length() {
+        0..=40 => g.values(&reduction.shape, -1.5, 1.5),
         length => {
             let most = (60.0 / length as f64).exp();
-            g.values(&fold.shape, 1.0 / most, most)
+            g.values(&reduction.shape, 1.0 / most, most)
         }
     };
-    fold.clone().case(x, Tensor::prod, move |terms| product(0, terms.iter())).gradient(fold.gradient(
-        move |terms, dy| {
+    reduction.clone().case(x, Tensor::prod, move |terms| product(0, terms.iter())).gradient(
+        reduction.gradient(move |terms, dy| {
             // That of all but the zeros, divided by the element: two more roundings and a division, and one of a product
             // with 1 or 0. An infinity is divided by itself.
             let slope = |at: usize| match terms[at].value().is_finite() {
@@ -222,33 +223,34 @@ fn prod(g: &mut Gen) -> Case {
                 true => vec![unknown(); terms.len()],
                 false => (0..terms.len()).map(slope).collect(),
             }
-        },
-    ))
+        }),
+    )
 }
 
 /// `sign` 1: the largest of the terms, -1: the smallest.
-fn extreme(sign: f64, terms: &[Approx]) -> Approx {
-    let turn = |x: Approx| if sign < 0.0 { -x } else { x };
-    turn(terms.iter().map(|&x| turn(x)).fold(Approx::exact(f64::NEG_INFINITY), Approx::max))
+fn extreme(sign: f64, terms: &[Bounded]) -> Bounded {
+    let turn = |x: Bounded| if sign < 0.0 { -x } else { x };
+    turn(terms.iter().map(|&x| turn(x)).fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max))
 }
 
 fn extremes(g: &mut Gen, sign: f64, run: fn(&Tensor, &[isize], bool) -> Result<Tensor>) -> Case {
-    let fold = Fold::draw(g, true);
-    let x = g.distinct(&fold.shape, -3.0, 3.0);
-    fold.clone()
+    let reduction = Reduction::draw(g, true);
+    let x = g.distinct(&reduction.shape, -3.0, 3.0);
+    reduction
+        .clone()
         .case(x, run, move |terms| extreme(sign, terms))
-        .gradient(fold.gradient(move |terms, dy| shared(terms, extreme(sign, terms), dy)))
+        .gradient(reduction.gradient(move |terms, dy| shared(terms, extreme(sign, terms), dy)))
 }
 
 /// The gradient of an extreme, shared evenly by all that equal it.
-fn shared(terms: &[Approx], top: Approx, dy: Approx) -> Vec<Approx> {
-    let equal = |x: &Approx| x.value() == top.value() || (x.value().is_nan() && top.value().is_nan());
+fn shared(terms: &[Bounded], top: Bounded, dy: Bounded) -> Vec<Bounded> {
+    let equal = |x: &Bounded| x.value() == top.value() || (x.value().is_nan() && top.value().is_nan());
     // A subnormal may be flushed, and then equal zeros.
     if terms.iter().any(|x| !equal(x) && (x.value() - top.value()).abs() <= x.error() + top.error()) {
         return vec![unknown(); terms.len()];
     }
     let count = terms.iter().filter(|x| equal(x)).count() as f64;
-    terms.iter().map(|x| if equal(x) { dy / count } else { Approx::ZERO }).collect()
+    terms.iter().map(|x| if equal(x) { dy / count } else { Bounded::ZERO }).collect()
 }
 
 fn max(g: &mut Gen) -> Case {
@@ -260,55 +262,56 @@ fn min(g: &mut Gen) -> Case {
 }
 
 fn of_all(g: &mut Gen) -> Case {
-    let drawn = Fold::draw(g, true);
-    let fold = Fold { reduced: vec![true; drawn.shape.len()], keepdim: false, ..drawn };
-    let x = g.distinct(&fold.shape, -3.0, 3.0);
-    let depth = fold.depth();
-    let length = fold.length() as f64;
+    let drawn = Reduction::draw(g, true);
+    let reduction = Reduction { reduced: vec![true; drawn.shape.len()], keepdim: false, ..drawn };
+    let x = g.distinct(&reduction.shape, -3.0, 3.0);
+    let depth = reduction.depth();
+    let length = reduction.length() as f64;
     type All = fn(&Tensor) -> Result<Tensor>;
     let which = g.below(4);
     let run: All = [Tensor::sum_all as All, Tensor::mean_all, Tensor::max_all, Tensor::min_all][which];
-    fold.clone()
+    reduction
+        .clone()
         .case(
             x,
             move |x, _, _| run(x),
             move |terms| match which {
-                0 => Approx::sum_by(depth, terms.iter().copied()),
+                0 => Bounded::sum_by(depth, terms.iter().copied()),
                 1 => average(depth, terms),
                 2 => extreme(1.0, terms),
                 _ => extreme(-1.0, terms),
             },
         )
-        .gradient(fold.gradient(move |terms, dy| match which {
+        .gradient(reduction.gradient(move |terms, dy| match which {
             0 => vec![dy; terms.len()],
-            1 => vec![dy * Approx::rounded(1.0 / length); terms.len()],
+            1 => vec![dy * Bounded::rounded(1.0 / length); terms.len()],
             2 => shared(terms, extreme(1.0, terms), dy),
             _ => shared(terms, extreme(-1.0, terms), dy),
         }))
 }
 
 fn sum_to(g: &mut Gen) -> Case {
-    let drawn = Fold::draw(g, false);
+    let drawn = Reduction::draw(g, false);
     // The leading axes of length 1 may go.
     let mut to = drawn.kept();
     let leading = to.iter().take_while(|&&d| d == 1).count();
     to.drain(..g.below(leading + 1));
-    let fold = Fold { keepdim: true, ..drawn };
-    let x = g.values(&fold.shape, -3.0, 3.0);
-    let depth = fold.depth();
+    let reduction = Reduction { keepdim: true, ..drawn };
+    let x = g.values(&reduction.shape, -3.0, 3.0);
+    let depth = reduction.depth();
     let out = to.clone();
-    let case = fold.clone().case(
+    let case = reduction.clone().case(
         x,
         move |x, _, _| x.sum_to(Shape::new(&to)?),
-        move |terms| Approx::sum_by(depth, terms.iter().copied()),
+        move |terms| Bounded::sum_by(depth, terms.iter().copied()),
     );
     let Case { reference, .. } = case;
     let case = Case { reference: Box::new(move |x| Array { shape: out.clone(), ..reference(x) }), ..case };
-    case.gradient(fold.gradient(|terms, dy| vec![dy; terms.len()]))
+    case.gradient(reduction.gradient(|terms, dy| vec![dy; terms.len()]))
 }
 
 /// The place of the first of the largest terms, or of the first NaN.
-fn first(sign: f64, terms: &[Approx]) -> Approx {
+fn first(sign: f64, terms: &[Bounded]) -> Bounded {
     let beats = |a: f64, b: f64| !b.is_nan() && (a.is_nan() || a > b);
     let mut best = 0;
     for at in 1..terms.len() {
@@ -316,22 +319,28 @@ fn first(sign: f64, terms: &[Approx]) -> Approx {
             best = at;
         }
     }
-    Approx::exact(best as f64)
+    Bounded::exact(best as f64)
 }
 
 fn argmax(g: &mut Gen) -> Case {
-    let (fold, axis) = Fold::draw_axis(g);
+    let (reduction, axis) = Reduction::draw_axis(g);
     // Few numbers, so that many are equal.
-    let x =
-        if g.flag() { g.distinct(&fold.shape, -3.0, 3.0) } else { whole(g.values(&fold.shape, -2.0, 2.0)) };
-    fold.case(x, move |x, _, keepdim| x.argmax(axis, keepdim), |terms| first(1.0, terms))
+    let x = if g.flag() {
+        g.distinct(&reduction.shape, -3.0, 3.0)
+    } else {
+        whole(g.values(&reduction.shape, -2.0, 2.0))
+    };
+    reduction.case(x, move |x, _, keepdim| x.argmax(axis, keepdim), |terms| first(1.0, terms))
 }
 
 fn argmin(g: &mut Gen) -> Case {
-    let (fold, axis) = Fold::draw_axis(g);
-    let x =
-        if g.flag() { g.distinct(&fold.shape, -3.0, 3.0) } else { whole(g.values(&fold.shape, -2.0, 2.0)) };
-    fold.case(x, move |x, _, keepdim| x.argmin(axis, keepdim), |terms| first(-1.0, terms))
+    let (reduction, axis) = Reduction::draw_axis(g);
+    let x = if g.flag() {
+        g.distinct(&reduction.shape, -3.0, 3.0)
+    } else {
+        whole(g.values(&reduction.shape, -2.0, 2.0))
+    };
+    reduction.case(x, move |x, _, keepdim| x.argmin(axis, keepdim), |terms| first(-1.0, terms))
 }
 
 /// Numbers from `low` to `high`, half of them with a minus.
@@ -358,7 +367,7 @@ fn whole(x: Input) -> Input {
 /// products), and by w (4 E d + 4 E²). All d²w make up S, no w is above the smaller count, so that all make up
 /// W <= n log2(n) / 2, and by Cauchy and Schwarz all w d are at most sqrt(S W). The additions, two a merge, err by
 /// 2 depth units of S. (The twin, in f64, errs less.)
-fn squares(depth: usize, terms: &[Approx]) -> Approx {
+fn squares(depth: usize, terms: &[Bounded]) -> Bounded {
     let n = terms.len() as f64;
     let first = terms.first().map_or(0.0, |x| x.value());
     let distances = || terms.iter().map(|x| x.value() - first);
@@ -369,31 +378,32 @@ fn squares(depth: usize, terms: &[Approx]) -> Approx {
     let off = (4 * depth + 6) as f64 * ULP * range + terms.iter().map(|x| x.error()).fold(0.0, f64::max);
     let w = n * n.max(1.0).log2() / 2.0;
     let error = (7.5 + 2.0 * depth as f64) * ULP * s + 4.0 * off * (s * w).sqrt() + 4.0 * off * off * w;
-    Approx::new(s, error * 1.001)
+    Bounded::new(s, error * 1.001)
 }
 
 /// Values for a variance, some far from 0, and the correction; of so few terms that one missing shows in spite of the
 /// error of the means.
-fn spread(g: &mut Gen) -> (Input, Fold, usize) {
-    let mut fold = Fold::draw(g, false);
-    while fold.length() > 1000 {
-        let longest = (0..fold.shape.len()).filter(|&k| fold.reduced[k]).max_by_key(|&k| fold.shape[k]);
-        longest.into_iter().for_each(|axis| fold.shape[axis] /= 2);
+fn spread(g: &mut Gen) -> (Input, Reduction, usize) {
+    let mut reduction = Reduction::draw(g, false);
+    while reduction.length() > 1000 {
+        let longest =
+            (0..reduction.shape.len()).filter(|&k| reduction.reduced[k]).max_by_key(|&k| reduction.shape[k]);
+        longest.into_iter().for_each(|axis| reduction.shape[axis] /= 2);
     }
     let shift = g.choose(&[0.0, 0.0, 100.0, -3000.0]);
-    let x = g.values(&fold.shape, shift - 3.0, shift + 3.0);
-    let correction = g.below(fold.length().clamp(1, 3));
-    (x, fold, correction)
+    let x = g.values(&reduction.shape, shift - 3.0, shift + 3.0);
+    let correction = g.below(reduction.length().clamp(1, 3));
+    (x, reduction, correction)
 }
 
-fn variance(depth: usize, correction: usize, terms: &[Approx]) -> Approx {
+fn variance(depth: usize, correction: usize, terms: &[Bounded]) -> Bounded {
     let freedom = terms.len().saturating_sub(correction) as f64;
     squares(depth, terms) / freedom
 }
 
 /// How far each term is from the mean.
-fn deviations(fold: &Fold) -> impl Fn(&[Approx]) -> Vec<Approx> + 'static {
-    let depth = fold.depth();
+fn deviations(reduction: &Reduction) -> impl Fn(&[Bounded]) -> Vec<Bounded> + 'static {
+    let depth = reduction.depth();
     move |terms| {
         let mean = average(depth, terms);
         terms.iter().map(|&x| x - mean).collect()
@@ -401,61 +411,62 @@ fn deviations(fold: &Fold) -> impl Fn(&[Approx]) -> Vec<Approx> + 'static {
 }
 
 fn var(g: &mut Gen) -> Case {
-    let (x, fold, correction) = spread(g);
-    let depth = fold::kernel_depth(fold.outputs(), fold.length());
-    let deviations = deviations(&fold);
-    fold.clone()
+    let (x, reduction, correction) = spread(g);
+    let depth = reduction::kernel_depth(reduction.outputs(), reduction.length());
+    let deviations = deviations(&reduction);
+    reduction
+        .clone()
         .case(
             x,
             move |x, axes, keepdim| x.var(axes, correction, keepdim),
             move |terms| variance(depth, correction, terms),
         )
-        .gradient(fold.gradient(move |terms, dy| {
-            let scale = dy * Approx::rounded(2.0 / (terms.len() - correction) as f64);
+        .gradient(reduction.gradient(move |terms, dy| {
+            let scale = dy * Bounded::rounded(2.0 / (terms.len() - correction) as f64);
             deviations(terms).into_iter().map(|d| d * scale).collect()
         }))
 }
 
 fn std(g: &mut Gen) -> Case {
-    let (x, fold, correction) = spread(g);
-    std_by(correction, x, fold)
+    let (x, reduction, correction) = spread(g);
+    std_by(correction, x, reduction)
 }
 
-fn std_of(x: Input, fold: Fold) -> Case {
-    std_by(1, x, fold)
+fn std_of(x: Input, reduction: Reduction) -> Case {
+    std_by(1, x, reduction)
 }
 
-fn std_by(correction: usize, x: Input, fold: Fold) -> Case {
-    let depth = fold::kernel_depth(fold.outputs(), fold.length());
-    let deviations = deviations(&fold);
-    let deviation = move |terms: &[Approx]| variance(depth, correction, terms).sqrt();
-    fold.clone().case(x, move |x, axes, keepdim| x.std(axes, correction, keepdim), deviation).gradient(
-        fold.gradient(move |terms, dy| {
+fn std_by(correction: usize, x: Input, reduction: Reduction) -> Case {
+    let depth = reduction::kernel_depth(reduction.outputs(), reduction.length());
+    let deviations = deviations(&reduction);
+    let deviation = move |terms: &[Bounded]| variance(depth, correction, terms).sqrt();
+    reduction.clone().case(x, move |x, axes, keepdim| x.std(axes, correction, keepdim), deviation).gradient(
+        reduction.gradient(move |terms, dy| {
             let s = deviation(terms);
             if s.value() == 0.0 && s.error() == 0.0 {
-                return vec![Approx::ZERO; terms.len()];
+                return vec![Bounded::ZERO; terms.len()];
             }
             if s.value() <= s.error() {
                 return vec![unknown(); terms.len()];
             }
-            let scale = dy * Approx::rounded(1.0 / (terms.len() - correction) as f64) / s;
+            let scale = dy * Bounded::rounded(1.0 / (terms.len() - correction) as f64) / s;
             deviations(terms).into_iter().map(|d| d * scale).collect()
         }),
     )
 }
 
 /// 1, -1 or 0; unknown where the number may be flushed.
-fn sign(x: Approx) -> Approx {
+fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => nan(),
-        0.0 => Approx::ZERO,
+        0.0 => Bounded::ZERO,
         v if v.abs() <= x.error() => unknown(),
         v => sign_of(v),
     }
 }
 
-fn sign_of(x: f64) -> Approx {
-    Approx::exact(x.signum())
+fn sign_of(x: f64) -> Bounded {
+    Bounded::exact(x.signum())
 }
 
 /// The sum of |x|^p and its root, as the kernel forms them for a p that is no plain reduction.
@@ -465,16 +476,16 @@ fn sign_of(x: f64) -> Approx {
 /// scaled down at most k times, exactly where p = 2; else by factors 2^(-pj), the j making up k, which each err by 3 and
 /// 2pj units, by the rounding of pj, and by the product's. The terms pass through `depth` additions. The root: for p = 2
 /// 4.5 units; else a logarithm, a division by p and exp2. The product with 2^e is a unit more.
-fn p_norm(p: f64, depth: usize, terms: &[Approx]) -> Approx {
+fn p_norm(p: f64, depth: usize, terms: &[Bounded]) -> Bounded {
     use std::f64::consts::LN_2;
-    let size = |x: &Approx| x.value().abs();
+    let size = |x: &Bounded| x.value().abs();
     if let Some(class) = terms.iter().map(size).filter(|x| !x.is_finite()).max_by(f64::total_cmp) {
-        return Approx::exact(class);
+        return Bounded::exact(class);
     }
     let largest = terms.iter().map(size).fold(0.0, f64::max);
     if largest < TINY {
         // Subnormals may be flushed.
-        return Approx::new(0.0, terms.iter().map(size).sum::<f64>());
+        return Bounded::new(0.0, terms.iter().map(size).sum::<f64>());
     }
     let top = largest.log2().floor();
     let square = p == 2.0;
@@ -487,7 +498,7 @@ fn p_norm(p: f64, depth: usize, terms: &[Approx]) -> Approx {
         sum += term;
         error += term * if size(x) < TINY { 1.0 } else { (power + scaling + depth as f64) * ULP * 1.01 };
     }
-    let sum = Approx::new(sum, error);
+    let sum = Bounded::new(sum, error);
     let root = match square {
         true => sum.sqrt(),
         false => {
@@ -500,7 +511,7 @@ fn p_norm(p: f64, depth: usize, terms: &[Approx]) -> Approx {
 }
 
 /// r^q of a number from 0 to 1, by exp2(q log2(r)): a logarithm's 3 units, or 2^-21 near 1; a product; exp2's 3 + 2|e|.
-fn power(r: Approx, q: f64) -> Approx {
+fn power(r: Bounded, q: f64) -> Bounded {
     let log = r.value().log2().abs().min(150.0) + 1.0;
     let exponent = q.abs() * (2f64.powi(-21) + 4.0 * ULP * log);
     let y = r.through(|r| r.powf(q));
@@ -509,41 +520,41 @@ fn power(r: Approx, q: f64) -> Approx {
 
 fn norm(g: &mut Gen) -> Case {
     let p = g.choose(&[2.0, 2.0, 1.0, f64::INFINITY, 0.0, 0.5, 1.5, 3.0, 7.25]);
-    let fold = Fold::draw(g, p == f64::INFINITY);
+    let reduction = Reduction::draw(g, p == f64::INFINITY);
     let x = match p {
-        f64::INFINITY => g.distinct(&fold.shape, -3.0, 3.0),
-        0.0 => whole(g.constants(&fold.shape, -1.0, 1.0)),
-        2.0 => g.values(&fold.shape, -3.0, 3.0),
+        f64::INFINITY => g.distinct(&reduction.shape, -3.0, 3.0),
+        0.0 => whole(g.constants(&reduction.shape, -1.0, 1.0)),
+        2.0 => g.values(&reduction.shape, -3.0, 3.0),
         // Off the corner at 0, or the pole of a slope.
-        _ => signed(g, &fold.shape, 0.3, 3.0),
+        _ => signed(g, &reduction.shape, 0.3, 3.0),
     };
-    norm_of(p, x, fold)
+    norm_of(p, x, reduction)
 }
 
-fn norm_of(p: f64, x: Input, fold: Fold) -> Case {
-    let depth = fold.depth();
-    let norm = move |terms: &[Approx]| {
+fn norm_of(p: f64, x: Input, reduction: Reduction) -> Case {
+    let depth = reduction.depth();
+    let norm = move |terms: &[Bounded]| {
         let sizes = terms.iter().map(|x| x.abs());
         match p {
             0.0 => {
                 let counts = terms
                     .iter()
-                    .map(|x| Approx::new(f64::from(x.value() != 0.0), f64::from(x.error() > 0.0)));
-                Approx::sum_by(0, counts)
+                    .map(|x| Bounded::new(f64::from(x.value() != 0.0), f64::from(x.error() > 0.0)));
+                Bounded::sum_by(0, counts)
             }
-            1.0 => Approx::sum_by(depth, sizes),
-            f64::INFINITY => sizes.fold(Approx::ZERO, Approx::max),
+            1.0 => Bounded::sum_by(depth, sizes),
+            f64::INFINITY => sizes.fold(Bounded::ZERO, Bounded::max),
             p => p_norm(p, depth, terms),
         }
     };
-    let case = fold.clone().case(x, move |x, axes, keepdim| x.norm(p as f32, axes, keepdim), norm);
-    case.gradient(fold.gradient(move |terms, dy| {
+    let case = reduction.clone().case(x, move |x, axes, keepdim| x.norm(p as f32, axes, keepdim), norm);
+    case.gradient(reduction.gradient(move |terms, dy| {
         let y = norm(terms);
-        let slope = |&x: &Approx| match (p, x.value()) {
-            (0.0, _) => Approx::ZERO,
+        let slope = |&x: &Bounded| match (p, x.value()) {
+            (0.0, _) => Bounded::ZERO,
             (1.0, _) => sign(x) * dy,
             _ if x.value().is_nan() || y.value().is_nan() => nan(),
-            (_, 0.0) => Approx::ZERO,
+            (_, 0.0) => Bounded::ZERO,
             (_, v) if v.is_infinite() => nan(),
             // Flushed it has the gradient of 0, which is none; else one that may be infinite.
             (_, v) if v.abs() <= x.error() => unknown(),
@@ -553,7 +564,7 @@ fn norm_of(p: f64, x: Input, fold: Fold) -> Case {
         };
         match p {
             f64::INFINITY => {
-                let sizes: Vec<Approx> = terms.iter().map(|x| x.abs()).collect();
+                let sizes: Vec<Bounded> = terms.iter().map(|x| x.abs()).collect();
                 shared(&sizes, y, dy)
                     .into_iter()
                     .zip(terms)

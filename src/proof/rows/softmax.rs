@@ -1,9 +1,9 @@
 //! Softmax, its logarithm, and the logarithm of a sum of exponentials.
 
-use super::reduce::{Fold, timed};
+use super::reduce::{Reduction, timed};
 use crate::Result;
 use crate::ops::softmax::depth;
-use crate::proof::{Approx, Array, Case, Gen, Input, Row, TINY, ULP};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Row, TINY, ULP};
 use crate::tensor::Tensor;
 
 pub(super) const ROWS: &[Row] = &[
@@ -27,37 +27,37 @@ fn rows_along(shape: &[usize], axis: usize) -> Vec<Vec<usize>> {
 }
 
 /// A function of each row of some arrays of one shape.
-fn by_row(axis: usize, x: &[&Array], f: impl Fn(&[Vec<Approx>]) -> Vec<Approx>) -> Array {
+fn by_row(axis: usize, x: &[&Array], f: impl Fn(&[Vec<Bounded>]) -> Vec<Bounded>) -> Array {
     let mut y = x[0].clone();
     for row in rows_along(&x[0].shape, axis) {
-        let terms: Vec<Vec<Approx>> = x.iter().map(|x| row.iter().map(|&at| x.data[at]).collect()).collect();
+        let terms: Vec<Vec<Bounded>> = x.iter().map(|x| row.iter().map(|&at| x.data[at]).collect()).collect();
         row.iter().zip(f(&terms)).for_each(|(&at, value)| y.data[at] = value);
     }
     y
 }
 
 /// The softmax of one row.
-fn shares(depth: usize, row: &[Approx]) -> Vec<Approx> {
-    let (max, sum) = normaliser(depth, row);
+fn shares(depth: usize, row: &[Bounded]) -> Vec<Bounded> {
+    let (max, sum) = online_softmax(depth, row);
     let broken = !max.value().is_finite();
-    let share = |&x: &Approx| if broken { Approx::exact(f64::NAN) } else { (x - max).exp() / sum };
+    let share = |&x: &Bounded| if broken { Bounded::exact(f64::NAN) } else { (x - max).exp() / sum };
     row.iter().map(share).collect()
 }
 
 /// Its logarithm.
-fn logarithms(depth: usize, row: &[Approx]) -> Vec<Approx> {
-    let (max, sum) = normaliser(depth, row);
+fn logarithms(depth: usize, row: &[Bounded]) -> Vec<Bounded> {
+    let (max, sum) = online_softmax(depth, row);
     let broken = !max.value().is_finite();
-    let share = |&x: &Approx| if broken { Approx::exact(f64::NAN) } else { x - max - sum.ln() };
+    let share = |&x: &Bounded| if broken { Bounded::exact(f64::NAN) } else { x - max - sum.ln() };
     row.iter().map(share).collect()
 }
 
 fn drawn(
     g: &mut Gen,
     run: fn(&Tensor, isize) -> Result<Tensor>,
-    value: fn(usize, &[Approx]) -> Vec<Approx>,
-    slope: fn(Approx, Approx, Approx) -> Approx,
-    term: fn(Approx, Approx) -> Approx,
+    value: fn(usize, &[Bounded]) -> Vec<Bounded>,
+    slope: fn(Bounded, Bounded, Bounded) -> Bounded,
+    term: fn(Bounded, Bounded) -> Bounded,
 ) -> Case {
     let rank = g.range(1..=4);
     let mut shape = g.shape_of_rank(rank);
@@ -82,7 +82,7 @@ fn drawn(
     .gradient(move |x, dy| {
         let dx = by_row(axis, &[&x[0], dy], |row| {
             let (y, dy) = (value(depth, &row[0]), &row[1]);
-            let sum = Approx::sum_by(depth, y.iter().zip(dy).map(|(&y, &dy)| term(y, dy)));
+            let sum = Bounded::sum_by(depth, y.iter().zip(dy).map(|(&y, &dy)| term(y, dy)));
             y.iter().zip(dy).map(|(&y, &dy)| slope(y, dy, sum)).collect()
         });
         vec![Some(dx)]
@@ -102,8 +102,8 @@ fn log_softmax(g: &mut Gen) -> Case {
 ///
 /// In units, a merge errs by 3 + 2d (exp), by d (the difference is rounded) and by 2 (a product and an addition); the d
 /// on a term's way make up its distance from the largest. Where exp is 0 it is because the result is subnormal.
-fn normaliser(depth: usize, terms: &[Approx]) -> (Approx, Approx) {
-    let max = terms.iter().copied().fold(Approx::exact(f64::NEG_INFINITY), Approx::max);
+fn online_softmax(depth: usize, terms: &[Bounded]) -> (Bounded, Bounded) {
+    let max = terms.iter().copied().fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max);
     let (mut sum, mut error) = (0.0, 0.0);
     for x in terms {
         let below = max.value() - x.value();
@@ -113,26 +113,26 @@ fn normaliser(depth: usize, terms: &[Approx]) -> (Approx, Approx) {
             + TINY
             + if below.is_finite() { term * (5.0 * depth as f64 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
     }
-    (max, Approx::new(sum, error + max.error() * sum))
+    (max, Bounded::new(sum, error + max.error() * sum))
 }
 
 fn logsumexp(g: &mut Gen) -> Case {
-    let fold = Fold::draw(g, false);
+    let reduction = Reduction::draw(g, false);
     let range = g.choose(&[1.0, 3.0, 30.0]);
-    logsumexp_of(g.values(&fold.shape, -range, range), fold)
+    logsumexp_of(g.values(&reduction.shape, -range, range), reduction)
 }
 
-fn logsumexp_of(x: Input, fold: Fold) -> Case {
-    let depth = fold.depth();
-    let value = move |terms: &[Approx]| {
-        let (max, sum) = normaliser(depth, terms);
+fn logsumexp_of(x: Input, reduction: Reduction) -> Case {
+    let depth = reduction.depth();
+    let value = move |terms: &[Bounded]| {
+        let (max, sum) = online_softmax(depth, terms);
         if max.value().is_finite() { max + sum.ln() } else { max }
     };
-    fold.clone().case(x, Tensor::logsumexp, value).gradient(fold.gradient(move |terms, dy| {
+    reduction.clone().case(x, Tensor::logsumexp, value).gradient(reduction.gradient(move |terms, dy| {
         // y's own error is one factor in all the powers, which goes out in the division.
-        let y = Approx::exact(value(terms).value());
-        let powers: Vec<Approx> = terms.iter().map(|&x| (x - y).exp()).collect();
-        let scale = dy / Approx::sum_by(depth, powers.iter().copied());
+        let y = Bounded::exact(value(terms).value());
+        let powers: Vec<Bounded> = terms.iter().map(|&x| (x - y).exp()).collect();
+        let scale = dy / Bounded::sum_by(depth, powers.iter().copied());
         powers.iter().map(|&power| power * scale).collect()
     }))
 }

@@ -2,7 +2,7 @@
 
 use crate::nn::Parameter;
 use crate::optim::{Adam, AdamW, Optimizer, Sgd};
-use crate::proof::{Approx, Array, Case, Gen, Input, Kind, Row};
+use crate::proof::{Array, Bounded, Case, Gen, Input, Kind, Row};
 use crate::random::{Use, words};
 use crate::tensor::Tensor;
 
@@ -28,11 +28,11 @@ fn dropout(g: &mut Gen) -> Case {
             let word = words(seed, Use::Dropout, offset, (at / 4) as u32)[at % 4];
             f64::from(word) >= threshold.floor() && probability < 1.0
         };
-        let scale = Approx::rounded(1.0 / (1.0 - probability));
+        let scale = Bounded::rounded(1.0 / (1.0 - probability));
         let data = x.data.iter().enumerate().map(|(at, &x)| match kept(at) {
             true if probability == 0.0 => x,
             true => x * scale,
-            false => Approx::ZERO,
+            false => Bounded::ZERO,
         });
         Array { shape: x.shape.clone(), data: data.collect() }
     };
@@ -48,7 +48,7 @@ fn update<O: Optimizer>(
     g: &mut Gen,
     names: &'static [&'static str],
     optimizer: impl Fn() -> O + 'static,
-    step: impl Fn(u32, Approx, [Approx; 3]) -> [Approx; 3] + 'static,
+    step: impl Fn(u32, Bounded, [Bounded; 3]) -> [Bounded; 3] + 'static,
 ) -> Case {
     let shape = g.shape(3);
     let done = if g.flag() { g.range(1..=2000) as u32 } else { 0 };
@@ -83,7 +83,7 @@ fn update<O: Optimizer>(
     let reference = move |x: &[Array]| {
         let state = |at: usize, which: usize| match x.get(which) {
             Some(array) => array.data[at],
-            None => Approx::ZERO,
+            None => Bounded::ZERO,
         };
         let element =
             |at: usize| step(done + 1, x[1].data[at], [x[0].data[at], state(at, 2), state(at, 3)])[shown];
@@ -115,7 +115,7 @@ fn sgd(g: &mut Gen) -> Case {
         if momentum == 0.0 {
             return [w - d * rate, v, v];
         }
-        let fresh = if t == 1 { Approx::ONE } else { Approx::rounded(1.0 - dampening) };
+        let fresh = if t == 1 { Bounded::ONE } else { Bounded::rounded(1.0 - dampening) };
         let v = v * momentum + d * fresh;
         let along = if nesterov { d + v * momentum } else { v };
         [w - along * rate, v, v]
@@ -134,20 +134,20 @@ fn adam_of(g: &mut Gen, decoupled: bool) -> Case {
     let (rate, decay) = (g.number(1e-4, 0.5), decay(g));
     let betas = (g.number(0.0, 0.99), g.number(0.5, 0.9999));
     let eps = 10f64.powf(g.number(-10.0, -2.0));
-    let step = move |t: u32, g: Approx, [mut w, m, v]: [Approx; 3]| {
+    let step = move |t: u32, g: Bounded, [mut w, m, v]: [Bounded; 3]| {
         let mut d = g;
         if decoupled && decay > 0.0 {
-            w = w * Approx::rounded(1.0 - rate * decay);
+            w = w * Bounded::rounded(1.0 - rate * decay);
         } else if decay > 0.0 {
             d = g + w * decay;
         }
-        let mean = |beta: f64, old: Approx, new: Approx| old * beta + new * Approx::rounded(1.0 - beta);
+        let mean = |beta: f64, old: Bounded, new: Bounded| old * beta + new * Bounded::rounded(1.0 - beta);
         let m = mean(betas.0, m, d);
         // In the kernel's order: (1 - beta) d d.
-        let v = v * betas.1 + d * Approx::rounded(1.0 - betas.1) * d;
+        let v = v * betas.1 + d * Bounded::rounded(1.0 - betas.1) * d;
         let bias = |beta: f64| 1.0 - beta.powf(f64::from(t));
-        let below = v.sqrt() * Approx::rounded(1.0 / bias(betas.1).sqrt()) + Approx::rounded(eps);
-        [w - m * Approx::rounded(rate / bias(betas.0)) / below, m, v]
+        let below = v.sqrt() * Bounded::rounded(1.0 / bias(betas.1).sqrt()) + Bounded::rounded(eps);
+        [w - m * Bounded::rounded(rate / bias(betas.0)) / below, m, v]
     };
     const NAMES: &[&str] = &["exp_avg", "exp_avg_sq"];
     match decoupled {

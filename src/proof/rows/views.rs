@@ -2,7 +2,7 @@
 
 use super::indexing::moved;
 use crate::Result;
-use crate::proof::{Approx, Array, Case, Gen, Row, ravel, unravel};
+use crate::proof::{Array, Bounded, Case, Gen, Row, ravel, unravel};
 use crate::shape::MAX_RANK;
 use crate::tensor::Tensor;
 use std::rc::Rc;
@@ -199,6 +199,6 @@ fn full(g: &mut Gen) -> Case {
         _ => Tensor::full(&dims, value as f32, t[0].device()),
     };
     Case::new(format!("{shape:?} of {value}"), vec![here], run, move |_| {
-        Array::full(shape.clone(), Approx::exact(value))
+        Array::full(shape.clone(), Bounded::exact(value))
     })
 }

@@ -1,10 +1,17 @@
-// Running statistics that follow a batch's, in place: running += momentum (batch - running); of the variance the unbiased
-// estimate, batch * unbias. Ioffe & Szegedy (arXiv:1502.03167), averaged as PyTorch does.
+// Exponential moving averages of batch statistics, in place, as in PyTorch:
 //
-// One invocation a channel.
+//   running_mean += momentum (mean - running_mean)
+//   running_variance += momentum (variance unbias - running_variance)
 //
-//   mean, variance [count] f32: the batch's     running_mean, running_variance [count] f32
-//   WG: invocations a workgroup (prepended by ops/standardise/gpu.rs)
+// Used by: BatchNorm::update
+//
+// Ioffe & Szegedy (arXiv:1502.03167). `unbias` makes the batch's variance the unbiased estimate. One invocation handles one
+// channel.
+//
+//   mean, variance                   f32 [count], contiguous from their offsets: of the batch
+//   running_mean, running_variance   f32 [count]
+//
+// Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup.
 
 #import shared/grid.wgsl
 
@@ -17,9 +24,9 @@ struct Params { count: u32, mean_offset: u32, variance_offset: u32, momentum: f3
 @group(0) @binding(4) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
-fn follow(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn running_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     running_mean[i] += p.momentum * (mean[p.mean_offset + i] - running_mean[i]);
     running_variance[i] += p.momentum * (variance[p.variance_offset + i] * p.unbias - running_variance[i]);

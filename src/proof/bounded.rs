@@ -1,6 +1,6 @@
 //! A number as a device may have computed it: running error analysis.
 //!
-//! Every reference of the table is written over [`Approx`], a value in f64 with a bound on how far the f32 that a
+//! Every reference of the table is written over [`Bounded`], a value in f64 with a bound on how far the f32 that a
 //! conforming device computes may lie from it. Each operation adds its own error to that of its operands (N. J. Higham,
 //! *Accuracy and Stability of Numerical Algorithms*, 2nd ed., section 3.3); its own error is what the WGSL specification
 //! promises ("Accuracy of concrete floating point expressions"), which the CPU twins keep too. So a bound follows from
@@ -23,46 +23,46 @@ pub const TINY: f64 = f32::MIN_POSITIVE as f64;
 /// Of a value that is not finite the class alone is compared, so its error is 0. An error of infinity says that nothing
 /// is known: the device may answer anything.
 #[derive(Debug, Clone, Copy)]
-pub struct Approx {
+pub struct Bounded {
     value: f64,
     error: f64,
 }
 
-impl Approx {
+impl Bounded {
     /// Zero, exactly.
-    pub const ZERO: Approx = Approx { value: 0.0, error: 0.0 };
+    pub const ZERO: Bounded = Bounded { value: 0.0, error: 0.0 };
     /// One, exactly.
-    pub const ONE: Approx = Approx { value: 1.0, error: 0.0 };
+    pub const ONE: Bounded = Bounded { value: 1.0, error: 0.0 };
 
     /// Of which nothing is known.
-    pub const UNKNOWN: Approx = Approx { value: 0.0, error: f64::INFINITY };
+    pub const UNKNOWN: Bounded = Bounded { value: 0.0, error: f64::INFINITY };
 
     /// A value with this error, rounded to f32's range: what overflows is infinite.
-    pub fn new(value: f64, error: f64) -> Approx {
+    pub fn new(value: f64, error: f64) -> Bounded {
         let most = f64::from(f32::MAX);
         if value.is_nan() {
-            return Approx { value, error: 0.0 };
+            return Bounded { value, error: 0.0 };
         }
         if error.is_nan() || error == f64::INFINITY {
-            return Approx { value: if value.is_finite() { value } else { 0.0 }, error: f64::INFINITY };
+            return Bounded { value: if value.is_finite() { value } else { 0.0 }, error: f64::INFINITY };
         }
         if value.abs() - error > most {
-            return Approx { value: value.signum() * f64::INFINITY, error: 0.0 };
+            return Bounded { value: value.signum() * f64::INFINITY, error: 0.0 };
         }
         // Rounded up, so that a sum of f64 on either side does not decide.
         let reach = (value.abs() + error) * (1.0 + ULP);
-        Approx { value, error: if reach > most { f64::INFINITY } else { error } }
+        Bounded { value, error: if reach > most { f64::INFINITY } else { error } }
     }
 
     /// A number that the device has without error: an input, or a constant that f32 holds.
-    pub fn exact(value: f64) -> Approx {
+    pub fn exact(value: f64) -> Bounded {
         // A subnormal may be flushed when it is read.
-        Approx::new(value, if value.abs() < TINY { value.abs() } else { 0.0 })
+        Bounded::new(value, if value.abs() < TINY { value.abs() } else { 0.0 })
     }
 
     /// A number that is not an f32, rounded once on its way to the device: a constant such as 1/√2.
-    pub fn rounded(value: f64) -> Approx {
-        Approx::new(value, 0.0).plus(0.0, 1.0)
+    pub fn rounded(value: f64) -> Bounded {
+        Bounded::new(value, 0.0).plus(0.0, 1.0)
     }
 
     /// The value in f64.
@@ -77,12 +77,12 @@ impl Approx {
 
     /// With an error of the last operation on top: `absolute`, and `ulps` units in the last place of the result.
     /// A result below the normal numbers may be flushed.
-    pub fn plus(self, absolute: f64, ulps: f64) -> Approx {
+    pub fn plus(self, absolute: f64, ulps: f64) -> Bounded {
         if !self.value.is_finite() {
             return self;
         }
         let flushed = if self.value == 0.0 && self.error == 0.0 { 0.0 } else { TINY };
-        Approx::new(
+        Bounded::new(
             self.value,
             self.error + absolute + ulps * ULP * (self.value.abs() + self.error) + flushed,
         )
@@ -90,87 +90,87 @@ impl Approx {
 
     /// `f` of this number where `f` rises or falls throughout the interval that the number may lie in: the error of the
     /// argument, carried through `f` exactly. `f`'s own error is still to be added.
-    pub fn through(self, f: impl Fn(f64) -> f64) -> Approx {
+    pub fn through(self, f: impl Fn(f64) -> f64) -> Bounded {
         let y = f(self.value);
         if self.error == f64::INFINITY {
-            return Approx::UNKNOWN;
+            return Bounded::UNKNOWN;
         }
         if self.error == 0.0 || !y.is_finite() {
-            return Approx::new(y, 0.0);
+            return Bounded::new(y, 0.0);
         }
         let away = |x: f64| (f(x) - y).abs();
         // A side that is not a number is outside the domain: nothing is known.
         let error = [away(self.value - self.error), away(self.value + self.error)];
-        Approx::new(
+        Bounded::new(
             y,
             if error[0].is_nan() || error[1].is_nan() { f64::INFINITY } else { error[0].max(error[1]) },
         )
     }
 
     /// A smooth `f` whose slope is at most `slope` in magnitude wherever this number may lie.
-    pub fn with_slope(self, f: impl Fn(f64) -> f64, slope: f64) -> Approx {
+    pub fn with_slope(self, f: impl Fn(f64) -> f64, slope: f64) -> Bounded {
         let error = if self.error == 0.0 { 0.0 } else { slope * self.error };
-        Approx::new(f(self.value), error)
+        Bounded::new(f(self.value), error)
     }
 
     /// e^x: 3 + 2·|x| units, by WGSL's table. The kernels give 0 where the result is subnormal.
-    pub fn exp(self) -> Approx {
+    pub fn exp(self) -> Bounded {
         let reach = if self.value.is_finite() { (self.value.abs() + self.error).min(104.0) } else { 0.0 };
         self.through(f64::exp).plus(0.0, 3.0 + 2.0 * reach)
     }
 
     /// The natural logarithm: 3 units, or 2^-21 absolutely in [0.5, 2], by WGSL's table.
-    pub fn ln(self) -> Approx {
+    pub fn ln(self) -> Bounded {
         let near_one = self.value + self.error >= 0.5 && self.value - self.error <= 2.0;
         self.through(f64::ln).plus(if near_one { 2f64.powi(-21) } else { 0.0 }, 3.0)
     }
 
     /// The square root, inherited from `1.0 / inverseSqrt(x)`: 2 units, then 2.5 of the division.
-    pub fn sqrt(self) -> Approx {
+    pub fn sqrt(self) -> Bounded {
         // A number that may be a little below 0 is one that a kernel has to clamp.
         let low = f64::sqrt;
         if self.value >= 0.0 && self.value < self.error {
             let y = self.value.sqrt();
-            return Approx::new(y, y.max((self.value + self.error).sqrt() - y)).plus(0.0, 4.5);
+            return Bounded::new(y, y.max((self.value + self.error).sqrt() - y)).plus(0.0, 4.5);
         }
         self.through(low).plus(0.0, 4.5)
     }
 
     /// `1 / sqrt(x)` by `inverseSqrt`: 2 units.
-    pub fn rsqrt(self) -> Approx {
+    pub fn rsqrt(self) -> Bounded {
         self.through(|x| 1.0 / x.sqrt()).plus(0.0, 2.0)
     }
 
     /// The magnitude, exactly.
-    pub fn abs(self) -> Approx {
-        Approx { value: self.value.abs(), ..self }
+    pub fn abs(self) -> Bounded {
+        Bounded { value: self.value.abs(), ..self }
     }
 
     /// The larger, exactly; NaN if either is NaN.
-    pub fn max(self, other: Approx) -> Approx {
+    pub fn max(self, other: Bounded) -> Bounded {
         let value = if self.value > other.value || self.value.is_nan() { self.value } else { other.value };
-        Approx::new(value, self.error.max(other.error))
+        Bounded::new(value, self.error.max(other.error))
     }
 
     /// The smaller, exactly; NaN if either is NaN.
-    pub fn min(self, other: Approx) -> Approx {
+    pub fn min(self, other: Bounded) -> Bounded {
         -(-self).max(-other)
     }
 
     /// Its square.
-    pub fn square(self) -> Approx {
+    pub fn square(self) -> Bounded {
         self * self
     }
 
     /// The sum in any order: as many roundings as additions.
-    pub fn sum(terms: impl IntoIterator<Item = Approx>) -> Approx {
-        Approx::sum_by(usize::MAX, terms)
+    pub fn sum(terms: impl IntoIterator<Item = Bounded>) -> Bounded {
+        Bounded::sum_by(usize::MAX, terms)
     }
 
     /// The sum by a tree in which no term passes through more than `depth` additions: each addition errs by a unit of
     /// its result, which is at most Σ|terms| (Higham, section 4.2). NaN and infinities as IEEE 754 has them, in
     /// whatever order.
-    pub fn sum_by(depth: usize, terms: impl IntoIterator<Item = Approx>) -> Approx {
+    pub fn sum_by(depth: usize, terms: impl IntoIterator<Item = Bounded>) -> Bounded {
         let (mut value, mut error, mut magnitude, mut count) = (0.0, 0.0, 0.0, 0usize);
         for term in terms {
             value += term.value;
@@ -179,12 +179,12 @@ impl Approx {
             count += usize::from(term.value != 0.0 || term.error != 0.0);
         }
         if !value.is_finite() {
-            return Approx::new(value, error);
+            return Bounded::new(value, error);
         }
         let roundings = depth.min(count.saturating_sub(1)) as f64;
         // (1 + u)^n - 1 <= n·u / (1 - n·u), Higham's γ.
         let gamma = roundings * ULP / (1.0 - roundings * ULP);
-        Approx::new(value, error + gamma * magnitude + TINY * roundings)
+        Bounded::new(value, error + gamma * magnitude + TINY * roundings)
     }
 
     /// Whether it may be 0 or not: nothing is known of it times infinity, or of what it divides.
@@ -214,80 +214,80 @@ impl Approx {
     }
 }
 
-impl From<f64> for Approx {
-    /// [`Approx::exact`].
-    fn from(value: f64) -> Approx {
-        Approx::exact(value)
+impl From<f64> for Bounded {
+    /// [`Bounded::exact`].
+    fn from(value: f64) -> Bounded {
+        Bounded::exact(value)
     }
 }
 
-impl Neg for Approx {
-    type Output = Approx;
-    fn neg(self) -> Approx {
-        Approx { value: -self.value, ..self }
+impl Neg for Bounded {
+    type Output = Bounded;
+    fn neg(self) -> Bounded {
+        Bounded { value: -self.value, ..self }
     }
 }
 
-impl<T: Into<Approx>> Add<T> for Approx {
-    type Output = Approx;
-    fn add(self, other: T) -> Approx {
+impl<T: Into<Bounded>> Add<T> for Bounded {
+    type Output = Bounded;
+    fn add(self, other: T) -> Bounded {
         let other = other.into();
-        let sum = Approx::new(self.value + other.value, self.error + other.error);
+        let sum = Bounded::new(self.value + other.value, self.error + other.error);
         // Adding 0 is exact.
         let exact = (self.value == 0.0 && self.error == 0.0) || (other.value == 0.0 && other.error == 0.0);
         if exact { sum } else { sum.plus(0.0, 1.0) }
     }
 }
 
-impl<T: Into<Approx>> Sub<T> for Approx {
-    type Output = Approx;
-    fn sub(self, other: T) -> Approx {
+impl<T: Into<Bounded>> Sub<T> for Bounded {
+    type Output = Bounded;
+    fn sub(self, other: T) -> Bounded {
         self + -other.into()
     }
 }
 
-impl<T: Into<Approx>> Mul<T> for Approx {
-    type Output = Approx;
-    fn mul(self, other: T) -> Approx {
+impl<T: Into<Bounded>> Mul<T> for Bounded {
+    type Output = Bounded;
+    fn mul(self, other: T) -> Bounded {
         let (a, b) = (self, other.into());
         if a.value.is_nan() || b.value.is_nan() {
-            return Approx::new(f64::NAN, 0.0);
+            return Bounded::new(f64::NAN, 0.0);
         }
         // Even times 0: it may be infinite.
         if a.error == f64::INFINITY || b.error == f64::INFINITY {
-            return Approx::UNKNOWN;
+            return Bounded::UNKNOWN;
         }
         if a.value.is_infinite() || b.value.is_infinite() {
             return if a.may_vanish() || b.may_vanish() {
-                Approx::UNKNOWN
+                Bounded::UNKNOWN
             } else {
-                Approx::new(a.value * b.value, 0.0)
+                Bounded::new(a.value * b.value, 0.0)
             };
         }
         // 0 · ∞ is no error bound.
         let term = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
         let error = term(a.value.abs(), b.error) + term(b.value.abs(), a.error) + term(a.error, b.error);
-        Approx::new(a.value * b.value, error).plus(0.0, 1.0)
+        Bounded::new(a.value * b.value, error).plus(0.0, 1.0)
     }
 }
 
-impl<T: Into<Approx>> Div<T> for Approx {
-    type Output = Approx;
+impl<T: Into<Bounded>> Div<T> for Bounded {
+    type Output = Bounded;
     /// 2.5 units, by WGSL's table; for divisors up to 2^126 in magnitude.
-    fn div(self, other: T) -> Approx {
+    fn div(self, other: T) -> Bounded {
         let (a, b) = (self, other.into());
         let y = a.value / b.value;
         if a.value.is_nan() || b.value.is_nan() {
-            return Approx::new(f64::NAN, 0.0);
+            return Bounded::new(f64::NAN, 0.0);
         }
         if a.error == f64::INFINITY || b.may_vanish() || (a.may_vanish() && b.value == 0.0) {
-            return Approx::UNKNOWN;
+            return Bounded::UNKNOWN;
         }
         if b.value.is_infinite() || !y.is_finite() {
-            return Approx::new(y, 0.0);
+            return Bounded::new(y, 0.0);
         }
         let error = (a.error + y.abs() * b.error) / (b.value.abs() - b.error);
-        Approx::new(y, error).plus(0.0, 2.5)
+        Bounded::new(y, error).plus(0.0, 2.5)
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn errors_add_up() {
-        let third = Approx::ONE / 3.0;
+        let third = Bounded::ONE / 3.0;
         assert!((third.error() - 2.5 * ULP / 3.0).abs() < 1e-12);
         let two = third + third;
         assert!(
@@ -309,38 +309,38 @@ mod tests {
 
     #[test]
     fn classes_carry_no_error() {
-        let inf = Approx::exact(f64::INFINITY);
-        for odd in [inf, -inf, inf - inf, inf * 0.0, Approx::exact(1e30) * 1e30, Approx::ONE / 0.0] {
+        let inf = Bounded::exact(f64::INFINITY);
+        for odd in [inf, -inf, inf - inf, inf * 0.0, Bounded::exact(1e30) * 1e30, Bounded::ONE / 0.0] {
             assert_eq!(odd.error(), 0.0, "{odd:?}");
         }
         assert!((inf - inf).admits(f32::NAN) && !(inf - inf).admits(0.0));
-        assert!((Approx::exact(1e30) * 1e30).admits(f32::INFINITY));
+        assert!((Bounded::exact(1e30) * 1e30).admits(f32::INFINITY));
         assert!((-inf).exp().admits(0.0));
-        assert!(!Approx::ONE.admits(f32::NAN));
+        assert!(!Bounded::ONE.admits(f32::NAN));
     }
 
     #[test]
     fn what_may_be_flushed_is_not_known_as_a_divisor() {
-        let small = Approx::exact(1e-40);
+        let small = Bounded::exact(1e-40);
         assert!(small.admits(0.0) && small.admits(1e-40));
-        assert!((Approx::ONE / small).admits(f32::INFINITY));
-        let inf = Approx::exact(f64::INFINITY);
+        assert!((Bounded::ONE / small).admits(f32::INFINITY));
+        let inf = Bounded::exact(f64::INFINITY);
         for unknown in [
             inf * small,
-            inf + Approx::UNKNOWN,
-            Approx::ONE / Approx::UNKNOWN,
-            Approx::UNKNOWN.exp(),
-            Approx::UNKNOWN * 0.0,
+            inf + Bounded::UNKNOWN,
+            Bounded::ONE / Bounded::UNKNOWN,
+            Bounded::UNKNOWN.exp(),
+            Bounded::UNKNOWN * 0.0,
         ] {
             assert!(unknown.admits(f32::NAN) && unknown.admits(1.0), "{unknown:?}");
         }
-        assert!(!(inf * inf).admits(1.0) && !(Approx::exact(f64::NAN) * Approx::UNKNOWN).admits(1.0));
+        assert!(!(inf * inf).admits(1.0) && !(Bounded::exact(f64::NAN) * Bounded::UNKNOWN).admits(1.0));
     }
 
     #[test]
     fn a_sum_errs_by_its_depth() {
-        let ones = || (0..1024).map(|_| Approx::ONE);
-        let (line, tree) = (Approx::sum(ones()), Approx::sum_by(10, ones()));
+        let ones = || (0..1024).map(|_| Bounded::ONE);
+        let (line, tree) = (Bounded::sum(ones()), Bounded::sum_by(10, ones()));
         assert!((line.error() / (1023.0 * ULP * 1024.0) - 1.0).abs() < 1e-3);
         assert!((tree.error() / (10.0 * ULP * 1024.0) - 1.0).abs() < 1e-3);
     }

@@ -1,9 +1,9 @@
-//! What all reductions share: which axes they fold, and the walk over them on both devices. An op brings its kernel, in
-//! the terms of `shared/fold.wgsl`, and for its CPU twin the same as a [`Fold`].
+//! The common part of all reductions: the reduced axes, and how each device visits them. An op supplies a kernel that
+//! imports `shared/reduce.wgsl`, and a [`CpuReduction`] for its CPU twin.
 
-use super::{Walk, arity, floats, word};
+use super::{StridedIndexer, arity, floats, to_u32};
 use crate::cpu::simd::Strands;
-use crate::cpu::{CpuDevice, walk};
+use crate::cpu::{CpuDevice, strided};
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuView, GpuView, Meta, Op, apply};
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
@@ -13,27 +13,27 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Invocations a workgroup.
+/// Invocations per workgroup.
 pub(crate) const WG: u32 = 128;
-/// The kernels' constant LANES.
+/// The values of the kernels' constant LANES.
 pub(crate) const LANES: &[u32] = &[1, WG];
-/// The most elements of a slice that one workgroup folds, and that one task of the CPU does.
+/// The longest slice that one workgroup, or one CPU task, reduces.
 const SLICE: usize = 8192;
-/// The fewest and the most elements of a slice that one invocation folds alone.
+/// The shortest and the longest slice that a single invocation reduces.
 const ALONE: (usize, usize) = (64, 1024);
-/// Slices of a long row at least, whose invocations then read this many neighbours together.
+/// The fewest slices of a long row. Slices interleave, so this many invocations read adjacent elements.
 const TOGETHER: usize = 16;
-/// Invocations that a long reduction is cut up for.
+/// Long reductions are cut into slices until there are this many invocations.
 const ENOUGH: usize = 1 << 16;
-/// Rows of columns that the CPU folds one after the other.
+/// Rows that the CPU reduces to one partial result per column.
 const BLOCK: usize = 64;
-/// Columns that the CPU folds without memory from the device.
+/// Columns whose partial results the CPU keeps on the stack.
 const FEW: usize = 64;
 
 params! {
     pub(crate) struct Params {
-        walk: Walk,
-        reduced: Walk,
+        indexer: StridedIndexer,
+        reduced: StridedIndexer,
         outputs: u32,
         length: u32,
         slices: u32,
@@ -44,11 +44,11 @@ params! {
     }
 }
 
-/// Whether each axis is folded. Those that are stay, with length 1.
+/// Whether each axis is reduced. Reduced axes are kept with length 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Axes([bool; MAX_RANK]);
 
-/// An input's layout, split into the axes that stay and those that are folded away.
+/// An input's layout, split into kept and reduced axes.
 #[derive(Clone, Copy)]
 struct Split {
     kept: Layout,
@@ -59,34 +59,35 @@ impl Axes {
     /// # Errors
     /// No such axis, or one named twice.
     pub(crate) fn new(op: &'static str, shape: Shape, axes: &[isize]) -> Result<Axes> {
-        let mut folded = [false; MAX_RANK];
+        let mut reduced = [false; MAX_RANK];
         for &axis in axes {
-            if std::mem::replace(&mut folded[shape.axis(op, axis)?], true) {
+            if std::mem::replace(&mut reduced[shape.axis(op, axis)?], true) {
                 let message = format!("axis {axis} is named twice in {axes:?} for shape {shape}");
                 return Err(Error::shape(op, message));
             }
         }
-        Ok(Axes(folded))
+        Ok(Axes(reduced))
     }
 
-    /// How many elements of `shape` are folded into one.
+    /// The number of elements of `shape` that are reduced to one.
     pub(crate) fn length(&self, shape: Shape) -> usize {
-        shape.iter().zip(self.0).filter(|(_, folded)| *folded).map(|(&d, _)| d).product()
+        shape.iter().zip(self.0).filter(|(_, reduced)| *reduced).map(|(&d, _)| d).product()
     }
 
-    /// The folded axes.
+    /// The reduced axes.
     pub(crate) fn list(&self) -> Vec<isize> {
         (0..MAX_RANK as isize).filter(|&axis| self.0[axis as usize]).collect()
     }
 
-    /// The shape of what the only input is folded into. Where the fold has nothing to give for no element, it `chooses`.
+    /// The shape of the result for a single input. `chooses`: whether the reduction picks an element, so that an empty
+    /// reduction is an error.
     ///
     /// # Errors
-    /// Not one input of `f32`, or nothing to choose from.
+    /// Not a single input of `f32`, or no element to choose from.
     pub(crate) fn infer(&self, op: &'static str, inputs: &[Meta], chooses: bool) -> Result<Shape> {
         let [x] = arity(op, inputs)?;
         floats(op, inputs)?;
-        let dims = x.shape.iter().zip(self.0).map(|(&d, folded)| if folded { 1 } else { d });
+        let dims = x.shape.iter().zip(self.0).map(|(&d, reduced)| if reduced { 1 } else { d });
         let out = Shape::new(dims.collect::<Vec<usize>>())?;
         if chooses && x.shape.numel() == 0 && out.numel() > 0 {
             let message = format!("no element to choose from in a reduced axis of shape {}", x.shape);
@@ -104,29 +105,29 @@ impl Axes {
     }
 }
 
-/// How a kernel folds.
-pub(crate) struct Folder<'a> {
+/// A reduction on a GPU.
+pub(crate) struct GpuReduction<'a> {
     pub(crate) name: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The constants that the kernel has of its own: where it reads elements, and where it reads partial results.
+    /// The kernel's own constants for reducing elements, and for reducing partial results.
     pub(crate) constants: [&'a [u32]; 2],
-    /// The words of a partial result.
+    /// Words per partial result.
     pub(crate) words: usize,
-    /// What the kernel makes a result of a state by.
+    /// A number that the kernel needs to make a result of a state, such as a divisor.
     pub(crate) value: f32,
 }
 
-/// How a fold is shared out.
+/// How a reduction is divided among invocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
-    /// Invocations a slice.
+    /// Invocations per slice.
     lanes: u32,
-    /// Slices an output.
+    /// Slices per output.
     slices: usize,
 }
 
 impl Plan {
-    /// `columns`: whether the elements of neighbouring outputs are nearer to each other than those of one.
+    /// `columns`: whether neighbouring outputs are nearer in memory than neighbouring elements of one reduction.
     fn new(outputs: usize, length: usize, columns: bool) -> Plan {
         let most = if columns { ALONE.1 } else { (length / TOGETHER).clamp(ALONE.0, ALONE.1) };
         let (lanes, size) = match length {
@@ -137,7 +138,7 @@ impl Plan {
         Plan { lanes, slices: length.div_ceil(size.max(1)).max(1) }
     }
 
-    /// The most merges that an element passes through.
+    /// The longest chain of merges of an element.
     fn depth(self, outputs: usize, length: usize, columns: bool) -> usize {
         let each = length.div_ceil(self.slices * self.lanes as usize);
         let own = each / 4 + 2 + each % 4 + self.lanes.ilog2() as usize;
@@ -148,8 +149,8 @@ impl Plan {
     }
 }
 
-/// The most merges that an element passes through in the kernels where `length` are folded into each of `outputs`, in
-/// whatever layout.
+/// The longest chain of merges in the kernels when `length` elements are reduced to each of `outputs`, over all
+/// layouts.
 pub(crate) fn kernel_depth(outputs: usize, length: usize) -> usize {
     [false, true]
         .map(|columns| Plan::new(outputs, length, columns).depth(outputs, length, columns))
@@ -158,9 +159,9 @@ pub(crate) fn kernel_depth(outputs: usize, length: usize) -> usize {
         .unwrap_or(length)
 }
 
-/// As [`kernel_depth`], on either device: the depth of a sum, for the bound on its error.
+/// The larger of [`kernel_depth`] and the CPU twin's depth, for the error bound of a sum.
 pub(crate) fn depth(outputs: usize, length: usize) -> usize {
-    // As `fold_slice` has it: strands and their joining, or blocks.
+    // As in `reduce_slice`: strands, which are then joined, or blocks of rows.
     let slice = |length: usize| {
         let strands = length.div_ceil(Strands::<f32>::COUNT) + Strands::<f32>::COUNT;
         strands.max(length.min(BLOCK) + length / BLOCK) + 1
@@ -169,8 +170,8 @@ pub(crate) fn depth(outputs: usize, length: usize) -> usize {
     kernel_depth(outputs, length).max(cpu)
 }
 
-impl Folder<'_> {
-    /// Folds `x` into `y`.
+impl GpuReduction<'_> {
+    /// Reduces `x` into `y`.
     ///
     /// # Errors
     /// More elements than the kernels count, or the device fails.
@@ -178,7 +179,8 @@ impl Folder<'_> {
         self.stage(rec, x.buffer, axes.split(&x.layout)?, y, 0)
     }
 
-    /// One dispatch, or where the reduction is long one that leaves a partial result a slice, and those that fold them.
+    /// Dispatches the kernel. For a long reduction it stores one partial result per slice, and further dispatches
+    /// reduce those. `parts` is 1 if `x` holds partial results.
     fn stage(
         &self,
         rec: &mut Recorder,
@@ -195,19 +197,19 @@ impl Folder<'_> {
         let Plan { lanes, slices } = Plan::new(outputs, length, columns);
         let last = slices == 1;
         let params = Params {
-            walk: Walk::new(name, [kept])?,
-            reduced: Walk::new(name, [reduced])?,
-            outputs: word(name, outputs)?,
-            length: word(name, length)?,
-            slices: word(name, slices)?,
+            indexer: StridedIndexer::new(name, [kept])?,
+            reduced: StridedIndexer::new(name, [reduced])?,
+            outputs: to_u32(name, outputs)?,
+            length: to_u32(name, length)?,
+            slices: to_u32(name, slices)?,
             columns: u32::from(columns),
             value: self.value,
             last: u32::from(last),
             pad: [0; 2],
         };
-        // The kernel counts up to these.
-        word(name, outputs * slices * self.words)?;
-        word(name, length + 4 * slices * lanes as usize)?;
+        // The largest indices in the kernel.
+        to_u32(name, outputs * slices * self.words)?;
+        to_u32(name, length + 4 * slices * lanes as usize)?;
         let partial = if last { None } else { Some(rec.scratch(outputs * slices * self.words)?) };
         let constants = [self.constants[parts], &[u32::from(reduced.shape.rank() <= 1), WG, lanes]].concat();
         let groups = (outputs * slices).div_ceil((WG / lanes) as usize);
@@ -221,20 +223,20 @@ impl Folder<'_> {
     }
 }
 
-/// A fold on the CPU: what is known of no element, that with the i-th element of a reduction on top, and what is known of
-/// two sets of elements together.
+/// The CPU twin of a reduction: the identity, the update of a partial result by the i-th element, and the merge of two
+/// partial results.
 #[derive(Clone, Copy)]
-pub(crate) struct Fold<S, I, M> {
+pub(crate) struct CpuReduction<S, I, M> {
     pub(crate) identity: S,
-    pub(crate) include: I,
+    pub(crate) update: I,
     pub(crate) merge: M,
 }
 
-/// The CPU twin of every reduction. As the kernels: one longer than a slice leaves a partial result each, and those are
-/// folded.
-pub(crate) fn fold<S: Copy + Send + Sync>(
+/// The CPU twin of every reduction. Like the kernels, it reduces long reductions to one partial result per slice, and
+/// then reduces those.
+pub(crate) fn reduce<S: Copy + Send + Sync>(
     cpu: &Arc<CpuDevice>,
-    fold: Fold<S, impl Fn(S, f32, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
+    reduction: CpuReduction<S, impl Fn(S, f32, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
     x: CpuView,
     axes: &Axes,
     y: &mut [S],
@@ -243,40 +245,40 @@ pub(crate) fn fold<S: Copy + Send + Sync>(
     let (length, outputs) = (reduced.shape.numel(), y.len());
     let slices = length.div_ceil(SLICE);
     if slices <= 1 {
-        return fold_slice(cpu, fold, x.data, kept, 0, &runs(reduced, 0..length), y);
+        return reduce_slice(cpu, reduction, x.data, kept, 0, &runs(reduced, 0..length), y);
     }
-    let mut partial = cpu.filled(fold.identity, slices * outputs)?;
+    let mut partial = cpu.filled(reduction.identity, slices * outputs)?;
     partial.par_chunks_mut(outputs).enumerate().try_for_each(|(slice, partial)| {
         let range = slice * SLICE..length.min((slice + 1) * SLICE);
-        fold_slice(cpu, fold, x.data, kept, range.start, &runs(reduced, range), partial)
+        reduce_slice(cpu, reduction, x.data, kept, range.start, &runs(reduced, range), partial)
     })?;
     let rows = Run { start: 0, len: slices, step: outputs };
-    let Fold { identity, merge, .. } = fold;
-    let states = Fold { identity, merge, include: |a, b, _| merge(a, b) };
-    fold_slice(cpu, states, &partial, Layout::contiguous(kept.shape), 0, &[rows], y)
+    let CpuReduction { identity, merge, .. } = reduction;
+    let states = CpuReduction { identity, merge, update: |a, b, _| merge(a, b) };
+    reduce_slice(cpu, states, &partial, Layout::contiguous(kept.shape), 0, &[rows], y)
 }
 
-/// Elements that lie evenly apart.
+/// Elements at a constant stride.
 struct Run {
     start: usize,
     len: usize,
     step: usize,
 }
 
-/// A part of a walk, as runs.
-fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
-    let [walk] = collapse([walk]);
-    let Some((&inner, outer)) = walk.shape.split_last() else {
+/// Part of a layout, as runs.
+fn runs(layout: Layout, range: Range<usize>) -> Vec<Run> {
+    let [layout] = collapse([layout]);
+    let Some((&inner, outer)) = layout.shape.split_last() else {
         return vec![Run { start: 0, len: range.len(), step: 0 }];
     };
-    let step = walk.strides[outer.len()];
+    let step = layout.strides[outer.len()];
     let mut runs = Vec::new();
     let mut at = range.start;
     while at < range.end {
         let (mut rest, first) = (at / inner, at % inner);
         let mut start = first * step;
         for axis in (0..outer.len()).rev() {
-            start += rest % outer[axis] * walk.strides[axis];
+            start += rest % outer[axis] * layout.strides[axis];
             rest /= outer[axis];
         }
         let len = (inner - first).min(range.end - at);
@@ -286,27 +288,28 @@ fn runs(walk: Layout, range: Range<usize>) -> Vec<Run> {
     runs
 }
 
-/// Folds the same runs for every output; `kept` says where an output's begin, `first` the number of their first element.
-fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
+/// Reduces the same runs for every output. `kept`: the offset of an output's runs. `first`: the index of their first
+/// element.
+fn reduce_slice<T: Copy + Sync, S: Copy + Send + Sync>(
     cpu: &Arc<CpuDevice>,
-    fold: Fold<S, impl Fn(S, T, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
+    reduction: CpuReduction<S, impl Fn(S, T, u32) -> S + Copy + Sync, impl Fn(S, S) -> S + Copy + Sync>,
     x: &[T],
     kept: Layout,
     first: usize,
     runs: &[Run],
     y: &mut [S],
 ) -> Result<()> {
-    let Fold { identity, include, merge } = fold;
+    let CpuReduction { identity, update, merge } = reduction;
     let length: usize = runs.iter().map(|run| run.len).sum();
     if length == 0 {
-        y.fill(identity); // where nothing lies at the outputs' places
+        y.fill(identity); // x may be empty
         return Ok(());
     }
-    // Never too few outputs a task, so that neighbours can be folded row by row.
-    let grain = (walk::GRAIN / length.max(1)).max(128);
-    walk::rows_by(grain, y, [kept], |y, [start], [step]| {
+    // At least 128 outputs per task, so that `reduce_columns` has adjacent ones.
+    let grain = (strided::GRAIN / length.max(1)).max(128);
+    strided::rows_by(grain, y, [kept], |y, [start], [step]| {
         if step == 1 && y.len() > 1 {
-            return fold_columns(cpu, fold, &x[start..], first, runs, y);
+            return reduce_columns(cpu, reduction, &x[start..], first, runs, y);
         }
         for (j, y) in y.iter_mut().enumerate() {
             let mut strands = Strands::new(identity);
@@ -314,8 +317,8 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
             for run in runs {
                 let x = &x[start + j * step + run.start..];
                 match run.step {
-                    1 => strands.run(&x[..run.len], i, include),
-                    step => strands.spread(run.len, |k| x[k * step], i, include),
+                    1 => strands.run(&x[..run.len], i, update),
+                    step => strands.spread(run.len, |k| x[k * step], i, update),
                 }
                 i += run.len as u32;
             }
@@ -325,10 +328,14 @@ fn fold_slice<T: Copy + Sync, S: Copy + Send + Sync>(
     })
 }
 
-/// As [`fold_slice`] for outputs whose elements lie side by side: row by row.
-fn fold_columns<T: Copy, S: Copy>(
+/// As [`reduce_slice`], row by row, for outputs that are adjacent in memory.
+fn reduce_columns<T: Copy, S: Copy>(
     cpu: &Arc<CpuDevice>,
-    Fold { identity, include, merge }: Fold<S, impl Fn(S, T, u32) -> S + Copy, impl Fn(S, S) -> S + Copy>,
+    CpuReduction { identity, update, merge }: CpuReduction<
+        S,
+        impl Fn(S, T, u32) -> S + Copy,
+        impl Fn(S, S) -> S + Copy,
+    >,
     x: &[T],
     first: usize,
     runs: &[Run],
@@ -345,7 +352,7 @@ fn fold_columns<T: Copy, S: Copy>(
     y.fill(identity);
     let places = runs.iter().flat_map(|run| (0..run.len).map(move |j| run.start + j * run.step));
     for (at, i) in places.zip(first..) {
-        block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = include(*state, x, i as u32));
+        block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = update(*state, x, i as u32));
         if (i + 1 - first).is_multiple_of(BLOCK) {
             y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
             block.fill(identity);
@@ -356,8 +363,8 @@ fn fold_columns<T: Copy, S: Copy>(
 }
 
 impl Tensor {
-    /// Applies the reduction that `op` makes of `axes`; without `keepdim` the axes then go.
-    pub(crate) fn fold_by<O: Op>(
+    /// Applies the reduction that `op` returns for `axes`. Without `keepdim` the reduced axes are removed.
+    pub(crate) fn reduce_by<O: Op>(
         &self,
         name: &'static str,
         axes: &[isize],
@@ -378,7 +385,7 @@ impl Tensor {
 mod tests {
     use super::*;
 
-    /// The kernels' loops end long before lavapipe's 65,535 turns, whatever the size.
+    /// The kernels' loops end long before lavapipe's 65,535 iterations, whatever the size.
     #[test]
     fn no_invocation_loops_long() {
         for outputs in [1, 63, 64, 1000, 1 << 20] {

@@ -4,7 +4,7 @@
 //! Looked at are buffers that are only read (the guard words tell of the others, and twice as much code would take lavapipe
 //! minutes), declared as those of `shaders/` are, as arrays of words or of vectors of four, of whose last one a part may
 //! lie past the end. Of an operand without elements kernels may look at where the first would be; where that is a
-//! part of a longer buffer, it may count as a stray.
+//! part of a longer buffer, it may count as out of bounds.
 
 use super::guard::{COUNT, END};
 use std::collections::BTreeSet;
@@ -28,11 +28,11 @@ pub(super) fn caught(source: &str, entry: &str) -> String {
         if name_of(&text) == Some(entry) { told(&text, entry, out) } else { text }
     });
     let globals = globals.iter().map(|text| text.to_string());
-    let seen = "\nvar<private> strays: u32;\n".to_string();
+    let seen = "\nvar<private> out_of_bounds: u32;\n".to_string();
     globals.chain([seen]).chain(checks).chain(functions).collect()
 }
 
-/// The entry point, and at its end what it tells of strays: wherever it returned from.
+/// The entry point, and at its end what shows an access out of bounds, wherever the entry returned.
 fn told(text: &str, entry: &str, out: &Buffer) -> String {
     let (attributes, rest) = text.split_once("fn ").unwrap_or_default();
     let (head, body) = rest.split_once('{').unwrap_or_default();
@@ -47,7 +47,7 @@ fn told(text: &str, entry: &str, out: &Buffer) -> String {
     let changes = out.changes();
     format!(
         "\nfn {entry}_kernel({plain}) {{{body}{attributes}fn {entry}({parameters}) {{\n    {entry}_kernel({names});\n    \
-         if (strays > 0u) {{ {changes} }}\n}}\n"
+         if (out_of_bounds > 0u) {{ {changes} }}\n}}\n"
     )
 }
 
@@ -103,7 +103,7 @@ impl<'a> Buffer<'a> {
         };
         format!(
             "fn in_{name}(asked: u32) -> u32 {{\n    let last = arrayLength(&{name}) - 1u;\n    let end = {end};\n    \
-             strays |= u32(end.x == {END}u) & u32(asked >= (end.y - {COUNT}u{vectors});\n    return asked;\n}}\n"
+             out_of_bounds |= u32(end.x == {END}u) & u32(asked >= (end.y - {COUNT}u{vectors});\n    return asked;\n}}\n"
         )
     }
 }
@@ -229,14 +229,14 @@ fn four() { y[0] = x4[1].x; }
         assert!(out.contains("x4[in_x4(u32(1))].x") && out.contains("u + 3u) / 4u"), "{out}");
     }
 
-    /// In each variant of each kernel, in the form that adverse devices run.
+    /// In each variant of each kernel, in the form that worst_case devices run.
     #[test]
     fn every_index_of_every_kernel_is_looked_at() {
         use naga::valid::{Capabilities, ValidationFlags, Validator};
         for kernel in crate::ops::kernels() {
             for values in kernel.variants() {
                 let name = format!("{} {values:?}", kernel.name());
-                let out = caught(&wgsl::adverse(&kernel.wgsl(&values).unwrap()), kernel.entry);
+                let out = caught(&wgsl::worst_case(&kernel.wgsl(&values).unwrap()), kernel.entry);
                 let module =
                     naga::front::wgsl::parse_str(&out).unwrap_or_else(|error| panic!("{name}: {error}"));
                 let checked = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);

@@ -1,17 +1,21 @@
-// Separable resampling of planes: y[plane, i, j] = r_i c_j Σ_k Σ_l u_ik v_jl x[plane, first_i + k, first_j + l]. Each output
-// is a weighted sum over a window of its own, which is a window of rows by a window of columns: average pooling, nearest
-// and bilinear up-sampling, and the gradients of all of them, which are the same sums with the windows transposed. Nothing
-// is scattered, so no two invocations write one element.
+// Average pooling and upsampling of planes, by separable weighted windows:
 //
-// The windows come as a table, one row an output row and one an output column, made by Rust in exact whole numbers. One
-// invocation looks its two windows up once and computes their output in PLANES planes, so that the table costs little and
-// neighbours read and write side by side. Rust cuts windows over more than 1,024 elements into several dispatches.
+//   y[plane, i, j] = r_i c_j sum_k sum_l u[i, k] v[j, l] x[plane, first_i + k, first_j + l]
 //
-//   x [planes, size.x, size.y] f32, contiguous from x_offset on
+// Each output is the weighted sum over a window of rows by a window of columns. Average pooling, nearest and bilinear upsampling
+// have this form, and so do their gradients, with the windows transposed. No two invocations write the same element.
+// Used by: avg_pool2d, adaptive_avg_pool2d, upsample_nearest2d, upsample_bilinear2d
+//
+// Rust computes the windows in exact integer arithmetic, as a table with an entry for each row and each column of y. One
+// invocation looks up two windows and computes their output in PLANES planes: that spreads the cost of the table, and
+// neighbouring invocations still access neighbouring elements. Rust splits windows of more than 1,024 elements into several
+// dispatches.
+//
+//   x [planes, size.x, size.y] f32, contiguous from x_offset
 //   table u32: a Window for each row of y, then for each column, then the weights
 //   y [planes, result.x, result.y] f32, contiguous
-//   WEIGHTED: 0 where all weights are 1    PLANES: planes an invocation
-//   WG: invocations a workgroup (prepended by ops/resample/mod.rs)
+//   WEIGHTED: 0 if all weights are 1     PLANES: planes per invocation, 1 or 4
+//   WG: invocations per workgroup (prepended by ops/avg_pool_upsample/mod.rs)
 
 #import shared/grid.wgsl
 
@@ -23,7 +27,7 @@ struct Params { size: vec2u, result: vec2u, planes: u32, x_offset: u32 }
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<uniform> p: Params;
 
-/// A window of one axis; `weights` is where the table has its first weight.
+/// A window along one axis; its first weight is table[weights].
 struct Window { first: u32, length: u32, weights: u32, scale: f32 }
 
 fn window(row: u32) -> Window {
@@ -36,16 +40,16 @@ fn weight(window: Window, k: u32) -> f32 {
     return bitcast<f32>(table[window.weights + k]);
 }
 
-/// One element in each of the planes.
+/// One element from each plane.
 fn load(at: vec4u) -> vec4f {
     if (PLANES == 1u) { return vec4f(x[at.x]); }
     return vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
 @compute @workgroup_size(WG)
-fn resample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn avg_pool_upsample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) lane: u32) {
-    let index = folded(group, groups) * WG + lane;
+    let index = workgroup_index(group, groups) * WG + lane;
     let line = index / p.result.y;
     let block = line / p.result.x;
     let place = vec2u(line - block * p.result.x, index - line * p.result.y);
@@ -54,7 +58,7 @@ fn resample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
 
     let rows = window(place.x);
     let cols = window(p.result.x + place.y);
-    // Past the last plane that one again; what comes of it is not stored.
+    // Planes past the end are clamped to the last one; their results are not stored.
     let plane = min(first + vec4u(0u, 1u, 2u, 3u), vec4u(p.planes - 1u));
     var at = p.x_offset + (plane * p.size.x + rows.first) * p.size.y + cols.first;
     var sum = vec4f(0.0);

@@ -28,13 +28,13 @@ impl BatchNorm {
             return Ok(());
         }
         let count = (self.output.numel() / channels) as f64;
-        let follow = Follow { momentum, unbias: (count / (count - 1.0)) as f32 };
+        let follow = RunningStats { momentum, unbias: (count / (count - 1.0)) as f32 };
         update(follow, &[&self.mean, &self.variance], &mut [mean, variance])
     }
 }
 
 impl Tensor {
-    fn normalise(
+    fn normalize_rows(
         &self,
         kind: Kind,
         weight: Option<&Tensor>,
@@ -43,10 +43,10 @@ impl Tensor {
     ) -> Result<Vec<Tensor>> {
         let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some(), added: false };
         let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
-        apply_all(Standardise { norm }, &inputs)
+        apply_all(Normalize { norm }, &inputs)
     }
 
-    fn add_normalise(
+    fn add_normalize_rows(
         &self,
         residual: &Tensor,
         kind: Kind,
@@ -56,7 +56,7 @@ impl Tensor {
     ) -> Result<[Tensor; 2]> {
         let norm = Norm { kind, eps, weight: weight.is_some(), bias: bias.is_some(), added: true };
         let inputs: Vec<&Tensor> = [Some(self), Some(residual), weight, bias].into_iter().flatten().collect();
-        let mut outputs = apply_all(StandardiseSum { norm }, &inputs)?;
+        let mut outputs = apply_all(AddNorm { norm }, &inputs)?;
         outputs.truncate(2);
         outputs.try_into().map_err(|_| norm.wrong("an output is missing".to_string()))
     }
@@ -83,7 +83,7 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f32,
     ) -> Result<Tensor> {
-        self.normalise(Kind::Layer(axes), weight, bias, eps).map(first)
+        self.normalize_rows(Kind::Layer(axes), weight, bias, eps).map(first)
     }
 
     /// [`Tensor::layer_norm`] of `self + residual`, and that sum, in one pass over memory on hardware and on the CPU: the step between the blocks of a
@@ -108,7 +108,7 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f32,
     ) -> Result<[Tensor; 2]> {
-        self.add_normalise(residual, Kind::Layer(axes), weight, bias, eps)
+        self.add_normalize_rows(residual, Kind::Layer(axes), weight, bias, eps)
     }
 
     /// [`Tensor::rms_norm`] of `self + residual`, and that sum, as [`Tensor::add_layer_norm`].
@@ -122,7 +122,7 @@ impl Tensor {
         weight: Option<&Tensor>,
         eps: f32,
     ) -> Result<[Tensor; 2]> {
-        self.add_normalise(residual, Kind::Rms(axes), weight, None, eps)
+        self.add_normalize_rows(residual, Kind::Rms(axes), weight, None, eps)
     }
 
     /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
@@ -132,7 +132,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::layer_norm`].
     pub fn rms_norm(&self, axes: usize, weight: Option<&Tensor>, eps: f32) -> Result<Tensor> {
-        self.normalise(Kind::Rms(axes), weight, None, eps).map(first)
+        self.normalize_rows(Kind::Rms(axes), weight, None, eps).map(first)
     }
 
     /// Group normalisation ([Wu & He](https://arxiv.org/abs/1803.08494)) of `[n, c, ..]`: as [`Tensor::layer_norm`], with
@@ -148,7 +148,7 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f32,
     ) -> Result<Tensor> {
-        self.normalise(Kind::Group(groups), weight, bias, eps).map(first)
+        self.normalize_rows(Kind::Group(groups), weight, bias, eps).map(first)
     }
 
     /// Instance normalisation ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)): as
@@ -157,7 +157,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::group_norm`].
     pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
-        self.normalise(Kind::Instance, weight, bias, eps).map(first)
+        self.normalize_rows(Kind::Instance, weight, bias, eps).map(first)
     }
 
     /// Batch normalisation in training ([Ioffe & Szegedy](https://arxiv.org/abs/1502.03167)) of `[n, c, ..]`: as
@@ -167,7 +167,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::group_norm`], or one element a channel, which has no variance.
     pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<BatchNorm> {
-        let outputs = self.normalise(Kind::Batch, weight, bias, eps)?;
+        let outputs = self.normalize_rows(Kind::Batch, weight, bias, eps)?;
         let wrong = |_| Error::shape("batch_norm", "an output is missing");
         let [output, mean, variance] = outputs.try_into().map_err(wrong)?;
         Ok(BatchNorm { output, mean, variance })
@@ -191,7 +191,7 @@ impl Tensor {
             Norm { kind: Kind::Batch, eps, weight: weight.is_some(), bias: bias.is_some(), added: false };
         let inputs: Vec<&Tensor> =
             [Some(self), Some(mean), Some(variance), weight, bias].into_iter().flatten().collect();
-        apply(StandardiseBy { norm }, &inputs)
+        apply(NormalizeGivenStats { norm }, &inputs)
     }
 }
 

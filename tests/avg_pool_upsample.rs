@@ -201,7 +201,7 @@ fn the_emptiest() {
 }
 
 #[test]
-fn refuses_what_it_cannot_resample() {
+fn shapes_that_do_not_fit_are_refused() {
     for device in devices() {
         let t = |dims: &[usize]| Tensor::zeros(dims, &device).unwrap();
         let refused = |op: &str, run: Result<Tensor>| {
@@ -246,9 +246,9 @@ fn refuses_what_it_cannot_resample() {
     }
 }
 
-/// A grid that is folded because a dimension holds few workgroups.
+/// A grid of two dimensions, because a dimension holds few workgroups.
 #[test]
-fn folded_grids_cover_all() {
+fn grids_of_two_dimensions_cover_all() {
     let tested = device();
     if !tested.is_gpu() {
         return; // the CPU has no grids

@@ -3,9 +3,9 @@
 
 mod windows;
 
-use super::{WG, arity, floats, word};
+use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
-use crate::cpu::walk::GRAIN;
+use crate::cpu::strided::GRAIN;
 use crate::device::host_list;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
@@ -16,11 +16,11 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use windows::{Window, Windows};
 
-pub(super) use windows::{Axis, Divisor, Rule};
+pub(super) use windows::{Axis, Divisor, Method};
 
-pub(crate) const KERNELS: &[&Kernel] = &[&RESAMPLE];
+pub(crate) const KERNELS: &[&Kernel] = &[&AVG_POOL_UPSAMPLE];
 
-static RESAMPLE: Kernel = kernel!("resample.wgsl", "resample", reads: 2, writes: 1, params: Params,
+static AVG_POOL_UPSAMPLE: Kernel = kernel!("avg_pool_upsample.wgsl", "avg_pool_upsample", reads: 2, writes: 1, params: Params,
     "WEIGHTED": &[0, 1], "PLANES": &[1, 4], "WG": &[WG]);
 
 /// The most elements of a window that one invocation sums: long windows over few outputs would leave a device idle.
@@ -37,14 +37,14 @@ params! {
 
 /// The last two axes of `[n, c, h, w]`, each from its input to its output; the gradient goes back, with the same weights.
 #[derive(Debug, Clone, Copy)]
-struct Resample {
+struct AvgPoolUpsample {
     name: &'static str,
     /// The rows and the columns.
     axes: [Axis; 2],
     back: bool,
 }
 
-impl Resample {
+impl AvgPoolUpsample {
     /// The windows of the rows and of the columns of the result.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Resample {
     }
 }
 
-impl Op for Resample {
+impl Op for AvgPoolUpsample {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -110,7 +110,7 @@ impl Op for Resample {
     }
 
     fn backward(&self, _: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(apply(Resample { back: !self.back, ..*self }, &[grad])?)])
+        Ok(vec![Some(apply(AvgPoolUpsample { back: !self.back, ..*self }, &[grad])?)])
     }
 }
 
@@ -164,7 +164,7 @@ fn steps(name: &'static str, windows: [Windows; 2]) -> Result<Vec<[Windows; 2]>>
     Ok(steps)
 }
 
-impl Resample {
+impl AvgPoolUpsample {
     fn step(
         &self,
         rec: &mut Recorder,
@@ -173,7 +173,7 @@ impl Resample {
         [rows, cols]: &[Windows; 2],
         y: &GpuBuffer,
     ) -> Result<()> {
-        let w = |n: usize| word(self.name, n);
+        let w = |n: usize| to_u32(self.name, n);
         let (size, result) = ([rows.input, cols.input], [rows.list.len(), cols.list.len()]);
         let per = if planes == 1 { 1 } else { 4 };
         let count = planes.div_ceil(per) * result[0] * result[1];
@@ -210,7 +210,7 @@ impl Resample {
             x_offset: w(offset)?,
         };
         let constants = [u32::from(weighted), per as u32, WG];
-        rec.dispatch(&RESAMPLE, &constants, &[x, &table, y], &params, count.div_ceil(WG as usize))
+        rec.dispatch(&AVG_POOL_UPSAMPLE, &constants, &[x, &table, y], &params, count.div_ceil(WG as usize))
     }
 }
 
@@ -223,10 +223,10 @@ pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
 }
 
 /// Resamples the last two axes of `[n, c, h, w]`, whose lengths are those of the axes' inputs.
-pub(super) fn resample(name: &'static str, x: &Tensor, axes: [Axis; 2]) -> Result<Tensor> {
+pub(super) fn avg_pool_upsample(name: &'static str, x: &Tensor, axes: [Axis; 2]) -> Result<Tensor> {
     for axis in axes {
         // A table counts in 32 bits.
-        word(name, axis.input.max(axis.output).saturating_mul(4))?;
+        to_u32(name, axis.input.max(axis.output).saturating_mul(4))?;
     }
-    apply(Resample { name, axes, back: false }, &[x])
+    apply(AvgPoolUpsample { name, axes, back: false }, &[x])
 }

@@ -1,7 +1,7 @@
-// The two entries of a map, y[i] = f of the operands' element i: shared/elementwise.wgsl says how they walk. The importing
-// file has y and y4, and what to write there: one(i), f of element i, and four(i), f of elements 4i to 4i + 3.
+// The entry points of element-wise kernels, y[i] = f of element i of the operands, in the two ways of shared/elementwise.wgsl.
 //
-//   WG: invocations a workgroup (prepended from Rust)
+// Imported by: shared/elementwise_unary.wgsl, shared/elementwise_binary.wgsl, shared/elementwise_ternary.wgsl
+// Expects: one(i) -> f32: f of element i; four(i) -> vec4f: f of elements 4i to 4i + 3; y, y4: the output, p: Params, WG.
 
 #import shared/elementwise.wgsl
 

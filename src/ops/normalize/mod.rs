@@ -55,44 +55,44 @@ impl View {
         self.channels.checked_div(self.groups).unwrap_or(0)
     }
 
-    /// A row a group: what shares statistics. An element's partner is its channel.
-    fn by_statistics(&self) -> Rows {
+    /// A row a group: what shares statistics. An element's companion is its channel.
+    fn by_statistics(&self) -> RowLayout {
         if self.across {
             return self.by_channel();
         }
         let group = self.group();
-        Rows {
+        RowLayout {
             rows: self.statistics(),
             runs: group,
             len: self.span,
             row_step: group * self.span,
             run_step: self.span,
-            partner: Partner { period: self.groups, scale: group, share: 1, step: 1 },
+            companion: Companion { period: self.groups, scale: group, divisor: 1, step: 1 },
         }
         .flat()
     }
 
-    /// A row a channel. An element's partner is the place of its statistics.
-    fn by_channel(&self) -> Rows {
-        let partner = match self.across {
-            true => Partner { period: self.channels, scale: 1, share: 1, step: 0 },
-            false => Partner { period: self.channels, scale: 1, share: self.group(), step: self.groups },
+    /// A row a channel. An element's companion is the place of its statistics.
+    fn by_channel(&self) -> RowLayout {
+        let companion = match self.across {
+            true => Companion { period: self.channels, scale: 1, divisor: 1, step: 0 },
+            false => Companion { period: self.channels, scale: 1, divisor: self.group(), step: self.groups },
         };
-        Rows {
+        RowLayout {
             rows: self.channels,
             runs: self.n,
             len: self.span,
             row_step: self.span,
             run_step: self.channels * self.span,
-            partner,
+            companion,
         }
         .flat()
     }
 }
 
-/// Where the rows of a tensor lie, as `shared/rows.wgsl` has it.
+/// Where the rows of a tensor lie, as `shared/row_layout.wgsl` has it.
 #[derive(Debug, Clone, Copy)]
-struct Rows {
+struct RowLayout {
     rows: usize,
     /// Runs of `len` neighbours a row.
     runs: usize,
@@ -101,37 +101,37 @@ struct Rows {
     row_step: usize,
     /// From a run's start to the next one's.
     run_step: usize,
-    partner: Partner,
+    companion: Companion,
 }
 
-/// What else belongs to an element: `(row % period) * scale / share`, and `step` more each run.
+/// What else belongs to an element: `(row % period) * scale / divisor`, and `step` more each run.
 #[derive(Debug, Clone, Copy)]
-struct Partner {
+struct Companion {
     period: usize,
     scale: usize,
-    share: usize,
+    divisor: usize,
     step: usize,
 }
 
-impl Rows {
+impl RowLayout {
     /// Elements of a row.
     fn cols(&self) -> usize {
         self.runs * self.len
     }
 
-    /// The place of a row's first element, and its partner.
+    /// The place of a row's first element, and its companion.
     fn start(&self, row: usize) -> [usize; 2] {
-        let Partner { period, scale, share, .. } = self.partner;
-        [row * self.row_step, row % period * scale / share]
+        let Companion { period, scale, divisor, .. } = self.companion;
+        [row * self.row_step, row % period * scale / divisor]
     }
 
     /// A row of one run is as many runs of one element.
-    fn flat(self) -> Rows {
+    fn flat(self) -> RowLayout {
         if self.runs != 1 {
             return self;
         }
-        let partner = Partner { step: 0, ..self.partner };
-        Rows { runs: self.len, len: 1, run_step: 1, partner, ..self }
+        let companion = Companion { step: 0, ..self.companion };
+        RowLayout { runs: self.len, len: 1, run_step: 1, companion, ..self }
     }
 
     /// Whether rows lie side by side, element by element.
@@ -272,11 +272,11 @@ struct Known<'a> {
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of x's own rows; these are outputs 1 and 2.
 /// Inputs: x, then weight and bias where there are.
-struct Standardise {
+struct Normalize {
     norm: Norm,
 }
 
-impl Op for Standardise {
+impl Op for Normalize {
     fn name(&self) -> &'static str {
         self.norm.name()
     }
@@ -303,11 +303,11 @@ impl Op for Standardise {
         };
         cpu::statistics(cpu, &view, self.norm.centred(), inputs[0].slice(), mean.data, variance.data)?;
         let parameters = self.norm.parameters(&inputs[1..]);
-        cpu::standardise(cpu, &view, self.norm.eps, inputs[0], [mean.data, variance.data], parameters, y.data)
+        cpu::normalize(cpu, &view, self.norm.eps, inputs[0], [mean.data, variance.data], parameters, y.data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::standardise(rec, &self.norm, inputs, outputs)
+        gpu::normalize(rec, &self.norm, inputs, outputs)
     }
 
     fn saves(&self) -> Saves {
@@ -325,13 +325,13 @@ impl Op for Standardise {
     }
 }
 
-/// As [`Standardise`] of the sum of two tensors, which is output 1; its statistics are outputs 2 and 3. Of rows that lie
+/// As [`Normalize`] of the sum of two tensors, which is output 1; its statistics are outputs 2 and 3. Of rows that lie
 /// together: the last axes. Inputs: the two, then weight and bias where there are.
-struct StandardiseSum {
+struct AddNorm {
     norm: Norm,
 }
 
-impl Op for StandardiseSum {
+impl Op for AddNorm {
     fn name(&self) -> &'static str {
         self.norm.name()
     }
@@ -363,11 +363,11 @@ impl Op for StandardiseSum {
         }
         let parameters = self.norm.parameters(&inputs[2..]);
         let outputs = [&mut *y.data, &mut *sum.data, &mut *mean.data, &mut *variance.data];
-        cpu::standardise_sum(cpu, &self.norm, [inputs[0].slice(), inputs[1].slice()], parameters, outputs)
+        cpu::add_norm(cpu, &self.norm, [inputs[0].slice(), inputs[1].slice()], parameters, outputs)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::standardise_sum(rec, &self.norm, inputs, outputs)
+        gpu::add_norm(rec, &self.norm, inputs, outputs)
     }
 
     fn saves(&self) -> Saves {
@@ -421,12 +421,12 @@ fn gradients_by_input(
     Ok(all)
 }
 
-/// As [`Standardise`], by given statistics. Inputs: x, mean, variance, then weight and bias where there are.
-struct StandardiseBy {
+/// As [`Normalize`], by given statistics. Inputs: x, mean, variance, then weight and bias where there are.
+struct NormalizeGivenStats {
     norm: Norm,
 }
 
-impl Op for StandardiseBy {
+impl Op for NormalizeGivenStats {
     fn name(&self) -> &'static str {
         self.norm.name()
     }
@@ -455,11 +455,11 @@ impl Op for StandardiseBy {
         let view = self.norm.view(inputs[0].shape())?;
         let parameters = self.norm.parameters(&inputs[3..]);
         let statistics = [inputs[1].slice(), inputs[2].slice()];
-        cpu::standardise(cpu, &view, self.norm.eps, inputs[0], statistics, parameters, outputs[0].data)
+        cpu::normalize(cpu, &view, self.norm.eps, inputs[0], statistics, parameters, outputs[0].data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::standardise_by(rec, &self.norm, inputs, outputs[0])
+        gpu::normalize_given_stats(rec, &self.norm, inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -477,7 +477,7 @@ impl Op for StandardiseBy {
     }
 }
 
-/// The gradient with regard to x, and `[2, rows]` sums: of `g h` and of `g` as `standardise_grad.wgsl` has them, without
+/// The gradient with regard to x, and `[2, rows]` sums: of `g h` and of `g` as `normalize_grad.wgsl` has them, without
 /// the weight where a row has one; of no meaning where the statistics were given. Inputs: x, dy, mean, variance, then the
 /// weight where there is one.
 struct Gradient {
@@ -550,12 +550,12 @@ impl Op for ChannelSums {
 
 /// Moves running statistics towards a batch's: `running += momentum (batch - running)`, of the variance the unbiased
 /// estimate, which is the batch's times `unbias`. Inputs: the batch's mean and variance; states: the running ones.
-struct Follow {
+struct RunningStats {
     momentum: f32,
     unbias: f32,
 }
 
-impl Op for Follow {
+impl Op for RunningStats {
     fn name(&self) -> &'static str {
         "batch_norm"
     }
@@ -578,6 +578,6 @@ impl Op for Follow {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        gpu::follow(rec, [self.momentum, self.unbias], inputs, outputs)
+        gpu::running_stats(rec, [self.momentum, self.unbias], inputs, outputs)
     }
 }

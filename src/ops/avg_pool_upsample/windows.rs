@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::device::host_list;
-use crate::ops::word;
+use crate::ops::to_u32;
 use std::ops::Range;
 
 /// Along one axis, output o is `scale · Σ_k weight_k · x[first + k]` over a window of neighbouring inputs; the windows of
@@ -51,7 +51,7 @@ fn ratio_up(a: usize, b: usize, c: usize) -> usize {
 
 /// How the windows of an axis lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::ops) enum Rule {
+pub(in crate::ops) enum Method {
     /// Means of `kernel` inputs, `stride` apart, from `padding` before the first on.
     Pool { kernel: usize, stride: usize, padding: usize, divisor: Divisor },
     /// Means over windows that begin and end evenly: window o has the inputs that the o-th of as many equal parts of the
@@ -80,7 +80,7 @@ pub(in crate::ops) enum Divisor {
 pub(in crate::ops) struct Axis {
     pub(in crate::ops) input: usize,
     pub(in crate::ops) output: usize,
-    pub(in crate::ops) rule: Rule,
+    pub(in crate::ops) method: Method,
 }
 
 impl Axis {
@@ -95,8 +95,8 @@ impl Axis {
             list.extend((0..output).map(window));
             Ok(Windows { list, weights: Vec::new(), input })
         };
-        match self.rule {
-            Rule::Pool { kernel, stride, padding, divisor } => plain(&|o| {
+        match self.method {
+            Method::Pool { kernel, stride, padding, divisor } => plain(&|o| {
                 // In the padded axis, which a last window may stick out of.
                 let begin = o * stride;
                 let end = (begin + kernel).min(input + 2 * padding);
@@ -106,17 +106,17 @@ impl Axis {
                     Divisor::Padded => end - begin,
                     Divisor::Fixed(count) => count,
                 };
-                Window::new(inputs, share(count))
+                Window::new(inputs, mean_weight(count))
             }),
-            Rule::Even => plain(&|o| {
+            Method::Even => plain(&|o| {
                 let inputs = ratio(o, input, output)..ratio_up(o + 1, input, output);
-                Window::new(inputs.clone(), share(inputs.len()))
+                Window::new(inputs.clone(), mean_weight(inputs.len()))
             }),
-            Rule::Nearest => plain(&|o| {
+            Method::Nearest => plain(&|o| {
                 let place = ratio(o, input, output);
                 Window::new(place..place + 1, 1.0)
             }),
-            Rule::Linear { corners } => Windows::linear(input, output, corners),
+            Method::Linear { corners } => Windows::linear(input, output, corners),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Windows {
     /// # Errors
     /// The host is out of memory.
     pub(super) fn same(len: usize) -> Result<Windows> {
-        Axis { input: len, output: len, rule: Rule::Nearest }.windows()
+        Axis { input: len, output: len, method: Method::Nearest }.windows()
     }
 
     fn linear(input: usize, output: usize, corners: bool) -> Result<Windows> {
@@ -199,7 +199,7 @@ impl Windows {
             return Ok(None);
         }
         let count = self.list.iter().map(|window| window.inputs().len().div_ceil(most)).sum();
-        word(op, count)?;
+        to_u32(op, count)?;
         let mut weights = host_list(self.weights.len())?;
         weights.extend_from_slice(&self.weights);
         let mut parts = Windows { list: host_list(count)?, weights, input: self.input };
@@ -251,6 +251,6 @@ impl Windows {
 }
 
 /// `1 / n`.
-fn share(n: usize) -> f32 {
+fn mean_weight(n: usize) -> f32 {
     (1.0 / n as f64) as f32
 }

@@ -1,47 +1,46 @@
 //! The dispatches.
 
-use super::{Norm, Rows};
+use super::{Norm, RowLayout};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::binary;
 use crate::ops::copy::Fill;
-use crate::ops::softmax::Teams;
-use crate::ops::{WG, word};
+use crate::ops::softmax::RowPlan;
+use crate::ops::{WG, to_u32};
 use crate::shape::Layout;
 use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] =
-    &[&WHOLE, &SUM, &FOLD, &MERGE, &BY, &GRAD, &GRAD_FOLD, &GRAD_MERGE, &GRAD_WRITE, &FOLLOW];
+    &[&WHOLE, &SUM, &REDUCE, &MERGE, &BY, &GRAD, &GRAD_REDUCE, &GRAD_MERGE, &GRAD_WRITE, &RUNNING_STATS];
 
 const FLAGS: &[u32] = &[0, 1];
 /// Lanes a row that merge many slices; up to so many one invocation merges alone.
 const MERGING: u32 = 16;
 
-static WHOLE: Kernel = kernel!("standardise.wgsl", "standardise", reads: 3, writes: 4, params: Params,
-    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
-static SUM: Kernel = kernel!("standardise_sum.wgsl", "standardise_sum", reads: 4, writes: 4, params: Params,
-    "CENTRED": FLAGS, "FLAT": &[1], "WG": &[Teams::WG], "LANES": Teams::LANES);
-static FOLD: Kernel = kernel!("standardise.wgsl", "fold", reads: 3, writes: 4, params: Params,
-    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
-static MERGE: Kernel = kernel!("standardise.wgsl", "merge", reads: 3, writes: 4, params: Params,
-    "CENTRED": &[1], "FLAT": &[1], "WG": &[Teams::WG], "LANES": &[1, MERGING]);
-static BY: Kernel = kernel!("standardise_by.wgsl", "standardise_by", reads: 5, writes: 1, params: Params,
-    "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static WHOLE: Kernel = kernel!("normalize.wgsl", "normalize", reads: 3, writes: 4, params: Params,
+    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
+static SUM: Kernel = kernel!("add_norm.wgsl", "add_norm", reads: 4, writes: 4, params: Params,
+    "CENTRED": FLAGS, "FLAT": &[1], "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
+static REDUCE: Kernel = kernel!("normalize.wgsl", "reduce_slices", reads: 3, writes: 4, params: Params,
+    "CENTRED": FLAGS, "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
+static MERGE: Kernel = kernel!("normalize.wgsl", "merge_slices", reads: 3, writes: 4, params: Params,
+    "CENTRED": &[1], "FLAT": &[1], "WG": &[RowPlan::WG], "LANES": &[1, MERGING]);
+static BY: Kernel = kernel!("normalize_given_stats.wgsl", "normalize_given_stats", reads: 5, writes: 1, params: Params,
+    "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 
-static GRAD: Kernel = kernel!("standardise_grad.wgsl", "standardise_grad", reads: 5, writes: 3, params: GradParams,
-    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
-static GRAD_FOLD: Kernel = kernel!("standardise_grad.wgsl", "fold", reads: 5, writes: 3, params: GradParams,
-    "CENTRED": &[1], "CHANNELS": FLAGS, "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
-static GRAD_MERGE: Kernel = kernel!("standardise_grad.wgsl", "merge", reads: 5, writes: 3, params: GradParams,
-    "CENTRED": &[1], "CHANNELS": &[0], "FLAT": &[1], "WG": &[Teams::WG], "LANES": &[1, MERGING]);
-static GRAD_WRITE: Kernel = kernel!("standardise_grad.wgsl", "write", reads: 5, writes: 3, params: GradParams,
-    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[Teams::WG], "LANES": Teams::LANES);
+static GRAD: Kernel = kernel!("normalize_grad.wgsl", "normalize_grad", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
+static GRAD_REDUCE: Kernel = kernel!("normalize_grad.wgsl", "reduce_slices", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": &[1], "CHANNELS": FLAGS, "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
+static GRAD_MERGE: Kernel = kernel!("normalize_grad.wgsl", "merge_slices", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": &[1], "CHANNELS": &[0], "FLAT": &[1], "WG": &[RowPlan::WG], "LANES": &[1, MERGING]);
+static GRAD_WRITE: Kernel = kernel!("normalize_grad.wgsl", "write", reads: 5, writes: 3, params: GradParams,
+    "CENTRED": FLAGS, "CHANNELS": &[0], "FLAT": FLAGS, "WG": &[RowPlan::WG], "LANES": RowPlan::LANES);
 
-static FOLLOW: Kernel =
-    kernel!("follow.wgsl", "follow", reads: 2, writes: 2, params: FollowParams, "WG": &[WG]);
+static RUNNING_STATS: Kernel = kernel!("running_stats.wgsl", "running_stats", reads: 2, writes: 2, params: RunningStatsParams, "WG": &[WG]);
 
 params! {
-    /// As `shared/rows.wgsl` has them.
+    /// As `shared/row_layout.wgsl` has them.
     struct RowParams {
         step: [u32; 3],
         len: u32,
@@ -50,10 +49,10 @@ params! {
         rows: u32,
         row_step: u32,
         run_step: u32,
-        partner_step: u32,
+        companion_step: u32,
         period: u32,
         scale: u32,
-        share: u32,
+        divisor: u32,
         side: u32,
         slices: u32,
         size: u32,
@@ -96,7 +95,7 @@ params! {
 }
 
 params! {
-    struct FollowParams {
+    struct RunningStatsParams {
         count: u32,
         mean_offset: u32,
         variance_offset: u32,
@@ -119,7 +118,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The most elements of a slice that one invocation visits. It does so up to three times, four a turn.
+    /// The most elements of a slice that one invocation visits. It does so up to three times, four an iteration.
     const MOST: usize = 32_768;
     /// The fewest that are worth another slice.
     const FEWEST: usize = 16;
@@ -128,9 +127,9 @@ impl Plan {
 
     /// # Errors
     /// More elements than the kernels can count.
-    fn new(rec: &Recorder, op: &'static str, rows: &Rows) -> Result<Plan> {
+    fn new(rec: &Recorder, op: &'static str, rows: &RowLayout) -> Result<Plan> {
         let (cols, side) = (rows.cols(), rows.side_by_side());
-        let lanes = Teams::new(rec, rows.rows, cols, side).lanes;
+        let lanes = RowPlan::new(rec, rows.rows, cols, side).lanes;
         let each = cols.div_ceil(lanes as usize);
         // A few rows are cut up until there are as many invocations as fill a device.
         let enough = if rec.is_software() { 256 } else { 1 << 16 };
@@ -143,28 +142,28 @@ impl Plan {
             return Err(Error::shape(op, format!("{cols} elements in a row are more than the kernel's")));
         }
         let merging = if slices <= MERGING as usize { 1 } else { MERGING };
-        let teams = |count: usize, lanes: u32| count.div_ceil((Teams::WG / lanes) as usize);
+        let plan = |count: usize, lanes: u32| count.div_ceil((RowPlan::WG / lanes) as usize);
         let [len, run_step, lane_runs] = [rows.len, rows.run_step, lanes as usize / rows.len.max(1)];
         let in_run = lanes as usize % rows.len.max(1);
         // The kernels count up to these.
-        word(op, cols + 4 * Teams::WG as usize)?;
-        word(op, 2 * rows.rows * (slices + Teams::WG as usize))?;
-        word(op, rows.rows * cols)?;
-        let partner = &rows.partner;
-        let w = |value: usize| word(op, value);
+        to_u32(op, cols + 4 * RowPlan::WG as usize)?;
+        to_u32(op, 2 * rows.rows * (slices + RowPlan::WG as usize))?;
+        to_u32(op, rows.rows * cols)?;
+        let companion = &rows.companion;
+        let w = |value: usize| to_u32(op, value);
         let less = |value: usize| Ok::<u32, Error>(w(value)?.wrapping_sub(w(len)?));
         let rows = RowParams {
-            step: [w(in_run)?, w(lane_runs * run_step + in_run)?, w(lane_runs * partner.step)?],
+            step: [w(in_run)?, w(lane_runs * run_step + in_run)?, w(lane_runs * companion.step)?],
             len: w(len)?,
-            wrap: [less(0)?, less(run_step)?, w(partner.step)?],
+            wrap: [less(0)?, less(run_step)?, w(companion.step)?],
             cols: w(cols)?,
             rows: w(rows.rows)?,
             row_step: w(rows.row_step)?,
             run_step: w(run_step)?,
-            partner_step: w(partner.step)?,
-            period: w(partner.period.max(1))?,
-            scale: w(partner.scale)?,
-            share: w(partner.share.max(1))?,
+            companion_step: w(companion.step)?,
+            period: w(companion.period.max(1))?,
+            scale: w(companion.scale)?,
+            divisor: w(companion.divisor.max(1))?,
             side: u32::from(side),
             slices: w(slices)?,
             size: w(size)?,
@@ -175,8 +174,8 @@ impl Plan {
             flat: u32::from(len == 1),
             lanes,
             slices,
-            groups: teams(rows.rows as usize * slices, lanes),
-            merge: (merging, teams(rows.rows as usize, merging)),
+            groups: plan(rows.rows as usize * slices, lanes),
+            merge: (merging, plan(rows.rows as usize, merging)),
             rows,
         })
     }
@@ -201,9 +200,9 @@ fn forward<'a>(
         rows: plan.rows,
         count: plan.rows.cols as f32,
         eps: norm.eps,
-        x_offset: word(plan.op, x.layout.offset)?,
-        w_offset: word(plan.op, weight.layout.offset)?,
-        b_offset: word(plan.op, bias.layout.offset)?,
+        x_offset: to_u32(plan.op, x.layout.offset)?,
+        w_offset: to_u32(plan.op, weight.layout.offset)?,
+        b_offset: to_u32(plan.op, bias.layout.offset)?,
         has_weight: u32::from(norm.weight),
         has_bias: u32::from(norm.bias),
         mean_offset: 0,
@@ -216,7 +215,7 @@ fn forward<'a>(
 }
 
 /// One dispatch, or where rows are cut into slices three: the moments of each slice, those of each row, y.
-pub(super) fn standardise(
+pub(super) fn normalize(
     rec: &mut Recorder,
     norm: &Norm,
     inputs: &[GpuView],
@@ -231,20 +230,20 @@ pub(super) fn standardise(
     let [mean, variance] = [statistics[0].buffer, statistics[1].buffer];
     let parts = rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?;
     let buffers = [x.buffer, weight, bias, y.buffer, mean, variance, &parts];
-    let constants = [u32::from(norm.centred()), plan.flat, Teams::WG, plan.lanes];
+    let constants = [u32::from(norm.centred()), plan.flat, RowPlan::WG, plan.lanes];
     if plan.slices == 1 {
         return rec.dispatch(&WHOLE, &constants, &buffers, &params, plan.groups);
     }
-    rec.dispatch(&FOLD, &constants, &buffers, &params, plan.groups)?;
+    rec.dispatch(&REDUCE, &constants, &buffers, &params, plan.groups)?;
     let (lanes, groups) = plan.merge;
-    rec.dispatch(&MERGE, &[1, 1, Teams::WG, lanes], &buffers, &params, groups)?;
+    rec.dispatch(&MERGE, &[1, 1, RowPlan::WG, lanes], &buffers, &params, groups)?;
     let buffers = [x.buffer, weight, bias, mean, variance, y.buffer];
     rec.dispatch(&BY, &constants[1..], &buffers, &params, plan.groups)
 }
 
-/// As [`standardise`] of the sum of inputs 0 and 1, which is output 1. One dispatch; where rows are cut into slices, the
+/// As [`normalize`] of the sum of inputs 0 and 1, which is output 1. One dispatch; where rows are cut into slices, the
 /// sum's before those.
-pub(super) fn standardise_sum(
+pub(super) fn add_norm(
     rec: &mut Recorder,
     norm: &Norm,
     inputs: &[GpuView],
@@ -264,34 +263,39 @@ pub(super) fn standardise_sum(
     if x.layout.shape.numel() == 0 || plan.slices > 1 || rec.is_software() {
         binary::sum(rec, inputs[0], inputs[1], outputs[1])?;
         let inputs = [&[x], &inputs[2..]].concat();
-        return standardise(rec, norm, &inputs, &[outputs[0], outputs[2], outputs[3]]);
+        return normalize(rec, norm, &inputs, &[outputs[0], outputs[2], outputs[3]]);
     }
     let (params, [weight, bias]) = forward(norm, &plan, inputs[0], &inputs[2..])?;
     let [a_offset, r_offset] =
-        [word(plan.op, inputs[0].layout.offset)?, word(plan.op, inputs[1].layout.offset)?];
+        [to_u32(plan.op, inputs[0].layout.offset)?, to_u32(plan.op, inputs[1].layout.offset)?];
     let params = Params { x_offset: 0, a_offset, r_offset, ..params };
-    let constants = [u32::from(norm.centred()), plan.flat, Teams::WG, plan.lanes];
+    let constants = [u32::from(norm.centred()), plan.flat, RowPlan::WG, plan.lanes];
     rec.dispatch(&SUM, &constants, &[a, r, weight, bias, y, sum, mean, variance], &params, plan.groups)
 }
 
 /// By given statistics: inputs 1 and 2.
-pub(super) fn standardise_by(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], y: GpuOut) -> Result<()> {
+pub(super) fn normalize_given_stats(
+    rec: &mut Recorder,
+    norm: &Norm,
+    inputs: &[GpuView],
+    y: GpuOut,
+) -> Result<()> {
     let [x, mean, variance] = [inputs[0], inputs[1], inputs[2]];
     let plan = Plan::new(rec, norm.name(), &norm.view(x.layout.shape)?.by_statistics())?;
     let (params, [weight, bias]) = forward(norm, &plan, x, &inputs[3..])?;
     let params = Params {
-        mean_offset: word(plan.op, mean.layout.offset)?,
-        variance_offset: word(plan.op, variance.layout.offset)?,
+        mean_offset: to_u32(plan.op, mean.layout.offset)?,
+        variance_offset: to_u32(plan.op, variance.layout.offset)?,
         ..params
     };
     let buffers = [x.buffer, weight, bias, mean.buffer, variance.buffer, y.buffer];
-    rec.dispatch(&BY, &[plan.flat, Teams::WG, plan.lanes], &buffers, &params, plan.groups)
+    rec.dispatch(&BY, &[plan.flat, RowPlan::WG, plan.lanes], &buffers, &params, plan.groups)
 }
 
 /// `inputs`: x, dy, mean, variance, and a weight where there is one.
 fn backward(norm: &Norm, plan: &Plan, inputs: &[GpuView]) -> Result<GradParams> {
     let offset = |input: usize| match inputs.get(input) {
-        Some(view) => word(plan.op, view.layout.offset),
+        Some(view) => to_u32(plan.op, view.layout.offset),
         None => Ok(0),
     };
     let weight = match (norm.weight, norm.view(inputs[0].layout.shape)?.across) {
@@ -330,14 +334,14 @@ pub(super) fn gradient(
     let reads = [0, 1, 4, 2, 3].map(|input| inputs.get(input).unwrap_or(&inputs[0]).buffer);
     let buffers = [&reads[..], &[outputs[0].buffer, outputs[1].buffer, &parts]].concat();
     let centred = u32::from(norm.centred());
-    let constants = |centred, lanes| [centred, 0, plan.flat, Teams::WG, lanes];
+    let constants = |centred, lanes| [centred, 0, plan.flat, RowPlan::WG, lanes];
     if plan.slices == 1 && !given {
         return rec.dispatch(&GRAD, &constants(centred, plan.lanes), &buffers, &params, plan.groups);
     }
     if !given {
-        rec.dispatch(&GRAD_FOLD, &constants(1, plan.lanes), &buffers, &params, plan.groups)?;
+        rec.dispatch(&GRAD_REDUCE, &constants(1, plan.lanes), &buffers, &params, plan.groups)?;
         let (lanes, groups) = plan.merge;
-        rec.dispatch(&GRAD_MERGE, &[1, 0, 1, Teams::WG, lanes], &buffers, &params, groups)?;
+        rec.dispatch(&GRAD_MERGE, &[1, 0, 1, RowPlan::WG, lanes], &buffers, &params, groups)?;
     }
     rec.dispatch(&GRAD_WRITE, &constants(centred, plan.lanes), &buffers, &params, plan.groups)
 }
@@ -351,17 +355,17 @@ pub(super) fn channel_sums(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], 
     let [unused, other] = [rec.scratch(1)?, rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?];
     let (to, parts) = if plan.slices > 1 { (sums.buffer, &other) } else { (&other, sums.buffer) };
     let buffers = [x, dy, x, mean, variance, &unused, to, parts];
-    let constants = [1, 1, plan.flat, Teams::WG, plan.lanes];
-    rec.dispatch(&GRAD_FOLD, &constants, &buffers, &params, plan.groups)?;
+    let constants = [1, 1, plan.flat, RowPlan::WG, plan.lanes];
+    rec.dispatch(&GRAD_REDUCE, &constants, &buffers, &params, plan.groups)?;
     if plan.slices == 1 {
         return Ok(());
     }
     let (lanes, groups) = plan.merge;
-    rec.dispatch(&GRAD_MERGE, &[1, 0, 1, Teams::WG, lanes], &buffers, &params, groups)
+    rec.dispatch(&GRAD_MERGE, &[1, 0, 1, RowPlan::WG, lanes], &buffers, &params, groups)
 }
 
 /// Running statistics towards a batch's.
-pub(super) fn follow(
+pub(super) fn running_stats(
     rec: &mut Recorder,
     [momentum, unbias]: [f32; 2],
     inputs: &[GpuView],
@@ -369,13 +373,13 @@ pub(super) fn follow(
 ) -> Result<()> {
     const OP: &str = "batch_norm";
     let count = outputs[0].shape.numel();
-    let params = FollowParams {
-        count: word(OP, count)?,
-        mean_offset: word(OP, inputs[0].layout.offset)?,
-        variance_offset: word(OP, inputs[1].layout.offset)?,
+    let params = RunningStatsParams {
+        count: to_u32(OP, count)?,
+        mean_offset: to_u32(OP, inputs[0].layout.offset)?,
+        variance_offset: to_u32(OP, inputs[1].layout.offset)?,
         momentum,
         unbias,
     };
     let buffers = [inputs[0].buffer, inputs[1].buffer, outputs[0].buffer, outputs[1].buffer];
-    rec.dispatch(&FOLLOW, &[WG], &buffers, &params, count.div_ceil(WG as usize))
+    rec.dispatch(&RUNNING_STATS, &[WG], &buffers, &params, count.div_ceil(WG as usize))
 }

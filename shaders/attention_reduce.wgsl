@@ -1,16 +1,19 @@
-// The second step of attention whose keys were cut into slices: what the slices have summed, merged.
+// The second step of attention whose keys were cut into slices: merges the partial results of the slices.
 //
-// o[i, c] = sum_s e_s part[s, i, c] / sum_s e_s sum[s, i] with e_s = exp(max[s, i] - max_s max[s, i]). One invocation an
-// element, the slices in order; each reads their maxima and sums once more than it needs to.
+//   o[i, c] = sum_s e_s part[s, i, c] / sum_s e_s sum[s, i]     with e_s = exp(max[s, i] - max_s max[s, i])
 //
-//   part f32 [slices, rows, cols], contiguous     parts f32 [slices, rows, 2]: maximum and sum
-//   o f32 [rows, cols], contiguous     stats f32 [rows]: the logarithm of the sum of exponentials
-//   WG: invocations a workgroup (prepended by ops/attention)
+// Used by: scaled_dot_product_attention
+//
+// One invocation per element of o. It reads the slices in a fixed order, twice: first for the maximum, then for the sums.
+//
+//   part f32 [slices, rows, cols], contiguous     parts f32 [slices, rows, 2]: maximum and sum of each slice
+//   o f32 [rows, cols], contiguous     stats f32 [rows]: the logarithm of the sum of the exponentials of the scores
+//   WG: invocations per workgroup (prepended by ops/attention)
 
 #import shared/grid.wgsl
-#import shared/normaliser.wgsl
+#import shared/online_softmax.wgsl
 
-/// Where there are no columns, one invocation a row leaves its logarithm.
+/// If `cols` is 0, one invocation per row still stores the logarithm.
 struct Params { rows: u32, cols: u32, slices: u32 }
 
 @group(0) @binding(0) var<storage, read> part: array<f32>;
@@ -24,19 +27,19 @@ struct Params { rows: u32, cols: u32, slices: u32 }
 alias Word = f32;
 
 @compute @workgroup_size(WG)
-fn attention_fold(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn attention_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                   @builtin(local_invocation_index) lane: u32) {
     let cols = max(p.cols, 1u);
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     let row = i / cols;
     if (row >= p.rows) { return; }
-    var whole = Normaliser(LOWEST, 0.0);
+    var whole = OnlineSoftmax(LOWEST, 0.0);
     for (var s = 0u; s < p.slices; s++) { whole.max = max_nan(whole.max, parts[2u * (s * p.rows + row)]); }
     var sum = 0.0;
     for (var s = 0u; s < p.slices; s++) {
         let at = s * p.rows + row;
         let e = exp_below(parts[2u * at] - whole.max);
-        if (parts[2u * at + 1u] == 0.0) { continue; } // a slice of which nothing is seen
+        if (parts[2u * at + 1u] == 0.0) { continue; } // the row sees no key of this slice
         whole.sum += e * parts[2u * at + 1u];
         if (p.cols > 0u) { sum += e * part[s * p.rows * p.cols + i]; }
     }

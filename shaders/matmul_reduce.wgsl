@@ -1,9 +1,14 @@
-// The second step of a matrix product whose k was cut into slices: c[i] = activation(sum over s of partial[s, i] + bias).
+// The second step of a split-K product: c[i] = activation(sum over s of partial[s, i] + bias).
 //
-// One invocation an element, slices added in order.
+// Used by: matmul, matmul_with, linear, scaled_dot_product_attention (gradient)
 //
-//   partial f32 [slices, count], contiguous     bias f32 [n], read where has_bias is 1     c f32 [count], rows of n
-//   WG: invocations a workgroup    ACTIVATION: what is applied to c (prepended by ops/matmul.rs)
+// One invocation computes one element. It adds the slices in order, so the result is deterministic. Memory bound.
+//
+//   partial   f32 [slices, count], contiguous
+//   bias      f32 [n], read where has_bias is 1
+//   c         f32 [count], in rows of n
+//
+// Constants prepended by ops/matmul.rs: WG: invocations per workgroup. ACTIVATION: the function applied to c.
 
 #import shared/grid.wgsl
 #import shared/activation.wgsl
@@ -16,9 +21,9 @@ struct Params { count: u32, n: u32, slices: u32, bias_offset: u32, bias_step: u3
 @group(0) @binding(3) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
-fn matmul_fold(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn matmul_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                @builtin(local_invocation_index) lane: u32) {
-    let i = folded(group, groups) * WG + lane;
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     var sum = 0.0;
     for (var s = 0u; s < p.slices; s++) { sum += partial[s * p.count + i]; }

@@ -1,8 +1,8 @@
 //! The CPU twins.
 
-use super::{Norm, Rows, View};
-use crate::cpu::simd::{fold_run, wide};
-use crate::cpu::walk::GRAIN;
+use super::{Norm, RowLayout, View};
+use crate::cpu::simd::{reduce_run, wide};
+use crate::cpu::strided::GRAIN;
 use crate::cpu::{CpuDevice, CpuList};
 use crate::op::CpuView;
 use crate::{Error, Result};
@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 /// Elements of a row in a slice.
 const SLICE: usize = 4096;
-/// Rows side by side that are read together, a line of the cache, and elements of each.
+/// RowLayout side by side that are read together, a line of the cache, and elements of each.
 const BLOCK: (usize, usize) = (16, 512);
 
-impl Rows {
-    /// Calls `f` with the row, the place in the tensor and the partner of each element of a part of some rows, and with
+impl RowLayout {
+    /// Calls `f` with the row, the place in the tensor and the companion of each element of a part of some rows, and with
     /// its number in that part, by row.
     fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, usize, usize)) {
         let count = cols.len();
@@ -24,21 +24,21 @@ impl Rows {
             let mut starts = [[0; 2]; BLOCK.0];
             starts.iter_mut().zip(rows.clone()).for_each(|(start, row)| *start = self.start(row));
             for (c, col) in cols.enumerate() {
-                for (r, (row, [start, partner])) in rows.clone().zip(&starts).enumerate() {
-                    f(r * count + c, row, start + col * self.run_step, partner + col * self.partner.step);
+                for (r, (row, [start, companion])) in rows.clone().zip(&starts).enumerate() {
+                    f(r * count + c, row, start + col * self.run_step, companion + col * self.companion.step);
                 }
             }
             return;
         }
         for (r, row) in rows.enumerate() {
-            let [start, partner] = self.start(row);
+            let [start, companion] = self.start(row);
             let mut number = r * count;
             let mut run = cols.start / self.len;
             let mut first = cols.start % self.len;
             while number < (r + 1) * count {
                 let len = (self.len - first).min((r + 1) * count - number);
                 for j in first..first + len {
-                    f(number, row, start + run * self.run_step + j, partner + run * self.partner.step);
+                    f(number, row, start + run * self.run_step + j, companion + run * self.companion.step);
                     number += 1;
                 }
                 (run, first) = (run + 1, 0);
@@ -46,13 +46,13 @@ impl Rows {
         }
     }
 
-    /// What `fold` makes of each slice of each row, by slice: of the numbers that `gather` gives for its elements, so
+    /// What `reduce` makes of each slice of each row, by slice: of the numbers that `gather` gives for its elements, so
     /// copied that they lie side by side.
-    fn fold<const N: usize, T: Clone + Default + Send>(
+    fn reduce<const N: usize, T: Clone + Default + Send>(
         &self,
         cpu: &Arc<CpuDevice>,
         gather: impl Fn(usize, usize, usize) -> [f32; N] + Sync,
-        fold: impl Fn([&[f32]; N]) -> T + Sync,
+        reduce: impl Fn([&[f32]; N]) -> T + Sync,
     ) -> Result<CpuList<T>> {
         let (block, size) = if self.side_by_side() { BLOCK } else { (1, SLICE) };
         let slices = self.cols().div_ceil(size);
@@ -66,13 +66,13 @@ impl Rows {
                 let taken = &mut *cpu.scratch(N * size)?;
                 let mut places = taken.chunks_exact_mut(size.max(1));
                 let mut taken: [&mut [f32]; N] = std::array::from_fn(|_| places.next().unwrap_or_default());
-                self.visit(rows, cols.clone(), |number, row, at, partner| {
-                    for (taken, value) in taken.iter_mut().zip(gather(row, at, partner)) {
+                self.visit(rows, cols.clone(), |number, row, at, companion| {
+                    for (taken, value) in taken.iter_mut().zip(gather(row, at, companion)) {
                         taken[number] = value;
                     }
                 });
                 for (r, part) in parts.iter_mut().enumerate() {
-                    *part = fold(std::array::from_fn(|n| &taken[n][r * cols.len()..][..cols.len()]));
+                    *part = reduce(std::array::from_fn(|n| &taken[n][r * cols.len()..][..cols.len()]));
                 }
                 Ok::<(), Error>(())
             })
@@ -84,7 +84,7 @@ impl Rows {
 fn sum(x: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
     wide(
         #[inline(always)]
-        || fold_run(0.0, |a, b| a + b, map, x),
+        || reduce_run(0.0, |a, b| a + b, map, x),
     )
 }
 
@@ -125,7 +125,7 @@ impl Moments {
         Moments { count, mean: origin + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
     }
 
-    /// Of all slices of a row, as `standardise.wgsl` merges them.
+    /// Of all slices of a row, as `normalize.wgsl` merges them.
     fn merged(parts: impl Iterator<Item = Moments> + Clone, count: f32) -> Moments {
         let origin = parts.clone().next().map_or(f32::NAN, |part| part.mean);
         let mean = origin + parts.clone().map(|part| part.count * (part.mean - origin)).sum::<f32>() / count;
@@ -145,7 +145,7 @@ pub(super) fn statistics(
     variance: &mut [f32],
 ) -> Result<()> {
     let rows = view.by_statistics();
-    let parts = rows.fold(cpu, |_, at, _| [x[at]], |[x]| Moments::of(x, centred))?;
+    let parts = rows.reduce(cpu, |_, at, _| [x[at]], |[x]| Moments::of(x, centred))?;
     for (row, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
         let count = rows.cols() as f32;
         let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
@@ -154,8 +154,8 @@ pub(super) fn statistics(
     Ok(())
 }
 
-/// As [`statistics`] and [`standardise`] of the sum of two tensors, a row at a time while it is in the cache.
-pub(super) fn standardise_sum(
+/// As [`statistics`] and [`normalize`] of the sum of two tensors, a row at a time while it is in the cache.
+pub(super) fn add_norm(
     cpu: &Arc<CpuDevice>,
     norm: &Norm,
     [a, r]: [&[f32]; 2],
@@ -230,7 +230,7 @@ fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sy
 }
 
 /// The normalised tensor, from each row's mean and variance.
-pub(super) fn standardise(
+pub(super) fn normalize(
     cpu: &Arc<CpuDevice>,
     view: &View,
     eps: f32,
@@ -277,7 +277,7 @@ impl<'a> Known<'a> {
 
     /// The sums over each group of `g h` and of g, where g is dy times the weight.
     pub(super) fn sums_by_group(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
-        fold_pairs(cpu, &view.by_statistics(), sums, |row, at, channel| {
+        reduce_pairs(cpu, &view.by_statistics(), sums, |row, at, channel| {
             let g = self.dy[at] * self.weight(channel);
             [g * self.h(at, row), g]
         })
@@ -285,7 +285,7 @@ impl<'a> Known<'a> {
 
     /// The sums over each channel of `dy h` and of dy.
     pub(super) fn sums_by_channel(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
-        fold_pairs(cpu, &view.by_channel(), sums, |_, at, statistics| {
+        reduce_pairs(cpu, &view.by_channel(), sums, |_, at, statistics| {
             [self.dy[at] * self.h(at, statistics), self.dy[at]]
         })
     }
@@ -317,13 +317,13 @@ impl<'a> Known<'a> {
 }
 
 /// The sums over rows of two numbers an element, into `[2, rows]`.
-fn fold_pairs(
+fn reduce_pairs(
     cpu: &Arc<CpuDevice>,
-    rows: &Rows,
+    rows: &RowLayout,
     sums: &mut [f32],
     terms: impl Fn(usize, usize, usize) -> [f32; 2] + Sync,
 ) -> Result<()> {
-    let parts = rows.fold(cpu, terms, |terms| terms.map(|terms| sum(terms, |x| x)))?;
+    let parts = rows.reduce(cpu, terms, |terms| terms.map(|terms| sum(terms, |x| x)))?;
     for (at, whole) in sums.iter_mut().enumerate() {
         let (which, row) = (at / rows.rows, at % rows.rows);
         *whole = parts.iter().skip(row).step_by(rows.rows).map(|part| part[which]).sum();

@@ -1,13 +1,15 @@
-// Element-wise functions of three operands: y[i] = f(a[i], b[i], c[i]), where f is the importing file's; the operands are
-// broadcast and strided in any way.
+// Bindings and loads of element-wise functions of three operands: y[i] = f(a[i], b[i], c[i]). Operands may be broadcast
+// and strided.
 //
-// Memory bound: each operand is read once, y written once. shared/map.wgsl has the two entries.
+// Imported by: where_cond.wgsl, loss.wgsl, loss_grad.wgsl
+// Expects: f(a: f32, b: f32, c: f32) -> f32, WG.
 //
-//   a f32, operand x of the walk     b f32, operand y of the walk     c f32, operand z of the walk
-//   y [count] f32, contiguous
-//   WG: invocations a workgroup (prepended from Rust)
+// Memory bound: each operand is read once, y written once. shared/elementwise_entries.wgsl has the two entry points.
+//
+//   a, b, c   f32: operands x, y and z of the indexer
+//   y         f32 [count], contiguous
 
-#import shared/map.wgsl
+#import shared/elementwise_entries.wgsl
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
@@ -21,11 +23,11 @@
 
 /// f of element i.
 fn one(i: u32) -> f32 {
-    let at = positions(i);
+    let at = strided_offsets(i);
     return f(a[at.x], b[at.y], c[at.z]);
 }
 
-/// f of elements 4i to 4i + 3; past the end it is arbitrary.
+/// f of elements 4i to 4i + 3. Components past the end are arbitrary.
 fn four(i: u32) -> vec4f {
     let u = spread(0u, a4[quad_at(0u, i)]);
     let v = spread(1u, b4[quad_at(1u, i)]);

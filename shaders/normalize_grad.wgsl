@@ -1,29 +1,36 @@
-// The gradients of standardise.wgsl. With h = (x - mean) / sqrt(variance + eps) and g = dy * w, both over a row of n:
+// The gradients of normalize.wgsl. With h = (x - mean) / sqrt(variance + eps) and g = dy * w, over a row of n elements:
 //
 //   dx = (g - sum(g)/n - h sum(g h)/n) / sqrt(variance + eps);  without sum(g)/n where not CENTRED, and without both sums
-//   where the statistics were given
-//   dw = sum(dy h) and db = sum(dy) over a channel
+//        where the statistics were given
+//   dw = sum(dy h) and db = sum(dy), over a channel
 //
-// All sums are over rows (shared/rows.wgsl): for dx those of the statistics, for dw and db the channels. Of batch
-// normalisation they are the same; its weight is one for the row, and so left to the end.
+// Used by: layer_norm, rms_norm, group_norm, instance_norm, batch_norm, batch_norm_by, add_layer_norm, add_rms_norm (gradient)
 //
-//   standardise_grad  a team a row: x and dy are read twice, of which once should hit a cache; dx and the sums are written
-//   fold              the sums of each slice of a row
-//   merge             and of all slices of a row
-//   write             dx from the sums
+// All sums are over rows (shared/row_layout.wgsl). For dx a row shares statistics; for dw and db a row is a channel. In batch
+// normalization the two coincide: the weight is constant over the row, so it is applied after the sums.
 //
-//   x, dy, dx f32, contiguous     w [channels] f32     mean, variance f32, one for each row of the statistics
-//   sums [2, rows] f32: of g h and of g     parts [2, rows * slices] f32: those of the slices
-//   WG: invocations a workgroup    LANES: invocations a slice    FLAT: 1 where runs have one element
-//   CENTRED: 1 where the mean was taken off    CHANNELS: 1 where rows are channels and an element's partner is the place
-//   of its statistics (prepended by ops/standardise/gpu.rs)
+//   normalize_grad   LANES invocations process a whole row: x and dy are read twice, of which the
+//                    second should hit a cache; dx and the sums are written
+//   reduce_slices    the sums of each slice of a row
+//   merge_slices     adds the sums of a row's slices
+//   write            dx from the sums
+//
+//   x, dy, dx        f32, contiguous (x and dy from their offsets)
+//   w                f32 [channels]
+//   mean, variance   f32, one for each row of statistics
+//   sums             f32 [2, rows]: of g h, then of g
+//   parts            f32 [2, rows * slices]: the same for slices
+//
+// Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup. LANES: invocations per slice. FLAT: 1 where runs
+// have one element. CENTRED: 1 where the mean was subtracted. CHANNELS: 1 where rows are channels and an element's companion
+// is the index of its statistics.
 
 #import shared/float.wgsl
-#import shared/rows.wgsl
+#import shared/row_layout.wgsl
 
-/// `weight`: 0 there is none, 1 that of each element's channel, 2 that of the row. `given`: whether the statistics were.
+/// `weight`: 0 none, 1 one per element's channel, 2 one per row. `given`: 1 where the statistics are inputs, not computed from x.
 struct Params {
-    rows: Rows,
+    rows: RowLayout,
     count: f32, eps: f32, x_offset: u32,
     dy_offset: u32, w_offset: u32, mean_offset: u32, variance_offset: u32,
     weight: u32, given: u32,
@@ -39,7 +46,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> parts: array<f32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
-/// What the elements of a row of the statistics are relative to.
+/// The statistics that normalize an element: the mean (0 where `origin_of` says so) and 1 / sqrt(variance + eps).
 struct Frame { mean: f32, scale: f32 }
 
 fn frame(row: u32) -> Frame {
@@ -47,7 +54,7 @@ fn frame(row: u32) -> Frame {
     return Frame(origin_of(mean[p.mean_offset + row], scale), scale);
 }
 
-/// h and g of the element at `at`, as a row of `f` has them.
+/// (h, g) of the element at `at`, normalized by `f`; where rows are channels, by the statistics of its companion.
 fn pair(at: vec3u, f: Frame) -> vec2f {
     var g = dy[p.dy_offset + at.y];
     let v = x[p.x_offset + at.y];
@@ -59,8 +66,8 @@ fn pair(at: vec3u, f: Frame) -> vec2f {
     return vec2f((v - f.mean) * f.scale, g);
 }
 
-/// The sums of g h and of g. To be called by the whole workgroup.
-fn folded_slice(s: Slice, f: Frame, local: u32) -> vec2f {
+/// The sums of g h and of g over a slice. The whole workgroup must call it.
+fn reduce_slice(s: Slice, f: Frame, local: u32) -> vec2f {
     var sum = vec2f(0.0);
     var at = place(s.row, s.begin + s.lane);
     var c = s.begin + s.lane;
@@ -80,10 +87,10 @@ fn folded_slice(s: Slice, f: Frame, local: u32) -> vec2f {
         sum += vec2f(q.x * q.y, q.y);
         at = next(at);
     }
-    return together(sum, local, s.lane);
+    return workgroup_reduce(sum, local, s.lane);
 }
 
-/// dx of an element; `means` are the sums divided by n, `factor` what all elements of the row are multiplied with.
+/// dx of an element from q = (h, g). `means`: the sums divided by n. `factor`: the row's common factor.
 fn slope(q: vec2f, means: vec2f, factor: f32) -> f32 {
     if (p.given == 1u) { return q.y * factor; }
     if (CENTRED == 1u) { return ((q.y - means.y) - q.x * means.x) * factor; }
@@ -117,11 +124,11 @@ fn write_slice(s: Slice, f: Frame, sum: vec2f) {
 }
 
 @compute @workgroup_size(WG)
-fn standardise_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn normalize_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                     @builtin(local_invocation_index) local: u32) {
     let s = slice_of(group, groups, local);
     let f = frame(s.row);
-    let sum = folded_slice(s, f, local);
+    let sum = reduce_slice(s, f, local);
     if (!s.valid) { return; }
     if (s.lane == 0u) {
         sums[s.row] = sum.x;
@@ -131,22 +138,22 @@ fn standardise_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
 }
 
 @compute @workgroup_size(WG)
-fn fold(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn reduce_slices(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
     let s = slice_of(group, groups, local);
     var f = Frame(0.0, 0.0);
     if (CHANNELS == 0u) { f = frame(s.row); }
-    let sum = folded_slice(s, f, local);
+    let sum = reduce_slice(s, f, local);
     if (!s.valid || s.lane != 0u) { return; }
     parts[s.at] = sum.x;
     parts[p.rows.rows * p.rows.slices + s.at] = sum.y;
 }
 
 @compute @workgroup_size(WG)
-fn merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+fn merge_slices(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let number = folded(group, groups) * (WG / LANES) + local / LANES;
+    let number = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
     let valid = number < p.rows.rows;
     let row = select(0u, number, valid);
     let first = parts_of(row);
@@ -154,7 +161,7 @@ fn merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     let plane = p.rows.rows * p.rows.slices;
     var sum = vec2f(0.0);
     for (var i = first.x + lane * first.y; i <= last; i += LANES * first.y) { sum += vec2f(parts[i], parts[plane + i]); }
-    sum = together(sum, local, lane);
+    sum = workgroup_reduce(sum, local, lane);
     if (!valid || lane != 0u) { return; }
     sums[row] = sum.x;
     sums[p.rows.rows + row] = sum.y;

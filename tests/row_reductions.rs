@@ -1,4 +1,4 @@
-//! Whatever folds a row sees each of its elements: one NaN or infinity, wherever it lies, shows in its row and in no
+//! Whatever reduces a row sees each of its elements: one NaN or infinity, wherever it lies, shows in its row and in no
 //! other. Rows of a few, of many and of so many elements that they are cut into slices.
 
 mod common;
@@ -7,7 +7,7 @@ use common::*;
 use gristmill::nn::Reduction;
 use gristmill::{CrossEntropyOptions, Device, Result, Tensor};
 
-type Fold = fn(&Tensor) -> Result<Tensor>;
+type RowReduction = fn(&Tensor) -> Result<Tensor>;
 
 /// Cross-entropy of each row with class 0.
 fn cross_entropy(x: &Tensor, options: CrossEntropyOptions) -> Result<Tensor> {
@@ -17,7 +17,7 @@ fn cross_entropy(x: &Tensor, options: CrossEntropyOptions) -> Result<Tensor> {
 }
 
 /// Each gives one element or one row of them for each row, and whether an infinity shows as something not finite.
-const FOLDS: &[(&str, Fold, bool)] = &[
+const REDUCTIONS: &[(&str, RowReduction, bool)] = &[
     ("sum", |x| x.sum(&[-1], false), true),
     ("mean", |x| x.mean(&[-1], false), true),
     ("prod", |x| x.prod(&[-1], false), true),
@@ -39,7 +39,7 @@ const FOLDS: &[(&str, Fold, bool)] = &[
 ];
 
 /// Rows of `length`, each with `odd` at another of `places`, and one without.
-fn spoilt(length: usize, places: &[usize], odd: f32, device: &Device) -> Tensor {
+fn with_special_value(length: usize, places: &[usize], odd: f32, device: &Device) -> Tensor {
     let rows = places.len() + 1;
     let mut data: Vec<f32> =
         (0..rows * length).map(|i| 0.9 + 0.2 * ((i * 7919 % 101) as f32 / 101.0)).collect();
@@ -50,12 +50,12 @@ fn spoilt(length: usize, places: &[usize], odd: f32, device: &Device) -> Tensor 
 fn seen(length: usize, places: &[usize]) {
     for device in devices_and_hardware() {
         for odd in [f32::NAN, f32::INFINITY] {
-            let x = spoilt(length, places, odd, &device);
-            for (name, fold, infinity_shows) in FOLDS {
+            let x = with_special_value(length, places, odd, &device);
+            for (name, reduce, infinity_shows) in REDUCTIONS {
                 if odd.is_infinite() && !infinity_shows {
                     continue;
                 }
-                let y = fold(&x).unwrap();
+                let y = reduce(&x).unwrap();
                 let each = y.numel() / (places.len() + 1);
                 let y = y.to_vec().unwrap();
                 for (row, y) in y.chunks(each).enumerate() {
@@ -72,12 +72,12 @@ fn seen(length: usize, places: &[usize]) {
 
 /// A NaN in the gradient of the result shows in the whole row of the input's, since a sum over the row is a part of it.
 fn seen_by_gradients(length: usize, places: &[usize]) {
-    let folds = ["softmax", "log_softmax", "layer_norm", "rms_norm"];
+    let names = ["softmax", "log_softmax", "layer_norm", "rms_norm"];
     for device in devices_and_hardware() {
-        let x = spoilt(length, places, 1.0, &device).requires_grad().unwrap();
-        let dy = spoilt(length, places, f32::NAN, &device);
-        for (name, fold, _) in FOLDS.iter().filter(|fold| folds.contains(&fold.0)) {
-            let grads = fold(&x).unwrap().backward_from(&dy).unwrap();
+        let x = with_special_value(length, places, 1.0, &device).requires_grad().unwrap();
+        let dy = with_special_value(length, places, f32::NAN, &device);
+        for (name, reduce, _) in REDUCTIONS.iter().filter(|reduce| names.contains(&reduce.0)) {
+            let grads = reduce(&x).unwrap().backward_from(&dy).unwrap();
             let dx = grads.get(&x).unwrap().to_vec().unwrap();
             for (row, dx) in dx.chunks(length).enumerate() {
                 let (place, spoilt) = (places.get(row), dx.iter().filter(|dx| dx.is_nan()).count());

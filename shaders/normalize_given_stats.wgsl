@@ -1,0 +1,31 @@
+// Normalization with known statistics: y[r, c] = (x[r, c] - mean_r) / sqrt(variance_r + eps) * w + b. It is the last step of
+// normalize.wgsl for rows that are cut into slices, and batch normalization in evaluation mode.
+//
+// Used by: layer_norm, rms_norm, group_norm, instance_norm, batch_norm, batch_norm_by, add_layer_norm, add_rms_norm
+//
+// LANES invocations process one slice of a row (shared/row_layout.wgsl). Memory bound: x is read once, y written once.
+//
+//   x, y             f32, contiguous (x from x_offset)
+//   w, b             f32 [channels]
+//   mean, variance   f32 [rows]
+//
+// Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup. LANES: invocations per slice. FLAT: 1 where runs
+// have one element.
+
+#import shared/normalize.wgsl
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> mean: array<f32>;
+@group(0) @binding(4) var<storage, read> variance: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn normalize_given_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+                  @builtin(local_invocation_index) local: u32) {
+    let s = slice_of(group, groups, local);
+    if (!s.valid) { return; }
+    write(s, mean[p.mean_offset + s.row], rsqrt_nan(variance[p.variance_offset + s.row] + p.eps));
+}

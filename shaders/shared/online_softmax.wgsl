@@ -1,0 +1,27 @@
+// Online softmax (Milakov & Gimelshein, arXiv:1805.02867): the maximum of some elements, and the sum of their exponentials relative
+// to it, in one pass.
+//
+// Imported by: logsumexp.wgsl, attention_reduce.wgsl, shared/attention.wgsl, shared/attention_end.wgsl, shared/online_softmax_row.wgsl
+
+#import shared/float.wgsl
+
+/// The running maximum and sum; LOWEST and 0 for no elements. A NaN among the elements makes the maximum NaN. Where the maximum is
+/// not finite, the sum is meaningless.
+struct OnlineSoftmax { max: f32, sum: f32 }
+
+/// e^x for x <= 0; 0 where the result would be subnormal.
+fn exp_below(x: f32) -> f32 {
+    return select(exp(x), 0.0, x < -87.33654);
+}
+
+/// Merges the states of two disjoint sets of elements.
+fn merge(a: OnlineSoftmax, b: OnlineSoftmax) -> OnlineSoftmax {
+    let e = exp_below(-abs(a.max - b.max));
+    let sum = select(a.sum * e + b.sum, a.sum + b.sum * e, a.max > b.max);
+    return OnlineSoftmax(max_nan(a.max, b.max), sum);
+}
+
+/// Whether the softmax is NaN: an element was NaN or +inf, or all were -inf.
+fn is_broken(whole: OnlineSoftmax) -> bool {
+    return is_nan(whole.max) || is_inf(whole.max) || whole.sum == 0.0;
+}
