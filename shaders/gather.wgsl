@@ -1,5 +1,5 @@
 // Gathers elements by ids along one axis: y[i, j, k] = x[i, index[i, j, k], k]. Words are copied with any bits.
-// Used by: gather, index_select, embedding, sort (gradient), topk (gradient)
+// Used by: gather, index_select, embedding, scatter_add (gradient), sort (gradient), topk (gradient)
 //
 // Memory bound: index and y are accessed in order, x wherever the ids point. The entry points:
 //

@@ -1,14 +1,13 @@
-//! How good a classifier is: accuracy, and precision, recall and F1 for each class.
+//! Classification metrics: accuracy, and precision, recall and F1 per class.
 //!
-//! The definitions are scikit-learn's (<https://scikit-learn.org/stable/modules/model_evaluation.html>, after
-//! Powers, arXiv:2010.16061). For one class, with the samples split into true positives TP (of the class,
-//! predicted so), false positives FP (predicted so, of another class) and false negatives FN (of the class,
-//! predicted otherwise):
+//! The definitions are scikit-learn's (<https://scikit-learn.org/stable/modules/model_evaluation.html>, after Powers,
+//! arXiv:2010.16061). For one class, TP, FP and FN are the numbers of true positives, false positives and false
+//! negatives:
 //!
-//! - precision = TP / (TP + FP): how much of what was called this class is it,
-//! - recall = TP / (TP + FN): how much of the class was found,
-//! - F1 = 2 TP / (2 TP + FP + FN): their harmonic mean,
-//! - support = TP + FN: how many samples there are of the class.
+//! - precision = TP / (TP + FP): the fraction of predictions of the class that are right,
+//! - recall = TP / (TP + FN): the fraction of samples of the class that are found,
+//! - F1 = 2 TP / (2 TP + FP + FN): the harmonic mean of the two,
+//! - support = TP + FN: the number of samples of the class.
 //!
 //! A ratio over zero samples is 0.0, scikit-learn's default (`zero_division="warn"`, without the warning).
 
@@ -16,10 +15,10 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// The fraction of `predictions` equal to their `targets`, 0 to 1; 0.0 where there are none.
+/// The fraction of `predictions` equal to their `targets`, 0 to 1; 0 if there are none.
 ///
 /// # Errors
-/// [`Error::Argument`] when the lengths differ.
+/// [`Error::Argument`] if the lengths differ.
 pub fn accuracy(predictions: &[u32], targets: &[u32]) -> Result<f64> {
     same_length("accuracy", predictions, targets)?;
     let right = predictions.iter().zip(targets).filter(|(prediction, target)| prediction == target).count();
@@ -37,19 +36,18 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// How often each class was taken for each other; sums up over any number of batches.
+/// A confusion matrix: counts of (target, prediction) pairs, over any number of batches.
 ///
-/// Its `Display` is the table of scikit-learn's `classification_report`, two digits unless asked otherwise
-/// (`{matrix:.4}`). Unlike there, a class that never occurs has a row and a part in the averages too, as with
-/// `labels=range(classes)`.
+/// `Display` prints the table of scikit-learn's `classification_report`, with two digits by default (`{matrix:.4}` for
+/// four). As with `labels=range(classes)` there, classes that never occur have a row and count in the averages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     classes: usize,
-    /// Row by row: `counts[target * classes + prediction]`.
+    /// Row-major: `counts[target * classes + prediction]`.
     counts: Vec<u64>,
 }
 
-/// The scores of one class, or their average over the classes.
+/// The scores of one class, or an average over the classes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     /// TP / (TP + FP), 0 to 1.
@@ -63,13 +61,13 @@ pub struct Scores {
 }
 
 impl ConfusionMatrix {
-    /// The most classes a matrix can have: its 128 MiB of counters are enough.
+    /// The largest number of classes, which takes 128 MiB of counters.
     pub const MAX_CLASSES: usize = 4096;
 
-    /// An empty matrix of `classes` x `classes`.
+    /// A `classes` x `classes` matrix of zeros.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `classes` is 0 or over [`ConfusionMatrix::MAX_CLASSES`].
+    /// [`Error::Argument`] if `classes` is 0 or over [`ConfusionMatrix::MAX_CLASSES`].
     pub fn new(classes: usize) -> Result<ConfusionMatrix> {
         if classes == 0 || classes > Self::MAX_CLASSES {
             return Err(Error::argument(
@@ -80,11 +78,10 @@ impl ConfusionMatrix {
         Ok(ConfusionMatrix { classes, counts: vec![0; classes * classes] })
     }
 
-    /// Counts a batch of class ids, `predictions[i]` against `targets[i]`.
+    /// Counts the pairs `predictions[i]` and `targets[i]` of a batch.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the lengths differ or an id is not below the number of classes; nothing is
-    /// counted then.
+    /// [`Error::Argument`] if the lengths differ or an id is out of range; nothing is counted then.
     pub fn add(&mut self, predictions: &[u32], targets: &[u32]) -> Result<()> {
         same_length("ConfusionMatrix", predictions, targets)?;
         for (what, ids) in [("prediction", predictions), ("target", targets)] {
@@ -106,12 +103,12 @@ impl ConfusionMatrix {
         self.classes
     }
 
-    /// The counts `[classes, classes]`, row by row: a row is a target, a column a prediction.
+    /// The counts `[classes, classes]`, row-major: rows are targets, columns predictions.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// All samples counted.
+    /// The number of samples counted.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -121,7 +118,7 @@ impl ConfusionMatrix {
         ratio(self.counts.iter().step_by(self.classes + 1).sum(), self.total())
     }
 
-    /// The scores of each class, by class id.
+    /// The scores of each class, indexed by class id.
     pub fn scores(&self) -> Vec<Scores> {
         let mut predicted = vec![0; self.classes];
         for row in self.counts.chunks(self.classes) {
@@ -140,12 +137,12 @@ impl ConfusionMatrix {
         self.counts.chunks(self.classes).enumerate().map(score).collect()
     }
 
-    /// The plain mean of the classes' scores: each class weighs the same.
+    /// The unweighted mean of the classes' scores.
     pub fn macro_average(&self) -> Scores {
         self.average(|_| 1)
     }
 
-    /// The mean of the classes' scores by support: each sample weighs the same.
+    /// The mean of the classes' scores, weighted by support.
     pub fn weighted_average(&self) -> Scores {
         self.average(|scores| scores.support)
     }
@@ -206,8 +203,7 @@ mod tests {
 
     #[test]
     fn the_example_of_scikit_learn() {
-        // The docstring of sklearn.metrics.classification_report: its class names are ours by number, and
-        // that is the only difference.
+        // From the docstring of sklearn.metrics.classification_report, with class ids in place of names.
         let matrix = matrix(3, &[0, 0, 2, 2, 1], &[0, 1, 2, 2, 2]);
         assert_eq!(matrix.counts(), [1, 0, 0, 1, 0, 0, 0, 1, 2]);
         let expected = "              precision    recall  f1-score   support

@@ -1,14 +1,14 @@
-//! Batches: which samples, in which order, and their pixels as numbers.
+//! Batches: shuffled sample indices, normalized and augmented images.
 
 use super::mnist::Split;
 use crate::device::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 
-/// The sample indices of one epoch, dealt in lists of `batch_size`; the last list may be shorter.
+/// An iterator over the batches of one epoch: lists of `batch_size` sample indices; the last may be shorter.
 ///
-/// Every index of `0..len` comes exactly once. The order depends on (seed, epoch) alone: a Fisher-Yates
-/// shuffle (Durstenfeld, CACM algorithm 235) driven by Philox, the same on every platform.
+/// Every index of `0..len` occurs exactly once. The order depends only on (seed, epoch): a Fisher-Yates shuffle
+/// (Durstenfeld, CACM algorithm 235) with random numbers from Philox, the same on every platform.
 #[derive(Debug, Clone)]
 pub struct Batches {
     order: Vec<usize>,
@@ -17,10 +17,10 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// The batches of epoch `epoch` over `len` samples, shuffled.
+    /// The shuffled batches of epoch `epoch` over `len` samples.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `batch_size` is 0, or `len` indices do not fit the memory.
+    /// [`Error::Argument`] if `batch_size` is 0, or if memory for `len` indices runs out.
     pub fn shuffled(len: usize, batch_size: usize, seed: u64, epoch: u64) -> Result<Batches> {
         let mut batches = Batches::in_order(len, batch_size)?;
         let random = (0u64..).flat_map(|at| pair(seed, Use::Shuffle, epoch, at as u32));
@@ -30,10 +30,10 @@ impl Batches {
         Ok(batches)
     }
 
-    /// The batches over `len` samples from first to last, as for a test set.
+    /// The batches over `len` samples in order, for a test set.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `batch_size` is 0, or `len` indices do not fit the memory.
+    /// [`Error::Argument`] if `batch_size` is 0, or if memory for `len` indices runs out.
     pub fn in_order(len: usize, batch_size: usize) -> Result<Batches> {
         if batch_size == 0 {
             return Err(Error::argument("Batches", "batch size 0; it must be at least 1"));
@@ -68,22 +68,21 @@ impl ExactSizeIterator for Batches {}
 pub struct Normalisation {
     /// The mean of the training pixels, scaled to 0 to 1.
     pub mean: f32,
-    /// Their standard deviation.
+    /// The standard deviation of the training pixels, scaled to 0 to 1.
     pub std: f32,
 }
 
 impl Normalisation {
-    /// The constants of MNIST's training images, to the four digits that PyTorch's example uses.
+    /// The constants of MNIST's training images, with the four digits of PyTorch's example.
     pub const MNIST: Normalisation = Normalisation { mean: 0.1307, std: 0.3081 };
 }
 
-/// The mean and the population standard deviation of pixels scaled to 0 to 1, for a set without published
-/// constants.
+/// The mean and population standard deviation of pixels scaled to 0 to 1.
 ///
-/// Summed exactly in integers and divided in `f64`. Measure it on the training images only.
+/// Sums are exact integers, divided in `f64`. Use it on the training images only.
 ///
 /// # Errors
-/// [`Error::Argument`] when there is no pixel.
+/// [`Error::Argument`] if there are no pixels.
 pub fn mean_std(images: &[u8]) -> Result<Normalisation> {
     if images.is_empty() {
         return Err(Error::argument("mean_std", "no pixels to measure"));
@@ -94,42 +93,41 @@ pub fn mean_std(images: &[u8]) -> Result<Normalisation> {
     });
     let count = images.len() as f64;
     let mean = sum as f64 / count;
-    // n * squares - sum² is exact in u128, so that equal pixels give 0 and no cancellation is left.
+    // n * squares - sum² is exact in u128: there is no cancellation, and equal pixels give 0.
     let spread = images.len() as u128 * u128::from(squares) - u128::from(sum) * u128::from(sum);
     let std = (spread as f64).sqrt() / count;
     Ok(Normalisation { mean: (mean / 255.0) as f32, std: (std / 255.0) as f32 })
 }
 
-/// Augmentation: each image moved by up to `max` pixels, down or up and right or left, with background moving
-/// in.
+/// Augmentation: shifts each image by up to `max` pixels along both axes, and fills with background.
 ///
-/// The move of a sample depends on (seed, epoch, its index) alone, not on its batch; the two directions are
-/// drawn apart, each value of `-max..=max` as likely as another.
+/// The shift of a sample depends only on (seed, epoch, index), not on its batch. The two axes are independent, and
+/// uniform over `-max..=max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RandomShift {
-    /// The largest move in pixels, in each direction; less than the image's height and width.
+    /// The largest shift in pixels, below the image's height and width.
     pub max: u32,
-    /// The seed of the whole training.
+    /// The seed of the training run.
     pub seed: u64,
-    /// The epoch, so that a sample moves anew in each.
+    /// The epoch: each epoch shifts a sample differently.
     pub epoch: u64,
 }
 
 impl RandomShift {
-    /// How many pixels sample `index` moves (down, right); negative is up or left.
+    /// The shift of sample `index` in pixels, (down, right); negative is up or left.
     fn of(&self, index: usize) -> (isize, isize) {
         let moved = |bits| below(bits, 2 * u64::from(self.max) + 1) as isize - self.max as isize;
         pair(self.seed, Use::Shift, self.epoch, index as u32).map(moved).into()
     }
 }
 
-/// The samples `indices` of `split` as numbers: normalised pixels `[n, 1, rows, cols]` and class ids `[n]`.
+/// A batch of `split`: normalized pixels `[n, 1, rows, cols]` and class ids `[n]` of the samples `indices`.
 ///
-/// Pixels that a shift moves in are background (pixel value 0), normalised like any other.
+/// Pixels shifted in from outside are background (pixel value 0), normalized like all others.
 ///
 /// # Errors
-/// [`Error::Argument`] when an index is past the end, the split's lengths do not agree, the deviation is not
-/// a positive number, a shift could move an image out of its own frame, or the batch does not fit the memory.
+/// [`Error::Argument`] if an index is out of range, the split's lengths do not agree, the standard deviation is not
+/// positive, the largest shift is not below the image's height and width, or memory runs out.
 pub fn gather_images(
     split: &Split,
     indices: &[usize],
@@ -211,7 +209,7 @@ mod tests {
         assert_eq!(order(1, 2), order(1, 2));
         assert_ne!(order(1, 2), order(2, 1));
         assert_ne!(order(1, 2), order(1, 3));
-        // Worked out apart, in Python. A change here would change every training run.
+        // Computed independently in Python. A change here would change every training run.
         assert_eq!(Batches::shuffled(8, 8, 0, 0).unwrap().next().unwrap(), [5, 7, 6, 0, 4, 3, 1, 2]);
     }
 
@@ -257,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_shift_moves_the_pixel() {
-        // One lit pixel in the centre of 3 x 3, in 200 samples: it must turn up in each of the 9 places, and
-        // only once in an image, at the place that its shift says.
+        // 200 samples with one lit pixel in the centre of 3 x 3. It must appear exactly once per image, where the shift
+        // puts it, and in each of the 9 positions at least once.
         let mut one = [0; 9];
         one[4] = 255;
         let set = split(one.repeat(200), vec![0; 200], 3, 3);

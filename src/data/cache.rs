@@ -1,4 +1,4 @@
-//! Data sets unpacked to the user's cache, for parsers that want plain files on disk.
+//! Data sets unpacked into the user's cache, for parsers that need plain files on disk.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,15 +11,16 @@ use super::mnist::{IDX_FILES, Named, Split, load_idx, splits};
 use crate::error::{Error, Result};
 use crate::io;
 
-/// Where gristmill keeps what it can make again: the folder `gristmill` in the user's cache directory.
+/// The directory for files that can be recreated: `gristmill` in the user's cache directory.
 ///
-/// That is `$XDG_CACHE_HOME`, else `$HOME/.cache`; on Windows `%LOCALAPPDATA%`. The folder may not exist yet.
+/// The cache directory is `$XDG_CACHE_HOME`, else `$HOME/.cache`; on Windows `%LOCALAPPDATA%`. The returned directory
+/// may not exist yet.
 ///
-/// Where none of these is an absolute path, it is a folder of this user's own in the system's directory for temporary
-/// files, which is made if it is not there.
+/// If none of these is an absolute path, returns a private directory in the system's temporary directory, and creates
+/// it if missing.
 ///
 /// # Errors
-/// [`Error::File`] when that folder can't be made, belongs to somebody else, or others may write to it.
+/// [`Error::File`] if that private directory can't be created, belongs to another user, or is writable by others.
 pub fn cache_dir() -> Result<PathBuf> {
     match cache_dir_from(|name| std::env::var_os(name)) {
         Some(cache) => Ok(cache.join("gristmill")),
@@ -27,14 +28,14 @@ pub fn cache_dir() -> Result<PathBuf> {
     }
 }
 
-/// A folder in a directory where everybody may make one under any name.
+/// A private directory inside `directory`, where any user may create any name.
 #[cfg(unix)]
 fn private_dir(directory: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let fail = |path: &Path, message: String| {
         Error::file(path, format!("{message}; set XDG_CACHE_HOME to a directory of your own"))
     };
-    // A file that is made now tells who this user is.
+    // The owner of a new file is this user.
     let user = tempfile::tempfile_in(directory).and_then(|file| file.metadata());
     let user = user.map_err(|error| fail(directory, format!("cannot be written: {error}")))?.uid();
     let path = directory.join(format!("gristmill-{user}"));
@@ -44,7 +45,7 @@ fn private_dir(directory: &Path) -> Result<PathBuf> {
         }
         _ => {}
     }
-    // Not through a symbolic link, which may be somebody else's.
+    // Without following a symbolic link, which may be another user's.
     let found = fs::symlink_metadata(&path).map_err(|error| fail(&path, error.to_string()))?;
     if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
         return Err(fail(&path, "is not a directory of yours that nobody else may write to".to_string()));
@@ -52,14 +53,14 @@ fn private_dir(directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The directory for temporary files is the user's own.
+/// Here the temporary directory belongs to the user.
 #[cfg(not(unix))]
 fn private_dir(directory: &Path) -> Result<PathBuf> {
     Ok(directory.join("gristmill"))
 }
 
 fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // The XDG specification has relative paths ignored.
+    // The XDG specification says to ignore relative paths.
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if cfg!(windows) {
         return absolute("LOCALAPPDATA");
@@ -67,25 +68,25 @@ fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
     absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
 }
 
-/// Checks the data set in the directory `source` as [`load_idx`] does and puts its four files, unpacked and
-/// under the names [`IDX_FILES`], into the directory `cache`, which it creates. Returns `cache`.
+/// Checks the data set in `source`, as [`load_idx`] does, and unpacks its four files into `cache`.
 ///
-/// A file that is already there with the right contents is left alone; any other is replaced. Each file
-/// appears whole or not at all, also when the process is killed or two processes unpack at once. Use one
-/// `cache` per source.
+/// The files get the names [`IDX_FILES`]. Creates the directory `cache`, and returns it.
+///
+/// Files that already have the right contents are not touched; others are replaced. Each file is written atomically,
+/// even if the process is killed or two processes unpack at once. Use one `cache` per source.
 ///
 /// # Errors
-/// Those of [`load_idx`], before anything is written; [`Error::File`] when the cache cannot be written.
+/// As [`load_idx`], before anything is written; [`Error::File`] if the cache cannot be written.
 pub fn unpack_idx(source: impl AsRef<Path>, cache: impl AsRef<Path>) -> Result<PathBuf> {
     store(load_idx(source)?, cache.as_ref())
 }
 
-/// [`unpack_idx`] from memory: the four files, plain or gzip, in the order of [`IDX_FILES`].
+/// As [`unpack_idx`], from four files in memory, plain or gzip, in the order of [`IDX_FILES`].
 ///
 /// For data sets that a program embeds.
 ///
 /// # Errors
-/// Those of [`unpack_idx`], with the name in [`IDX_FILES`] for the damaged one.
+/// As [`unpack_idx`]; a damaged file has its name in [`IDX_FILES`].
 pub fn unpack_idx_bytes(files: [&[u8]; 4], cache: impl AsRef<Path>) -> Result<PathBuf> {
     let parse = |at: usize| {
         let path = PathBuf::from(IDX_FILES[at]);
@@ -105,7 +106,7 @@ fn store((train, test): (Split, Split), cache: &Path) -> Result<PathBuf> {
         for (name, bytes) in names.iter().zip([images, labels]) {
             let path = cache.join(name);
             if !holds(&path, &bytes) {
-                // Another process may have put the same file there.
+                // Another process may have written the same file.
                 io::write_atomic(&path, &bytes)
                     .or_else(|error| if holds(&path, &bytes) { Ok(()) } else { Err(error) })?;
             }
@@ -114,7 +115,7 @@ fn store((train, test): (Split, Split), cache: &Path) -> Result<PathBuf> {
     Ok(cache.to_path_buf())
 }
 
-/// Whether the file at `path` is there and holds `bytes`.
+/// Whether the file at `path` exists and contains `bytes`.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64)
         && fs::read(path).is_ok_and(|found| found == bytes)
@@ -186,7 +187,7 @@ mod tests {
         let files = small_set();
         let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], blocked.join("cache"));
         assert!(error.unwrap_err().to_string().contains("cannot create"));
-        // A directory in the place of a file cannot be replaced, and nothing is left behind.
+        // A directory is not replaced by a file, and no temporary file remains.
         fs::create_dir(scratch.0.join(IDX_FILES[0])).unwrap();
         let error = unpack_idx_bytes([&files[0], &files[1], &files[2], &files[3]], &scratch.0);
         assert!(error.unwrap_err().to_string().contains("is a directory, not a regular file"));
@@ -234,7 +235,7 @@ mod tests {
         }
         fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
         private_dir(&scratch.0).unwrap();
-        // Only root can give it away.
+        // Only root can change the owner.
         if chown(&cache, Some(fs::metadata(&cache).unwrap().uid() + 1), None).is_ok() {
             refused();
         }

@@ -1,4 +1,4 @@
-//! The IDX file format of MNIST: a magic number, the dimensions, the bytes.
+//! The IDX file format of MNIST: a magic number, the dimensions, the elements.
 //!
 //! Format: <http://yann.lecun.com/exdb/mnist/>. All numbers are big-endian:
 //!
@@ -16,7 +16,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 
-/// The largest file, packed or unpacked, that is read: 1 GiB, twenty times MNIST.
+/// The size limit of files, packed and unpacked: 1 GiB, twenty times MNIST.
 pub const MAX_IDX_BYTES: u64 = 1 << 30;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -27,15 +27,14 @@ const UNSIGNED_BYTE: u8 = 0x08;
 pub struct Idx {
     /// The dimensions, outermost first: `[count]` for labels, `[count, rows, cols]` for images.
     pub dims: Vec<usize>,
-    /// The elements, last dimension fastest; as many as the product of `dims`.
+    /// The elements, last dimension fastest.
     pub data: Vec<u8>,
 }
 
-/// Reads the IDX file at `path`, plain or gzip (told by its first bytes, not by its name).
+/// Reads an IDX file, plain or gzip (detected by its first bytes, not by its name).
 ///
 /// # Errors
-/// [`Error::File`] with the path when the file cannot be read, is over [`MAX_IDX_BYTES`], or is not what
-/// [`parse_idx`] takes.
+/// [`Error::File`] with the path if the file cannot be read, is larger than [`MAX_IDX_BYTES`], or as [`parse_idx`].
 pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
@@ -50,12 +49,12 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
 
 /// Parses an IDX file of unsigned bytes, plain or gzip, held in memory.
 ///
-/// Takes any bytes without panicking. Memory grows with the elements that really arrive, at most
-/// [`MAX_IDX_BYTES`]; what the header claims never sizes an allocation.
+/// Never panics, whatever the bytes. Memory grows with the elements actually read, up to [`MAX_IDX_BYTES`]; no
+/// allocation depends on the header's dimensions.
 ///
 /// # Errors
-/// A message when the magic number is wrong, the elements are not unsigned bytes, the file ends early or goes
-/// on after the last element, it would be over [`MAX_IDX_BYTES`] unpacked, or gzip's own checks fail.
+/// A message if the magic number is wrong, the elements are not unsigned bytes, the file is truncated or has trailing
+/// bytes, it unpacks to more than [`MAX_IDX_BYTES`], or gzip's checks fail.
 pub fn parse_idx(bytes: &[u8]) -> Result<Idx, String> {
     if bytes.starts_with(&GZIP_MAGIC) { parse(MultiGzDecoder::new(bytes)) } else { parse(bytes) }
 }
@@ -83,7 +82,7 @@ fn parse(mut input: impl Read) -> Result<Idx, String> {
         dims.push(dim as usize);
     }
 
-    // One byte more than announced: it shows trailing bytes, and reaching the end makes gzip check its CRC.
+    // One byte more than announced detects trailing bytes, and reaching the end makes gzip check its CRC.
     let mut data = Vec::new();
     let read = input.take(length + 1).read_to_end(&mut data);
     let found = data.len() as u64;
@@ -104,7 +103,7 @@ fn in_header(error: std::io::Error) -> String {
     }
 }
 
-/// The plain IDX file of `data`. The caller keeps `dims` within the format: 255 of them, each a `u32`.
+/// Encodes `data` as a plain IDX file. The format allows at most 255 dimensions, each a `u32`; the caller ensures this.
 pub(super) fn encode_idx(dims: &[usize], data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, UNSIGNED_BYTE, dims.len() as u8];
     bytes.extend(dims.iter().flat_map(|&dim| (dim as u32).to_be_bytes()));
@@ -136,7 +135,7 @@ mod tests {
         let expected = Idx { dims: vec![2, 2, 3], data: (1..=12).collect() };
         assert_eq!(parse_idx(SMALL), Ok(expected.clone()));
         assert_eq!(parse_idx(&gzip(SMALL)), Ok(expected.clone()));
-        // gzip files may be several members, one after the other.
+        // A gzip file may consist of several members.
         assert_eq!(parse_idx(&[gzip(&SMALL[..9]), gzip(&SMALL[9..])].concat()), Ok(expected));
         assert_eq!(encode_idx(&[2, 2, 3], &SMALL[16..]), SMALL);
         assert_eq!(parse_idx(&[0, 0, 8, 1, 0, 0, 0, 0]), Ok(Idx { dims: vec![0], data: vec![] }));
@@ -172,7 +171,7 @@ mod tests {
     fn a_huge_claim_allocates_nothing() {
         let huge = [&[0, 0, 8, 3][..], &[0xff; 12], &[1, 2, 3]].concat();
         assert!(parse_idx(&huge).unwrap_err().contains("over the limit"));
-        // Just within the limit, but the bytes are not there.
+        // Within the limit, but the bytes are missing.
         let large = [0, 0, 8, 1, 0x40, 0, 0, 0, 9];
         assert!(parse_idx(&large).unwrap_err().contains("cut short"));
         // A gzip bomb: 4 MB of zeros behind a header that announces one byte.
@@ -209,7 +208,7 @@ mod tests {
             let mut packed = gzip(SMALL);
             let at = at.index(packed.len());
             packed[at] ^= flip;
-            // Only fields of gzip's own header, such as the time, may change unnoticed.
+            // Only fields of the gzip header, such as the time, may change undetected.
             if let Ok(idx) = parse_idx(&packed) {
                 prop_assert_eq!(idx.data, &SMALL[16..]);
             }

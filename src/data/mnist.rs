@@ -1,11 +1,11 @@
-//! Data sets in MNIST's layout: two image files and two label files in one directory.
+//! Data sets in MNIST's layout: two image files and two label files in a directory.
 
 use std::path::{Path, PathBuf};
 
 use super::idx::{Idx, read_idx};
 use crate::error::{Error, Result};
 
-/// The four files of a data set, unpacked: training images and labels, then test images and labels.
+/// The names of a data set's four unpacked files: training images and labels, then test images and labels.
 pub const IDX_FILES: [&str; 4] = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -16,9 +16,9 @@ pub const IDX_FILES: [&str; 4] = [
 /// MNIST and its drop-in replacements have ten classes.
 const CLASSES: usize = 10;
 
-/// One half of a data set, training or test: grey images, each with its class.
+/// The training or test part of a data set: grey images and their classes.
 ///
-/// [`load_idx`] gives it with `images.len() == labels.len() * rows * cols` and every label below `classes`.
+/// [`load_idx`] guarantees `images.len() == labels.len() * rows * cols`, and labels below `classes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Pixels `[n, rows, cols]`, row by row: 0 is background, 255 is full intensity.
@@ -29,7 +29,7 @@ pub struct Split {
     pub rows: usize,
     /// Width of an image in pixels.
     pub cols: usize,
-    /// How many classes there are: 10.
+    /// The number of classes: 10.
     pub classes: usize,
 }
 
@@ -39,12 +39,12 @@ impl Split {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Pairs images with labels; the paths are for the errors.
+    /// Pairs images with labels. The paths are for error messages.
     fn pair(images: Named, labels: Named) -> Result<Split> {
         let &[count, rows, cols] = images.idx.dims.as_slice() else {
             return Err(images.wrong("[count, rows, cols]"));
@@ -76,7 +76,7 @@ impl Named {
     }
 }
 
-/// The training and the test split of four files in the order of [`IDX_FILES`].
+/// The training and test splits from four files in the order of [`IDX_FILES`].
 pub(super) fn splits(files: [Named; 4]) -> Result<(Split, Split)> {
     let [train_images, train_labels, test_images, test_labels] = files;
     let train = Split::pair(train_images, train_labels)?;
@@ -93,15 +93,15 @@ pub(super) fn splits(files: [Named; 4]) -> Result<(Split, Split)> {
     Ok((train, test))
 }
 
-/// Loads the training and the test split of MNIST, Fashion-MNIST or a set of your own from a directory.
+/// Loads the training and test splits of MNIST, Fashion-MNIST or another set from a directory.
 ///
-/// Each of the four [`IDX_FILES`] may be plain or `.gz`, and spelt `train-images-idx3-ubyte` or
-/// `train-images.idx3-ubyte`. Debian's package `dataset-fashion-mnist` puts them in
+/// Each of the four [`IDX_FILES`] may be plain or `.gz`, and named `train-images-idx3-ubyte` or
+/// `train-images.idx3-ubyte`. Debian's package `dataset-fashion-mnist` installs them in
 /// `/usr/share/datasets/fashion-mnist`.
 ///
 /// # Errors
-/// [`Error::File`] naming the file when one is missing or damaged, when there are more or fewer labels than
-/// images, or when a label is not 0 to 9; [`Error::Argument`] when training and test images differ in size.
+/// [`Error::File`] with the path if a file is missing or damaged, the numbers of labels and images differ, or a label
+/// is over 9; [`Error::Argument`] if training and test images differ in size.
 pub fn load_idx(dir: impl AsRef<Path>) -> Result<(Split, Split)> {
     let [a, b, c, d] = IDX_FILES.map(|name| {
         let path = find(dir.as_ref(), name)?;
@@ -113,7 +113,7 @@ pub fn load_idx(dir: impl AsRef<Path>) -> Result<(Split, Split)> {
 fn find(dir: &Path, name: &str) -> Result<PathBuf> {
     let dotted = name.replace("-idx", ".idx");
     let spellings = [name.to_string(), format!("{name}.gz"), dotted.clone(), format!("{dotted}.gz")];
-    // Some archives unpack to a directory of the same name around the file.
+    // `is_file`, because some archives unpack to a directory of the same name that holds the file.
     spellings.iter().map(|spelling| dir.join(spelling)).find(|path| path.is_file()).ok_or_else(|| {
         Error::file(dir, format!("no data set here: none of the files {} exists", spellings.join(", ")))
     })
@@ -185,7 +185,7 @@ pub(super) mod tests {
         let expected = Split { images: (0..8).collect(), labels: vec![9, 3], rows: 2, cols: 2, classes: 10 };
         for (case, names) in [
             IDX_FILES,
-            // The contents decide what is packed, the name does not.
+            // The contents decide whether a file is packed, not its name.
             ["train-images-idx3-ubyte.gz", IDX_FILES[1], "t10k-images-idx3-ubyte.gz", IDX_FILES[3]],
             [
                 "train-images.idx3-ubyte",
@@ -213,7 +213,7 @@ pub(super) mod tests {
             files[at] = bytes;
             write(&dir.0, IDX_FILES, files);
             let error = load_idx(&dir.0).unwrap_err().to_string();
-            // What is not loaded is not unpacked either.
+            // `unpack_idx` gives the same error, and writes nothing.
             assert_eq!(unpack_idx(&dir.0, dir.0.join("cache")).unwrap_err().to_string(), error);
             assert!(!dir.0.join("cache").exists());
             error

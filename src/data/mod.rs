@@ -1,14 +1,14 @@
 //! Data sets: reading, checking, shuffling, batching.
 //!
-//! The road from files of images to a training step:
+//! From image files to a training step:
 //!
 //! 1. [`load_idx`] reads a directory in MNIST's layout (MNIST, Fashion-MNIST; plain or `.gz`) into two
-//!    [`Split`]s. [`unpack_idx`] puts the same four files, checked and unpacked, into a cache for parsers that
-//!    want plain files.
-//! 2. [`Batches`] deals the sample indices of one epoch, shuffled by (seed, epoch).
-//! 3. [`gather_images`] turns a list of indices into normalised `f32` pixels and class ids.
+//!    [`Split`]s. [`unpack_idx`] checks and unpacks the same four files into a cache, for parsers that need plain
+//!    files.
+//! 2. [`Batches`] iterates over the sample indices of one epoch, shuffled by (seed, epoch).
+//! 3. [`gather_images`] converts a list of indices to normalized `f32` pixels and class ids.
 //!
-//! Of text, [`Vocabulary`] makes ids, and [`Windows`] deals pieces of them.
+//! For text, [`Vocabulary`] converts characters to ids, and [`Windows`] cuts windows of ids.
 //!
 //! A seed gives the same batches on every platform. A damaged file is an error that names it.
 

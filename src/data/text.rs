@@ -1,10 +1,10 @@
-//! Text as sequences of character ids.
+//! Text as character ids.
 
 use crate::device::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 
-/// The characters of a text, each with an id: its place among them in Unicode order.
+/// The distinct characters of a text. The id of a character is its index in Unicode order.
 ///
 /// ```
 /// # use gristmill::data::Vocabulary;
@@ -19,7 +19,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// That of a text.
+    /// The vocabulary of a text.
     pub fn of(text: &str) -> Vocabulary {
         let mut characters: Vec<char> = text.chars().collect();
         characters.sort_unstable();
@@ -32,13 +32,13 @@ impl Vocabulary {
         self.characters.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no characters.
     pub fn is_empty(&self) -> bool {
         self.characters.is_empty()
     }
 
-    /// All characters in the order of their ids, from which [`Vocabulary::of`] makes the same vocabulary: for the
-    /// metadata of a checkpoint.
+    /// All characters in the order of their ids. [`Vocabulary::of`] makes the same vocabulary from them, so they can be
+    /// stored in a checkpoint's metadata.
     pub fn characters(&self) -> String {
         self.characters.iter().collect()
     }
@@ -61,7 +61,7 @@ impl Vocabulary {
     /// The text of these ids.
     ///
     /// # Errors
-    /// An id past the end.
+    /// An id out of range.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let character = |&id: &u32| {
             let message = || format!("id {id} of {} characters", self.len());
@@ -72,7 +72,7 @@ impl Vocabulary {
     }
 }
 
-/// Windows of a long sequence of ids, each with the ids that follow: what a language model is trained on.
+/// Windows of a long sequence of ids, with their next ids as targets, for training a language model.
 #[derive(Debug, Clone, Copy)]
 pub struct Windows<'a> {
     ids: &'a [u32],
@@ -93,32 +93,35 @@ impl<'a> Windows<'a> {
         Ok(Windows { ids, length })
     }
 
-    /// How many windows lie side by side in the sequence.
+    /// The number of non-overlapping windows in the sequence.
     pub fn count(&self) -> usize {
         (self.ids.len() - 1) / self.length
     }
 
-    /// `batch_size` windows that start anywhere, and for each element the id that follows it: both of
-    /// `batch_size * length` ids. They depend on (seed, step) alone, so that training resumes with the same ones.
+    /// `batch_size` windows at random starts, as inputs and targets of `batch_size * length` ids each.
+    ///
+    /// The target of an id is the next id. The windows depend only on (seed, step), so resumed training sees the same
+    /// ones.
     ///
     /// # Errors
-    /// The host has no room.
+    /// The host is out of memory.
     pub fn random(&self, batch_size: usize, seed: u64, step: u64) -> Result<(Vec<u32>, Vec<u32>)> {
         let starts = (self.ids.len() - self.length) as u64;
         let bits = (0..batch_size).map(|at| pair(seed, Use::Window, step, at as u32)[0]);
         self.at(batch_size, bits.map(|bits| below(bits, starts) as usize))
     }
 
-    /// As [`Windows::random`], but windows `first..first + count` of those that lie side by side; fewer at the end.
+    /// As [`Windows::random`], for the non-overlapping windows `first..first + count`; fewer at the end of the
+    /// sequence.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Windows::random`].
     pub fn in_order(&self, first: usize, count: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         let end = first.saturating_add(count).min(self.count());
         self.at(end.saturating_sub(first), (first..end).map(|number| number * self.length))
     }
 
-    /// The windows at these `count` starts.
+    /// The inputs and targets of the windows at `count` starts.
     fn at(&self, count: usize, starts: impl Iterator<Item = usize>) -> Result<(Vec<u32>, Vec<u32>)> {
         let room = || host_list(count.saturating_mul(self.length));
         let (mut inputs, mut targets) = (room()?, room()?);

@@ -1,4 +1,4 @@
-//! Writing whole files atomically.
+//! Atomic writes of whole files.
 
 use crate::{Error, Result};
 use std::ffi::OsStr;
@@ -7,12 +7,13 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file, as [`std::fs::write`] does, but atomically: a reader sees the old content or the new, also after a
-/// crash, and a failure leaves the old file as it was.
+/// Writes a file like [`std::fs::write`], but atomically.
 ///
-/// The content goes to a temporary file with a random name in the same directory, is flushed to the disk, and is renamed.
-/// Symbolic links are followed, and the file that they lead to is replaced, or created. A replaced file's permissions are
-/// kept; a new file gets those that the umask allows. Only a regular file is replaced, and only if it may be written.
+/// A reader sees either the old or the new content, even after a crash. A failure leaves the old file unchanged.
+///
+/// The content is written to a temporary file with a random name in the same directory, flushed to disk, and renamed.
+/// Symbolic links are followed: their target is replaced or created. A replaced file keeps its permissions; a new
+/// file's follow the umask. Only a writable regular file is replaced.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -23,15 +24,15 @@ use tempfile::{Builder, NamedTempFile};
 /// ```
 ///
 /// # Errors
-/// [`Error::File`]: there is no such directory, `path` names something else than a regular file, or writing fails. Where
-/// all was written and only the rename fails, the temporary file stays, and the message says where.
+/// [`Error::File`] if the directory does not exist, `path` is not a regular file, or writing fails. If only the final
+/// rename fails, the temporary file is kept, and the message has its path.
 pub fn write_atomic(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
     let mut file = AtomicFile::create(path.as_ref())?;
     file.write(content.as_ref())?;
     file.commit()
 }
 
-/// Checks that [`write_atomic`], [`save`](super::save) and the like can write a file: before work whose result goes there.
+/// Checks that [`write_atomic`] or [`save`](super::save) can write a file, before the work whose result goes there.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -41,22 +42,22 @@ pub fn write_atomic(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result
 /// ```
 ///
 /// # Errors
-/// Those that [`write_atomic`] has before it writes. A disk that fills up later shows only then.
+/// The errors of [`write_atomic`] before it writes. A full disk is not detected.
 pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
     AtomicFile::create(path.as_ref()).map(drop)
 }
 
-/// A file that replaces another one when it is complete. Dropped before, it is removed.
+/// A temporary file that replaces another file on `commit`. It is removed if dropped before.
 pub(crate) struct AtomicFile {
-    /// As the caller names it, for errors.
+    /// The caller's path, for error messages.
     path: PathBuf,
-    /// Where its symbolic links lead.
+    /// The path with symbolic links resolved.
     target: PathBuf,
     out: BufWriter<NamedTempFile>,
 }
 
 impl AtomicFile {
-    /// An empty temporary file beside the one that `path` leads to.
+    /// Creates an empty temporary file in the directory of the target.
     ///
     /// # Errors
     /// As [`write_atomic`].
@@ -74,7 +75,7 @@ impl AtomicFile {
             Err(error) => return Err(fail(error)),
         };
         if old.is_some() {
-            // Renaming asks for no permission on the file itself, but who may not write it may not replace it either.
+            // A rename needs no permission on the file itself, but a read-only file must not be replaced.
             OpenOptions::new().write(true).open(&target).map_err(fail)?;
         }
         let directory = directory(&target);
@@ -86,18 +87,18 @@ impl AtomicFile {
         Ok(AtomicFile { path: path.to_path_buf(), target, out: BufWriter::with_capacity(1 << 20, file) })
     }
 
-    /// Appends to it.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// Such as a full disk.
+    /// Writing fails, for example because the disk is full.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(|error| self.error(error))
     }
 
-    /// Puts it in the place of the old one.
+    /// Flushes the file and renames it to the target.
     ///
     /// # Errors
-    /// It can't be flushed, or not renamed: then it stays, and the message says where.
+    /// It can't be flushed or renamed. If the rename fails, the temporary file is kept, and the message has its path.
     pub(crate) fn commit(mut self) -> Result<()> {
         self.out.flush().map_err(|error| self.error(error))?;
         self.out.get_ref().as_file().sync_all().map_err(|error| self.error(error))?;
@@ -110,7 +111,7 @@ impl AtomicFile {
             let kept = format!("the new content is in {}", file.path().display());
             return Err(Error::file(&path, format!("can't be replaced: {}; {kept}", failed.error)));
         }
-        // So that the new name survives a power cut; not every file system lets a directory be flushed.
+        // Makes the rename survive a power cut. Some file systems can't flush directories, so errors are ignored.
         if cfg!(unix) {
             let _ = File::open(directory(&target)).and_then(|directory| directory.sync_all());
         }
@@ -122,10 +123,10 @@ impl AtomicFile {
     }
 }
 
-/// Where symbolic links lead that end at a file that does not exist yet. That they go in no circle is known.
+/// Resolves symbolic links to a file that does not exist yet. The caller has ruled out cycles.
 fn follow(path: &Path) -> PathBuf {
     let mut target = path.to_path_buf();
-    // Linux follows 40; so many are left only if somebody changes them meanwhile.
+    // Linux follows 40 at most. More can occur only if the links change meanwhile.
     for _ in 0..40 {
         let Ok(link) = fs::read_link(&target) else { break };
         target = directory(&target).join(link);
@@ -137,10 +138,10 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != OsStr::new("")).unwrap_or(Path::new("."))
 }
 
-/// An empty file with a random name. It is private until it has the permissions of the `old` file.
+/// Creates an empty file with a random name, private until it gets the permissions of the `old` file.
 fn temporary(directory: &Path, old: Option<&Metadata>) -> std::io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    // Without the file's own name, which may be as long as names can be.
+    // The target's name is not part of it, because it may already have the maximum length.
     builder.prefix(".gristmill-").suffix(".tmp").rand_bytes(12);
     #[cfg(unix)]
     {
@@ -149,7 +150,8 @@ fn temporary(directory: &Path, old: Option<&Metadata>) -> std::io::Result<NamedT
             return builder.permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory);
         };
         let file = builder.tempfile_in(directory)?;
-        // Another owner can be kept by root alone. Before the permissions, which a change of owner would cut.
+        // Only root can keep another owner, so errors are ignored. Before setting permissions, because chown clears
+        // some bits.
         let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
         file.as_file().set_permissions(old.permissions())?;
         Ok(file)
@@ -161,7 +163,7 @@ fn temporary(directory: &Path, old: Option<&Metadata>) -> std::io::Result<NamedT
     }
 }
 
-/// What something is that is no regular file.
+/// Describes a path that is not a regular file.
 fn kind(found: &Metadata) -> &'static str {
     if found.is_dir() {
         return "a directory";
@@ -193,7 +195,7 @@ mod tests {
         let path = dir.path().join("model");
         let mut file = AtomicFile::create(&path).unwrap();
         file.write(b"new").unwrap();
-        fs::create_dir(&path).unwrap(); // no file replaces a directory
+        fs::create_dir(&path).unwrap(); // a file cannot replace a directory
         let message = file.commit().unwrap_err().to_string();
         let (_, kept) = message.split_once("the new content is in ").unwrap();
         assert!(message.contains("can't be replaced"), "{message}");

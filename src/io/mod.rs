@@ -1,4 +1,4 @@
-//! Files of tensors, and writing files atomically.
+//! Tensor files (safetensors) and atomic writes.
 
 mod file;
 mod safetensors;

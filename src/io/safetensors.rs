@@ -1,5 +1,5 @@
-//! The safetensors format: the length of a JSON header in 8 bytes, the header with each tensor's type, shape and
-//! place, then the elements, little-endian (<https://huggingface.co/docs/safetensors>).
+//! The safetensors format (<https://huggingface.co/docs/safetensors>): the length of the header in 8 bytes, a JSON
+//! header with each tensor's type, shape and offsets, then the elements; all little-endian.
 
 use super::file::AtomicFile;
 use crate::device::Device;
@@ -13,15 +13,17 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-/// What a file says besides its tensors, such as a seed and an epoch.
+/// The metadata of a file, such as a seed and an epoch.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Writes tensors and metadata to a file: `f32` as `F32`, ids as `U32`. The same content gives the same bytes.
+/// Writes tensors and metadata to a safetensors file: `f32` as `F32`, ids as `U32`.
+///
+/// Deterministic: the same contents give the same bytes.
 ///
 /// The file is replaced atomically, as by [`write_atomic`](super::write_atomic).
 ///
 /// # Errors
-/// A name that is there twice or is `__metadata__`, a device that fails, or the file can't be written.
+/// A duplicate name, the name `__metadata__`, a device that fails, or a file that can't be written.
 pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
     let path = path.as_ref();
     let header = header(tensors, metadata).map_err(|message| Error::file(path, message))?;
@@ -65,20 +67,21 @@ fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, S
     Ok(format!("{header:padded$}"))
 }
 
-/// Reads a file: its tensors in their order in the file, on `device`, and its metadata. Empty tensors at the same place
-/// come before others there, by their names.
+/// Reads the tensors of a safetensors file to `device`, and its metadata.
 ///
-/// The file is not trusted: it needs no more memory than a small multiple of its size, and is checked as a whole
-/// before the first tensor is made.
+/// Tensors are in the order of their offsets. Of tensors with the same start, empty ones come first, sorted by name.
+///
+/// Safe for untrusted files: memory is bounded by a small multiple of the file's size, and the whole header is checked
+/// before the first tensor is created.
 ///
 /// # Errors
-/// The file can't be read, is truncated or malformed, or has a tensor of another type than `F32`, `F16`, `BF16` (all
-/// three read as f32), `U32` and `I64` (ids, which have to fit a u32), or of a rank over 6; the device has no room.
+/// The file can't be read, is truncated or malformed; a tensor has a rank over 6 or a type other than `F32`, `F16`,
+/// `BF16` (all read as f32), `U32` and `I64` (ids, which must fit u32); or the device is out of memory.
 pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
     Archive::open(path.as_ref())?.into_tensors(device)
 }
 
-/// As [`load`], from the bytes of a file held in memory.
+/// As [`load`], from the bytes of a file in memory.
 ///
 /// # Errors
 /// As [`load`].
@@ -86,19 +89,19 @@ pub fn parse(bytes: Vec<u8>, device: &Device) -> Result<(Vec<(String, Tensor)>, 
     Archive::parse(bytes).map_err(|message| Error::file("bytes in memory", message))?.into_tensors(device)
 }
 
-/// A file that was read and checked.
+/// A file that has been read and checked.
 pub(crate) struct Archive {
     bytes: Vec<u8>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) metadata: Metadata,
 }
 
-/// One of its tensors.
+/// A tensor of a file.
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
-    /// How the file has its elements, and where.
+    /// The type in the file, and the byte range.
     stored: Dtype,
     place: Range<usize>,
 }
@@ -109,8 +112,8 @@ impl Archive {
         Archive::parse(bytes).map_err(|message| Error::file(path, message))
     }
 
-    /// The crate's own `SafeTensors::deserialize` adds up lengths from the header unchecked, so only its header is
-    /// used; its validation says that the tensors lie side by side and have the size of their shape.
+    /// `SafeTensors::deserialize` of the safetensors crate adds lengths from the header unchecked, so only the crate's
+    /// header type is used. Its validation ensures that tensors are adjacent and have the size of their shape.
     fn parse(bytes: Vec<u8>) -> Result<Archive, String> {
         let truncated = || format!("is truncated: it ends after {} bytes, within its header", bytes.len());
         let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(truncated)?;
@@ -139,7 +142,7 @@ impl Archive {
             let place = start + info.data_offsets.0..start + info.data_offsets.1;
             Ok(Entry { name, dtype, shape, stored: info.dtype, place })
         };
-        // An empty tensor begins where the next one does.
+        // An empty tensor has the same start as the next one.
         let mut infos: Vec<_> = header.tensors().into_iter().collect();
         infos.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
         let entries = infos.into_iter().map(entry).collect::<Result<_, String>>()?;
@@ -152,7 +155,7 @@ impl Archive {
         Ok((tensors.collect::<Result<_>>()?, self.metadata))
     }
 
-    /// The tensor of an entry of this file.
+    /// Creates the tensor of an entry on `device`.
     pub(crate) fn tensor(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
         let bytes = &self.bytes[entry.place.clone()];
         let halves = || bytes.as_chunks::<2>().0.iter().map(|&half| u16::from_le_bytes(half));

@@ -1,4 +1,4 @@
-//! Attention with several heads, and the cache of keys and values that a decoder fills.
+//! Multi-head attention, and the key/value cache for generation.
 
 use super::init::Init;
 use super::layers::Linear;
@@ -15,20 +15,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const NAME: &str = "multi_head_attention";
 
-/// The keys and values of the positions so far, in memory for all positions that there may be: a step of generation
-/// computes those of its own positions alone. Outside the graph.
+/// A key/value cache, preallocated for `capacity` positions.
+///
+/// With it a generation step projects only its new positions. It is not part of the autograd graph.
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    /// Keys and values, each `[n, kv_heads, positions, size]`.
+    /// Keys and values, each `[n, kv_heads, capacity, size]`.
     held: [Tensor; 2],
     len: usize,
 }
 
 impl KvCache {
-    /// For so many sequences, heads of keys and values, and positions.
+    /// An empty cache for at most `positions` positions of `sequences` sequences.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn new(
         sequences: usize,
         kv_heads: usize,
@@ -40,31 +41,33 @@ impl KvCache {
         Ok(KvCache { held: [held()?, held()?], len: 0 })
     }
 
-    /// The positions so far.
+    /// The number of cached positions.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether no position is cached.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The most positions.
+    /// The largest number of positions.
     pub fn capacity(&self) -> usize {
         self.held[0].shape()[2]
     }
 
-    /// Forgets all positions but the first `len`; keeps what there is of fewer.
+    /// Keeps the first `len` positions at most.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Adds the keys and values of new positions, each `[n, kv_heads, new, size]`, and gives those of all so far. In place
-    /// where nobody holds what was given before.
+    /// Appends the keys and values of new positions, `[n, kv_heads, new, size]` each; returns all cached ones.
+    ///
+    /// In place, unless tensors of an earlier call are still held.
     ///
     /// # Errors
-    /// More positions than there is room for, other shapes, ids, or the device fails. The cache is unchanged then.
+    /// More positions than the capacity, other shapes, tensors of ids, or the device fails. The length is unchanged
+    /// then.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<[Tensor; 2]> {
         const OP: &str = "kv_cache";
         let [sequences, heads, positions, size] = *self.held[0].shape() else {
@@ -95,28 +98,28 @@ impl KvCache {
     }
 }
 
-/// What a [`MultiHeadAttention`] has beside its width.
+/// The options of a [`MultiHeadAttention`].
 #[derive(Clone)]
 pub struct MultiHeadOptions {
-    /// Heads of queries.
+    /// Query heads.
     pub heads: usize,
-    /// Heads of keys and values, each shared by equally many heads of queries
-    /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)); as many as there are of queries if `None`.
+    /// Key/value heads, each shared by equally many query heads: grouped-query attention
+    /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)). If `None`, as many as query heads.
     pub kv_heads: Option<usize>,
-    /// The elements of a head; the width shared evenly if `None`.
+    /// Elements per head; `width / heads` if `None`.
     pub size: Option<usize>,
     /// Whether the projections have biases.
     pub bias: bool,
-    /// Whether a position sees none after it in its own sequence.
+    /// Whether self-attention hides later positions.
     pub causal: bool,
-    /// The probability by which, in training, a weight is dropped.
+    /// The probability of dropping an attention weight in training.
     pub dropout: f32,
-    /// Positions, told to queries and keys by turning them.
+    /// Rotary position embedding of queries and keys.
     pub rotary: Option<Arc<Rotary>>,
 }
 
 impl MultiHeadOptions {
-    /// So many heads, all with keys and values of their own, with biases and nothing else.
+    /// Plain multi-head attention with biases: no grouping, mask, dropout or positions.
     pub fn new(heads: usize) -> MultiHeadOptions {
         MultiHeadOptions {
             heads,
@@ -130,11 +133,13 @@ impl MultiHeadOptions {
     }
 }
 
-/// Attention of several heads ([Vaswani et al.](https://arxiv.org/abs/1706.03762)): `Attention(Q, K, V) W_o + b_o`, by
-/// [`Tensor::scaled_dot_product_attention`], of a sequence to itself or to another one. `[.., n, width]` to the same.
+/// Multi-head attention, `[.., n, width]` to `[.., n, width]`.
 ///
-/// Its parameters are those of PyTorch's `MultiheadAttention`: `in_proj_weight`, the rows of all heads of queries, then of
-/// keys, then of values; `in_proj_bias`; `out_proj.weight` and `out_proj.bias`.
+/// Computes `Attention(Q, K, V) W_o + b_o` ([Vaswani et al.](https://arxiv.org/abs/1706.03762)) by
+/// [`Tensor::scaled_dot_product_attention`], as self-attention or cross-attention.
+///
+/// The parameters have the names of PyTorch's `MultiheadAttention`: `in_proj_weight` (the rows of all query heads, then
+/// of keys, then of values), `in_proj_bias`, `out_proj.weight` and `out_proj.bias`.
 pub struct MultiHeadAttention {
     weight: Parameter,
     bias: Option<Parameter>,
@@ -151,11 +156,11 @@ pub struct MultiHeadAttention {
 }
 
 impl MultiHeadAttention {
-    /// Weights by the initialiser's scheme, biases 0.
+    /// Weights drawn by `init`, biases 0.
     ///
     /// # Errors
-    /// Heads that do not divide the width, or are no multiple of those of keys; a dropout outside `0..=1`; or the device
-    /// has no room.
+    /// Heads that do not divide the width or are not a multiple of `kv_heads`; a dropout outside `0..=1`; or the device
+    /// is out of memory.
     pub fn new(width: usize, options: MultiHeadOptions, init: &mut Init) -> Result<MultiHeadAttention> {
         let MultiHeadOptions { heads, kv_heads, size, bias, causal, dropout, rotary } = options;
         let wrong = |message: String| Err(Error::argument(NAME, message));
@@ -192,15 +197,17 @@ impl MultiHeadAttention {
         })
     }
 
-    /// An empty cache for so many sequences of at most so many positions.
+    /// An empty cache for `sequences` sequences of at most `positions` positions.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn cache(&self, sequences: usize, positions: usize) -> Result<KvCache> {
         KvCache::new(sequences, self.kv_heads, positions, self.size, self.weight.tensor().device())
     }
 
-    /// A sequence's attention to itself. `options` may hide further keys; its dropout is this layer's.
+    /// Self-attention of `[.., n, width]`.
+    ///
+    /// `options` may hide more keys. This layer's dropout replaces that of `options`.
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
@@ -210,8 +217,9 @@ impl MultiHeadAttention {
         self.finish(&q, [&k, &v], self.causal, options)
     }
 
-    /// As [`MultiHeadAttention::attend`] of positions `[n, new, width]` that follow those in the cache, which gets theirs
-    /// too. Outside the graph but for the queries.
+    /// As [`MultiHeadAttention::attend`], for positions `[n, new, width]` that follow those in the cache.
+    ///
+    /// Their keys and values are appended to the cache. Gradients flow only through the queries.
     ///
     /// # Errors
     /// More positions than the cache has room for, shapes that do not fit, or the device fails.
@@ -228,8 +236,9 @@ impl MultiHeadAttention {
         self.finish(&q, [&k, &v], self.causal, options)
     }
 
-    /// The keys and values of another sequence `[.., m, width]`, each `[.., kv_heads, m, size]`, for
-    /// [`MultiHeadAttention::attend_to`]: once for as many steps as attend to it.
+    /// Projects another sequence `[.., m, width]` to keys and values, `[.., kv_heads, m, size]` each.
+    ///
+    /// They serve any number of calls of [`MultiHeadAttention::attend_to`].
     ///
     /// # Errors
     /// As [`MultiHeadAttention::attend`].
@@ -237,8 +246,9 @@ impl MultiHeadAttention {
         self.project(memory, [self.kv_heads, self.kv_heads], self.heads * self.size)
     }
 
-    /// A sequence's attention to another one, of which these are the keys and values. Causal only if `options` say so, and
-    /// without positions.
+    /// Cross-attention to the keys and values of another sequence.
+    ///
+    /// Causal only if `options` say so; rotary positions are not applied.
     ///
     /// # Errors
     /// As [`MultiHeadAttention::attend`].
@@ -252,11 +262,12 @@ impl MultiHeadAttention {
         self.finish(&q, [keys, values], false, options)
     }
 
-    /// The heads, `[.., heads, n, size]` each, that rows of the projection from `first` on give: so many for each part.
+    /// Projects by the rows of the weight from `first` on, and splits the result into parts of `heads` heads:
+    /// `[.., heads, n, size]` each.
     fn project<const N: usize>(&self, x: &Tensor, heads: [usize; N], first: usize) -> Result<[Tensor; N]> {
         let rows = heads.map(|heads| heads * self.size);
         let (all, count) = (self.weight.shape()[0], rows.iter().sum::<usize>());
-        // By a split, whose gradient is one piece.
+        // By `split`, because its gradient is a single concatenation.
         let part = |parameter: &Parameter| {
             let whole = parameter.tensor();
             if count == all {
@@ -276,7 +287,7 @@ impl MultiHeadAttention {
         split.try_into().map_err(|_| Error::shape(NAME, "a projection is missing"))
     }
 
-    /// With positions from `first` on.
+    /// Applies rotary positions from `first` on, if the layer has them.
     fn turned(&self, heads: Tensor, first: usize) -> Result<Tensor> {
         match &self.rotary {
             None => Ok(heads),
@@ -317,7 +328,7 @@ impl Module for MultiHeadAttention {
         )
     }
 
-    /// Attention of a sequence to itself.
+    /// Self-attention, as [`MultiHeadAttention::attend`] without options.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.attend(input, &AttentionOptions::default())
     }
@@ -334,7 +345,7 @@ impl Module for MultiHeadAttention {
         let [.., n, width] = *self.output_shape(input)? else { return Ok(0) };
         let rows = (input.numel() / width.max(1)) as u64;
         let (heads, all) = ((self.heads * self.size) as u64, self.weight.numel() as u64);
-        // The projections, and for each key a product with the query and one with its weight.
+        // The projections, and two multiply-adds per key and element: the score, and the weighted value.
         let projections = all.saturating_add(heads.saturating_mul(width as u64)).saturating_mul(2);
         let each = projections.saturating_add(heads.saturating_mul(4).saturating_mul(n as u64));
         Ok(rows.saturating_mul(each))

@@ -1,4 +1,4 @@
-//! Parameters in files, and their fingerprint.
+//! Saving, loading and hashing of parameters.
 
 use super::module::Module;
 use super::parameter::Parameter;
@@ -8,8 +8,9 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Writes a module's parameters and buffers to a safetensors file, under their paths, as PyTorch's `state_dict` has them.
-/// The file appears whole or not at all: see [`io::save`].
+/// Writes a module's parameters and buffers to a safetensors file, under the names of PyTorch's `state_dict`.
+///
+/// The file is replaced atomically: see [`io::save`].
 ///
 /// # Errors
 /// As [`io::save`].
@@ -27,12 +28,13 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
     io::save(path, &tensors, metadata)
 }
 
-/// Reads a module's parameters and buffers from a safetensors file, and gives the file's metadata. The file has to hold
-/// exactly these, with their shapes. All of it is checked before the first parameter changes.
+/// Reads a module's parameters and buffers from a safetensors file; returns its metadata.
+///
+/// The file must hold exactly these tensors, with their shapes. All are checked before the first parameter changes.
 ///
 /// # Errors
-/// As [`io::load`], or the file does not fit the module: one error lists what is missing, what the module does not
-/// have, and the shapes and types that differ. The module is unchanged then.
+/// As [`io::load`], or the file does not fit the module: the error lists missing and unknown tensors, and shapes and
+/// types that differ. The module is unchanged then.
 pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Metadata> {
     let path = path.as_ref();
     let archive = Archive::open(path)?;
@@ -40,7 +42,7 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
     Ok(archive.metadata)
 }
 
-/// The tensors of a file for a module's parameters and buffers: those whose names begin with `prefix`.
+/// Pairs a module's parameters and buffers with the file's tensors whose names begin with `prefix`.
 ///
 /// # Errors
 /// They do not fit the module, or the device fails.
@@ -80,7 +82,7 @@ pub(crate) fn fitting(
     made.collect()
 }
 
-/// Sets parameters to tensors that fit them.
+/// Sets each parameter to its tensor.
 ///
 /// # Errors
 /// The device fails.
@@ -88,12 +90,13 @@ pub(crate) fn set_all(pairs: &[(Parameter, Tensor)]) -> Result<()> {
     pairs.iter().try_for_each(|(parameter, tensor)| parameter.set(tensor))
 }
 
-/// A fingerprint of a module's parameters and buffers: equal for equal names, shapes and bits, and by all odds for nothing else.
-/// To compare runs; it is no protection against forgery.
+/// A 64-bit hash of the names, shapes and bits of a module's parameters and buffers.
 ///
-/// FNV-1a in its 64-bit form (Fowler, Noll & Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>) over each of
-/// them in the order of [`Module::named_state`]: the name's bytes, 0xff, the rank and the lengths of the axes as
-/// 64-bit numbers, the elements' bits; all little-endian.
+/// For comparing runs; it is not cryptographic.
+///
+/// FNV-1a, 64 bits (Fowler, Noll & Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>), in the order of
+/// [`Module::named_state`], over the bytes of the name, 0xff, the rank and the axis lengths as 64-bit numbers, and the
+/// bits of the elements; all little-endian.
 ///
 /// # Errors
 /// The device fails.

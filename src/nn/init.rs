@@ -1,16 +1,17 @@
-//! The values that weights start with.
+//! Initialisation of weights.
 
 use crate::device::Device;
 use crate::random;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// A distribution for a layer's weights, whose variance keeps that of the signal from layer to layer. `fan_in` is
-/// how many inputs an output sums over, `fan_out` how many outputs an input goes to; for a convolution both are
-/// counted over the kernel's window.
+/// The distribution of initial weights, which preserves the variance of activations from layer to layer.
 ///
-/// He: He, Zhang, Ren & Sun, [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), equation 10, for layers followed
-/// by ReLU. Xavier: Glorot & Bengio, [AISTATS 2010](https://proceedings.mlr.press/v9/glorot10a.html), equation 16,
+/// `fan_in` is the number of inputs that an output sums over, `fan_out` the number of outputs that an input contributes
+/// to. For a convolution both include the kernel's window.
+///
+/// He: by He, Zhang, Ren & Sun, [arXiv:1502.01852](https://arxiv.org/abs/1502.01852), equation 10, for layers followed
+/// by ReLU. Xavier: by Glorot & Bengio, [AISTATS 2010](https://proceedings.mlr.press/v9/glorot10a.html), equation 16,
 /// for tanh and sigmoid. A uniform distribution over `±b` has the variance `b²/3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scheme {
@@ -25,8 +26,9 @@ pub enum Scheme {
     XavierNormal,
 }
 
-/// Makes the weights of a model's layers, one after the other, all from one seed. The same seed, scheme and order of
-/// layers give the same weights on every device.
+/// Draws the weights of a model's layers, in order, from one seed.
+///
+/// The same seed, scheme and order of layers give the same weights on every device.
 #[derive(Debug, Clone)]
 pub struct Init {
     seed: u64,
@@ -36,12 +38,12 @@ pub struct Init {
 }
 
 impl Init {
-    /// He's uniform distribution, from a seed, for a model on this device.
+    /// An initialiser with [`Scheme::HeUniform`] for a model on this device.
     pub fn new(seed: u64, device: &Device) -> Init {
         Init { seed, drawn: 0, scheme: Scheme::default(), device: device.clone() }
     }
 
-    /// The scheme of the layers to come.
+    /// Sets the scheme of the layers created from now on.
     pub fn with_scheme(mut self, scheme: Scheme) -> Init {
         self.scheme = scheme;
         self
@@ -52,16 +54,16 @@ impl Init {
         &self.device
     }
 
-    /// A seed that no earlier call gave: for a layer that draws by itself, such as dropout.
+    /// A seed that no earlier call returned, for a layer that draws random numbers itself, such as dropout.
     pub fn seed(&mut self) -> u64 {
         self.drawn += 1;
         random::derive(self.seed, self.drawn)
     }
 
-    /// Weights of this shape by the scheme. A fan of 0 counts as 1: there is nothing to sum then.
+    /// Draws weights of this shape by the scheme. A fan of 0 counts as 1.
     ///
     /// # Errors
-    /// A rank over 6, or the device has no room.
+    /// A rank over 6, or the device is out of memory.
     pub fn weights(&mut self, shape: impl AsRef<[usize]>, fan_in: usize, fan_out: usize) -> Result<Tensor> {
         let fan = match self.scheme {
             Scheme::HeUniform | Scheme::HeNormal => fan_in,
@@ -78,7 +80,7 @@ impl Init {
         }
     }
 
-    /// Zeros, as biases start.
+    /// Zeros, for biases.
     ///
     /// # Errors
     /// As [`Init::weights`].
@@ -87,10 +89,10 @@ impl Init {
     }
 }
 
-/// The most layers that one call stacks: what more of them are is a slip, and would take all memory one by one.
+/// The most layers per stack. A larger number is a mistake, and would use up all memory layer by layer.
 const MOST_LAYERS: usize = 4096;
 
-/// Checks how many layers are to be stacked.
+/// Checks the number of layers of a stack.
 pub(super) fn layers(op: &'static str, count: usize) -> Result<()> {
     if count <= MOST_LAYERS {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The layers.
+//! Layers: dense, embedding, dropout, flatten, activations.
 
 use super::init::Init;
 use super::module::Module;
@@ -8,7 +8,9 @@ use crate::tensor::Tensor;
 use crate::{Activation, Error, Result};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A dense layer, `activation(x · weightᵀ + bias)`: `[.., in]` to `[.., out]`. Weight `[out, in]`, bias `[out]`.
+/// A dense layer: `activation(x · weightᵀ + bias)`, `[.., in]` to `[.., out]`.
+///
+/// Weight `[out, in]`, bias `[out]`.
 pub struct Linear {
     weight: Parameter,
     bias: Option<Parameter>,
@@ -16,19 +18,19 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Weights by the initialiser's scheme, biases 0, no activation.
+    /// Weights drawn by `init`, biases 0, no activation.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Result<Linear> {
         let weight = init.weights([outputs, inputs], inputs, outputs)?;
         Linear::from_tensors(&weight, Some(&init.zeros([outputs])?))
     }
 
-    /// With these parameters; without a bias where there is none.
+    /// With these parameters; no bias if `None`.
     ///
     /// # Errors
-    /// A weight that is not of rank 2, a bias that does not fit it, or tensors of ids.
+    /// A weight not of rank 2, a bias that does not fit it, or a tensor of ids.
     pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>) -> Result<Linear> {
         let shape = weight.shape();
         if shape.rank() != 2 {
@@ -38,13 +40,13 @@ impl Linear {
         Ok(Linear { weight: Parameter::new(weight)?, bias, activation: Activation::None })
     }
 
-    /// With an activation, computed by the same kernel.
+    /// With an activation, fused into the matrix product.
     pub fn with_activation(self, activation: Activation) -> Linear {
         Linear { activation, ..self }
     }
 }
 
-/// The parameter of a bias, checked against its weight's outputs.
+/// The bias as a parameter, checked against the number of outputs.
 pub(super) fn biased(
     op: &'static str,
     weight: Shape,
@@ -59,13 +61,13 @@ pub(super) fn biased(
     }
 }
 
-/// A layer's parameters by PyTorch's names.
+/// A layer's parameters under PyTorch's names.
 pub(super) fn named(weight: &Parameter, bias: &Option<Parameter>) -> Vec<(String, Parameter)> {
     let weight = [("weight".to_string(), weight.clone())];
     weight.into_iter().chain(bias.iter().map(|bias| ("bias".to_string(), bias.clone()))).collect()
 }
 
-/// How a summary shows an activation.
+/// An activation's text in summaries.
 pub(super) fn suffix(activation: Activation) -> &'static str {
     match activation {
         Activation::None => "",
@@ -75,7 +77,7 @@ pub(super) fn suffix(activation: Activation) -> &'static str {
     }
 }
 
-/// The operations of a layer whose `outputs` are sums of `products` products in all.
+/// The FLOPs of a layer whose `outputs` are sums of `products` products in total.
 pub(super) fn product_flops(outputs: Shape, products: usize, biased: bool, activation: Activation) -> u64 {
     let outputs = outputs.numel() as u64;
     let sums = (products as u64).saturating_mul(2).saturating_sub(if biased { 0 } else { outputs });
@@ -112,25 +114,27 @@ impl Module for Linear {
     }
 }
 
-/// A table of vectors that ids look up, by [`Tensor::embedding`]: `u32 [..]` to `[.., width]`. Weight `[count, width]`.
+/// An embedding table, looked up by [`Tensor::embedding`]: `u32 [..]` to `[.., width]`.
+///
+/// Weight `[count, width]`.
 pub struct Embedding {
     weight: Parameter,
 }
 
 impl Embedding {
-    /// Vectors from the standard normal distribution, as PyTorch's.
+    /// Weights from the standard normal distribution, as in PyTorch.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn new(count: usize, width: usize, init: &mut Init) -> Result<Embedding> {
         let seed = init.seed();
         Embedding::from_tensor(&Tensor::randn([count, width], 0.0, 1.0, seed, init.device())?)
     }
 
-    /// With this table.
+    /// With this weight, `[count, width]`.
     ///
     /// # Errors
-    /// One that is not of rank 2, or a tensor of ids.
+    /// A weight not of rank 2, or a tensor of ids.
     pub fn from_tensor(weight: &Tensor) -> Result<Embedding> {
         if weight.rank() != 2 {
             let message = format!("a table of shape {}, should be [count, width]", weight.shape());
@@ -159,8 +163,9 @@ impl Module for Embedding {
     }
 }
 
-/// Dropout while training, by [`Tensor::dropout`]: each call draws a new mask, from the seed and the number of the
-/// call, so that a run repeats bit by bit. In evaluation it does nothing.
+/// Dropout in training, by [`Tensor::dropout`]; the identity in evaluation.
+///
+/// Each call draws a new mask from the seed and the number of calls so far, so runs are reproducible bit for bit.
 pub struct Dropout {
     probability: f32,
     seed: u64,
@@ -169,7 +174,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops each element with this probability. Layers of one model need different seeds: see [`Init::seed`].
+    /// Drops each element with this probability. The layers of a model need different seeds: see [`Init::seed`].
     ///
     /// # Errors
     /// A probability outside `0..=1`.
@@ -202,7 +207,7 @@ impl Module for Dropout {
     }
 }
 
-/// All axes but the first joined into one: `[n, c, h, w]` to `[n, c·h·w]`.
+/// Joins all axes but the first: `[n, c, h, w]` to `[n, c·h·w]`.
 pub struct Flatten;
 
 impl Module for Flatten {
@@ -251,7 +256,8 @@ macro_rules! activations {
 }
 
 activations! {
-    /// [`Tensor::relu`] as a layer. After a dense layer or a convolution, `with_activation` saves a pass over memory.
+    /// [`Tensor::relu`] as a layer. After a dense layer or a convolution, `with_activation` is faster: it saves a pass
+    /// over memory.
     Relu => relu,
     /// [`Tensor::sigmoid`] as a layer.
     Sigmoid => sigmoid,

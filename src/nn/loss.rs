@@ -1,5 +1,4 @@
-//! Losses: the mean of each in short. [`Loss`] has their formulas and the other reductions. Cross-entropy is an op:
-//! [`Tensor::cross_entropy`].
+//! Losses as functions. [`Loss`] has the formulas and the other reductions. Cross-entropy is [`Tensor::cross_entropy`].
 
 use crate::Result;
 use crate::tensor::Tensor;
@@ -22,7 +21,7 @@ pub fn l1_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
     Loss::L1.of(prediction, target, Reduction::Mean)
 }
 
-/// The mean of [`Loss::Huber`]: half of the squared differences below `delta`, lines above.
+/// The mean of [`Loss::Huber`]: quadratic below `delta`, linear above.
 ///
 /// # Errors
 /// As [`Loss::of`].
@@ -38,7 +37,7 @@ pub fn hinge_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
     Loss::Hinge.of(prediction, target, Reduction::Mean)
 }
 
-/// The mean of [`Loss::BceWithLogits`]: binary cross-entropy of logits against probabilities.
+/// The mean of [`Loss::BceWithLogits`]: binary cross-entropy of logits and target probabilities.
 ///
 /// # Errors
 /// As [`Loss::of`].
@@ -46,9 +45,10 @@ pub fn bce_with_logits_loss(prediction: &Tensor, target: &Tensor) -> Result<Tens
     Loss::BceWithLogits { pos_weight: None }.of(prediction, target, Reduction::Mean)
 }
 
-/// [`Loss::KlDiv`] of predicted log-probabilities against probabilities, summed and divided by the length of the first
-/// axis: the mean divergence over a batch. (PyTorch's default divides by the number of elements, as
-/// [`Reduction::Mean`] does.)
+/// The mean over a batch of [`Loss::KlDiv`], for predicted log-probabilities and target probabilities.
+///
+/// It divides by the length of the first axis. PyTorch's default divides by the number of elements, as
+/// [`Reduction::Mean`] does.
 ///
 /// # Errors
 /// As [`Loss::of`].

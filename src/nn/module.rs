@@ -1,4 +1,4 @@
-//! What every layer is.
+//! The trait of all layers.
 
 use super::parameter::Parameter;
 use super::summary::Row;
@@ -7,28 +7,28 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use std::collections::HashSet;
 
-/// A layer, or layers put together.
+/// A layer, or a model made of layers.
 ///
-/// A layer says what it computes and which parameters it owns; one made of others lists them as its children, and
-/// gets the rest for it.
+/// A layer implements `describe`, `forward` and `output_shape`, and lists its parameters; a module made of others lists
+/// them as `children`. The other methods have defaults.
 pub trait Module: Send + Sync {
-    /// Its kind and sizes, for summaries: `Linear 784 -> 128, relu`.
+    /// Kind and sizes, for summaries: `Linear 784 -> 128, relu`.
     fn describe(&self) -> String;
 
-    /// The output for an input.
+    /// Computes the output for an input.
     ///
     /// # Errors
-    /// An input of a shape that the module does not take, or the device fails.
+    /// An input shape that the module does not accept, or the device fails.
     fn forward(&self, input: &Tensor) -> Result<Tensor>;
 
-    /// The output's shape for an input's.
+    /// The shape of the output for an input of this shape.
     ///
     /// # Errors
-    /// A shape that the module does not take.
+    /// A shape that the module does not accept.
     fn output_shape(&self, input: Shape) -> Result<Shape>;
 
-    /// The floating-point operations of [`Module::forward`], by the algorithm's definition: a multiplication and an
-    /// addition are two, an activation or a comparison is one.
+    /// The floating-point operations of [`Module::forward`], by the definition of the algorithm: a multiply-add counts
+    /// as two, an activation or a comparison as one.
     ///
     /// # Errors
     /// As [`Module::output_shape`].
@@ -37,31 +37,32 @@ pub trait Module: Send + Sync {
         Ok(0)
     }
 
-    /// The parameters of this module itself, without its children's, by name: `weight`, `bias`.
+    /// The parameters of this module without its children, by name: `weight`, `bias`.
     fn own_parameters(&self) -> Vec<(String, Parameter)> {
         Vec::new()
     }
 
-    /// What of this module itself is saved with the parameters but not trained, by name: `running_mean`.
+    /// The buffers of this module without its children, by name: saved but not trained, such as `running_mean`.
     fn own_buffers(&self) -> Vec<(String, Parameter)> {
         Vec::new()
     }
 
-    /// The modules it is made of, by name; a parameter's path is made of these.
+    /// The submodules, by name. The names form the paths of parameters.
     fn children(&self) -> Vec<(String, &dyn Module)> {
         Vec::new()
     }
 
-    /// Switches between training and evaluation, for what behaves differently there: dropout, batch normalisation.
-    /// New modules train.
+    /// Switches between training and evaluation mode, for dropout and batch normalization. New modules are in training
+    /// mode.
     fn set_training(&self, training: bool) {
         for (_, child) in self.children() {
             child.set_training(training);
         }
     }
 
-    /// The rows of [`summary`](super::summary), one for this module or one for each of its parts, appended; gives the
-    /// output's shape. `path` is where the module is: empty, or such as `0.2`.
+    /// Appends the rows of [`summary`](super::summary) for this module or its parts; returns the output's shape.
+    ///
+    /// `path` is the module's path: empty, or such as `0.2`.
     ///
     /// # Errors
     /// As [`Module::output_shape`].
@@ -77,15 +78,15 @@ pub trait Module: Send + Sync {
         Ok(output)
     }
 
-    /// All parameters with their paths, as PyTorch names them: `0.weight`. One that is shared by several layers is
-    /// listed where it is met first.
+    /// All parameters with their paths, named as in PyTorch: `0.weight`. A parameter shared by several layers is listed
+    /// once, under its first path.
     fn named_parameters(&self) -> Vec<(String, Parameter)> {
         let mut all = Collected::default();
         all.collect("", self.own_parameters(), self.children(), |module| module.own_parameters());
         all.named
     }
 
-    /// All parameters and buffers with their paths: what a checkpoint holds.
+    /// All parameters and buffers with their paths: the contents of a checkpoint.
     fn named_state(&self) -> Vec<(String, Parameter)> {
         let mut all = Collected::default();
         let own = [self.own_parameters(), self.own_buffers()].concat();
@@ -95,23 +96,23 @@ pub trait Module: Send + Sync {
         all.named
     }
 
-    /// All parameters, in the order of [`Module::named_parameters`]: what an optimizer wants.
+    /// All parameters, in the order of [`Module::named_parameters`], for an optimizer.
     fn parameters(&self) -> Vec<Parameter> {
         self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
     }
 
-    /// [`Module::set_training`] to training.
+    /// Switches to training mode.
     fn train(&self) {
         self.set_training(true);
     }
 
-    /// [`Module::set_training`] to evaluation.
+    /// Switches to evaluation mode.
     fn eval(&self) {
         self.set_training(false);
     }
 }
 
-/// Cells in the order in which they are met, each once.
+/// Cells in the order of traversal, each once.
 #[derive(Default)]
 struct Collected {
     named: Vec<(String, Parameter)>,
@@ -119,7 +120,7 @@ struct Collected {
 }
 
 impl Collected {
-    /// A module's `own`, then what `of` gives for each module below.
+    /// Adds a module's `own` cells, then those that `of` returns for all modules below it.
     fn collect(
         &mut self,
         prefix: &str,

@@ -1,4 +1,4 @@
-//! Normalisation layers.
+//! Normalization layers.
 
 use super::init::Init;
 use super::layers::named;
@@ -9,11 +9,10 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// PyTorch's default of `eps`.
+/// PyTorch's default for `eps`.
 const EPS: f32 = 1e-5;
 
-/// What all these layers own: what the normalised elements are multiplied with, what is added then, and what is added to
-/// the variance.
+/// The affine parameters after a normalization, and eps, which is added to the variance.
 struct Affine {
     weight: Parameter,
     bias: Option<Parameter>,
@@ -21,7 +20,7 @@ struct Affine {
 }
 
 impl Affine {
-    /// Weight 1, bias 0 where there is one.
+    /// Weight 1; bias 0 if `biased`.
     fn new(shape: impl AsRef<[usize]>, biased: bool, init: &Init) -> Result<Affine> {
         let bias = if biased { Some(init.zeros(&shape)?) } else { None };
         Affine::from_tensors("norm", &Tensor::ones(shape, init.device())?, bias.as_ref())
@@ -44,34 +43,34 @@ impl Affine {
         named(&self.weight, &self.bias)
     }
 
-    /// The channels of layers whose weight is `[c]`.
+    /// The channels, if the weight is `[c]`.
     fn channels(&self) -> usize {
         self.weight.numel()
     }
 
-    /// How a summary shows what is not the default.
+    /// The text of a non-default eps in summaries.
     fn suffix(&self) -> String {
         if self.eps == EPS { String::new() } else { format!(", eps {}", self.eps) }
     }
 
-    /// The operations for each element, where `moments` go into the statistics; two take them off, then weight and bias.
+    /// The FLOPs: per element `moments` for the statistics, two to normalize, then weight and bias.
     fn flops(&self, shape: Shape, moments: u64) -> u64 {
         (shape.numel() as u64).saturating_mul(moments + 3 + u64::from(self.bias.is_some()))
     }
 }
 
-/// The mean of the squares about the mean: a sum, a difference, a square, a sum.
+/// FLOPs per element of mean and variance: a sum, a difference, a square, a sum.
 const CENTRED: u64 = 4;
-/// The mean of the squares: a square, a sum.
+/// FLOPs per element of the mean square: a square, a sum.
 const SQUARES: u64 = 2;
 
 macro_rules! with_eps {
     ($($name:ident: $op:literal),*) => {$(
         impl $name {
-            /// With another `eps` than 1e-5.
+            /// Sets `eps`; the default is 1e-5.
             ///
             /// # Errors
-            /// A negative or infinite one.
+            /// A negative, infinite or NaN `eps`.
             pub fn with_eps(mut self, eps: f32) -> Result<$name> {
                 if !(eps >= 0.0 && eps.is_finite()) {
                     return Err(Error::argument($op, format!("eps is {eps}, should be at least 0")));
@@ -93,10 +92,10 @@ macro_rules! by_row {
         }
 
         impl $name {
-            /// Over the last axes, which have this shape. The weight starts with 1, a bias with 0.
+            /// Normalizes over the last axes, which have this shape. Weights start at 1, biases at 0.
             ///
             /// # Errors
-            /// A rank over 6, or the device has no room.
+            /// A rank over 6, or the device is out of memory.
             pub fn new(shape: impl AsRef<[usize]>, init: &Init) -> Result<$name> {
                 Ok($name { affine: Affine::new(shape, $biased, init)? })
             }
@@ -131,7 +130,7 @@ macro_rules! by_row {
 }
 
 by_row! {
-    /// Layer normalisation over the last axes, by [`Tensor::layer_norm`]. Weight and bias have the shape of these axes.
+    /// Layer normalization over the last axes, by [`Tensor::layer_norm`]. Weight and bias have the shape of these axes.
     LayerNorm, "layer_norm", biased: true, CENTRED, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.layer_norm(weight.rank(), Some(&weight), affine.bias().as_ref(), affine.eps)
@@ -139,26 +138,26 @@ by_row! {
 }
 
 impl LayerNorm {
-    /// Of `x + residual`, and that sum, by [`Tensor::add_layer_norm`].
+    /// The normalized sum `x + residual`, and the sum itself, by [`Tensor::add_layer_norm`].
     ///
     /// # Errors
-    /// As there.
+    /// As the method of [`Tensor`].
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
         x.add_layer_norm(residual, weight.rank(), Some(&weight), self.affine.bias().as_ref(), self.affine.eps)
     }
 
-    /// With these parameters; without a bias where there is none.
+    /// With these parameters; no bias if `None`.
     ///
     /// # Errors
-    /// A bias of another shape than the weight, or tensors of ids.
+    /// A bias and weight of different shapes, or tensors of ids.
     pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>) -> Result<LayerNorm> {
         Ok(LayerNorm { affine: Affine::from_tensors("layer_norm", weight, bias)? })
     }
 }
 
 by_row! {
-    /// RMS normalisation over the last axes, by [`Tensor::rms_norm`]. The weight has the shape of these axes.
+    /// RMS normalization over the last axes, by [`Tensor::rms_norm`]. The weight has the shape of these axes.
     RmsNorm, "rms_norm", biased: false, SQUARES, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.rms_norm(weight.rank(), Some(&weight), affine.eps)
@@ -166,10 +165,10 @@ by_row! {
 }
 
 impl RmsNorm {
-    /// Of `x + residual`, and that sum, by [`Tensor::add_rms_norm`].
+    /// The normalized sum `x + residual`, and the sum itself, by [`Tensor::add_rms_norm`].
     ///
     /// # Errors
-    /// As there.
+    /// As the method of [`Tensor`].
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
         x.add_rms_norm(residual, weight.rank(), Some(&weight), self.affine.eps)
@@ -184,7 +183,7 @@ impl RmsNorm {
     }
 }
 
-/// An input `[n, c, ..]` for so many channels.
+/// Checks that an input is `[n, channels, ..]`.
 fn with_channels(op: &'static str, input: Shape, channels: usize) -> Result<Shape> {
     match input.get(1) {
         Some(&c) if c == channels => Ok(input),
@@ -192,17 +191,17 @@ fn with_channels(op: &'static str, input: Shape, channels: usize) -> Result<Shap
     }
 }
 
-/// Group normalisation of `[n, c, ..]`, by [`Tensor::group_norm`]. Weight and bias `[c]`.
+/// Group normalization of `[n, c, ..]`, by [`Tensor::group_norm`]. Weight and bias `[c]`.
 pub struct GroupNorm {
     groups: usize,
     affine: Affine,
 }
 
 impl GroupNorm {
-    /// So many equal groups of so many channels. The weight starts with 1, the bias with 0.
+    /// Normalizes `groups` groups of `channels / groups` channels. Weights start at 1, biases at 0.
     ///
     /// # Errors
-    /// Groups that do not divide the channels, or the device has no room.
+    /// Groups that do not divide the channels, or the device is out of memory.
     pub fn new(groups: usize, channels: usize, init: &Init) -> Result<GroupNorm> {
         if channels.checked_rem(groups) != Some(0) {
             let message = format!("{groups} groups do not divide {channels} channels");
@@ -239,9 +238,10 @@ macro_rules! batch_norm {
     ($(#[$doc:meta])* $name:ident, $ranks:pat, $wanted:literal) => {
         $(#[$doc])*
         ///
-        /// While training by the batch's own statistics ([`Tensor::batch_norm`]), which running ones follow; in
-        /// evaluation by the running ones ([`Tensor::batch_norm_by`]). Weight and bias `[c]`; `running_mean` and
-        /// `running_var`, both `[c]`, are buffers: checkpoints have them, optimizers do not.
+        /// In training it normalizes by the batch's statistics ([`Tensor::batch_norm`]) and updates the running
+        /// statistics; in evaluation it normalizes by the running statistics ([`Tensor::batch_norm_by`]). Weight and
+        /// bias `[c]`; `running_mean` and `running_var`, both `[c]`, are buffers: saved in checkpoints, not seen by
+        /// optimizers.
         pub struct $name {
             affine: Affine,
             mean: Parameter,
@@ -251,11 +251,11 @@ macro_rules! batch_norm {
         }
 
         impl $name {
-            /// For so many channels. Weight and running variance start with 1, bias and running mean with 0; a batch's
-            /// statistics count for a tenth.
+            /// A layer for `channels` channels, with momentum 0.1. Weight and running variance start at 1, bias and
+            /// running mean at 0.
             ///
             /// # Errors
-            /// The device has no room.
+            /// The device is out of memory.
             pub fn new(channels: usize, init: &Init) -> Result<$name> {
                 Ok($name {
                     affine: Affine::new([channels], true, init)?,
@@ -266,10 +266,11 @@ macro_rules! batch_norm {
                 })
             }
 
-            /// With another share of a batch's statistics in the running ones than 0.1.
+            /// Sets the momentum: the weight of a batch's statistics in the update of the running ones; the default is
+            /// 0.1.
             ///
             /// # Errors
-            /// One outside `0..=1`.
+            /// A momentum outside `0..=1`.
             pub fn with_momentum(self, momentum: f32) -> Result<$name> {
                 if !(0.0..=1.0).contains(&momentum) {
                     return Err(Error::argument("batch_norm", format!("momentum {momentum} is not in 0..=1")));
@@ -327,11 +328,11 @@ macro_rules! batch_norm {
 }
 
 batch_norm! {
-    /// Batch normalisation of `[n, c]` or `[n, c, length]`.
+    /// Batch normalization of `[n, c]` or `[n, c, length]`.
     BatchNorm1d, 2 | 3, "[n, c] or [n, c, length]"
 }
 
 batch_norm! {
-    /// Batch normalisation of `[n, c, h, w]`.
+    /// Batch normalization of `[n, c, h, w]`.
     BatchNorm2d, 4, "[n, c, h, w]"
 }

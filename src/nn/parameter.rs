@@ -1,4 +1,4 @@
-//! What training changes.
+//! Parameters: tensors that training updates.
 
 use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
@@ -6,16 +6,17 @@ use crate::{Error, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A cell that holds a leaf of the graph: the layer that computes with it and the optimizer that changes it share
-/// it. Cloning gives another handle on the same cell. The leaf stays the same one over all updates, so a gradient
-/// computed before an update is still found after it.
+/// A shared cell with a leaf of the autograd graph: the layer reads it, the optimizer updates it.
+///
+/// A clone is another handle on the same cell. Updates keep the identity of the leaf, so a gradient computed before an
+/// update is still found after it.
 #[derive(Clone)]
 pub struct Parameter {
     cell: Arc<Mutex<Tensor>>,
 }
 
 impl Parameter {
-    /// A parameter that starts with these elements, cut off from whatever graph they come from.
+    /// A parameter with these elements, detached from their graph.
     ///
     /// # Errors
     /// A tensor of ids.
@@ -24,7 +25,7 @@ impl Parameter {
         Ok(Parameter { cell: Arc::new(Mutex::new(leaf)) })
     }
 
-    /// A cell whose elements belong to a layer's state and are not trained: running statistics. They have no gradient.
+    /// A cell for state that is not trained, such as running statistics. It has no gradient.
     ///
     /// # Errors
     /// A tensor of ids.
@@ -33,8 +34,9 @@ impl Parameter {
         Ok(Parameter { cell: Arc::new(Mutex::new(tensor.detach())) })
     }
 
-    /// The elements as they are now: later updates do not show in this handle. Its gradient is found in
-    /// [`Gradients`](crate::Gradients) under it.
+    /// The current elements; later updates do not change the returned tensor.
+    ///
+    /// It is the key of the parameter's gradient in [`Gradients`](crate::Gradients).
     pub fn tensor(&self) -> Tensor {
         self.lock().clone()
     }
@@ -49,10 +51,10 @@ impl Parameter {
         self.lock().numel()
     }
 
-    /// Replaces the elements; they move to the parameter's device.
+    /// Replaces the elements, and moves them to the parameter's device.
     ///
     /// # Errors
-    /// Another shape, a tensor of ids, or the device has no room. The parameter is unchanged then.
+    /// Another shape, a tensor of ids, or the device is out of memory. On error the parameter is unchanged.
     pub fn set(&self, tensor: &Tensor) -> Result<()> {
         tensor.expect(DType::F32, "Parameter::set")?;
         let mut held = self.lock();
@@ -70,16 +72,16 @@ impl Parameter {
         self.id() == other.id()
     }
 
-    /// A number that tells cells apart as long as they live.
+    /// A number that identifies the cell while it lives.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.cell) as usize
     }
 
-    /// Changes several parameters at once by `change`, in place where nobody else holds their elements. An error leaves
-    /// them as they were.
+    /// Changes several parameters by `change`, in place if nobody else holds their buffers. On error they are
+    /// unchanged.
     ///
-    /// On the CPU `change` gets handles of its own, and no lock is held meanwhile: a twin waits for rayon, which may run
-    /// a task of the program on this thread, and that task may use the parameters. On a GPU `change` only records.
+    /// On the CPU `change` gets its own handles, and no lock is held while it runs: it waits for rayon, which may run
+    /// another task on this thread that uses the parameters. On a GPU `change` only records commands.
     pub(crate) fn update<const N: usize>(
         parameters: [&Parameter; N],
         change: impl FnOnce([&mut Tensor; N]) -> Result<()>,
@@ -95,9 +97,9 @@ impl Parameter {
         Ok(())
     }
 
-    /// The tensor itself. Its holder must not wait for other threads.
+    /// Locks the tensor. The caller must not wait for other threads while it holds the guard.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tensor> {
-        // The tensor is only ever replaced as a whole, so a poisoned lock is as good as another.
+        // The tensor is only replaced as a whole, so it is valid even if the lock is poisoned.
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,15 +7,15 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Activation, Error, Result};
 
-/// What a recurrent layer has beside its sizes.
+/// The options of a recurrent layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecurrentOptions {
-    /// Layers, each of which reads the states of the one before.
+    /// Stacked layers: each reads the states of the one before.
     pub layers: usize,
-    /// Whether each layer goes over the steps a second time from the last to the first, with weights of its own, and
-    /// gives the states of both directions side by side.
+    /// Whether each layer also processes the steps in reverse, with separate weights. The states of both directions are
+    /// concatenated.
     pub bidirectional: bool,
-    /// Whether there are biases.
+    /// Whether the layers have biases.
     pub bias: bool,
 }
 
@@ -26,7 +26,7 @@ impl Default for RecurrentOptions {
     }
 }
 
-/// What a step does with its gates.
+/// The kind of cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Plain(Activation),
@@ -52,16 +52,16 @@ impl Cell {
     }
 }
 
-/// A layer, one direction.
+/// One direction of a layer.
 struct Direction {
     /// `[gates · hidden, in]`, `[gates · hidden, hidden]`.
     weights: [Parameter; 2],
-    /// Of each weight, `[gates · hidden]`.
+    /// `[gates · hidden]` for each weight.
     biases: Option<[Parameter; 2]>,
 }
 
 impl Direction {
-    /// The states after each step of `x`, `[steps, n, in]`, in the order of the steps, and the last states.
+    /// The states after each step of `x`, `[steps, n, in]`, in order, and the final states.
     fn run(
         &self,
         cell: Cell,
@@ -72,7 +72,7 @@ impl Direction {
         let [from_x, from_h] = [0, 1].map(|at| self.weights[at].tensor());
         let biases = self.biases.as_ref().map(|pair| [0, 1].map(|at| pair[at].tensor()));
         let bias = |at: usize| biases.as_ref().map(|pair| &pair[at]);
-        // What the input gives is one product for all steps.
+        // The input's part of the gates is one product for all steps.
         let gates = x.linear(&from_x, bias(0), Activation::None)?;
         let mut steps = gates.chunk(x.shape()[0], 0)?;
         if backwards {
@@ -96,7 +96,7 @@ impl Direction {
     }
 }
 
-/// What all recurrent layers are.
+/// The common implementation of the recurrent layers.
 struct Stack {
     cell: Cell,
     inputs: usize,
@@ -107,7 +107,7 @@ struct Stack {
 
 impl Stack {
     /// # Errors
-    /// No layers or no units, or the device has no room.
+    /// No layers or no units, or the device is out of memory.
     fn new(
         cell: Cell,
         inputs: usize,
@@ -121,7 +121,7 @@ impl Stack {
         }
         layers(cell.op(), options.layers)?;
         let directions = 1 + usize::from(options.bidirectional);
-        // PyTorch's: uniform over ±1/√hidden, biases too.
+        // As in PyTorch: uniform over ±1/√hidden, biases too.
         let bound = 1.0 / (hidden as f32).sqrt();
         let rows = cell.gates().saturating_mul(hidden);
         let mut drawn = |shape: &[usize]| {
@@ -157,7 +157,7 @@ impl Stack {
         }
     }
 
-    /// The states of each layer and direction at the start: those given, or zeros.
+    /// The initial states of each layer and direction: `given`, or zeros.
     fn start(&self, input: Shape, given: Option<&Tensor>, x: &Tensor) -> Result<Vec<Tensor>> {
         let each = [input[0], self.hidden];
         let count = self.layers.len() * self.directions();
@@ -177,13 +177,13 @@ impl Stack {
         }
     }
 
-    /// The states of the last layer after each step, and those of all layers after the last.
+    /// The states of the last layer after each step, and the final states of all layers.
     fn run(&self, input: &Tensor, given: [Option<&Tensor>; 2]) -> Result<(Tensor, [Tensor; 2])> {
         let shape = input.shape();
         self.output_shape(shape)?;
         let [h, c] = given.map(|given| self.start(shape, given, input));
         let mut start = h?.into_iter().zip(c?);
-        // Steps first, so that a step's rows lie together.
+        // The step axis first, so that a step is contiguous.
         let mut x = input.transpose(0, 1)?;
         let mut last = [Vec::new(), Vec::new()];
         for layer in &self.layers {
@@ -213,7 +213,7 @@ impl Stack {
         let output = self.output_shape(input)?;
         let rows = (output[0] * output[1]) as u64;
         let gates = (self.cell.gates() * self.hidden) as u64;
-        // Two products, with their biases the same as their sums; the gates' functions and what they do to the state.
+        // Two products with biases; the gates' functions, and the update of the state.
         let cell = match self.cell {
             Cell::Plain(_) => 2,
             Cell::Lstm => 4 + 4 + 5,
@@ -247,16 +247,16 @@ macro_rules! recurrent {
     ($($(#[$doc:meta])* $name:ident, $cell:expr;)*) => {$(
         $(#[$doc])*
         ///
-        /// Parameters have PyTorch's names and shapes, `weight_ih_l0` and so on, and start evenly from `±1/√hidden`. As a
-        /// [`Module`] it starts from zeros and gives the states after each step: `[n, steps, in]` to `[n, steps, hidden]`,
-        /// twice as many where it goes both directions.
+        /// Parameters have PyTorch's names and shapes, such as `weight_ih_l0`, and start uniform over `±1/√hidden`. As
+        /// a [`Module`] it starts from zero states and returns the states after each step: `[n, steps, in]` to
+        /// `[n, steps, hidden]`, or `[n, steps, 2 hidden]` if bidirectional.
         pub struct $name(Stack);
 
         impl $name {
             /// One layer, one direction, with biases.
             ///
             /// # Errors
-            /// No units, or the device has no room.
+            /// No units, or the device is out of memory.
             pub fn new(inputs: usize, hidden: usize, init: &mut Init) -> Result<$name> {
                 $name::with_options(inputs, hidden, RecurrentOptions::default(), init)
             }
@@ -264,7 +264,7 @@ macro_rules! recurrent {
             /// As `new`, with these options.
             ///
             /// # Errors
-            /// No layers, no units, or the device has no room.
+            /// No layers, no units, or the device is out of memory.
             pub fn with_options(
                 inputs: usize,
                 hidden: usize,
@@ -302,22 +302,23 @@ macro_rules! recurrent {
 recurrent! {
     /// A plain recurrent network ([Elman](https://doi.org/10.1207/s15516709cog1402_1)): `h' = tanh(W x + b + U h + d)`.
     Rnn, Cell::Plain(Activation::Tanh);
-    /// Long short-term memory ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)), a step by
+    /// Long short-term memory ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)), by
     /// [`Tensor::lstm_cell`].
     Lstm, Cell::Lstm;
-    /// Gated recurrent units ([Cho et al.](https://arxiv.org/abs/1406.1078)), a step by [`Tensor::gru_cell`].
+    /// Gated recurrent units ([Cho et al.](https://arxiv.org/abs/1406.1078)), by [`Tensor::gru_cell`].
     Gru, Cell::Gru;
 }
 
 impl Rnn {
-    /// With `max(x, 0)` in the place of tanh.
+    /// With ReLU in place of tanh.
     pub fn with_relu(mut self) -> Rnn {
         self.0.cell = Cell::Plain(Activation::Relu);
         self
     }
 
-    /// From a state, `[layers · directions, n, hidden]`; without one from zeros. Gives the states of the last layer after each
-    /// step, and those of all layers after the last step.
+    /// Runs from an initial state, `[layers · directions, n, hidden]`, or from zeros.
+    ///
+    /// Returns the states of the last layer after each step, and the final states of all layers.
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
@@ -341,9 +342,9 @@ impl Gru {
 /// The states of an LSTM, each `[layers · directions, n, hidden]`.
 #[derive(Debug, Clone)]
 pub struct LstmState {
-    /// What each step gives.
+    /// The hidden state, which is also the output.
     pub h: Tensor,
-    /// What each step keeps.
+    /// The cell state.
     pub c: Tensor,
 }
 

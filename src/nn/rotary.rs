@@ -1,26 +1,29 @@
-//! Rotary positions for attention.
+//! Rotary position embedding for attention.
 
 use crate::device::{Device, host_list};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, RotaryPairs};
 
-/// The angles of rotary positions ([Su et al.](https://arxiv.org/abs/2104.09864)): pair i of a head's `dims` turns by
-/// `m base^(-2i / dims)` at position m. Cosines and sines are computed once in f64 and rounded once, so that positions of
-/// any size are as exact as the first.
+/// Tables of cosines and sines for rotary position embedding.
+///
+/// At position m, pair i of a head is rotated by the angle `m base^(-2i / dims)`
+/// ([Su et al.](https://arxiv.org/abs/2104.09864)). The tables are computed in f64 and rounded once, so large positions
+/// are as accurate as small ones.
 pub struct Rotary {
-    /// Both `[positions, dims / 2]`.
+    /// `[positions, dims / 2]`, like `sin`.
     cos: Tensor,
     sin: Tensor,
     pairs: RotaryPairs,
 }
 
 impl Rotary {
-    /// For positions below `positions`. The paper's base is 10,000. Of heads of more than `dims` elements the rest keeps
-    /// no position.
+    /// Tables for positions below `positions`.
+    ///
+    /// The paper's base is 10,000. If heads have more than `dims` elements, the others are not rotated.
     ///
     /// # Errors
-    /// Odd `dims`, a base that is not positive and finite, or the device has no room.
+    /// Odd `dims`, a base that is not positive and finite, or the device is out of memory.
     pub fn new(
         dims: usize,
         positions: usize,
@@ -47,10 +50,10 @@ impl Rotary {
         Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)?, pairs })
     }
 
-    /// The heads `[.., n, d]` of queries or keys turned, the first of the n being at position `first`.
+    /// Rotates the heads `[.., n, d]` of queries or keys at positions `first..first + n`.
     ///
     /// # Errors
-    /// A position past the last one, heads of fewer dimensions, or the device fails.
+    /// A position not in the tables, heads with fewer than `dims` elements, or the device fails.
     pub fn forward(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         let length = x.shape()[x.shape().axis("rotary", -2)?];
         let end = first.saturating_add(length);

@@ -1,4 +1,4 @@
-//! Choosing the next token of a language model.
+//! Sampling of the next token of a language model.
 
 use crate::random::{Use, pair};
 use crate::{Error, Result};
@@ -16,35 +16,34 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// What the logits are divided by: below 1 likely tokens become likelier. At 0 the likeliest is taken.
+    /// The divisor of the logits. Below 1 it sharpens the distribution; 0 is greedy: the most likely token.
     pub temperature: f32,
-    /// Only so many of the likeliest tokens are drawn from
-    /// ([Fan et al.](https://arxiv.org/abs/1805.04833)).
+    /// Draws only from the k most likely tokens ([Fan et al.](https://arxiv.org/abs/1805.04833)).
     pub top_k: Option<usize>,
-    /// Only the fewest of the likeliest tokens are drawn from that together have this probability
-    /// ([Holtzman et al.](https://arxiv.org/abs/1904.09751)); after `top_k`.
+    /// Draws only from the smallest set of most likely tokens whose total probability is at least p: nucleus sampling
+    /// ([Holtzman et al.](https://arxiv.org/abs/1904.09751)). Applied after `top_k`.
     pub top_p: Option<f32>,
 }
 
 impl Default for Sampling {
-    /// From all tokens, by their probabilities.
+    /// Samples from all tokens by their probabilities.
     fn default() -> Sampling {
         Sampling { temperature: 1.0, top_k: None, top_p: None }
     }
 }
 
 impl Sampling {
-    /// Draws an id from a row of logits. What is drawn depends on the seed and on `at`, the number of the draw.
+    /// Draws an id from a row of logits. The result depends only on the arguments; `at` is the number of the draw.
     ///
     /// # Errors
-    /// No logits, or none that is a number; an attribute out of its range.
+    /// No logits, a logit that is NaN or +inf, only logits of -inf, or an option out of its range.
     pub fn choose(&self, logits: &[f32], seed: u64, at: u64) -> Result<u32> {
         self.check()?;
         let wrong = |message: &str| Err(Error::argument("Sampling::choose", message));
         if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
             return wrong("a logit is NaN or infinite");
         }
-        // By falling logits, equal ones by rising ids.
+        // By descending logits; ties by ascending ids.
         let mut ids: Vec<usize> = (0..logits.len()).filter(|&id| logits[id] > f32::NEG_INFINITY).collect();
         ids.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         let Some(&best) = ids.first() else { return wrong("no token has a probability") };
@@ -57,7 +56,7 @@ impl Sampling {
         if let Some(top_p) = self.top_p {
             let enough = f64::from(top_p) * weights.iter().sum::<f64>();
             let sums = weights.iter().scan(0.0, |sum, weight| Some(std::mem::replace(sum, *sum + weight)));
-            // Those before which there was not enough.
+            // Keeps tokens until the sum before the next reaches top_p.
             let kept = sums.take_while(|&before| before < enough).count();
             weights.truncate(kept);
         }
@@ -67,7 +66,7 @@ impl Sampling {
             left -= weight;
             left < 0.0
         });
-        // Rounding may leave a little after the last.
+        // `left` may stay above 0 by rounding: then the last token.
         Ok(ids[drawn.unwrap_or(weights.len() - 1)] as u32)
     }
 
@@ -99,7 +98,7 @@ mod tests {
         counts
     }
 
-    /// Within five standard deviations of what probability says.
+    /// Whether a count is within five standard deviations of its expectation.
     fn near(count: usize, probability: f64) -> bool {
         (count as f64 - 4000.0 * probability).abs()
             <= 5.0 * (4000.0 * probability * (1.0 - probability)).sqrt()

@@ -1,4 +1,4 @@
-//! One layer after the other.
+//! A sequence of layers.
 
 use super::module::{Module, join};
 use super::summary::Row;
@@ -6,20 +6,21 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// Layers of which each takes the output of the one before; without any it gives back its input. Parameters are
-/// named after the layer's place: `0.weight`.
+/// Layers applied one after the other; the identity if there are none.
+///
+/// Parameters are named after the layer's index: `0.weight`.
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<Box<dyn Module>>,
 }
 
 impl Sequential {
-    /// No layers yet.
+    /// An empty sequence.
     pub fn new() -> Sequential {
         Sequential::default()
     }
 
-    /// These layers and `layer` after them.
+    /// Appends a layer.
     pub fn push(mut self, layer: impl Module + 'static) -> Sequential {
         self.layers.push(Box::new(layer));
         self
@@ -36,7 +37,7 @@ impl Sequential {
     }
 }
 
-/// Says which layer did not like its input.
+/// Adds the index and description of the failed layer to an error.
 fn at<T>(place: usize, layer: &dyn Module, result: Result<T>) -> Result<T> {
     let of = |message: String| format!("{message} (layer {place}: {})", layer.describe());
     result.map_err(|error| match error {

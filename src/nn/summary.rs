@@ -1,4 +1,4 @@
-//! A model as a table.
+//! Summaries of models.
 
 use super::module::Module;
 use crate::Result;
@@ -7,28 +7,29 @@ use crate::shape::Shape;
 /// One line of [`summary`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Where the layer is: `0.2`; empty for a model of one layer.
+    /// The layer's path, such as `0.2`; empty for a model of one layer.
     pub path: String,
-    /// What it is.
+    /// The layer's description.
     pub layer: String,
-    /// Its output's shape.
+    /// The shape of the output.
     pub output: Shape,
-    /// The number of its parameters' elements.
+    /// The number of elements of all parameters.
     pub parameters: u64,
-    /// What one forward pass costs.
+    /// The floating-point operations of a forward pass.
     pub flops: u64,
 }
 
-/// The layers of a model with their output shapes, parameters and floating-point operations for an input of this
-/// shape, as a table in the style of Keras. Nothing is computed.
+/// A table of a model's layers, in the style of Keras, without running the model.
+///
+/// It lists output shapes, parameters and floating-point operations for an input of this shape.
 ///
 /// # Errors
-/// A shape that a layer does not take: the error names the layer.
+/// A shape that a layer does not accept; the error names the layer.
 pub fn summary(module: &dyn Module, input: impl AsRef<[usize]>) -> Result<String> {
     let input = Shape::new(input)?;
     let mut rows = Vec::new();
     module.summarize("", input, &mut rows)?;
-    // A parameter that layers share counts once here.
+    // Parameters shared by several layers count once here.
     let parameters: u64 = module.parameters().iter().map(|parameter| parameter.numel() as u64).sum();
     let flops: u64 = rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum));
 

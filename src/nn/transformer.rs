@@ -1,4 +1,4 @@
-//! Transformers: the block, and encoders and decoders made of it.
+//! Transformer blocks, encoders and decoders.
 
 use super::attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
 use super::init::{Init, layers};
@@ -10,20 +10,20 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{AttentionOptions, Error, Result};
 
-/// The function between the two matrices of a block's feed-forward part.
+/// The activation of a block's feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FeedForward {
     /// [`Tensor::gelu`].
     #[default]
     Gelu,
-    /// [`Tensor::relu`], as in the first Transformer.
+    /// [`Tensor::relu`], as in the original Transformer.
     Relu,
-    /// [`Tensor::swiglu`] ([Shazeer](https://arxiv.org/abs/2002.05202)): the first matrix is twice as high, its first half
-    /// gates the second.
+    /// [`Tensor::swiglu`] ([Shazeer](https://arxiv.org/abs/2002.05202)): the first linear layer has twice the outputs;
+    /// the first half gates the second.
     SwiGlu,
 }
 
-/// The normalisation of a block.
+/// The kind of normalization in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BlockNorm {
     /// [`LayerNorm`].
@@ -33,30 +33,30 @@ pub enum BlockNorm {
     Rms,
 }
 
-/// What a [`TransformerBlock`] is.
+/// The options of a [`TransformerBlock`].
 #[derive(Clone)]
 pub struct BlockOptions {
-    /// Of the attention of a sequence to itself. That to another one is its like, but not causal and without positions.
+    /// Self-attention. Cross-attention has the same options, but is not causal and has no rotary positions.
     pub attention: MultiHeadOptions,
-    /// The width between the two matrices of the feed-forward part.
+    /// The hidden width of the feed-forward network.
     pub hidden: usize,
-    /// What lies between them.
+    /// The activation of the feed-forward network.
     pub feed_forward: FeedForward,
-    /// What is normalised by what.
+    /// The kind of normalization.
     pub norm: BlockNorm,
-    /// Whether each part's input is normalised (pre-norm: [Xiong et al.](https://arxiv.org/abs/2002.04745)), or the sum of
-    /// its input and its output (post-norm, as in the first Transformer).
+    /// Whether the input of each sublayer is normalized (pre-norm, [Xiong et al.](https://arxiv.org/abs/2002.04745)),
+    /// or the sum of its input and output (post-norm, as in the original Transformer).
     pub norm_first: bool,
-    /// What is added to a variance.
+    /// Added to the variance in normalization.
     pub eps: f32,
-    /// The probability of dropout in training: of each part's output, and inside the feed-forward part.
+    /// The dropout probability in training, for the output of each sublayer and inside the feed-forward network.
     pub dropout: f32,
-    /// Whether there is attention to another sequence.
+    /// Whether the block has cross-attention.
     pub cross: bool,
 }
 
 impl BlockOptions {
-    /// So many heads and so wide a feed-forward part; pre-norm, with layer norm and GELU, without dropout.
+    /// Pre-norm with layer norm and GELU, without dropout and cross-attention.
     pub fn new(heads: usize, hidden: usize) -> BlockOptions {
         BlockOptions {
             attention: MultiHeadOptions::new(heads),
@@ -71,7 +71,7 @@ impl BlockOptions {
     }
 }
 
-/// Either normalisation.
+/// A normalization layer of either kind.
 enum Norm {
     Layer(LayerNorm),
     Rms(RmsNorm),
@@ -92,7 +92,7 @@ impl Norm {
         }
     }
 
-    /// Of the sum, and the sum.
+    /// The normalized sum, and the sum.
     fn of_sum(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         match self {
             Norm::Layer(norm) => norm.forward_add(x, residual),
@@ -101,39 +101,40 @@ impl Norm {
     }
 }
 
-/// Attention to another sequence, and its normalisation.
+/// Cross-attention and its normalization.
 struct Cross {
     attention: MultiHeadAttention,
     norm: Norm,
     dropout: Dropout,
 }
 
-/// What a block keeps from step to step of a generation: the keys and values of its own sequence, and those of the other.
+/// The cache of a block during generation: keys and values of its own sequence and of the memory.
 pub struct BlockCache {
     own: KvCache,
     memory: Option<[Tensor; 2]>,
 }
 
 impl BlockCache {
-    /// The keys and values of the sequence so far.
+    /// The cached keys and values of self-attention.
     pub fn own(&self) -> &KvCache {
         &self.own
     }
 }
 
-/// The other sequence that a block attends to, and what may hide its keys.
+/// The sequence that cross-attention reads, and a mask for its keys.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
     /// `[.., m, width]`.
     pub sequence: &'a Tensor,
-    /// For the attention to it.
+    /// The options of the cross-attention, such as a mask.
     pub options: &'a AttentionOptions,
 }
 
-/// A block of a Transformer ([Vaswani et al.](https://arxiv.org/abs/1706.03762)): attention of the sequence to itself, in a
-/// decoder to another one, then a feed-forward part, each with a residual connection. `[.., n, width]` to the same.
+/// A Transformer block, `[.., n, width]` to `[.., n, width]` ([Vaswani et al.](https://arxiv.org/abs/1706.03762)).
 ///
-/// Its parameters have the names of PyTorch's `TransformerEncoderLayer` and `TransformerDecoderLayer`: `self_attn`,
+/// Self-attention, in a decoder cross-attention, then a feed-forward network, each with a residual connection.
+///
+/// Parameters have the names of PyTorch's `TransformerEncoderLayer` and `TransformerDecoderLayer`: `self_attn`,
 /// `multihead_attn`, `linear1`, `linear2`, `norm1` and so on.
 pub struct TransformerBlock {
     attention: MultiHeadAttention,
@@ -142,15 +143,15 @@ pub struct TransformerBlock {
     narrow: Linear,
     feed_forward: FeedForward,
     norm_first: bool,
-    /// Before (or after) the attention, and the feed-forward part.
+    /// Of self-attention, and of the feed-forward network.
     norms: [Norm; 2],
-    /// Of the attention's output, inside the feed-forward part, and of its output.
+    /// After self-attention, inside the feed-forward network, and after it.
     dropouts: [Dropout; 3],
     causal: bool,
 }
 
 impl TransformerBlock {
-    /// Weights by the initialiser's scheme, biases 0, normalisations 1.
+    /// Weights drawn by `init`, biases 0, normalization weights 1.
     ///
     /// # Errors
     /// As [`MultiHeadAttention::new`], a dropout outside `0..=1`, or a negative `eps`.
@@ -189,19 +190,20 @@ impl TransformerBlock {
         })
     }
 
-    /// An empty cache for so many sequences of at most so many positions.
+    /// An empty cache for `sequences` sequences of at most `positions` positions.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn cache(&self, sequences: usize, positions: usize) -> Result<BlockCache> {
         Ok(BlockCache { own: self.attention.cache(sequences, positions)?, memory: None })
     }
 
-    /// The output for a sequence. `options` may hide keys of it. `memory`, the other sequence, is for blocks that attend to
-    /// one, and for them alone.
+    /// The output for a sequence, `[.., n, width]`.
+    ///
+    /// `options` may hide keys of self-attention. `memory` is required with cross-attention, and an error without.
     ///
     /// # Errors
-    /// A memory that is missing or not wanted, shapes that do not fit, or the device fails.
+    /// A missing or unexpected memory, shapes that do not fit, or the device fails.
     pub fn forward_with(
         &self,
         x: &Tensor,
@@ -213,8 +215,10 @@ impl TransformerBlock {
         self.run(x, attend, keys, memory)
     }
 
-    /// As [`TransformerBlock::forward_with`] of positions that follow those in the cache, which gets theirs too. The keys
-    /// and values of the memory are those of the first step.
+    /// As [`TransformerBlock::forward_with`], for positions that follow those in the cache.
+    ///
+    /// Their keys and values are appended to the cache. The memory is projected at the first step only; later steps use
+    /// those keys and values.
     ///
     /// # Errors
     /// As [`TransformerBlock::forward_with`], or more positions than the cache has room for.
@@ -264,7 +268,7 @@ impl TransformerBlock {
             let [x, _] = last.of_sum(&self.feed(&x)?, &x)?;
             return Ok(x);
         }
-        // A part's residual sum and the next one's normalisation are one step.
+        // A sublayer's residual sum and the next normalization are one kernel.
         let mut part = after_attention.forward(&attend(&first.module().forward(x)?)?)?;
         let mut x = x.clone();
         if let Some((cross, memory)) = cross {
@@ -275,7 +279,7 @@ impl TransformerBlock {
         sum.add(&self.feed(&normed)?)
     }
 
-    /// The feed-forward part.
+    /// The feed-forward network.
     fn feed(&self, x: &Tensor) -> Result<Tensor> {
         let wide = self.wide.forward(x)?;
         let wide = match self.feed_forward {
@@ -296,7 +300,7 @@ impl Module for TransformerBlock {
         format!("TransformerBlock {norm}, {:?}{causal}{cross}", self.feed_forward)
     }
 
-    /// Without a memory.
+    /// Without a memory: an error if the block has cross-attention.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.forward_with(input, &AttentionOptions::default(), None)
     }
@@ -305,7 +309,7 @@ impl Module for TransformerBlock {
         self.attention.output_shape(input)
     }
 
-    /// Without the attention to a memory, whose length is not known.
+    /// Without cross-attention, because the memory's length is not known.
     fn flops(&self, input: Shape) -> Result<u64> {
         let wide = self.wide.output_shape(input)?;
         let halved = match self.feed_forward {
@@ -344,7 +348,7 @@ impl Module for TransformerBlock {
     }
 }
 
-/// Blocks one after the other, and a normalisation after the last.
+/// Blocks in sequence, with a final normalization if pre-norm.
 struct Stack {
     blocks: Vec<TransformerBlock>,
     norm: Option<Norm>,
@@ -355,7 +359,7 @@ impl Stack {
         layers("transformer", count)?;
         let blocks =
             (0..count).map(|_| TransformerBlock::new(width, options, init)).collect::<Result<Vec<_>>>()?;
-        // What leaves the last block of the others is normalised already.
+        // The output of a post-norm block is normalized already.
         let norm = match options.norm_first {
             true => Some(Norm::new(options.norm, width, options.eps, init)?),
             false => None,
@@ -416,8 +420,8 @@ macro_rules! stacks {
         pub struct $name(Stack);
 
         impl $name {
-            /// So many blocks of these options, but for `cross`, which this stack knows itself. With `norm_first` what
-            /// leaves the last one is normalised too.
+            /// A stack of `blocks` blocks; `cross` of the options is ignored. With `norm_first` there is a final
+            /// normalization.
             ///
             /// # Errors
             /// As [`TransformerBlock::new`].
@@ -426,10 +430,10 @@ macro_rules! stacks {
                 Ok($name(Stack::new(width, blocks, &options, init)?))
             }
 
-            /// An empty cache for each block, for so many sequences of at most so many positions.
+            /// An empty cache for each block, for `sequences` sequences of at most `positions` positions.
             ///
             /// # Errors
-            /// The device has no room.
+            /// The device is out of memory.
             pub fn cache(&self, sequences: usize, positions: usize) -> Result<Vec<BlockCache>> {
                 self.0.cache(sequences, positions)
             }
@@ -466,18 +470,19 @@ macro_rules! stacks {
 }
 
 stacks! {
-    /// Blocks that attend to their own sequence alone: an encoder, or of causal blocks a language model.
+    /// A stack of blocks without cross-attention: an encoder, or a language model if the blocks are causal.
     ///
-    /// Parameters have PyTorch's names: `layers.0.self_attn.in_proj_weight` and so on, `norm.weight`.
+    /// Parameters have PyTorch's names: `layers.0.self_attn.in_proj_weight`, ..., `norm.weight`.
     TransformerEncoder, cross false;
-    /// Blocks that attend to their own sequence, then to another one: a decoder. Its attention to its own sequence is causal
-    /// where the options of its blocks say so. Parameters are named as those of [`TransformerEncoder`]. As a [`Module`] it
-    /// has no memory to attend to, and gives an error.
+    /// A stack of blocks with self-attention and cross-attention.
+    ///
+    /// Self-attention is causal if the blocks' options say so. Parameters are named as in [`TransformerEncoder`].
+    /// [`Module::forward`] is an error, because there is no memory.
     TransformerDecoder, cross true;
 }
 
 impl TransformerEncoder {
-    /// The output for a sequence, `[.., n, width]`; `options` may hide keys.
+    /// The output for a sequence, `[.., n, width]`. `options` may hide keys.
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
@@ -485,10 +490,10 @@ impl TransformerEncoder {
         self.0.forward(x, None, options, None)
     }
 
-    /// As [`TransformerEncoder::forward_with`] of positions, `[n, new, width]`, that follow those in the caches.
+    /// As [`TransformerEncoder::forward_with`], for positions `[n, new, width]` that follow those in the caches.
     ///
     /// # Errors
-    /// As there, or caches of another number, or with no more room.
+    /// As `forward_with`, a wrong number of caches, or a cache without room.
     pub fn forward_cached(
         &self,
         x: &Tensor,
@@ -500,7 +505,8 @@ impl TransformerEncoder {
 }
 
 impl TransformerDecoder {
-    /// The output for a sequence, `[.., n, width]`, that attends to `memory`; `options` may hide keys of its own.
+    /// The output for a sequence, `[.., n, width]`, that attends to `memory`. `options` may hide keys of
+    /// self-attention.
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
@@ -508,11 +514,12 @@ impl TransformerDecoder {
         self.0.forward(x, None, options, Some(memory))
     }
 
-    /// As [`TransformerDecoder::forward_with`] of positions, `[n, new, width]`, that follow those in the caches. The keys and
-    /// values of the memory are those of the first step.
+    /// As [`TransformerDecoder::forward_with`], for positions `[n, new, width]` that follow those in the caches.
+    ///
+    /// The memory is projected at the first step only; later steps use those keys and values.
     ///
     /// # Errors
-    /// As there, or caches of another number, or with no more room.
+    /// As `forward_with`, a wrong number of caches, or a cache without room.
     pub fn forward_cached(
         &self,
         x: &Tensor,

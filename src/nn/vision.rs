@@ -1,4 +1,4 @@
-//! The layers of convolutional networks.
+//! Layers of convolutional networks.
 
 use super::init::Init;
 use super::layers::{biased, named, product_flops, suffix};
@@ -12,7 +12,7 @@ use crate::{
     Result,
 };
 
-/// A length, or one of each axis.
+/// One length, or one per axis.
 trait Sides: Copy + PartialEq {
     fn sides(&self) -> Vec<usize>;
 }
@@ -29,23 +29,23 @@ impl Sides for [usize; 2] {
     }
 }
 
-/// Lengths as `3x3`.
+/// Formats lengths as `3x3`.
 fn by(lengths: impl AsRef<[usize]>) -> String {
     lengths.as_ref().iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// `, name 2x2`, unless it is what goes without saying.
+/// Formats `, name 2x2`, or nothing for the default.
 fn unless<S: Sides>(name: &str, value: S, usual: S) -> String {
     if value == usual { String::new() } else { format!(", {name} {}", by(value.sides())) }
 }
 
-/// The input and output channels of a layer, from its weight's first axes.
+/// The input and output channels of a layer, from the first axes of its weight.
 fn channels(weight: Shape, groups: usize, transposed: bool) -> [usize; 2] {
     let all = weight[1].saturating_mul(groups);
     if transposed { [weight[0], all] } else { [all, weight[0]] }
 }
 
-/// The layers with a kernel that slides. `transposed`: whether the weight's first axis is the input's channels.
+/// Declares the convolution layers. `transposed`: whether the weight's first axis is the input channels.
 macro_rules! convolutions {
     ($($(#[$doc:meta])* $name:ident, $options:ident, $kernel:ty, rank $rank:literal, $op:ident, transposed $transposed:literal
        $(, $extra:ident $label:literal)?;)*) => {$(
@@ -57,10 +57,10 @@ macro_rules! convolutions {
         }
 
         impl $name {
-            /// Weights by the initialiser's scheme, biases 0; stride 1, no padding, no activation.
+            /// Weights drawn by `init`, biases 0; stride 1, no padding, no activation.
             ///
             /// # Errors
-            /// The device has no room.
+            /// The device is out of memory.
             pub fn new(inputs: usize, outputs: usize, kernel: $kernel, init: &mut Init) -> Result<$name> {
                 $name::with_options(inputs, outputs, kernel, $options::default(), init)
             }
@@ -68,7 +68,7 @@ macro_rules! convolutions {
             /// As `new`, with these options.
             ///
             /// # Errors
-            /// Channels that the groups do not divide, or the device has no room.
+            /// Groups that do not divide the channels, or the device is out of memory.
             pub fn with_options(
                 inputs: usize,
                 outputs: usize,
@@ -84,7 +84,7 @@ macro_rules! convolutions {
                 }
                 let product = |sides: Vec<usize>| sides.into_iter().fold(1, usize::saturating_mul);
                 let taps = product(kernel.sides());
-                // Of a transposed convolution's taps, each output meets one in every stride.
+                // In a transposed convolution an output sums only every stride-th tap along each axis.
                 let met = if $transposed { taps.div_ceil(product(options.stride.sides()).max(1)) } else { taps };
                 let (fan_in, fan_out) =
                     ((inputs / groups).saturating_mul(met), (outputs / groups).saturating_mul(taps));
@@ -93,7 +93,7 @@ macro_rules! convolutions {
                 $name::from_tensors(&weight, Some(&init.zeros([outputs])?), options)
             }
 
-            /// With these parameters; without a bias where there is none.
+            /// With these parameters; no bias if `None`.
             ///
             /// # Errors
             /// A weight of another rank, a bias that does not fit it, or tensors of ids.
@@ -109,7 +109,7 @@ macro_rules! convolutions {
                 Ok($name { weight: Parameter::new(weight)?, bias, options })
             }
 
-            /// With an activation, computed by the same kernel.
+            /// With an activation, fused into the convolution.
             pub fn with_activation(self, activation: Activation) -> $name {
                 $name { options: $options { activation, ..self.options }, ..self }
             }
@@ -144,7 +144,7 @@ macro_rules! convolutions {
 
             fn flops(&self, input: Shape) -> Result<u64> {
                 let output = self.output_shape(input)?;
-                // Every element of the one side meets all of the weight but its own channel's axis.
+                // Each output (or input, if transposed) is multiplied with the whole weight but its first axis.
                 let each: usize = self.weight.shape()[1..].iter().product();
                 let products = (if $transposed { input } else { output }).numel().saturating_mul(each);
                 Ok(product_flops(output, products, self.bias.is_some(), self.options.activation))
@@ -158,14 +158,17 @@ macro_rules! convolutions {
 }
 
 convolutions! {
-    /// A convolution along one axis, `[n, in, l]` to `[n, out, l']`, by [`Tensor::conv1d`]. Weight
-    /// `[out, in / groups, k]`, bias `[out]`.
+    /// A 1-D convolution, `[n, in, l]` to `[n, out, l']`, by [`Tensor::conv1d`].
+    ///
+    /// Weight `[out, in / groups, k]`, bias `[out]`.
     Conv1d, Conv1dOptions, usize, rank 3, conv1d, transposed false;
-    /// A convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv2d`]. Weight `[out, in / groups, kh, kw]`,
-    /// bias `[out]`.
+    /// A 2-D convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv2d`].
+    ///
+    /// Weight `[out, in / groups, kh, kw]`, bias `[out]`.
     Conv2d, Conv2dOptions, [usize; 2], rank 4, conv2d, transposed false;
-    /// A transposed convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv_transpose2d`]. Weight
-    /// `[in, out / groups, kh, kw]`, bias `[out]`.
+    /// A transposed convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv_transpose2d`].
+    ///
+    /// Weight `[in, out / groups, kh, kw]`, bias `[out]`.
     ConvTranspose2d, ConvTranspose2dOptions, [usize; 2], rank 4, conv_transpose2d, transposed true,
         output_padding "output padding";
 }
@@ -174,7 +177,7 @@ convolutions! {
 pub struct MaxPool2d(Pool2dOptions);
 
 impl MaxPool2d {
-    /// Windows of this size side by side.
+    /// Non-overlapping windows of this size.
     pub fn new(kernel: [usize; 2]) -> MaxPool2d {
         MaxPool2d(Pool2dOptions::new(kernel))
     }
@@ -216,7 +219,7 @@ impl Module for MaxPool2d {
 pub struct AvgPool2d(AvgPool2dOptions);
 
 impl AvgPool2d {
-    /// Windows of this size side by side.
+    /// Non-overlapping windows of this size.
     pub fn new(kernel: [usize; 2]) -> AvgPool2d {
         AvgPool2d(AvgPool2dOptions::new(kernel))
     }
@@ -251,18 +254,18 @@ impl Module for AvgPool2d {
     }
 
     fn flops(&self, input: Shape) -> Result<u64> {
-        // Of each window the sum, and one product.
+        // One sum per window, and one product.
         let outputs = self.output_shape(input)?.numel() as u64;
         Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1]) as u64))
     }
 }
 
-/// Average pooling to planes of one size, `[n, c, h, w]` to `[n, c, size[0], size[1]]`, by
+/// Average pooling to a fixed plane size, `[n, c, h, w]` to `[n, c, size[0], size[1]]`, by
 /// [`Tensor::adaptive_avg_pool2d`].
 pub struct AdaptiveAvgPool2d([usize; 2]);
 
 impl AdaptiveAvgPool2d {
-    /// To planes of this size; `[1, 1]` takes the mean of each.
+    /// Pools to planes of this size; `[1, 1]` is the global average.
     pub fn new(size: [usize; 2]) -> AdaptiveAvgPool2d {
         AdaptiveAvgPool2d(size)
     }
@@ -286,21 +289,21 @@ impl Module for AdaptiveAvgPool2d {
     }
 }
 
-/// PlaneIndex made larger by whole factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by
-/// [`Tensor::upsample_nearest2d`] or [`Tensor::upsample_bilinear2d`].
+/// Upsampling by integer factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by [`Tensor::upsample_nearest2d`]
+/// or [`Tensor::upsample_bilinear2d`].
 pub struct Upsample {
     scale: [usize; 2],
-    /// Bilinear, with its corners aligned or not.
+    /// `align_corners` if bilinear, `None` if nearest.
     corners: Option<bool>,
 }
 
 impl Upsample {
-    /// Every pixel repeated.
+    /// Nearest: repeats each pixel.
     pub fn nearest(scale: [usize; 2]) -> Upsample {
         Upsample { scale, corners: None }
     }
 
-    /// Pixels between pixels.
+    /// Bilinear interpolation.
     pub fn bilinear(scale: [usize; 2], align_corners: bool) -> Upsample {
         Upsample { scale, corners: Some(align_corners) }
     }
@@ -338,7 +341,7 @@ impl Module for Upsample {
     }
 
     fn flops(&self, input: Shape) -> Result<u64> {
-        // Four products and their sum.
+        // Four products and three additions.
         let each = if self.corners.is_some() { 7 } else { 0 };
         Ok((self.output_shape(input)?.numel() as u64).saturating_mul(each))
     }

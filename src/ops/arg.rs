@@ -1,4 +1,4 @@
-//! Where along an axis the largest or smallest element lies.
+//! The index of the largest or smallest element along an axis.
 
 use super::reduction::{Axes, CpuReduction, GpuReduction, LANES, Params, WG, reduce};
 use crate::Result;
@@ -13,13 +13,14 @@ pub(crate) const KERNELS: &[&Kernel] = &[&ARG];
 static ARG: Kernel = kernel!("arg.wgsl", "arg", reads: 1, writes: 1, params: Params,
     "OP": &[0, 1], "PARTS": &[0, 1], "FLAT": &[1], "WG": &[WG], "LANES": LANES);
 
-/// The place of the largest element along the only axis of `axes`, or of the smallest; the first NaN before all.
+/// The index of the largest or smallest element along the only axis of `axes`: the first one, and NaN before all
+/// numbers.
 struct Arg {
     smallest: bool,
     axes: Axes,
 }
 
-/// A number that grows with x, and is largest for NaN; both zeros are one.
+/// A number that orders as x does, with NaN the largest; both zeros are equal.
 fn key_of(x: f32) -> u32 {
     match x.to_bits() {
         _ if x.is_nan() => u32::MAX,
@@ -40,7 +41,7 @@ impl Op for Arg {
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let key = |x: f32| key_of(if self.smallest { -x } else { x });
-        // One comparison of pairs: the larger key, then the smaller place.
+        // One comparison orders by the larger key, then by the smaller index.
         let pair = |x, i: u32| u64::from(key(x)) << 32 | u64::from(!i);
         let first =
             CpuReduction { identity: 0, update: |state: u64, x, i| state.max(pair(x, i)), merge: u64::max };
@@ -59,8 +60,10 @@ impl Op for Arg {
 }
 
 impl Tensor {
-    /// Where along `axis` the largest element lies, as ids: of several the first; of several NaN the first, whatever
-    /// else there is, as in PyTorch. `keepdim` keeps the axis with length 1. Not differentiable.
+    /// The index of the largest element along `axis`, as ids.
+    ///
+    /// Of several equal ones it is the first, and the first NaN if there is one, as in PyTorch. `keepdim` keeps the
+    /// axis with length 1. Not differentiable.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -75,7 +78,7 @@ impl Tensor {
         self.detach().reduce_by("argmax", &[axis], keepdim, |axes| Arg { smallest: false, axes })
     }
 
-    /// As [`Tensor::argmax`], of the smallest.
+    /// As [`Tensor::argmax`], for the smallest element.
     ///
     /// # Errors
     /// As [`Tensor::argmax`].

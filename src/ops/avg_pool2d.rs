@@ -6,25 +6,25 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// The windows of an average pooling; pairs are (vertical, horizontal).
+/// Options of average pooling; pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AvgPool2dOptions {
     /// The window's size.
     pub kernel: [usize; 2],
     /// The distance between neighbouring windows.
     pub stride: [usize; 2],
-    /// How far windows may start before the first and end after the last element; at most half the kernel.
+    /// Padding before the first and after the last element; at most half the kernel.
     pub padding: [usize; 2],
-    /// Whether a last window that does not fit is kept, if it does not start in the padding at the end.
+    /// Whether to keep a last window that extends past the end, unless it starts in the padding at the end.
     pub ceil_mode: bool,
-    /// Whether a mean counts the zeros of the padding. What sticks out past the padding never counts.
+    /// Whether a mean counts the zeros of the padding. Positions past the padding never count.
     pub count_include_pad: bool,
-    /// What every sum is divided by, instead of the number of elements.
+    /// The divisor of every sum, instead of the number of elements.
     pub divisor_override: Option<usize>,
 }
 
 impl AvgPool2dOptions {
-    /// Windows of this size side by side, without padding.
+    /// Adjacent windows of this size, without padding.
     pub fn new(kernel: [usize; 2]) -> AvgPool2dOptions {
         AvgPool2dOptions {
             kernel,
@@ -36,7 +36,7 @@ impl AvgPool2dOptions {
         }
     }
 
-    /// The axes of the planes, checked.
+    /// The two axes, checked.
     fn axes(&self, op: &'static str, x: Shape) -> Result<[Axis; 2]> {
         let &AvgPool2dOptions { kernel, stride, padding, ceil_mode, .. } = self;
         if self.divisor_override == Some(0) {
@@ -45,7 +45,7 @@ impl AvgPool2dOptions {
         let windows = Pool2dOptions { kernel, stride, padding, dilation: [1; 2], ceil_mode };
         let (input, output) = windows.sizes(op, x)?;
         let divisor = |axis: usize| match (self.divisor_override, self.count_include_pad) {
-            // Once is enough.
+            // One axis divides for both.
             (Some(divisor), _) => Divisor::Fixed(if axis == 0 { divisor } else { 1 }),
             (None, true) => Divisor::Padded,
             (None, false) => Divisor::Inputs,
@@ -57,14 +57,14 @@ impl AvgPool2dOptions {
         }))
     }
 
-    /// The shape of what is pooled from `x`.
+    /// The shape of the result for `x`.
     pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
         let [rows, cols] = self.axes("avg_pool2d", x)?.map(|axis| axis.output);
         Shape::new([x[0], x[1], rows, cols])
     }
 }
 
-/// The axes of the planes that become ones of `size`.
+/// The two axes, from `x` to a result of `size`.
 fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
     let from = plane("adaptive_avg_pool2d", x)?;
     Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], method: Method::Even }))
@@ -74,9 +74,9 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The shape of what is pooled from `x`, and the elements of all windows.
+/// The shape of the result for `x`, and the total size of all windows.
 pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64)> {
-    // Where two windows meet inside of an element, both have it.
+    // If two windows meet inside an element, both contain it.
     let reads = |axis: Axis| axis.input.saturating_add(axis.output - gcd(axis.input, axis.output)) as u64;
     let [rows, cols] = adaptive_axes(x, size)?.map(|axis| if axis.output == 0 { 0 } else { reads(axis) });
     let planes = (x[0] * x[1]) as u64;
@@ -85,8 +85,10 @@ pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64
 }
 
 impl Tensor {
-    /// The mean of each window of the last two axes of `[n, c, h, w]`, by PyTorch's rules: `[n, c, oh, ow]` with
-    /// `oh = (h + 2 padding - kernel) / stride + 1`, rounded down, or up with `ceil_mode`.
+    /// Average pooling of the last two axes of `[n, c, h, w]`, as in PyTorch.
+    ///
+    /// The result is `[n, c, oh, ow]` with `oh = (h + 2 padding - kernel) / stride + 1`, rounded down, or up with
+    /// `ceil_mode`; `ow` likewise.
     ///
     /// ```
     /// # use gristmill::{AvgPool2dOptions, Device, Tensor};
@@ -103,8 +105,10 @@ impl Tensor {
         avg_pool_upsample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
     }
 
-    /// The means of as many windows of the last two axes of `[n, c, h, w]` as make the result `[n, c, size[0], size[1]]`,
-    /// as PyTorch's `adaptive_avg_pool2d`: window i has the rows from `⌊i h / size[0]⌋` to before `⌈(i + 1) h / size[0]⌉`.
+    /// Adaptive average pooling of `[n, c, h, w]` to `[n, c, size[0], size[1]]`, as PyTorch's `adaptive_avg_pool2d`.
+    ///
+    /// Window i has the rows from `⌊i h / size[0]⌋` up to, but not including, `⌈(i + 1) h / size[0]⌉`; columns
+    /// likewise.
     ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.

@@ -17,7 +17,7 @@ static VECTOR: Kernel =
     kernel!("binary.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
-/// Declares the functions: name and number in `binary.wgsl`, and the function.
+/// Declares the functions: name, number in `binary.wgsl`, and Rust closure.
 macro_rules! functions {
     ($($(#[$doc:meta])* $function:ident $name:literal = $number:literal: $f:expr;)*) => {
         const OPS: &[u32] = &[$($number),*];
@@ -31,7 +31,7 @@ macro_rules! functions {
                 match self { $(Binary::$function => $name),* }
             }
 
-            /// One monomorphic loop a function, so that the compiler can vectorise it.
+            /// One monomorphic loop per function, so that the compiler can vectorise it.
             fn each(self, y: &mut [f32], a: CpuView, b: CpuView) {
                 match self { $(Binary::$function => each(y, a, b, $f)),* }
             }
@@ -58,19 +58,19 @@ functions! {
     Or "logical_or" = 14: |a, b| f32::from(a != 0.0 || b != 0.0);
     Xor "logical_xor" = 15: |a, b| f32::from((a != 0.0) != (b != 0.0));
 
-    /// The fraction of the gradient of `max(a, b)` that goes to a: 1, 0, or a half where they are equal; 1 to both where one
-    /// is NaN.
+    /// The fraction of the gradient of `max(a, b)` that goes to a: 1, 0, or 0.5 if they are equal; 1 for both if one is
+    /// NaN.
     MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(a > b || a.is_nan() || b.is_nan()) };
-    /// The derivative of `a^b` with regard to a.
+    /// The derivative of `a^b` with respect to a.
     PowBase "pow_base" = 17: |a, b| if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) };
-    /// The derivative of `a^b` with regard to b, 0 at a = 0 as the limit for b > 0.
+    /// The derivative of `a^b` with respect to b; 0 at a = 0, the limit for b > 0.
     PowExponent "pow_exponent" = 18: |a, b| if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() };
-    /// 1 where they are the same number or both NaN, else 0.
+    /// 1 where a and b are equal or both NaN, else 0.
     Same "same" = 19: |a, b| f32::from(a == b || (a.is_nan() && b.is_nan()));
 }
 
 impl Binary {
-    /// The others are comparisons, or parts of gradients.
+    /// Whether the function is differentiable; comparisons and parts of gradients are not.
     fn has_gradient(self) -> bool {
         (self as u32) < Binary::Eq as u32
     }
@@ -125,7 +125,7 @@ impl Op for Binary {
     fn backward(&self, saved: &Saved, g: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let a = || saved.input(0);
         let b = || saved.input(1);
-        // The fraction for a minimum is that of the maximum with the sides exchanged.
+        // The fraction for a minimum is the fraction for a maximum with the operands exchanged.
         let fraction = |of: &Tensor, against: &Tensor| match self {
             Binary::Minimum => g.mul(&apply(Binary::MaxShare, &[against, of])?),
             _ => g.mul(&apply(Binary::MaxShare, &[of, against])?),
@@ -142,7 +142,7 @@ impl Op for Binary {
             Binary::Add => Ok(g.clone()),
             Binary::Sub => g.neg(),
             Binary::Mul => g.mul(a()?),
-            // In this order, since b² leaves the range of f32 sooner than the gradient.
+            // In this order, since b² may leave the range of f32 where the gradient does not.
             Binary::Div => g.mul(&a()?.div(b()?)?.div(b()?)?)?.neg(),
             Binary::Maximum | Binary::Minimum => fraction(b()?, a()?),
             Binary::Pow => g.mul(&apply(Binary::PowExponent, &[a()?, b()?])?),
@@ -157,7 +157,7 @@ pub(crate) fn sum(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Resu
     BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], [a, b], y)
 }
 
-/// `a / b` into `y`, for ops whose kernels leave their result as a fraction.
+/// `a / b` into `y`, for ops whose kernels store a dividend and a divisor.
 pub(crate) fn quotient(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
     BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], [a, b], y)
 }
@@ -170,7 +170,7 @@ macro_rules! methods {
             /// # Errors
             /// The shapes do not broadcast, the devices differ, or the device fails.
             pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
-                // What has no gradient has no place in the graph.
+                // Functions without a gradient are not recorded in the graph.
                 let through = |x: &Tensor| if $op.has_gradient() { x.clone() } else { x.detach() };
                 apply($op, &[&through(self), &through(other)])
             }
@@ -179,19 +179,19 @@ macro_rules! methods {
 }
 
 methods! {
-    /// `self + other`, element by element, broadcast.
+    /// `self + other`, element-wise, with broadcasting.
     add => Binary::Add,
-    /// `self - other`, element by element, broadcast.
+    /// `self - other`, element-wise, with broadcasting.
     sub => Binary::Sub,
-    /// `self * other`, element by element, broadcast.
+    /// `self * other`, element-wise, with broadcasting.
     mul => Binary::Mul,
-    /// `self / other`, element by element, broadcast.
+    /// `self / other`, element-wise, with broadcasting.
     div => Binary::Div,
     /// The larger of each pair; NaN if either is NaN. At a tie the gradient is split evenly, as in PyTorch.
     maximum => Binary::Maximum,
     /// The smaller of each pair; NaN if either is NaN. At a tie the gradient is split evenly, as in PyTorch.
     minimum => Binary::Minimum,
-    /// `self ^ other` as IEEE 754 `pow`: 1 where the exponent is 0, NaN for a negative base and a fraction.
+    /// `self ^ other` as IEEE 754 `pow`: 1 where the exponent is 0, NaN for a negative base and a fractional exponent.
     pow => Binary::Pow,
     /// 1 where `self == other`, else 0; NaN equals nothing. Not differentiable, as all comparisons.
     eq => Binary::Eq,
@@ -205,16 +205,16 @@ methods! {
     gt => Binary::Gt,
     /// 1 where `self >= other`, else 0; 0 for NaN.
     ge => Binary::Ge,
-    /// 1 where both are true, else 0: what is not 0 is true, NaN too. Not differentiable.
+    /// 1 where both are true, else 0; every element but 0 is true, NaN too. Not differentiable.
     logical_and => Binary::And,
-    /// 1 where one is true or both are, else 0, as [`Tensor::logical_and`].
+    /// 1 where at least one is true, else 0, as [`Tensor::logical_and`].
     logical_or => Binary::Or,
-    /// 1 where one alone is true, else 0, as [`Tensor::logical_and`].
+    /// 1 where exactly one is true, else 0, as [`Tensor::logical_and`].
     logical_xor => Binary::Xor,
 }
 
 impl Tensor {
-    /// 1 where the elements are the same number or both NaN, else 0. For gradients.
+    /// 1 where the elements are equal or both NaN, else 0. For gradients.
     pub(crate) fn same(&self, other: &Tensor) -> Result<Tensor> {
         apply(Binary::Same, &[self, other])
     }

@@ -1,4 +1,4 @@
-//! Tensors put together along an axis, and taken apart again.
+//! Concatenating and splitting tensors along an axis.
 
 use super::copy::{copy_to, copy_to_on_cpu};
 use crate::cpu::CpuDevice;
@@ -9,14 +9,14 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// The inputs one after the other along an axis. Every input is copied into its part of the output.
+/// Concatenates the inputs along an axis: each is copied into its part of the output.
 struct Cat {
     name: &'static str,
     axis: usize,
 }
 
 impl Cat {
-    /// The part of the output that each input, given its length along the axis, goes to.
+    /// The part of the output for each input, given their lengths along the axis.
     fn parts(&self, whole: Shape, lengths: impl Iterator<Item = usize>) -> Result<Vec<Layout>> {
         let whole = Layout::contiguous(whole);
         let mut start = 0;
@@ -74,7 +74,7 @@ impl Op for Cat {
     }
 }
 
-/// The most views that one call gives: each is a tensor.
+/// The most views that one call returns; each is a tensor.
 const MOST_PARTS: usize = 1 << 20;
 
 fn limited(op: &'static str, parts: usize) -> Result<()> {
@@ -85,8 +85,10 @@ fn limited(op: &'static str, parts: usize) -> Result<()> {
 }
 
 impl Tensor {
-    /// Tensors one after the other along an axis, along which alone their shapes may differ: `[2, 3]` and `[2, 5]` along
-    /// axis 1 give `[2, 8]`. All `f32` or all ids.
+    /// Concatenates tensors along an axis.
+    ///
+    /// Their shapes may differ only along that axis: `[2, 3]` and `[2, 5]` along axis 1 give `[2, 8]`. All are `f32`,
+    /// or all are ids.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -103,11 +105,11 @@ impl Tensor {
         apply(Cat { name: NAME, axis: first.shape().axis(NAME, axis)? }, tensors)
     }
 
-    /// Tensors of one shape one after the other along a new axis at place `axis`: three of `[4]` give `[3, 4]` along
-    /// axis 0 and `[4, 3]` along -1.
+    /// Stacks tensors of one shape along a new axis at index `axis`: three of `[4]` give `[3, 4]` along axis 0 and
+    /// `[4, 3]` along -1.
     ///
     /// # Errors
-    /// No tensors, no such place, shapes or types that differ, a rank over 6, or the device fails.
+    /// No tensors, no such axis, shapes or types that differ, a rank over 6, or the device fails.
     pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
         const NAME: &str = "stack";
         let first = tensors.first().ok_or_else(|| Error::argument(NAME, "no tensors to put together"))?;
@@ -120,7 +122,9 @@ impl Tensor {
         apply(Cat { name: NAME, axis }, &layers.iter().collect::<Vec<_>>())
     }
 
-    /// An axis cut into parts of these lengths. The parts are views, and their gradients are joined in one piece.
+    /// Splits an axis into parts of these lengths.
+    ///
+    /// The parts are views, and their gradients are concatenated once.
     ///
     /// # Errors
     /// No such axis, lengths that do not sum to its own, or more than 1,048,576 of them.
@@ -135,7 +139,7 @@ impl Tensor {
         let (whole, mut start) = (*self.layout(), 0);
         let part = |&length: &usize| {
             let shape = whole.shape.with(at, length)?;
-            // No offset points outside its buffer, as one of an empty part might.
+            // The offset of an empty part might lie outside the buffer.
             let before = if shape.numel() == 0 { 0 } else { start * whole.strides[at] };
             start += length;
             Ok(Layout { shape, offset: whole.offset + before, ..whole })
@@ -153,8 +157,10 @@ impl Tensor {
         }))
     }
 
-    /// An axis cut into `count` parts of one length, as PyTorch's `chunk`: where that does not go evenly the length is
-    /// rounded up, so that the last part is shorter and there may be fewer parts. The parts are views.
+    /// Splits an axis into `count` parts of equal length, as PyTorch's `chunk`.
+    ///
+    /// If `count` does not divide the axis, the length is rounded up: the last part is shorter, and there may be fewer
+    /// parts. The parts are views.
     ///
     /// # Errors
     /// No such axis, a count of 0, or more than 1,048,576 parts.

@@ -1,4 +1,4 @@
-//! Copying and filling: what views need to become contiguous, and what constants are made by.
+//! Copying, which makes views contiguous, and filling, which makes constants.
 
 use super::{Elementwise, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
@@ -24,7 +24,7 @@ params! {
     }
 }
 
-/// The elements of any view, as they are, in row-major order.
+/// Copies the elements of any view in row-major order.
 struct Copy;
 
 impl Op for Copy {
@@ -55,7 +55,7 @@ impl Op for Copy {
     }
 }
 
-/// Copies `x` to the places of `to` in the output.
+/// Copies `x` to the part `to` of the output.
 pub(super) fn copy_to(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> Result<()> {
     if to.shape.numel() == 0 {
         return Ok(());
@@ -70,7 +70,7 @@ pub(super) fn copy_to(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> 
     rec.dispatch(kernel, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
 }
 
-/// The twin of [`copy_to`].
+/// The CPU twin of [`copy_to`].
 pub(super) fn copy_to_on_cpu(x: CpuView, y: &mut [f32], to: Layout) {
     let [from, to] = collapse([x.layout, to]);
     // A single element collapses to no axis.
@@ -86,7 +86,7 @@ pub(super) fn copy_to_on_cpu(x: CpuView, y: &mut [f32], to: Layout) {
     }
 }
 
-/// Every element the same bits. No inputs: it fills what it is given.
+/// Sets every element of the output to the same bits. No inputs.
 pub(crate) struct Fill {
     pub(crate) shape: Shape,
     pub(crate) bits: u32,
@@ -94,7 +94,7 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// Records the filling alone, for ops that fill their output.
+    /// Records the dispatch, for ops that fill their output.
     pub(crate) fn dispatch(rec: &mut Recorder, y: GpuOut, bits: u32) -> Result<()> {
         let count = y.shape.numel();
         let params = FillParams { count: to_u32("fill", count)?, bits };
@@ -121,7 +121,7 @@ impl Op for Fill {
     }
 }
 
-/// The gradient of a slice: `x` at the places that the slice showed, 0 elsewhere.
+/// The gradient of a slice: `x` in the sliced part, 0 elsewhere.
 pub(crate) struct SliceGrad {
     /// The shape that was sliced.
     pub(crate) whole: Shape,
@@ -150,7 +150,7 @@ impl Op for SliceGrad {
     }
 }
 
-/// Writes `x` into a part of a tensor, and leaves the rest as it is: for states alone, whose content stays.
+/// Writes `x` into a part of a tensor and keeps the rest. Only for states, whose content is kept.
 struct Put {
     whole: Shape,
     part: Layout,
@@ -177,10 +177,10 @@ impl Op for Put {
     }
 }
 
-/// Writes `x` to the places of `held` from `start` on along an axis. In place where nobody else holds the buffer.
+/// Writes `x` into `held`, from index `start` of an axis on; in place if the buffer has one owner.
 ///
 /// # Errors
-/// It does not fit there, or the device fails.
+/// `x` does not fit there, or the device fails.
 pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: usize) -> Result<()> {
     let whole = held.shape();
     let end = start.saturating_add(x.shape().get(axis).copied().unwrap_or(0));
@@ -195,10 +195,10 @@ pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: u
 }
 
 impl Tensor {
-    /// A row-major copy in a buffer of its own.
+    /// A contiguous copy in a buffer of its own.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub fn copy(&self) -> Result<Tensor> {
         apply(Copy, &[self])
     }

@@ -65,40 +65,40 @@ params! {
     }
 }
 
-/// What [`Tensor::cross_entropy_with`] may do besides. The defaults are PyTorch's.
+/// Options of [`Tensor::cross_entropy_with`]. The defaults are PyTorch's.
 #[derive(Debug, Clone, Default)]
 pub struct CrossEntropyOptions {
-    /// How much of each row's target is spread evenly over all classes, in `0..=1`; nothing by default. Label smoothing
-    /// of [Szegedy et al.](https://arxiv.org/abs/1512.00567), section 7.
+    /// The fraction of each row's target that is spread evenly over all classes, in `0..=1`; 0 by default. This is
+    /// label smoothing: [Szegedy et al.](https://arxiv.org/abs/1512.00567), section 7.
     pub label_smoothing: f32,
-    /// The class id whose rows cost 0 and get no gradient, whatever their logits; none by default. It may be past the
-    /// end, such as `u32::MAX`.
+    /// The class whose rows have a loss and a gradient of 0, whatever their logits; none by default. It may be out of
+    /// range, such as `u32::MAX`.
     pub ignore_index: Option<u32>,
-    /// How much each class counts, `f32 [classes]`; all 1 by default. A constant: it gets no gradient.
+    /// The weight of each class, `f32 [classes]`; all 1 by default. A constant: it gets no gradient.
     pub weight: Option<Tensor>,
-    /// What becomes of the rows' losses; their mean by default. It is a weighted one: the sum of the losses is divided by
-    /// the sum of the weights of the rows' classes. NaN if every row is ignored.
+    /// The reduction of the losses of the rows; their mean by default. The mean is weighted: the sum of the losses is
+    /// divided by the sum of the weights of the targets. It is NaN if every row is ignored.
     pub reduction: Reduction,
 }
 
-/// `keep w[t] l[t] + spread Σ w[c] l[c]` of each row, reduced, where `l[c]` is `ln s - (x[c] - m)`, m the row's maximum
-/// and s the sum of `exp(x[c] - m)`. Inputs: logits, targets, and where there are some the weights w. For the gradient
-/// m and `(keep w[t] + spread Σ w[c]) / s` of each row are kept, and for a weighted mean the sums of the losses and of
-/// the rows' weights.
+/// `keep w[t] l[t] + spread Σ w[c] l[c]` for each row, reduced, where `l[c]` is `ln s - (x[c] - m)`, m the row's
+/// maximum and s the sum of `exp(x[c] - m)`. Inputs: logits, targets, and optionally the weights w. Output 1, for the
+/// gradient, is m and `(keep w[t] + spread Σ w[c]) / s` of each row. Output 2, only for a weighted mean, is the sums of
+/// the losses and of the weights of the targets.
 #[derive(Debug, Clone, Copy)]
 struct CrossEntropy {
     keep: f32,
-    /// The smoothing by classes, of which there are as many as the logits' second axis is long.
+    /// The label smoothing, not yet divided by the number of classes.
     smoothing: f32,
     ignored: Option<u32>,
     reduction: Reduction,
 }
 
-/// One row's results.
+/// The results of one row.
 #[derive(Debug, Clone, Copy, Default)]
 struct Row {
     loss: f32,
-    /// What the row counts in a weighted mean.
+    /// The weight of the row in a weighted mean.
     target_weight: f32,
     kept: [f32; 2],
 }
@@ -108,12 +108,12 @@ impl CrossEntropy {
         (f64::from(self.smoothing) / classes as f64) as f32
     }
 
-    /// Whether the mean divides by a sum that only the device knows.
+    /// Whether the mean is divided by a sum of weights, which only the device knows.
     fn is_counting(&self, weighted: bool) -> bool {
         self.reduction == Reduction::Mean && (weighted || self.ignored.is_some())
     }
 
-    /// The twin of one row: `w` are the weights, all 1 where none are given, and `total` their sum.
+    /// The CPU twin for one row. `w`: the weights, all 1 if none are given; `total`: their sum.
     #[inline(always)]
     fn row(&self, x: &[f32], id: usize, w: &[f32], total: f32) -> Row {
         let spread = self.spread(x.len());
@@ -121,7 +121,7 @@ impl CrossEntropy {
         let sum = reduce_run(0.0, |a, b| a + b, |x| exp_below(x - max), x);
         let mut loss = self.keep * w[id] * (sum.ln() - (x[id] - max));
         if spread != 0.0 {
-            // As the kernel: relative to the target's logit, unless that masks it.
+            // As in the kernel: relative to the target's logit, unless that is huge or not finite.
             let origin = if x[id].abs() < 1e30 { x[id] } else { 0.0 };
             let dot: f64 = x.iter().zip(w).map(|(x, w)| f64::from(w * (x - origin))).sum();
             loss += spread * (total * (sum.ln() + (max - origin)) - dot as f32);
@@ -130,7 +130,7 @@ impl CrossEntropy {
     }
 }
 
-/// The layout of one number a row, seen once for every class of logits of shape `logits`.
+/// The layout of one number per row, broadcast over the classes of logits of shape `logits`.
 fn over_classes(rows: Layout, logits: Shape) -> Layout {
     let mut strides = [0; MAX_RANK];
     strides[0] = rows.strides[0];
@@ -143,7 +143,7 @@ fn targets_shape(logits: Shape) -> Result<Shape> {
     Shape::new([&logits[..1], &logits[2..]].concat())
 }
 
-/// The weights, or as many ones, with their sum.
+/// The weights, all 1 if none are given, and their sum.
 fn weights(cpu: &Arc<CpuDevice>, given: Option<&CpuView>, classes: usize) -> Result<(CpuBuffer, f32)> {
     let mut w = cpu.scratch(classes)?;
     match given {
@@ -184,7 +184,7 @@ impl Op for CrossEntropy {
         if !(0.0..=1.0).contains(&self.smoothing) {
             return Err(Error::argument(NAME, format!("label smoothing {} is not in 0..=1", self.smoothing)));
         }
-        // Behind an ignored id past the end another may hide, which the device finds.
+        // If the largest id is the ignored one, others may still be out of range; the device finds them.
         if let Some(id) = t.max_id.known().filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
             return Err(out_of_range(id, logits));
         }
@@ -302,7 +302,7 @@ impl Op for CrossEntropy {
     fn backward(&self, saved: &Saved, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, t, kept) = (saved.input(0)?, saved.input(1)?, saved.output(1)?);
         let weighted = needs.len() == 3;
-        // An input that is not there, and is not read, is stood in for.
+        // `kept` takes the place of an absent input, which is not read.
         let w = if weighted { saved.input(2)? } else { kept };
         let totals = if self.is_counting(weighted) { saved.output(2)? } else { kept };
         let op = CrossEntropyGrad { forward: *self, weighted };
@@ -317,9 +317,9 @@ fn out_of_range(id: u32, logits: Shape) -> Error {
     )
 }
 
-/// The gradient of [`CrossEntropy`] with regard to the logits: `exp(x[c] - m) kept - keep w[t] [c = t] - spread w[c]`,
-/// times dy by what the mean divides by. Inputs: logits, targets, weights, what was kept of each row, dy and the sums of
-/// a weighted mean.
+/// The gradient of [`CrossEntropy`] with respect to the logits: `exp(x[c] - m) kept - keep w[t] [c = t] - spread w[c]`,
+/// times dy, divided by the divisor of the mean. Inputs: logits, targets, weights, the two numbers kept for each row,
+/// dy, and the sums of a weighted mean.
 struct CrossEntropyGrad {
     forward: CrossEntropy,
     weighted: bool,
@@ -351,7 +351,7 @@ impl Op for CrossEntropyGrad {
             false => reduction.divisor(targets) as f32,
         };
         let scale = |row: usize| dy.slice()[if reduction == Reduction::None { row } else { 0 }] / divisor;
-        // Runs go along the classes of a row, or along rows for one class: both have a place in the walk.
+        // A run goes along the classes of a row, or along the rows of one class, so both indices are operands.
         let along_rows = over_classes(Layout::contiguous(targets), shape);
         let mut along_classes = Layout { strides: [0; MAX_RANK], ..Layout::contiguous(shape) };
         along_classes.strides[1] = 1;
@@ -368,7 +368,7 @@ impl Op for CrossEntropyGrad {
                 }
                 return;
             }
-            // As `element`, but for the target, by vectors.
+            // As `element`, but vectorised and without the target.
             let (x, [max, factor], scale) = (&x.data[x0..], [kept[2 * r0], kept[2 * r0 + 1]], scale(r0));
             wide(
                 #[inline(always)]
@@ -422,10 +422,12 @@ impl Op for CrossEntropyGrad {
 }
 
 impl Tensor {
-    /// The mean over the rows of `-log_softmax(logits)[target]`, of rank 0: this tensor holds logits `[n, classes, ..]`,
-    /// `targets` the class ids, `u32 [n, ..]`; the classes lie along axis 1, and each place of the other axes is a row.
-    /// One pass over the logits, which keeps two numbers a row for the gradient `(softmax - one_hot) / rows`; the online
-    /// online softmax is that of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867).
+    /// The mean of `-log_softmax(logits)[target]` over the rows, of rank 0.
+    ///
+    /// This tensor holds the logits, `[n, classes, ..]`, and `targets` the class ids, `u32 [n, ..]`; each position
+    /// along the axes other than 1 is a row. It is one pass over the logits by online softmax
+    /// ([Milakov & Gimelshein](https://arxiv.org/abs/1805.02867)), which stores two numbers per row for the gradient,
+    /// `(softmax - one_hot) / rows`.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -436,16 +438,17 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Other shapes or types, an empty batch, no classes, or the device fails. A class id past the end is an error at
-    /// once where the ids were uploaded or live on the CPU; where a GPU computed them, reading the loss, or anything computed
-    /// from it, is the error.
+    /// Other shapes or types, an empty batch, no classes, or the device fails. A class id out of range is an error at
+    /// once if the ids were uploaded or are on the CPU. If a GPU computed them, reading the loss, or anything computed
+    /// from it, is an error.
     pub fn cross_entropy(&self, targets: &Tensor) -> Result<Tensor> {
         self.cross_entropy_with(targets, &CrossEntropyOptions::default())
     }
 
-    /// As [`Tensor::cross_entropy`], with label smoothing, a class to ignore, class weights and another reduction. With
-    /// smoothing s and weights w a row of target t costs
-    /// `-(1 - s) w[t] log_softmax(logits)[t] - s / classes Σ w[c] log_softmax(logits)[c]`, as in PyTorch.
+    /// As [`Tensor::cross_entropy`], with label smoothing, an ignored class, class weights and a choice of reductions.
+    ///
+    /// With smoothing s and weights w, the loss of a row with target t is `-(1 - s) w[t] log_softmax(logits)[t] - s /
+    /// classes Σ w[c] log_softmax(logits)[c]`, as in PyTorch.
     ///
     /// ```
     /// # use gristmill::{CrossEntropyOptions, Device, Tensor, nn::Reduction};
@@ -462,8 +465,8 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// As [`Tensor::cross_entropy`], a smoothing outside `0..=1`, or weights that are not one a class. An empty batch has
-    /// a sum.
+    /// As [`Tensor::cross_entropy`], a smoothing outside `0..=1`, or weights of another shape than `[classes]`. An
+    /// empty batch is an error for the means only.
     pub fn cross_entropy_with(&self, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
         let op = CrossEntropy {
             keep: (1.0 - f64::from(options.label_smoothing)) as f32,

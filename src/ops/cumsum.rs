@@ -1,4 +1,4 @@
-//! Running sums along an axis.
+//! Cumulative sums along an axis.
 
 use super::softmax::rows_along;
 use super::{StridedIndexer, arity, floats, to_u32};
@@ -15,9 +15,9 @@ use std::sync::Arc;
 pub(crate) const KERNELS: &[&Kernel] = &[&CUMSUM];
 
 const NAME: &str = "cumsum";
-/// Invocations a workgroup.
+/// Invocations per workgroup.
 const WG: u32 = 128;
-/// Elements of each of several invocations that share a slice.
+/// Elements per invocation, if several process one slice.
 const EACH: usize = 8;
 /// The fewest and the most elements of a slice that one invocation handles alone.
 const ALONE: (usize, usize) = (64, 16_384);
@@ -43,23 +43,23 @@ params! {
     }
 }
 
-/// How rows are shared out.
+/// How rows are divided among invocations.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// Invocations a slice.
+    /// Invocations per slice.
     lanes: u32,
-    /// Elements an invocation.
+    /// Elements per invocation.
     each: usize,
-    /// Slices a row.
+    /// Slices per row.
     slices: usize,
 }
 
 impl Plan {
-    /// `side`: whether the rows lie side by side, element by element.
+    /// `side`: whether rows are interleaved: neighbouring elements belong to neighbouring rows.
     fn new(software: bool, rows: usize, cols: usize, side: bool) -> Plan {
         let (lanes, each) = if side || software {
-            // On a rasteriser gathers cost the same wherever they go, and barriers much. A few rows are cut up until
-            // there are as many invocations as fill a device.
+            // On a software rasteriser gathers cost the same wherever they read, and barriers are expensive. A few rows
+            // are cut into slices until there are enough invocations to fill a device.
             let enough = if software { 256 } else { 1 << 14 };
             let slices = (enough / rows.max(1)).min(cols / ALONE.0).max(cols.div_ceil(ALONE.1)).max(1);
             (1, cols.div_ceil(slices))
@@ -69,7 +69,7 @@ impl Plan {
         Plan { lanes, each, slices: cols.div_ceil(each * lanes as usize) }
     }
 
-    /// The most additions that an element passes through.
+    /// The longest chain of additions behind an element.
     fn depth(self, software: bool, rows: usize, side: bool) -> usize {
         let own = self.each + if self.lanes > 1 { self.each + self.lanes.ilog2() as usize + 1 } else { 0 };
         match self.slices {
@@ -81,15 +81,15 @@ impl Plan {
     }
 }
 
-/// The most additions that an element of `rows` rows of `cols` passes through, on either device and in every layout: for
-/// the bound on the error.
+/// The longest chain of additions behind an element of `rows` rows of `cols`, on either device and in every layout; for
+/// error bounds.
 pub(crate) fn depth(rows: usize, cols: usize) -> usize {
     let ways = [(false, false), (false, true), (true, false), (true, true)];
     let depth = |(software, side)| Plan::new(software, rows, cols, side).depth(software, rows, side);
     ways.map(depth).into_iter().max().unwrap_or(cols)
 }
 
-/// `y[i] = Σ x[k]` along `axis` over `k <= i`, or over `k >= i` where `backward`.
+/// `y[i] = Σ x[k]` along `axis` over `k <= i`, or over `k >= i` if `backward`.
 struct Cumsum {
     axis: usize,
     backward: bool,
@@ -105,7 +105,7 @@ impl Op for Cumsum {
         arity::<1>(NAME, inputs).map(Vec::from)
     }
 
-    /// The sums run in f64, as PyTorch's on the CPU.
+    /// The sums are in f64, as PyTorch's on the CPU.
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product::<usize>());
@@ -153,8 +153,8 @@ impl Op for Cumsum {
 }
 
 impl Cumsum {
-    /// One dispatch, or where rows are long one for the sums of their slices, those that scan these, and one for the
-    /// slices.
+    /// One dispatch for short rows. For long rows: one for the sums of their slices, those that scan these sums, and
+    /// one for the slices.
     fn dispatch(&self, rec: &mut Recorder, layouts: [Layout; 2], [x, y]: [&GpuBuffer; 2]) -> Result<()> {
         let cols = layouts[0].shape[self.axis];
         let mut walked = layouts;
@@ -164,7 +164,7 @@ impl Cumsum {
             *layout = rows;
             *step = to_u32(NAME, stride)?;
             if self.backward {
-                // From the last element on, in steps that are negative modulo 2^32.
+                // From the last element backward, in steps that are negative modulo 2^32.
                 layout.offset += (cols - 1) * stride;
                 *step = step.wrapping_neg();
             }
@@ -184,7 +184,7 @@ impl Cumsum {
             columns: u32::from(columns),
             pad: 0,
         };
-        // The kernel counts up to these.
+        // Indices in the kernel go up to these.
         to_u32(NAME, rows * slices)?;
         to_u32(NAME, (slices + 1) * each * lanes as usize)?;
         let groups = (rows * slices).div_ceil((WG / lanes) as usize);
@@ -204,8 +204,9 @@ impl Cumsum {
 }
 
 impl Tensor {
-    /// The running sum along `axis`: element i is the sum of elements 0 to i. Negative axes count from the end; any
-    /// strides are read in place.
+    /// The cumulative sum along `axis`: element i is the sum of elements 0 to i.
+    ///
+    /// Negative axes count from the end. Views are read in place, without a copy.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

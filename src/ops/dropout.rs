@@ -1,4 +1,4 @@
-//! Dropout, with a mask that is computed again instead of saved.
+//! Dropout, whose mask is computed again for the gradient instead of saved.
 
 use super::copy::Fill;
 use super::{WG, arity, floats, to_u32};
@@ -35,13 +35,12 @@ struct Dropout {
 }
 
 impl Dropout {
-    /// A word below this drops its element: one in `probability` of all words does. Not for a probability of 1, which
-    /// no `u32` can say.
+    /// A random word below this drops its element. Not for a probability of 1, whose threshold does not fit in a `u32`.
     fn threshold(&self) -> u32 {
         (f64::from(self.probability) * 4_294_967_296.0) as u32
     }
 
-    /// What the kept elements are multiplied with, so that the expectation stays.
+    /// The factor on kept elements, which preserves the expectation.
     fn scale(&self) -> f32 {
         (1.0 / (1.0 - f64::from(self.probability))) as f32
     }
@@ -78,7 +77,7 @@ impl Op for Dropout {
             for (at, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
                 let drawn = words(self.seed, Use::Dropout, self.offset, (first + at) as u32);
                 for ((y, x), word) in y.iter_mut().zip(x).zip(drawn) {
-                    // By a mask: half of all branches would be mispredicted.
+                    // A bit mask instead of a branch, which would often be mispredicted.
                     let kept = u32::from(word >= threshold).wrapping_neg();
                     *y = f32::from_bits((x * scale).to_bits() & kept);
                 }
@@ -111,12 +110,12 @@ impl Op for Dropout {
 }
 
 impl Tensor {
-    /// Every element set to 0 with this probability, the others divided by `1 - probability`: dropout
-    /// ([Srivastava et al.](https://jmlr.org/papers/v15/srivastava14a.html)), for training alone.
+    /// Dropout ([Srivastava et al.](https://jmlr.org/papers/v15/srivastava14a.html)), for training only: sets each
+    /// element to 0 with this probability, and divides the others by `1 - probability`.
     ///
-    /// The mask depends on nothing but `seed`, `offset` and an element's place in row-major order, and is the same on
-    /// every device. Give each use another `offset`, such as a count of the uses so far. A dropped element is 0 even
-    /// if it was NaN or infinite. With probability 0 this is the same handle, with probability 1 all zeros.
+    /// The mask depends only on `seed`, `offset` and an element's row-major index, and is the same on every device. Use
+    /// another `offset` for each call, such as the number of calls so far. A dropped element is 0 even if it was NaN or
+    /// infinite. Probability 0 returns this same handle, probability 1 all zeros.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

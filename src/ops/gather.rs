@@ -1,4 +1,4 @@
-//! Elements taken along an axis by ids: gather, index_select, embedding.
+//! Gathering along an axis by ids: gather, index_select, embedding.
 
 use super::copy::Fill;
 use super::scatter;
@@ -28,23 +28,24 @@ params! {
     }
 }
 
-/// `y[i, j, k] = x[i, index[i, j, k], k]`, here for the middle one of three axes. Selections are gathers too: their index
-/// is expanded, so that its strides are 0 along all other axes.
+/// `y[i, j, k] = x[i, index[i, j, k], k]`, here for axis 1 of three. Selections are gathers too: their index is
+/// expanded, so its strides are 0 along all other axes.
 struct Gather {
-    /// The public function.
+    /// The name of the public function.
     name: &'static str,
     axis: usize,
 }
 
-/// Where the elements are that an index of shape `index` speaks of, before it has its say: `x` stands still along the
-/// axis.
+/// The layout of `x` in the shape of an index, with stride 0 along the axis: where each gathered element is, before its
+/// id is added.
 pub(super) fn lanes(x: &Layout, axis: usize, index: Shape) -> Layout {
     let mut strides = x.strides;
     strides[axis] = 0;
     Layout { shape: index, strides, offset: x.offset }
 }
 
-/// Checks that an index is one, and fits `x` along all axes but `axis`.
+/// Checks that an index holds ids and fits `x` along all axes but `axis`, and that its ids are in range if that is
+/// known.
 pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Result<()> {
     let ids = index.shape;
     let inside = ids.rank() == x.rank() && (0..x.rank()).all(|k| k == axis || ids[k] <= x[k]);
@@ -62,7 +63,7 @@ fn out_of_range(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
     Error::argument(op, format!("index {id} is past the end of axis {axis} of shape {x}"))
 }
 
-/// Checks the ids on the CPU. Axes that were expanded are not walked.
+/// Checks the ids on the CPU, once along expanded axes.
 pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) -> Result<()> {
     let mut apart = index.layout;
     for k in (0..apart.shape.rank()).filter(|&k| index.layout.strides[k] == 0) {
@@ -143,8 +144,8 @@ impl Op for Gather {
     }
 }
 
-/// The gradient of a gather, of shape `shape`: what came from an element is summed up there. Inputs: the index, and the
-/// gradient of the output.
+/// The gradient of a gather, of shape `shape`: for each element, the sum of the gradients of its copies. Inputs: the
+/// index, and the gradient of the output.
 pub(super) struct GatherGrad {
     pub(super) axis: usize,
     pub(super) shape: Shape,
@@ -190,10 +191,12 @@ impl Op for GatherGrad {
 }
 
 impl Tensor {
-    /// `y[i, j, k] = x[i, index[i, j, k], k]` for axis 1 of three, and likewise for others: PyTorch's `gather`. The index
-    /// is `u32`, of the rank of this tensor; along the other axes it may be shorter. The result has its shape.
+    /// Gathers elements along an axis by ids, as PyTorch's `gather`.
     ///
-    /// The gradient sums, in a fixed order, what was gathered from the same element.
+    /// For axis 1 of three, `y[i, j, k] = x[i, index[i, j, k], k]`. The index is `u32` and has the rank of this tensor;
+    /// along the other axes it may be shorter. The result has the shape of the index.
+    ///
+    /// The gradient of an element is the sum of the gradients of its copies, in a fixed order.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -204,16 +207,17 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// No such axis, an index that does not fit or is not of ids, or the device fails. An id past the end of the axis is
-    /// an error at once where the ids were uploaded or live on the CPU. Where a GPU computed them, reading the result, or
-    /// anything computed from it, is the error.
+    /// No such axis, an index that does not fit or is not of ids, or the device fails. An id out of range is an error
+    /// at once if the ids were uploaded or are on the CPU. If a GPU computed them, reading the result, or anything
+    /// computed from it, is an error.
     pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
         let axis = self.shape().axis("gather", axis)?;
         apply(Gather { name: "gather", axis }, &[self, index])
     }
 
-    /// The elements of an axis that `ids`, `u32 [n]`, name, in their order: axis 0 of `[5, 3]` by `[4, 4, 0]` gives
-    /// `[3, 3]`. PyTorch's `index_select`.
+    /// Selects the elements of an axis by `ids`, `u32 [n]`, as PyTorch's `index_select`.
+    ///
+    /// Axis 0 of `[5, 3]` by the ids `[4, 4, 0]` gives `[3, 3]`.
     ///
     /// # Errors
     /// No such axis, ids that are not of rank 1, or as [`Tensor::gather`].
@@ -230,9 +234,10 @@ impl Tensor {
         apply(Gather { name: NAME, axis }, &[self, &index])
     }
 
-    /// The rows of this table, `[count, width]`, that `ids` name: `u32 [..]` to `[.., width]`. PyTorch's `embedding`.
+    /// Looks up rows of this table, `[count, width]`, by `ids`, `u32 [..]`, as PyTorch's `embedding`. The result is
+    /// `[.., width]`.
     ///
-    /// The gradient sums, in a fixed order, the gradients of each row's uses.
+    /// The gradient of a row is the sum of the gradients of its uses, in a fixed order.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

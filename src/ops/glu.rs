@@ -37,7 +37,7 @@ params! {
     }
 }
 
-/// The function of the half that gates; the numbers are those of `shared/glu.wgsl`.
+/// The function that is applied to the gate; the numbers match `shared/glu.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Gate {
@@ -47,7 +47,7 @@ enum Gate {
     Relu = 3,
 }
 
-/// `f(g) v` of the halves g and v of an axis; with the sigmoid v and g.
+/// `f(g) v` of the gate g, the first half of an axis, and the value v, the second; for the sigmoid v is the first.
 #[derive(Debug, Clone, Copy)]
 struct Glu {
     gate: Gate,
@@ -64,7 +64,7 @@ impl Glu {
         x.with(self.axis, length / 2)
     }
 
-    /// The neighbours in a half.
+    /// Contiguous elements in a half.
     fn run(&self, x: Shape) -> usize {
         x[self.axis..].iter().product::<usize>() / 2
     }
@@ -73,7 +73,7 @@ impl Glu {
         self.gate == Gate::Sigmoid
     }
 
-    /// The gating half of a block and the other.
+    /// The gate and the value of a block.
     fn sorted<T>(&self, halves: (T, T)) -> [T; 2] {
         if self.is_gate_last() { [halves.1, halves.0] } else { [halves.0, halves.1] }
     }
@@ -127,7 +127,7 @@ impl Op for Glu {
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        // One monomorphic loop a function, so that the compiler can vectorise it.
+        // One monomorphic loop per function, so that the compiler can vectorise it.
         let (x, y) = (inputs[0], &mut *outputs[0].data);
         match self.gate {
             Gate::Sigmoid => self.each(x, y, sigmoid),
@@ -162,7 +162,7 @@ impl Glu {
         });
     }
 
-    /// `f` gives the function and its slope.
+    /// `f` returns the function and its derivative.
     fn each_gradient(&self, x: CpuView, dy: CpuView, dx: &mut [f32], f: impl Fn(f32) -> [f32; 2] + Sync) {
         let run = self.run(x.shape());
         let blocks = dx.par_chunks_mut(2 * run).zip(x.slice().par_chunks(2 * run));
@@ -218,9 +218,10 @@ impl Tensor {
         apply(Glu { gate, axis: self.shape().axis(name, axis)? }, &[self])
     }
 
-    /// `v sigmoid(g)` of the halves v and g of an axis, in this order: the gated linear unit
-    /// ([Dauphin et al.](https://arxiv.org/abs/1612.08083)), as PyTorch's `glu`. One pass over memory, and one for the
-    /// gradient.
+    /// Gated linear unit ([Dauphin et al.](https://arxiv.org/abs/1612.08083)), as PyTorch's `glu`: `v sigmoid(g)`,
+    /// where v is the first half of an axis and g the second.
+    ///
+    /// One pass over memory, and one for the gradient.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -235,8 +236,10 @@ impl Tensor {
         self.gated(Gate::Sigmoid, "glu", axis)
     }
 
-    /// `silu(g) v` of the halves g and v of an axis, in this order, the other than in [`Tensor::glu`]: SwiGLU
-    /// ([Shazeer](https://arxiv.org/abs/2002.05202)), of `[x W | x V]` with the paper's matrices.
+    /// SwiGLU ([Shazeer](https://arxiv.org/abs/2002.05202)): `silu(g) v`, where g is the first half of an axis and v
+    /// the second.
+    ///
+    /// With the paper's matrices this tensor is `[x W | x V]`. The order of the halves is not that of [`Tensor::glu`].
     ///
     /// # Errors
     /// As [`Tensor::glu`].
@@ -244,7 +247,7 @@ impl Tensor {
         self.gated(Gate::Silu, "swiglu", axis)
     }
 
-    /// `gelu(g) v` of the halves g and v of an axis, as [`Tensor::swiglu`]: GEGLU.
+    /// GEGLU: `gelu(g) v`, with the halves as in [`Tensor::swiglu`].
     ///
     /// # Errors
     /// As [`Tensor::glu`].
@@ -252,7 +255,7 @@ impl Tensor {
         self.gated(Gate::Gelu, "geglu", axis)
     }
 
-    /// `max(g, 0) v` of the halves g and v of an axis, as [`Tensor::swiglu`]: ReGLU.
+    /// ReGLU: `max(g, 0) v`, with the halves as in [`Tensor::swiglu`].
     ///
     /// # Errors
     /// As [`Tensor::glu`].

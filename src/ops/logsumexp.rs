@@ -21,7 +21,7 @@ struct LogSumExp {
     axes: Axes,
 }
 
-/// The exponentials of some elements, summed relative to the largest; as in `shared/online_softmax.wgsl`.
+/// The maximum of some elements, and the sum of their exponentials relative to it; as in `shared/online_softmax.wgsl`.
 #[derive(Clone, Copy)]
 struct OnlineSoftmax {
     max: f32,
@@ -42,7 +42,7 @@ impl OnlineSoftmax {
     }
 
     fn log(self) -> f32 {
-        // Of nothing the logarithm is -inf.
+        // Without elements the logarithm is -inf.
         if self.max.is_finite() { self.max + self.sum.ln() } else { self.max }
     }
 }
@@ -76,7 +76,7 @@ impl Op for LogSumExp {
         Saves { inputs: &[0], outputs: &[0] }
     }
 
-    /// The softmax: `exp(x - y)`, divided by its sum. That is 1 but for the rounding of y, which is 1e-3 at y = 1e4.
+    /// The softmax: `exp(x - y)`, divided by its sum, which is 1 but for the rounding of y (1e-3 at y = 1e4).
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let powers = saved.input(0)?.sub(saved.output(0)?)?.exp()?;
         let sum = apply(Reduce { op: reduce::ReduceOp::Sum, axes: self.axes }, &[&powers])?;
@@ -85,9 +85,11 @@ impl Op for LogSumExp {
 }
 
 impl Tensor {
-    /// `ln Σ exp(x)` over `axes`, computed relative to the largest element so that nothing overflows, in one pass: the
-    /// online softmax of [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). As in PyTorch, +inf gives inf,
-    /// nothing but -inf (or no element) -inf, and NaN gives NaN.
+    /// `ln Σ exp(x)` over `axes`.
+    ///
+    /// It is one pass by online softmax ([Milakov & Gimelshein](https://arxiv.org/abs/1805.02867)), relative to the
+    /// largest element, so that nothing overflows. As in PyTorch, +inf gives +inf, NaN gives NaN, and only -inf, or no
+    /// element, gives -inf.
     ///
     /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1.
     ///

@@ -73,23 +73,23 @@ pub enum Loss {
     Mse,
     /// `|x - t|`; the gradient is 0 where they are equal.
     L1,
-    /// `(x - t)² / 2` where `|x - t|` is below `delta`, else `delta (|x - t| - delta / 2)`: Huber, "Robust estimation of
-    /// a location parameter" (1964).
+    /// `(x - t)² / 2` where `|x - t|` is below `delta`, else `delta (|x - t| - delta / 2)`: Huber, "Robust estimation
+    /// of a location parameter" (1964).
     Huber {
         /// Where the quadratic part ends and the linear part begins; positive.
         delta: f32,
     },
     /// `max(0, 1 - t x)` for targets of 1 and -1; the gradient at the corner is 0.
     Hinge,
-    /// Binary cross-entropy of the probability `σ(x)` and the target probability t: `(1 - t) ln(1 + e^x) + w t ln(1 +
-    /// e^-x)`. No logit overflows.
+    /// Binary cross-entropy of the probability `σ(x)` and the target probability t:
+    /// `(1 - t) ln(1 + e^x) + w t ln(1 + e^-x)`. No logit overflows.
     BceWithLogits {
         /// The weight `w` of the positive class, broadcast to the prediction's shape; 1 by default. It gets no
         /// gradient.
         pos_weight: Option<Tensor>,
     },
-    /// The Kullback-Leibler divergence `t (ln t - x)` of the target distribution t from the prediction, where x holds
-    /// log-probabilities. Where t is 0, the loss and its gradient for t are 0, unless x is NaN.
+    /// The Kullback-Leibler divergence `t (ln t - x)` of target probabilities t from predicted log-probabilities x.
+    /// Where t is 0, the loss and its gradient for t are 0, unless x is NaN.
     KlDiv {
         /// Whether t holds log-probabilities too: `e^t (t - x)`.
         log_target: bool,

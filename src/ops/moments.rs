@@ -143,8 +143,8 @@ impl Tensor {
         self.reduce_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
     }
 
-    /// The standard deviation over `axes`: the square root of [`Tensor::var`]. Its gradient is 0 where it is 0 or
-    /// infinite.
+    /// The standard deviation over `axes`: the square root of [`Tensor::var`]. The gradient is 0 where the result is 0
+    /// or infinite.
     ///
     /// # Errors
     /// As [`Tensor::var`].

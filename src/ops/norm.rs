@@ -227,7 +227,7 @@ impl Op for NormGrad {
 }
 
 impl Tensor {
-    /// The p-norm over `axes`, `(Σ |x|^p)^(1/p)`: as PyTorch's `linalg.vector_norm`.
+    /// The p-norm over `axes`, `(Σ |x|^p)^(1/p)`, as PyTorch's `linalg.vector_norm`.
     ///
     /// For infinite p it is the largest `|x|`, for p = 0 the number of nonzero x. For p of 1 or more it overflows only
     /// if the result does, since powers are computed relative to a power of two near the largest element. NaN gives

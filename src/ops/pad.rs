@@ -37,8 +37,8 @@ params! {
 pub enum PadMode {
     /// This value.
     Constant(f32),
-    /// A reflection about the outermost elements, which are not repeated: `1 2 3` padded by two on both sides is `3 2 1
-    /// 2 3 2 1`.
+    /// A reflection about the outermost elements, which are not repeated: `1 2 3` padded by two on both sides is
+    /// `3 2 1 2 3 2 1`.
     Reflect,
 }
 

@@ -102,7 +102,7 @@ impl Pool2dOptions {
         (self.kernel[axis] - 1).saturating_mul(self.dilation[axis])
     }
 
-    /// The number of windows along an axis of length `len`, by PyTorch's rule; `None` if there is no room for one.
+    /// The number of windows along an axis of length `len`, by PyTorch's rule; `None` if not even one fits.
     fn windows(&self, axis: usize, len: usize) -> Option<usize> {
         let (stride, padding) = (self.stride[axis], self.padding[axis]);
         let spare = if self.ceil_mode { stride - 1 } else { 0 };
@@ -424,8 +424,8 @@ impl Op for MaxPool2dGrad {
 }
 
 impl Tensor {
-    /// Max pooling over the last two axes, by PyTorch's rules: `[n, c, h, w]` to `[n, c, oh, ow]` with `oh = (h + 2
-    /// padding - dilation (kernel - 1) - 1) / stride + 1`, rounded down, or up with `ceil_mode`.
+    /// Max pooling over the last two axes, by PyTorch's rules: `[n, c, h, w]` to `[n, c, oh, ow]` with
+    /// `oh = (h + 2 padding - dilation (kernel - 1) - 1) / stride + 1`, rounded down, or up with `ceil_mode`.
     ///
     /// Padding counts as -inf. A NaN in a window gives NaN. The gradient goes to the maximum; of equal ones, to the
     /// first.

@@ -366,8 +366,8 @@ impl Tensor {
     /// One LSTM step after its matrix products, in one kernel; returns `[h', c']`.
     ///
     /// With `a = self + hidden`, `c' = sigmoid(a_f) c + sigmoid(a_i) tanh(a_g)` and `h' = sigmoid(a_o) tanh(c')`
-    /// ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)). `self` and `hidden` are `[.., 4
-    /// units]` with the gates in PyTorch's order i, f, g, o; c is `[.., units]`.
+    /// ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)). `self` and `hidden` are
+    /// `[.., 4 units]` with the gates in PyTorch's order i, f, g, o; c is `[.., units]`.
     ///
     /// # Errors
     /// Shapes that do not fit, tensors of ids, or the device fails.

@@ -302,7 +302,7 @@ fn reduce_slice<T: Copy + Sync, S: Copy + Send + Sync>(
     let CpuReduction { identity, update, merge } = reduction;
     let length: usize = runs.iter().map(|run| run.len).sum();
     if length == 0 {
-        y.fill(identity); // x may be empty
+        y.fill(identity); // x may have no elements
         return Ok(());
     }
     // At least 128 outputs per task, so that `reduce_columns` has adjacent ones.

@@ -170,8 +170,8 @@ fn dispatch<const N: usize>(
     Ok(())
 }
 
-/// `exp(x - m) / s` along `axis`, with m the maximum of x and s the sum of `exp(x - m)`; or its logarithm `x - m - ln
-/// s`.
+/// `exp(x - m) / s` along `axis`, with m the maximum of x and s the sum of `exp(x - m)`; or its logarithm
+/// `x - m - ln s`.
 struct Softmax {
     axis: usize,
     log: bool,
@@ -442,9 +442,9 @@ impl SoftmaxGrad {
 impl Tensor {
     /// `exp(x) / sum(exp(x))` along `axis`, for any strides.
     ///
-    /// Computed relative to the largest element, so that nothing overflows, with the online softmax of [Milakov &
-    /// Gimelshein](https://arxiv.org/abs/1805.02867). A row that has a NaN or +inf, or only -inf, becomes NaN, as in
-    /// PyTorch. Negative axes count from the end.
+    /// Computed relative to the largest element, so that nothing overflows, with the online softmax of
+    /// [Milakov & Gimelshein](https://arxiv.org/abs/1805.02867). A row that has a NaN or +inf, or only -inf, becomes
+    /// NaN, as in PyTorch. Negative axes count from the end.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};

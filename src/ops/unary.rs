@@ -319,8 +319,8 @@ methods! {
     sigmoid => Sigmoid,
     /// The hyperbolic tangent.
     tanh => Tanh,
-    /// `x Φ(x)` with Φ the distribution function of the standard normal, exact as in PyTorch's default ([Hendrycks &
-    /// Gimpel](https://arxiv.org/abs/1606.08415)). At -inf it is 0, the limit.
+    /// `x Φ(x)` with Φ the distribution function of the standard normal, exact as in PyTorch's default
+    /// ([Hendrycks & Gimpel](https://arxiv.org/abs/1606.08415)). At -inf it is 0, the limit.
     gelu => Gelu,
     /// `x sigmoid(x)`, also called swish ([Elfwing et al.](https://arxiv.org/abs/1702.03118)). At -inf it is 0, the
     /// limit.
@@ -341,9 +341,9 @@ fn with_attribute(x: &Tensor, function: Function, what: &str, value: f32) -> Res
 }
 
 impl Tensor {
-    /// x for x above 0, else `slope · x` ([Maas et
-    /// al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)). The gradient at 0 is the slope, as
-    /// in PyTorch.
+    /// x for x above 0, else `slope · x`
+    /// ([Maas et al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)). The gradient at 0 is the
+    /// slope, as in PyTorch.
     ///
     /// # Errors
     /// A slope that is not finite, a tensor of ids, or the device fails.

@@ -9,8 +9,8 @@ impl Tensor {
     ///
     /// Output (i, j) is input `(⌊i h / size[0]⌋, ⌊j w / size[1]⌋)`.
     ///
-    /// Positions are computed in integers. PyTorch multiplies by an f32 scale, so it may be off by one where `i h /
-    /// size[0]` is close to an integer. Both agree for integer scale factors.
+    /// Positions are computed in integers. PyTorch multiplies by an f32 scale, so it may be off by one where
+    /// `i h / size[0]` is close to an integer. Both agree for integer scale factors.
     ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.

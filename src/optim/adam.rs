@@ -18,8 +18,7 @@ pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 
     "DECAY": &[0, 1, 2], "ALIGNED": &[0, 1], "WG": &[WG]);
 
 params! {
-    /// What to multiply by, from the hyperparameters and the number of the step; the dispatch adds how many elements
-    /// there are, and where the gradient starts.
+    /// The factors of a step, from the hyperparameters and the step number. The dispatch sets `count` and `offset`.
     struct Params {
         count: u32,
         offset: u32,
@@ -35,17 +34,17 @@ params! {
     }
 }
 
-/// How weight decay enters, with its number in `adam.wgsl`.
+/// The kind of weight decay, with its number in `adam.wgsl`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Decay {
     /// Added to the gradient: Adam.
     Penalty = 1,
-    /// Taken off the weight: AdamW.
+    /// Subtracted from the weight: AdamW.
     Decoupled = 2,
 }
 
-/// What Adam and AdamW have in common: all but the way of the weight decay.
+/// Adam and AdamW: they differ only in the kind of weight decay.
 struct Core {
     op: &'static str,
     decay: Decay,
@@ -73,7 +72,7 @@ impl Core {
             demand(op, (0.0..1.0).contains(&beta), "beta", beta, "in [0, 1)")?;
         }
         self.state.step(parameters, gradients, |step| {
-            // In f64: 1 - 0.999 has lost five digits in f32.
+            // In f64: in f32, `1 - 0.999` has a relative error of about 1e-5.
             let bias = |beta: f64| 1.0 - beta.powf(f64::from(step));
             let params = Params {
                 count: 0,
@@ -98,8 +97,8 @@ macro_rules! optimizer {
     ($(#[$doc:meta])* $name:ident, $op:literal, $decay:expr, $default:literal) => {
         $(#[$doc])*
         ///
-        /// The betas default to 0.9 and 0.999, `eps` to 1e-8. What depends on the number of the step alone is worked
-        /// out on the host in f64. Its state is `step`, `exp_avg` (m) and `exp_avg_sq` (v).
+        /// The betas default to 0.9 and 0.999, `eps` to 1e-8. Factors common to all elements are computed on the host
+        /// in f64. The state is `step`, `exp_avg` (m) and `exp_avg_sq` (v).
         pub struct $name(Core);
 
         impl $name {
@@ -108,19 +107,19 @@ macro_rules! optimizer {
                 $name(Core::new($op, $decay, learning_rate, $default))
             }
 
-            /// How much of the running means of the gradient and of its square is kept at a step, each in `[0, 1)`.
+            /// The decay rates of the running means of the gradient and of its square, each in `[0, 1)`.
             pub fn betas(mut self, beta1: f64, beta2: f64) -> $name {
                 self.0.betas = (beta1, beta2);
                 self
             }
 
-            /// What is added to the denominator, at least 0.
+            /// Added to the denominator; at least 0.
             pub fn eps(mut self, eps: f64) -> $name {
                 self.0.eps = eps;
                 self
             }
 
-            /// The strength of the weight decay, at least 0.
+            /// The factor of the weight decay, at least 0.
             pub fn weight_decay(mut self, weight_decay: f64) -> $name {
                 self.0.weight_decay = weight_decay;
                 self
@@ -166,7 +165,7 @@ optimizer! {
 
 optimizer! {
     /// AdamW (Loshchilov & Hutter, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101), algorithm 2): [`Adam`] with
-    /// the weight decay, by default 0.01, apart from the gradient:
+    /// decoupled weight decay, by default 0.01:
     ///
     /// ```text
     /// w = w·(1 - lr·weight_decay)
@@ -177,7 +176,7 @@ optimizer! {
     AdamW, "adamw", Decay::Decoupled, 0.01
 }
 
-/// One step. Inputs: the gradient, and on the CPU the parameter as it was. Outputs: the parameter, m and v.
+/// One step. Inputs: the gradient, and on the CPU the old parameter. Outputs: the parameter, m and v.
 struct Update {
     op: &'static str,
     decay: Option<Decay>,
@@ -185,7 +184,7 @@ struct Update {
 }
 
 impl Update {
-    /// One loop a kind of decay, so that the compiler can vectorise each.
+    /// One loop per kind of decay, so that the compiler can vectorise it.
     fn each(
         &self,
         [grad, before]: [&[f32]; 2],

@@ -1,4 +1,4 @@
-//! Checkpoints from which training goes on.
+//! Checkpoints for resuming training.
 
 use super::Optimizer;
 use crate::Result;
@@ -7,12 +7,14 @@ use crate::nn::{self, Module};
 use crate::tensor::Tensor;
 use std::path::Path;
 
-/// What the names of a checkpoint's tensors begin with.
+/// The prefixes of the tensor names in a checkpoint.
 const MODEL: &str = "model.";
 const OPTIMIZER: &str = "optimizer.";
 
-/// Writes a model and its optimizer's state to a safetensors file, with metadata such as the step: all that
-/// [`load_checkpoint`] needs for training to go on with the same bits. The file appears whole or not at all.
+/// Writes a model, its optimizer's state, and metadata such as the step, to a safetensors file.
+///
+/// After [`load_checkpoint`], training continues with the same bits, given the same hyperparameters. The file is
+/// replaced atomically.
 ///
 /// ```no_run
 /// # use gristmill::{Device, nn::{Init, Linear}, optim::{self, AdamW}};
@@ -38,11 +40,11 @@ pub fn save_checkpoint(
     io::save(path, &state.chain(own).collect::<Vec<_>>(), metadata)
 }
 
-/// Reads what [`save_checkpoint`] wrote into a model and an optimizer of the same kind, and gives the metadata.
+/// Loads a file of [`save_checkpoint`] into a model and an optimizer of the same kind; returns the metadata.
 ///
 /// # Errors
-/// As [`io::load`], or the file fits the model or the optimizer not: one error lists what is wrong, and neither is
-/// changed.
+/// As [`io::load`], or the file does not fit the model or the optimizer. The error lists all problems with the first
+/// that does not fit; neither is changed.
 pub fn load_checkpoint(
     module: &dyn Module,
     optimizer: &mut dyn Optimizer,

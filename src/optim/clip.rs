@@ -1,15 +1,17 @@
-//! Clipping gradients by their common norm.
+//! Gradient clipping by the global norm.
 
 use super::demand;
 use crate::Result;
 use crate::autograd::{Gradients, no_grad};
 
-/// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, `norm` being the Euclidean norm of all of them taken
-/// as one vector (Pascanu, Mikolov & Bengio, [arXiv:1211.5063](https://arxiv.org/abs/1211.5063), in the form of
-/// PyTorch's `clip_grad_norm_`), and gives that norm, as it was before. Waits for the device.
+/// Clips gradients by their global norm, and returns that norm before clipping. Waits for the device.
 ///
-/// A norm that is not finite is given back as it is, and so shows that the step is lost: as in PyTorch, NaN makes
-/// every gradient NaN, and infinity makes them 0, or NaN where they are infinite themselves.
+/// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, where `norm` is the Euclidean norm of all gradients as
+/// one vector (Pascanu, Mikolov & Bengio, [arXiv:1211.5063](https://arxiv.org/abs/1211.5063), in the form of PyTorch's
+/// `clip_grad_norm_`).
+///
+/// A norm that is not finite is returned as it is; the caller should skip the step then. As in PyTorch, a NaN norm
+/// makes every gradient NaN, and an infinite norm makes finite gradients 0 and infinite ones NaN.
 ///
 /// # Errors
 /// A negative or NaN `max_norm`, or the device fails.
@@ -28,7 +30,7 @@ pub fn clip_grad_norm(gradients: &mut Gradients, max_norm: f32) -> Result<f32> {
     })?;
     let norm = squares.sqrt();
     let factor = max_norm / (norm + 1e-6);
-    // Written so that NaN is scaled by, too.
+    // NaN must scale too.
     if factor < 1.0 || factor.is_nan() {
         gradients.scale(factor)?;
     }

@@ -1,7 +1,7 @@
 //! Optimizers, learning-rate schedules and gradient clipping.
 //!
-//! An optimizer's step is one fused kernel a parameter, which updates the parameter and the optimizer's own state
-//! in place in a single pass over memory.
+//! An optimizer's step is one fused kernel per parameter, which updates the parameter and the optimizer's state in a
+//! single pass over memory.
 
 mod adam;
 mod checkpoint;
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&sgd::SGD, &sgd::SGD_MOMENTUM, &adam::ADAM];
 
-/// A rule by which gradients change parameters.
+/// Updates parameters by their gradients.
 ///
 /// ```
 /// use gristmill::optim::{AdamW, Optimizer, Schedule};
@@ -44,15 +44,16 @@ pub(crate) const KERNELS: &[&Kernel] = &[&sgd::SGD, &sgd::SGD_MOMENTUM, &adam::A
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait Optimizer {
-    /// Updates each parameter that has a gradient; the others are left alone, as in PyTorch. The optimizer's state
-    /// belongs to the places in the list, so every call gets the parameters in the same order.
+    /// Updates each parameter that has a gradient, and skips the others, as in PyTorch.
     ///
-    /// A parameter's buffer is updated in place where nobody else holds it, else the parameter moves to a new one,
-    /// and the other holders see no change.
+    /// The state belongs to indices in the list, so every call must pass the parameters in the same order.
+    ///
+    /// On a GPU a parameter's buffer is updated in place if nobody else holds it. Otherwise the parameter moves to a
+    /// new buffer, and other holders see no change.
     ///
     /// # Errors
-    /// A hyperparameter out of its range, a parameter given twice, a gradient or a state of another shape: nothing is
-    /// changed then. Where the device fails, some parameters may be updated and others not.
+    /// A hyperparameter out of its range, a parameter listed twice, or a gradient or state of another shape: nothing is
+    /// changed then. If the device fails, some parameters may be updated and others not.
     fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()>;
 
     /// The learning rate of the next step.
@@ -61,28 +62,30 @@ pub trait Optimizer {
     /// Sets the learning rate of the next step.
     fn set_learning_rate(&mut self, rate: f32);
 
-    /// What a checkpoint has to keep besides the hyperparameters, by PyTorch's names after the parameter's place:
-    /// `0.exp_avg`. Parameters that were never updated have none.
+    /// The state for a checkpoint, without hyperparameters.
+    ///
+    /// Names are the parameter's index and PyTorch's name: `0.exp_avg`. Parameters that were never updated have no
+    /// state.
     ///
     /// # Errors
     /// The device fails.
     fn state(&self) -> Result<Vec<(String, Tensor)>>;
 
-    /// Takes up the state that [`Optimizer::state`] gave, for these parameters; it moves to their devices.
+    /// Restores a state from [`Optimizer::state`] for these parameters, and moves it to their devices.
     ///
     /// # Errors
-    /// Names that are missing or not known, other shapes or element types: all are listed, and nothing is changed.
+    /// Missing or unknown names, other shapes or element types. The error lists all; nothing is changed.
     fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()>;
 }
 
-/// The workgroups of an update of `count` elements: an invocation takes four neighbours as a vector, which costs
-/// less than half the time of four scalars on a software rasteriser.
+/// The workgroups for an update of `count` elements. An invocation updates four adjacent elements as a vector, which
+/// takes less than half the time of four scalars on a software rasteriser.
 fn workgroups(count: usize) -> usize {
     count.div_ceil(4 * WG as usize)
 }
 
-/// The shape rule of all updates: the gradient, and on the CPU the parameter as it was, give the parameter and the
-/// optimizer's state, `states` tensors in all.
+/// The shape rule of all updates. Inputs: the gradient, and on the CPU the old parameter. Outputs: the parameter and
+/// the optimizer's state, `states` tensors in total.
 fn infer(op: &'static str, inputs: &[Meta], states: usize) -> Result<Vec<Meta>> {
     floats(op, inputs)?;
     match inputs {
@@ -92,7 +95,7 @@ fn infer(op: &'static str, inputs: &[Meta], states: usize) -> Result<Vec<Meta>> 
     }
 }
 
-/// A hyperparameter's check.
+/// Checks a hyperparameter.
 ///
 /// # Errors
 /// Not `ok`.

@@ -1,4 +1,4 @@
-//! Learning rates that change over the steps.
+//! Learning-rate schedules.
 
 use std::f64::consts::PI;
 
@@ -11,37 +11,36 @@ use std::f64::consts::PI;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Schedule {
-    /// Always the same.
+    /// A constant learning rate.
     Constant {
         /// The learning rate.
         lr: f32,
     },
-    /// `lr * factor^(step / every)`, the quotient rounded down.
+    /// `lr * factor^(step / every)`, with the quotient rounded down.
     Step {
-        /// The first learning rate.
+        /// The initial learning rate.
         lr: f32,
-        /// Steps between two changes; 0 for never.
+        /// Steps between changes; 0 for no changes.
         every: u64,
-        /// What each change multiplies by.
+        /// The factor of each change.
         factor: f32,
     },
-    /// Half a cosine from `lr` at step 0 down to `floor` at step `steps`, and `floor` from there on: Loshchilov &
-    /// Hutter, [arXiv:1608.03983](https://arxiv.org/abs/1608.03983), equation 5, without restarts.
+    /// Half a cosine from `lr` at step 0 to `floor` at step `steps`, then `floor`: Loshchilov & Hutter,
+    /// [arXiv:1608.03983](https://arxiv.org/abs/1608.03983), equation 5, without restarts.
     Cosine {
-        /// The first learning rate.
+        /// The initial learning rate.
         lr: f32,
-        /// The last one.
+        /// The final learning rate.
         floor: f32,
-        /// Steps from the one to the other.
+        /// Steps from `lr` to `floor`.
         steps: u64,
     },
-    /// A straight line up to the first learning rate of another schedule, which starts when it is reached: step `k`
-    /// of the line has `(k + 1) / steps` of it. Goyal et al., [arXiv:1706.02677](https://arxiv.org/abs/1706.02677),
-    /// section 2.2.
+    /// Linear warm-up to the initial learning rate of another schedule, which starts after it. Step `k` has
+    /// `(k + 1) / steps` of that rate. Goyal et al., [arXiv:1706.02677](https://arxiv.org/abs/1706.02677), section 2.2.
     WarmUp {
-        /// Steps of the line.
+        /// Steps of the warm-up.
         steps: u64,
-        /// What comes after it.
+        /// The schedule after the warm-up.
         then: Box<Schedule>,
     },
 }

@@ -30,8 +30,8 @@ params! {
     }
 }
 
-/// Stochastic gradient descent, with momentum and weight decay if wanted, by PyTorch's formulas. With gradient `g`
-/// and weight `w`:
+/// Stochastic gradient descent with optional momentum and weight decay, as in PyTorch. With gradient `g` and weight
+/// `w`:
 ///
 /// ```text
 /// d = g + weight_decay·w
@@ -39,8 +39,8 @@ params! {
 /// w = w - lr·v                              w - lr·(d + momentum·v) with Nesterov's momentum
 /// ```
 ///
-/// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). Its state is
-/// `momentum_buffer`, where there is momentum.
+/// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). With momentum,
+/// the state is `momentum_buffer`.
 pub struct Sgd {
     hyper: Hyperparameters,
     nesterov: bool,
@@ -56,32 +56,32 @@ struct Hyperparameters {
 }
 
 impl Sgd {
-    /// Plain descent: no momentum, no weight decay.
+    /// No momentum, no weight decay.
     pub fn new(learning_rate: f32) -> Sgd {
         let hyper = Hyperparameters { rate: learning_rate, decay: 0.0, momentum: 0.0 };
         Sgd { hyper, nesterov: false, dampening: 0.0, state: State::new("sgd", &[]) }
     }
 
-    /// How much of the last velocity is kept, at least 0. Set it before the first step.
+    /// The factor of the last velocity, at least 0. Set it before the first step: it resets the state.
     pub fn momentum(mut self, momentum: f32) -> Sgd {
         self.hyper.momentum = momentum;
         self.state = State::new("sgd", if momentum == 0.0 { &[] } else { &["momentum_buffer"] });
         self
     }
 
-    /// How much of the gradient does not enter the velocity.
+    /// The gradient enters the velocity with weight `1 - dampening`, but fully at the first step.
     pub fn dampening(mut self, dampening: f32) -> Sgd {
         self.dampening = dampening;
         self
     }
 
-    /// Nesterov's momentum; wants a momentum, and no dampening.
+    /// Nesterov's momentum; requires momentum, and no dampening.
     pub fn nesterov(mut self, nesterov: bool) -> Sgd {
         self.nesterov = nesterov;
         self
     }
 
-    /// The factor of the L2 penalty's gradient, at least 0.
+    /// The factor of the weight in the gradient (L2 penalty), at least 0.
     pub fn weight_decay(mut self, weight_decay: f32) -> Sgd {
         self.hyper.decay = weight_decay;
         self
@@ -130,7 +130,7 @@ impl Optimizer for Sgd {
 }
 
 impl Hyperparameters {
-    /// The gradient with the weight decay in it. Not by a decay of 0: an infinite weight would make it NaN.
+    /// The gradient plus weight decay. A decay of 0 is skipped, because 0 times an infinite weight is NaN.
     fn decayed(self, g: f32, w: f32) -> f32 {
         if self.decay == 0.0 { g } else { g + self.decay * w }
     }
@@ -142,7 +142,7 @@ impl Hyperparameters {
     }
 }
 
-/// The step without momentum. Inputs: the gradient, and on the CPU the parameter as it was. Output: the parameter.
+/// The step without momentum. Inputs: the gradient, and on the CPU the old parameter. Output: the parameter.
 struct Plain(Hyperparameters);
 
 impl Op for Plain {
@@ -178,11 +178,11 @@ impl Op for Plain {
     }
 }
 
-/// The step with momentum. Inputs: the gradient, and on the CPU the parameter as it was. Outputs: the
-/// parameter and its velocity.
+/// The step with momentum. Inputs: the gradient, and on the CPU the old parameter. Outputs: the parameter and its
+/// velocity.
 struct Momentum {
     hyper: Hyperparameters,
-    /// How much of the gradient enters the velocity.
+    /// The weight of the gradient in the velocity.
     fresh: f32,
     nesterov: bool,
 }

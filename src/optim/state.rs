@@ -1,4 +1,4 @@
-//! What an optimizer remembers of each parameter, and the walk over the parameters that all optimizers share.
+//! The state of an optimizer per parameter, and the update loop common to all optimizers.
 
 use crate::autograd::Gradients;
 use crate::nn::Parameter;
@@ -7,19 +7,19 @@ use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
 
-/// One entry for each place in the list of parameters; `None` until its first update.
+/// One entry per index in the list of parameters; `None` until the first update.
 pub(super) struct State {
     /// The optimizer's name, for messages.
     op: &'static str,
-    /// PyTorch's names of the tensors of an entry.
+    /// PyTorch's names of an entry's tensors.
     names: &'static [&'static str],
     entries: Vec<Option<Entry>>,
 }
 
 struct Entry {
-    /// Updates done.
+    /// The number of updates so far.
     steps: u32,
-    /// As many as there are names, each of the parameter's shape.
+    /// One per name, each of the parameter's shape.
     tensors: Vec<Tensor>,
 }
 
@@ -28,9 +28,9 @@ impl State {
         State { op, names, entries: Vec::new() }
     }
 
-    /// Updates each parameter that has a gradient by the op that `rule` gives for the number of the step, from 1 on.
-    /// The op's outputs are the parameter and the entry's tensors. Its input is the gradient; on the CPU, where the
-    /// parameter moves to a new buffer, also the parameter as it was.
+    /// Updates each parameter that has a gradient by the op that `rule` returns for the step number, which starts at 1.
+    /// The op's outputs are the parameter and the entry's tensors. Its input is the gradient; on the CPU also the old
+    /// parameter, because there the parameter moves to a new buffer.
     pub(super) fn step<O: Op>(
         &mut self,
         parameters: &[Parameter],
@@ -59,7 +59,7 @@ impl State {
             updates.push((at, grad));
         }
 
-        // What may run out of memory comes before the first update.
+        // Allocates all states before the first update: running out of memory here changes no parameter.
         if self.entries.len() < parameters.len() {
             self.entries.resize_with(parameters.len(), || None);
         }
@@ -83,7 +83,8 @@ impl State {
                     std::iter::once(&mut *held).chain(&mut entry.tensors).collect();
                 op::update(rule, &[grad], &mut states)?;
             } else {
-                // Without the lock: the twin waits for rayon, which may run a task on this thread that uses the parameter.
+                // Without the lock: the op waits for rayon, which may run another task on this thread that uses the
+                // parameter.
                 let before = parameter.tensor();
                 let mut after = Tensor::stale(before.shape(), before.device())?;
                 let mut states: Vec<&mut Tensor> =

@@ -1,4 +1,4 @@
-//! Row-major arrays of [`Bounded`], for references that are plain loops.
+//! Row-major arrays of [`Bounded`], for references written as plain loops.
 
 use super::bounded::Bounded;
 
@@ -31,12 +31,12 @@ impl Array {
         Array { shape, data }
     }
 
-    /// An array of numbers that a device has without error.
+    /// An array of numbers that a device holds exactly.
     pub fn exact(shape: impl Into<Vec<usize>>, values: &[f64]) -> Array {
         Array { shape: shape.into(), data: values.iter().map(|&x| Bounded::exact(x)).collect() }
     }
 
-    /// An array of one number throughout.
+    /// An array filled with one number.
     pub fn full(shape: impl Into<Vec<usize>>, value: impl Into<Bounded>) -> Array {
         let value = value.into();
         Array::from_fn(shape, |_| value)
@@ -57,30 +57,30 @@ impl Array {
         self.data[ravel(index, &self.shape)]
     }
 
-    /// The element at `index`, to write.
+    /// The element at `index`, mutable.
     pub fn at_mut(&mut self, index: &[usize]) -> &mut Bounded {
         let at = ravel(index, &self.shape);
         &mut self.data[at]
     }
 
-    /// The element that index `index` of a broadcast of this array shows.
+    /// The element at `index` of a broadcast of this array.
     pub fn broadcast_at(&self, index: &[usize]) -> Bounded {
         self.data[self.broadcast_place(index)]
     }
 
-    /// Where the element lies that index `index` of a broadcast of this array shows.
+    /// The row-major position, in this array, of the element at `index` of a broadcast of it.
     pub fn broadcast_place(&self, index: &[usize]) -> usize {
         let lead = index.len() - self.shape.len();
         let own = self.shape.iter().zip(&index[lead..]).map(|(&d, &i)| if d == 1 { 0 } else { i });
         own.zip(&self.shape).fold(0, |at, (i, &d)| at * d + i)
     }
 
-    /// An array of `f` of each element.
+    /// Applies `f` to each element.
     pub fn map(&self, f: impl Fn(Bounded) -> Bounded) -> Array {
         Array { shape: self.shape.clone(), data: self.data.iter().map(|&x| f(x)).collect() }
     }
 
-    /// An array of `f` of each pair of elements of two arrays of one shape.
+    /// Applies `f` to each pair of elements of two arrays of the same shape.
     pub fn zip(&self, other: &Array, f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
         debug_assert_eq!(self.shape, other.shape);
         let data = self.data.iter().zip(&other.data).map(|(&a, &b)| f(a, b)).collect();
@@ -92,7 +92,7 @@ impl Array {
         self.data.len()
     }
 
-    /// Summed over the axes that `shape` was broadcast along: the gradient of a broadcast.
+    /// Sums over the axes along which `shape` was broadcast: the gradient of a broadcast.
     pub fn sum_to(&self, shape: &[usize]) -> Array {
         let mut terms = vec![Vec::new(); shape.iter().product()];
         let target = Array::zeros(shape);
@@ -126,7 +126,7 @@ pub fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The shape that two shapes broadcast to, by NumPy's rule; `None` if they do not.
+/// The shape that two shapes broadcast to by NumPy's rule, or `None` if they are not broadcastable.
 pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |s: &[usize], back: usize| if back > s.len() { 1 } else { s[s.len() - back] };

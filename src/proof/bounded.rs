@@ -1,27 +1,27 @@
-//! A number as a device may have computed it: running error analysis.
+//! A number with a bound on a device's error: running error analysis.
 //!
-//! Every reference of the table is written over [`Bounded`], a value in f64 with a bound on how far the f32 that a
-//! conforming device computes may lie from it. Each operation adds its own error to that of its operands (N. J. Higham,
-//! *Accuracy and Stability of Numerical Algorithms*, 2nd ed., section 3.3); its own error is what the WGSL specification
-//! promises ("Accuracy of concrete floating point expressions"), which the CPU twins keep too. So a bound follows from
-//! the formula, and nobody has to choose one.
+//! References are written over [`Bounded`], an f64 value with a bound on its distance from the f32 that a conforming
+//! device computes. Each operation adds its own error to the errors of its operands (N. J. Higham, *Accuracy and
+//! Stability of Numerical Algorithms*, 2nd ed., section 3.3). Its own error is what the WGSL specification allows
+//! ("Accuracy of concrete floating point expressions"); the CPU twins keep to it too. So bounds follow from the
+//! formula, and nobody chooses a tolerance.
 //!
-//! A reference must have the shape of its kernel's arithmetic, not only its value: `sum_by` wants the depth of the
-//! kernel's own tree.
+//! A reference must have the structure of its kernel's arithmetic, not only its value: `sum_by` takes the depth of the
+//! kernel's reduction tree.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// The relative error of one correctly rounded operation. WGSL sets no rounding mode, so the result may be either
-/// neighbour of the exact one: a whole unit in the last place.
+/// neighbour of the exact one: the error is a whole unit in the last place (ulp).
 pub const ULP: f64 = f32::EPSILON as f64;
 
-/// The smallest normal f32: anything below may be flushed to 0, at every operation.
+/// The smallest normal f32. Every operation may flush smaller numbers to 0.
 pub const TINY: f64 = f32::MIN_POSITIVE as f64;
 
-/// A value, and a bound on the error of the f32 that stands for it on a device.
+/// A value, and a bound on the error of a device's f32 result.
 ///
-/// Of a value that is not finite the class alone is compared, so its error is 0. An error of infinity says that nothing
-/// is known: the device may answer anything.
+/// Non-finite values are compared by class only, so their error is 0. An infinite error means that any result is
+/// allowed.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounded {
     value: f64,
@@ -34,10 +34,10 @@ impl Bounded {
     /// One, exactly.
     pub const ONE: Bounded = Bounded { value: 1.0, error: 0.0 };
 
-    /// Of which nothing is known.
+    /// A number without a bound: any result is allowed.
     pub const UNKNOWN: Bounded = Bounded { value: 0.0, error: f64::INFINITY };
 
-    /// A value with this error, rounded to f32's range: what overflows is infinite.
+    /// A value with this error. A value that overflows f32 becomes infinite.
     pub fn new(value: f64, error: f64) -> Bounded {
         let most = f64::from(f32::MAX);
         if value.is_nan() {
@@ -49,18 +49,18 @@ impl Bounded {
         if value.abs() - error > most {
             return Bounded { value: value.signum() * f64::INFINITY, error: 0.0 };
         }
-        // Rounded up, so that a sum of f64 on either side does not decide.
+        // Rounded up, so that rounding in f64 does not decide.
         let reach = (value.abs() + error) * (1.0 + ULP);
         Bounded { value, error: if reach > most { f64::INFINITY } else { error } }
     }
 
-    /// A number that the device has without error: an input, or a constant that f32 holds.
+    /// A number that the device holds exactly: an input, or a constant representable in f32.
     pub fn exact(value: f64) -> Bounded {
         // A subnormal may be flushed when it is read.
         Bounded::new(value, if value.abs() < TINY { value.abs() } else { 0.0 })
     }
 
-    /// A number that is not an f32, rounded once on its way to the device: a constant such as 1/√2.
+    /// A constant that f32 does not hold, rounded once on its way to the device, such as 1/√2.
     pub fn rounded(value: f64) -> Bounded {
         Bounded::new(value, 0.0).plus(0.0, 1.0)
     }
@@ -75,8 +75,8 @@ impl Bounded {
         self.error
     }
 
-    /// With an error of the last operation on top: `absolute`, and `ulps` units in the last place of the result.
-    /// A result below the normal numbers may be flushed.
+    /// Adds the error of the last operation: `absolute`, and `ulps` units in the last place of the result. A subnormal
+    /// result may be flushed.
     pub fn plus(self, absolute: f64, ulps: f64) -> Bounded {
         if !self.value.is_finite() {
             return self;
@@ -88,8 +88,8 @@ impl Bounded {
         )
     }
 
-    /// `f` of this number where `f` rises or falls throughout the interval that the number may lie in: the error of the
-    /// argument, carried through `f` exactly. `f`'s own error is still to be added.
+    /// Applies `f`, which must be monotonic on the interval in which the number may lie. Propagates the error of the
+    /// argument exactly; the error of `f` itself must be added.
     pub fn through(self, f: impl Fn(f64) -> f64) -> Bounded {
         let y = f(self.value);
         if self.error == f64::INFINITY {
@@ -99,7 +99,7 @@ impl Bounded {
             return Bounded::new(y, 0.0);
         }
         let away = |x: f64| (f(x) - y).abs();
-        // A side that is not a number is outside the domain: nothing is known.
+        // A NaN at one end means that part of the interval is outside the domain: no bound.
         let error = [away(self.value - self.error), away(self.value + self.error)];
         Bounded::new(
             y,
@@ -107,27 +107,27 @@ impl Bounded {
         )
     }
 
-    /// A smooth `f` whose slope is at most `slope` in magnitude wherever this number may lie.
+    /// Applies a smooth `f` whose slope is at most `slope` in magnitude on the interval in which the number may lie.
     pub fn with_slope(self, f: impl Fn(f64) -> f64, slope: f64) -> Bounded {
         let error = if self.error == 0.0 { 0.0 } else { slope * self.error };
         Bounded::new(f(self.value), error)
     }
 
-    /// e^x: 3 + 2·|x| units, by WGSL's table. The kernels give 0 where the result is subnormal.
+    /// e^x: 3 + 2·|x| ulp, by WGSL's table. The kernels return 0 if the result is subnormal.
     pub fn exp(self) -> Bounded {
         let reach = if self.value.is_finite() { (self.value.abs() + self.error).min(104.0) } else { 0.0 };
         self.through(f64::exp).plus(0.0, 3.0 + 2.0 * reach)
     }
 
-    /// The natural logarithm: 3 units, or 2^-21 absolutely in [0.5, 2], by WGSL's table.
+    /// The natural logarithm: 3 ulp, or 2^-21 absolute in [0.5, 2], by WGSL's table.
     pub fn ln(self) -> Bounded {
         let near_one = self.value + self.error >= 0.5 && self.value - self.error <= 2.0;
         self.through(f64::ln).plus(if near_one { 2f64.powi(-21) } else { 0.0 }, 3.0)
     }
 
-    /// The square root, inherited from `1.0 / inverseSqrt(x)`: 2 units, then 2.5 of the division.
+    /// The square root. WGSL inherits its accuracy from `1.0 / inverseSqrt(x)`: 2 ulp, plus 2.5 for the division.
     pub fn sqrt(self) -> Bounded {
-        // A number that may be a little below 0 is one that a kernel has to clamp.
+        // If the number may be slightly below 0, the kernel has to clamp it.
         let low = f64::sqrt;
         if self.value >= 0.0 && self.value < self.error {
             let y = self.value.sqrt();
@@ -136,40 +136,39 @@ impl Bounded {
         self.through(low).plus(0.0, 4.5)
     }
 
-    /// `1 / sqrt(x)` by `inverseSqrt`: 2 units.
+    /// `1 / sqrt(x)` by `inverseSqrt`: 2 ulp.
     pub fn rsqrt(self) -> Bounded {
         self.through(|x| 1.0 / x.sqrt()).plus(0.0, 2.0)
     }
 
-    /// The magnitude, exactly.
+    /// The magnitude, without error.
     pub fn abs(self) -> Bounded {
         Bounded { value: self.value.abs(), ..self }
     }
 
-    /// The larger, exactly; NaN if either is NaN.
+    /// The larger number, without error; NaN if either is NaN.
     pub fn max(self, other: Bounded) -> Bounded {
         let value = if self.value > other.value || self.value.is_nan() { self.value } else { other.value };
         Bounded::new(value, self.error.max(other.error))
     }
 
-    /// The smaller, exactly; NaN if either is NaN.
+    /// The smaller number, without error; NaN if either is NaN.
     pub fn min(self, other: Bounded) -> Bounded {
         -(-self).max(-other)
     }
 
-    /// Its square.
+    /// The square.
     pub fn square(self) -> Bounded {
         self * self
     }
 
-    /// The sum in any order: as many roundings as additions.
+    /// The sum in any order, with as many roundings as additions.
     pub fn sum(terms: impl IntoIterator<Item = Bounded>) -> Bounded {
         Bounded::sum_by(usize::MAX, terms)
     }
 
-    /// The sum by a tree in which no term passes through more than `depth` additions: each addition errs by a unit of
-    /// its result, which is at most Σ|terms| (Higham, section 4.2). NaN and infinities as IEEE 754 has them, in
-    /// whatever order.
+    /// The sum by a tree in which no term passes through more than `depth` additions. Each addition errs by one ulp of
+    /// its result, which is at most Σ|terms| (Higham, section 4.2). NaN and infinities follow IEEE 754, in any order.
     pub fn sum_by(depth: usize, terms: impl IntoIterator<Item = Bounded>) -> Bounded {
         let (mut value, mut error, mut magnitude, mut count) = (0.0, 0.0, 0.0, 0usize);
         for term in terms {
@@ -187,23 +186,23 @@ impl Bounded {
         Bounded::new(value, error + gamma * magnitude + TINY * roundings)
     }
 
-    /// Whether it may be 0 or not: nothing is known of it times infinity, or of what it divides.
+    /// Whether the number may be 0 but need not be. Its product with infinity and its reciprocal then have no bound.
     fn may_vanish(self) -> bool {
         self.error > 0.0 && self.value.abs() <= self.error
     }
 
-    /// Whether a device's f32 may be this number.
+    /// Whether a device's f32 is within the bound.
     pub fn admits(self, got: f32) -> bool {
         let got = f64::from(got);
         if self.value.is_finite() {
-            // NaN is within no distance, but nothing is known where the error is infinite.
+            // A NaN fails the comparison, but passes if the error is infinite.
             (got - self.value).abs() <= self.error || self.error == f64::INFINITY
         } else {
             got == self.value || (got.is_nan() && self.value.is_nan())
         }
     }
 
-    /// How much of the bound a device's f32 uses: 0 where it is the value, 1 at the bound.
+    /// The error of a device's f32 as a fraction of the bound: 0 if it equals the value, 1 at the bound.
     pub fn share(self, got: f32) -> f64 {
         let distance = (f64::from(got) - self.value).abs();
         match self.admits(got) {
@@ -253,7 +252,7 @@ impl<T: Into<Bounded>> Mul<T> for Bounded {
         if a.value.is_nan() || b.value.is_nan() {
             return Bounded::new(f64::NAN, 0.0);
         }
-        // Even times 0: it may be infinite.
+        // Even times 0: the unknown number may be infinite.
         if a.error == f64::INFINITY || b.error == f64::INFINITY {
             return Bounded::UNKNOWN;
         }
@@ -264,7 +263,7 @@ impl<T: Into<Bounded>> Mul<T> for Bounded {
                 Bounded::new(a.value * b.value, 0.0)
             };
         }
-        // 0 · ∞ is no error bound.
+        // 0 · ∞ would be NaN; the term is 0.
         let term = |x: f64, y: f64| if x == 0.0 || y == 0.0 { 0.0 } else { x * y };
         let error = term(a.value.abs(), b.error) + term(b.value.abs(), a.error) + term(a.error, b.error);
         Bounded::new(a.value * b.value, error).plus(0.0, 1.0)
@@ -273,7 +272,7 @@ impl<T: Into<Bounded>> Mul<T> for Bounded {
 
 impl<T: Into<Bounded>> Div<T> for Bounded {
     type Output = Bounded;
-    /// 2.5 units, by WGSL's table; for divisors up to 2^126 in magnitude.
+    /// 2.5 ulp by WGSL's table, for divisors up to 2^126 in magnitude.
     fn div(self, other: T) -> Bounded {
         let (a, b) = (self, other.into());
         let y = a.value / b.value;
@@ -303,7 +302,7 @@ mod tests {
         assert!(
             (two.error() - (2.0 * third.error() + ULP * (2.0 / 3.0 + 2.0 * third.error()))).abs() < 1e-15
         );
-        // A sum that cancels keeps its terms' errors.
+        // A sum that cancels keeps the errors of its terms.
         assert!((two - two).error() >= 2.0 * two.error());
     }
 

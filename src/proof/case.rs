@@ -1,4 +1,4 @@
-//! A row of the table, and a case drawn from one.
+//! A row of the table, and a case drawn from it.
 
 use super::array::Array;
 use super::r#gen::{Gen, Values};
@@ -6,39 +6,39 @@ use crate::Result;
 use crate::device::Device;
 use crate::tensor::Tensor;
 
-/// Draws the case that is timed.
+/// Draws the case to time.
 pub type Bench = fn(&mut Gen) -> (Work, Case);
 
-/// One op, or one way to use it.
+/// One op, or one way to use an op.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// What reports and tests call it: the op's name, and where it has several rows what is special in this.
+    /// Name in reports and tests: the op, and the variant if the op has several rows.
     pub name: &'static str,
-    /// The public functions that it proves: methods of [`Tensor`] and functions of [`nn`](crate::nn).
+    /// The public functions that this row tests: methods of [`Tensor`] and functions of [`nn`](crate::nn).
     pub covers: &'static [&'static str],
     /// Draws a case.
     pub draw: fn(&mut Gen) -> Case,
-    /// The case to time, with the work that the algorithm must do at least.
+    /// Draws the case to time, with the minimum work of the algorithm.
     pub bench: Option<Bench>,
 }
 
 impl Row {
-    /// The case that follows from a seed.
+    /// The case that `seed` determines. `size` and `values` are those of [`Gen::new`].
     pub fn case(&self, seed: u64, size: usize, values: Values) -> Case {
         (self.draw)(&mut Gen::new(seed, size, values))
     }
 }
 
-/// What an algorithm must do at least, whatever a kernel does: the numerator of its rate.
+/// The minimum work of an algorithm, whatever the kernel: the numerator of its rate.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
     /// Floating-point operations, where arithmetic bounds it.
     Flops(usize),
-    /// Bytes read and written, each once, where memory bounds it.
+    /// Bytes read and written, each counted once, if the op is memory bound.
     Bytes(usize),
 }
 
-/// What an input is.
+/// The role of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Numbers that the op is differentiable in.
@@ -52,9 +52,9 @@ pub enum Kind {
 /// An input of a case.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// Its elements.
+    /// The elements.
     pub array: Array,
-    /// What it is.
+    /// The role.
     pub kind: Kind,
 }
 
@@ -62,7 +62,7 @@ impl Input {
     /// The input as a contiguous tensor.
     ///
     /// # Errors
-    /// The device has no room.
+    /// Out of memory, or an error of the device.
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
         let values = self.array.data.iter().map(|x| x.value());
         match self.kind {
@@ -78,23 +78,22 @@ type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 type Reference = Box<dyn Fn(&[Array]) -> Array>;
 type GradientReference = Box<dyn Fn(&[Array], &Array) -> Vec<Option<Array>>>;
 
-/// One call of an op with everything that judges it.
+/// One call of an op, with its references.
 pub struct Case {
-    /// Its attributes, for messages.
+    /// The attributes, for messages.
     pub label: String,
-    /// Its inputs.
+    /// The inputs.
     pub inputs: Vec<Input>,
-    /// The call, on tensors that show the inputs.
+    /// The call, on tensors that hold the inputs in any layout.
     pub run: Run,
-    /// The output that is right.
+    /// The expected output.
     pub reference: Reference,
-    /// The right gradients with regard to the inputs, given the inputs and the gradient of the output; `None` where
-    /// there is none.
+    /// The expected gradients, from the inputs and the gradient of the output; `None` for an input without a gradient.
     pub gradient: Option<GradientReference>,
 }
 
 impl Case {
-    /// A case of an op that is not differentiable, unless [`Case::gradient`] follows.
+    /// A case of an op that is not differentiable, unless [`Case::gradient`] is called on it.
     pub fn new(
         label: impl Into<String>,
         inputs: Vec<Input>,
@@ -110,12 +109,12 @@ impl Case {
         }
     }
 
-    /// With the reference of its gradients.
+    /// Adds the reference of the gradients.
     pub fn gradient(self, gradient: impl Fn(&[Array], &Array) -> Vec<Option<Array>> + 'static) -> Case {
         Case { gradient: Some(Box::new(gradient)), ..self }
     }
 
-    /// The inputs' elements.
+    /// The elements of the inputs.
     pub fn arrays(&self) -> Vec<Array> {
         self.inputs.iter().map(|input| input.array.clone()).collect()
     }

@@ -1,4 +1,4 @@
-//! The judges: a device against a case, a case's gradient against differences, a case's bound against being too loose.
+//! The checks: a device against a case, a gradient reference against finite differences, and bounds for tightness.
 
 use super::array::{Array, unravel};
 use super::bounded::Bounded;
@@ -8,21 +8,21 @@ use crate::Result;
 use crate::device::Device;
 use crate::tensor::{DType, Tensor};
 
-/// How a device did in a case.
+/// Result of a case on a device.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
-    /// The largest share of the bound that an element of the output used.
+    /// The largest error of an output element, as a fraction of its bound.
     pub forward: f64,
-    /// The same of the gradients; 0 where there are none.
+    /// The same for the gradients; 0 if there are none.
     pub backward: f64,
-    /// The elements compared.
+    /// Number of elements compared.
     pub elements: usize,
-    /// Those of which the bound says nothing.
+    /// Number of elements with an infinite bound, for which any value passes.
     pub unknown: usize,
 }
 
 impl Outcome {
-    /// Of both.
+    /// Merges two outcomes.
     pub fn and(self, other: Outcome) -> Outcome {
         Outcome {
             forward: self.forward.max(other.forward),
@@ -36,14 +36,14 @@ impl Outcome {
 /// Why a case failed.
 pub type Failure = String;
 
-/// Runs a case on a device, and its gradient where it has one. `seed` chooses the inputs' layouts, the output's gradient
-/// and which inputs want theirs.
+/// Runs a case on a device, and its gradient if it has one. `seed` selects the layouts of the inputs, the gradient of
+/// the output, and the inputs that require a gradient.
 ///
 /// # Errors
-/// A result outside its bound, another shape, or an error of the device.
+/// A result outside its bound or of another shape, or an error of the device.
 pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure> {
     let mut ways = Gen::new(seed ^ 0x77, 0, Values::Ordinary);
-    // Kernels that need all their operands contiguous would hardly be met otherwise.
+    // Otherwise kernels that need all operands contiguous would rarely run.
     let plain = ways.one_in(3);
     let tensors = case
         .inputs
@@ -76,12 +76,12 @@ pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure
     Ok(outcome)
 }
 
-/// The gradient of a case's output.
+/// A random gradient for the output of a case.
 fn dy(ways: &mut Gen, shape: &[usize]) -> Input {
     ways.values(shape, -1.0, 1.0)
 }
 
-/// The gradients of the inputs that want one; of one that takes no part, zeros.
+/// The gradients of the wanted inputs; zeros for an input that is not part of the graph.
 fn backward(case: &Case, tensors: &[Tensor], wants: &[bool], dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
     if !wants.contains(&true) {
         return Ok(vec![None; tensors.len()]);
@@ -100,14 +100,14 @@ fn backward(case: &Case, tensors: &[Tensor], wants: &[bool], dy: &Tensor) -> Res
     leaves.iter().zip(wants).map(grad).collect()
 }
 
-/// The largest share of the bound that an element uses, and how many elements have none.
+/// The largest error as a fraction of its bound, and the number of elements with an infinite bound.
 fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failure> {
     if got.shape()[..] != want.shape[..] {
         return Err(format!("{what} has shape {}, should have {:?}", got.shape(), want.shape));
     }
     let values = match got.dtype() {
         DType::F32 => got.to_vec(),
-        // Ids of the table are below 2^24.
+        // Ids in the table are below 2^24.
         DType::U32 => got.to_ids().map(|ids| ids.into_iter().map(|id| id as f32).collect()),
     };
     let values = values.map_err(|error| format!("{what}: {error}"))?;
@@ -124,8 +124,8 @@ fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failu
     Ok((worst, want.data.iter().filter(|x| x.error() == f64::INFINITY).count()))
 }
 
-/// An input as a tensor laid out in one of several ways that show the same elements: contiguous, transposed, or a part
-/// of something larger, with NaN (or the id 0) around.
+/// Uploads an input in a random layout: contiguous, transposed, or a slice of a larger tensor filled with NaN (or the
+/// id 0).
 fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = input.array.data.iter().map(|x| x.value() as f32).collect();
     let shape = &input.array.shape;
@@ -134,14 +134,14 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
         Kind::Ids => Tensor::from_ids(&values.iter().map(|&x| x as u32).collect::<Vec<_>>(), shape, device),
         _ => Tensor::from_slice(values, shape, device),
     };
-    // Ids around are checked at the upload, so they have to be valid.
+    // Ids are checked at upload, so the filling must be a valid id.
     let around = if input.kind == Kind::Ids { 0.0 } else { f32::NAN };
     match ways.below(5) {
         1 if rank >= 2 => {
             let order: Vec<usize> = (0..rank).rev().collect();
             upload(&values, shape)?.permute(&order)?.copy()?.permute(&order)
         }
-        // Every second element, from the second on, of an axis twice as long and one longer.
+        // Every second element, starting at index 1, of an axis of length 2n + 1.
         2 if rank >= 1 && !values.is_empty() => {
             let last = shape[rank - 1];
             let mut wide = Vec::with_capacity(2 * values.len() + 8);
@@ -153,10 +153,10 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
             larger[rank - 1] = 2 * last + 1;
             upload(&wide, &larger)?.slice_step(-1, 1..2 * last + 1, 2)
         }
-        // A stretch of a longer buffer, on a boundary of four or off it.
+        // A slice of a longer buffer, aligned to four elements or not.
         3 | 4 => {
             let before = ways.choose(&[1, 2, 3, 4, 8, 64]);
-            // Where there is no element a kernel may look at where the first rows and columns would be.
+            // Without elements, a kernel may still read where the first rows and columns would be.
             let behind = if values.is_empty() { 1 << 16 } else { 3 };
             let long = [vec![around; before], values.clone(), vec![around; behind]].concat();
             upload(&long, &[long.len()])?.slice(0, before..before + values.len())?.reshape(shape)
@@ -165,14 +165,15 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
     }
 }
 
-/// Holds a case's gradient reference to central differences of its reference, both in f64 and contracted with the same
-/// random weights. Gives the elements compared, and how many more were left out because the reference has a corner there.
+/// Compares a case's gradient reference with central differences of its reference, both in f64 and contracted with the
+/// same random weights. Returns the number of elements compared, and the number skipped because the reference has a
+/// corner there.
 ///
 /// # Errors
-/// A gradient that is not the slope.
+/// A gradient that differs from the slope.
 pub fn check_differences(case: &Case, seed: u64) -> Result<(usize, usize), Failure> {
-    // The truncation error of a central difference is h²/6 times the third derivative, its rounding error eps/h: both
-    // are near 1e-10 for values and derivatives near 1.
+    // The truncation error of a central difference is h²/6 times the third derivative; the rounding error is eps/h.
+    // Both are near 1e-10 for values and derivatives near 1.
     const H: f64 = 1e-5;
     let Some(gradient) = &case.gradient else { return Ok((0, 0)) };
     let inputs = case.arrays();
@@ -217,11 +218,11 @@ pub fn check_differences(case: &Case, seed: u64) -> Result<(usize, usize), Failu
     Ok((compared, corners))
 }
 
-/// Tries to slip wrong results past a case's bound: the reference with one element of an input dropped, and the reference
-/// off by one place.
+/// Checks that a case's bounds reject wrong results: the reference with one element of an input set to 0, and the
+/// reference shifted by one place.
 ///
 /// # Errors
-/// One that the bound lets through; or a bound that says nothing.
+/// A wrong result within all bounds, or an infinite bound.
 pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     const TRIES: usize = 8;
     let inputs = case.arrays();
@@ -237,7 +238,7 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     if !moved.is_empty() {
         moved.rotate_left(1);
     }
-    // Nobody could tell apart what differs by less than this.
+    // Smaller differences are not counted as differences.
     let most = values.iter().filter(|y| y.is_finite()).fold(0.0f64, |most, y| most.max(y.abs()));
     let differ = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-4 * most || a.is_nan() != b.is_nan();
     if values.len() >= 8 && moved.iter().zip(&values).any(differ) && !seen(&moved) {
@@ -245,8 +246,8 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     }
     let mut pick = Gen::new(seed, 0, Values::Ordinary);
     let mut tried = 0;
-    // Elements that change next to nothing are not counted, such as all but the largest of a steep softmax; but there may
-    // be no others.
+    // Elements that hardly change the result do not count as tries, such as all but the largest of a steep softmax.
+    // There may be no others.
     for _ in 0..8 * TRIES {
         if tried == TRIES {
             break;
@@ -269,7 +270,7 @@ pub fn check_tightness(case: &Case, seed: u64) -> Result<(), Failure> {
     if tried > 0 { Err(format!("none of {tried} dropped elements shows")) } else { Ok(()) }
 }
 
-/// A failure with what draws its case again.
+/// Adds to a failure what is needed to draw its case again.
 pub fn located(row: &str, case: &Case, device: &str, seed: u64, size: usize, failure: &Failure) -> String {
     format!("{row} on {device} (seed {seed}, size {size}; {}): {failure}", case.label)
 }

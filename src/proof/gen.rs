@@ -1,38 +1,39 @@
-//! Drawing cases: every choice follows from a seed, so a case can be drawn again.
+//! Random cases. Every choice is determined by a seed, so a case can be drawn again.
 
 use super::array::{Array, broadcast};
 use super::case::{Input, Kind};
 use std::ops::RangeInclusive;
 
-/// The values that a draw fills its inputs with.
+/// Which values the inputs are filled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Values {
-    /// Numbers of the range that the row asks for.
+    /// Numbers in the range that the row asks for.
     Ordinary,
-    /// Some of them replaced by NaN, infinities, zeros, subnormals and numbers of 1e4.
+    /// Ordinary values, some replaced by NaN, infinities, zeros, subnormals and ±1e4.
     Special,
-    /// Some of them replaced by numbers of 1e19, whose squares exceed f32's range, or their sum does.
+    /// Ordinary values, some replaced by numbers near 1e19: their squares, or the sum of the squares, exceed f32's
+    /// range.
     Large,
 }
 
-/// A source of choices.
+/// A seeded random generator of cases.
 pub struct Gen {
     state: u64,
-    /// The most elements, or multiplications of a sum of products, that a case may take.
+    /// The largest number of elements, or of multiplications in sums of products, of a case.
     pub size: usize,
     values: Values,
 }
 
-/// Lengths where kernels go wrong beyond the small ones: a tile's or a workgroup's, give or take one.
+/// Lengths where kernels tend to fail, besides small ones: tile and workgroup sizes, plus or minus one.
 const EDGES: [usize; 12] = [13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 257];
 
 impl Gen {
-    /// The choices that follow from `seed`.
+    /// A generator with this seed.
     pub fn new(seed: u64, size: usize, values: Values) -> Gen {
         Gen { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678, size, values }
     }
 
-    /// SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
+    /// 64 random bits, by SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -41,22 +42,22 @@ impl Gen {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..n`; 0 where that is empty.
+    /// A number in `0..n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
-    /// A number of the range.
+    /// A number in `range`.
     pub fn range(&mut self, range: RangeInclusive<usize>) -> usize {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
-    /// Heads or tails.
+    /// True with probability 1/2.
     pub fn flag(&mut self) -> bool {
         self.bits() & 1 == 1
     }
 
-    /// Whether one of `n` equally likely things happened.
+    /// True with probability 1/`n`.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -66,13 +67,13 @@ impl Gen {
         choices[self.below(choices.len())]
     }
 
-    /// A number evenly from `low` to below `high` that f32 holds exactly.
+    /// A number uniform in `low..high` that f32 holds exactly.
     pub fn number(&mut self, low: f64, high: f64) -> f64 {
         let unit = (self.bits() >> 40) as f64 / (1u64 << 24) as f64;
         f64::from((low + unit * (high - low)) as f32)
     }
 
-    /// An axis length: 0, 1, a small one, or one beside a tile's.
+    /// An axis length: 0, 1, a small number, or one near a tile size.
     pub fn length(&mut self) -> usize {
         match self.below(16) {
             0 => 0,
@@ -87,14 +88,14 @@ impl Gen {
         self.length().max(1)
     }
 
-    /// A shape of rank 0 to `most`, with at most `size` elements; every sixteenth, and of large ones every other, fills
-    /// that with one long axis, so that a kernel needs several workgroups or slices.
+    /// A shape of rank 0 to `most` with at most `size` elements. One in sixteen has one long axis that uses up `size`,
+    /// so that a kernel needs several workgroups or slices; from `size` 10,000 on, one in two.
     pub fn shape(&mut self, most: usize) -> Vec<usize> {
         let rank = self.below(most + 1);
         self.shape_of_rank(rank)
     }
 
-    /// As [`Gen::shape`], of this rank.
+    /// As [`Gen::shape`], with this rank.
     pub fn shape_of_rank(&mut self, rank: usize) -> Vec<usize> {
         let mut shape: Vec<usize> = (0..rank).map(|_| self.length()).collect();
         if rank > 0 && (self.one_in(16) || (self.size >= 10_000 && self.flag())) {
@@ -103,7 +104,7 @@ impl Gen {
             shape[long] = 1;
             shape[long] = (self.size / shape.iter().product::<usize>()).max(1);
         }
-        // An empty axis is no leave for the others to be long: a row may make it 1.
+        // An axis of length 0 counts as 1 here, because a row may change it to 1.
         while shape.iter().map(|&d| d.max(1)).product::<usize>() > self.size {
             let longest = (0..rank).max_by_key(|&axis| shape[axis]).unwrap_or(0);
             shape[longest] = shape[longest].div_ceil(2);
@@ -111,7 +112,7 @@ impl Gen {
         shape
     }
 
-    /// A shape, and one that broadcasts with it. Neither, nor what both broadcast to, has more than `size` elements.
+    /// Two shapes that broadcast together. Neither they nor the result have more than `size` elements.
     pub fn broadcast_pair(&mut self, most: usize) -> (Vec<usize>, Vec<usize>) {
         let whole = self.shape(most);
         let mut part = |cut: usize| -> Vec<usize> {
@@ -131,7 +132,7 @@ impl Gen {
         }
     }
 
-    /// A differentiable input of numbers from `low` to below `high`.
+    /// A differentiable input, uniform in `low..high`.
     pub fn values(&mut self, shape: &[usize], low: f64, high: f64) -> Input {
         let count = shape.iter().product();
         let mut values: Vec<f64> = (0..count).map(|_| self.number(low, high)).collect();
@@ -139,13 +140,12 @@ impl Gen {
         Input { array: Array::exact(shape, &values), kind: Kind::Variable }
     }
 
-    /// As [`Gen::values`], of an input that has no gradient.
+    /// As [`Gen::values`], for an input without a gradient.
     pub fn constants(&mut self, shape: &[usize], low: f64, high: f64) -> Input {
         Input { kind: Kind::Constant, ..self.values(shape, low, high) }
     }
 
-    /// A differentiable input of numbers no two of which are equal, nor so close that a difference quotient confuses
-    /// them: a shuffled grid.
+    /// A differentiable input of distinct numbers, far enough apart for finite differences: a shuffled grid.
     pub fn distinct(&mut self, shape: &[usize], low: f64, high: f64) -> Input {
         let count: usize = shape.iter().product();
         let step = (high - low) / count.max(1) as f64;
@@ -165,7 +165,8 @@ impl Gen {
         Input { array: Array::exact(shape, &values), kind: Kind::Ids }
     }
 
-    /// Where special values are wanted, puts a few kinds of them in: so few that not every sum is NaN.
+    /// Replaces some values by one or two kinds of special values, if these are asked for; not so many that every sum
+    /// is NaN.
     fn mix_in_special_values(&mut self, values: &mut [f64]) {
         const SPECIAL: [f64; 9] =
             [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-40, 1e4, -1e4];
@@ -182,11 +183,11 @@ impl Gen {
         let rare = self.choose(&[2, 8, 32]);
         for value in values.iter_mut() {
             if self.one_in(rare) {
-                // As the device has it: a subnormal f32 is not the f64 of its name.
+                // As the device holds it: a subnormal f32 differs from the f64 constant.
                 *value = f64::from(self.choose(&palette) as f32);
             }
         }
-        // A stretch of one of them: a masked row is all -inf.
+        // A run of equal special values: a masked row is all -inf.
         if self.one_in(3) {
             let (first, second) = (self.below(values.len()), self.below(values.len()));
             let stretch = first.min(second)..=first.max(second);

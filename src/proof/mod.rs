@@ -1,8 +1,8 @@
-//! The proof: one table of cases that drives everything that judges a kernel.
+//! The table of test cases for all ops, and the checks that run over it.
 //!
-//! A [`Row`] stands for an op. It draws random cases, and each [`Case`] brings a reference of the output and of the
-//! gradients, in plain loops over [`Bounded`], which carries the bound on a device's error along. The same rows serve the
-//! property tests (`tests/table.rs`), the benches and `gristmill doctor`; adding an op is one row.
+//! A [`Row`] represents an op. It draws random cases. Each [`Case`] has a reference for the output and one for the
+//! gradients, written as plain loops over [`Bounded`], a number with a bound on a device's error. The same rows serve
+//! the property tests (`tests/table.rs`), the benches and `gristmill doctor`; adding an op means adding one row.
 //!
 //! ```
 //! use gristmill::{Device, proof};

@@ -22,7 +22,7 @@ SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decid
   -- ARGUMENTS       passed on to each test binary, such as the part of a test's name";
 
 /// Suites that use no device, or look at all of them by themselves: one run is enough.
-const ONCE: [&str; 4] = ["examples", "files", "fuzz", "shaders"];
+const ONCE: [&str; 7] = ["doc_examples", "examples", "files", "floors", "fuzz", "kernel_headers", "shaders"];
 /// The table's properties of references alone, which are the same on every device.
 const REFERENCES: [&str; 2] = ["gradients_are_slopes", "bounds_are_tight"];
 /// Suites that are left out by `--quick`: they count memory, start processes, or train.

@@ -1,4 +1,4 @@
-//! The doctor: the table of cases on every device, for a bounded time.
+//! `gristmill doctor`: runs the table of cases on every device, for a bounded time.
 
 use crate::output::say;
 use crate::probes;
@@ -15,27 +15,27 @@ pub struct Options {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Only this device: cpu, gpu, or an adapter's id; without it all adapters and the CPU twins.
+    /// Only this device: cpu, gpu, or an adapter's id. Default: all adapters and the CPU twins.
     #[arg(long, value_name = "ID")]
     pub device: Option<String>,
-    /// Seconds for each device; the first case of each op may take four times as long, 40 at least.
+    /// Seconds per device. The first round over all ops may take four times as long, or 40 s if that is more.
     #[arg(long, default_value_t = 14, value_name = "N")]
     pub seconds: u64,
-    /// The seed of the first case; the others follow.
+    /// The seed of the first case; the following cases count up.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Only this row of the table; with a failure's seed, its case is the first.
+    /// Only this row of the table. With a failure's seed, the failed case comes first.
     #[arg(long, value_name = "NAME")]
     pub row: Option<String>,
 }
 
-/// All that was found.
+/// The report on all devices.
 pub struct Report {
     pub seed: u64,
     pub devices: Vec<Examined>,
 }
 
-/// What was found on a device.
+/// The findings on one device.
 pub struct Examined {
     pub id: String,
     /// `None` for the CPU twins.
@@ -44,20 +44,20 @@ pub struct Examined {
     pub answers: Vec<probes::Answer>,
     pub rows: Vec<RowReport>,
     pub seconds: f64,
-    /// Why it could not be examined.
+    /// Why the device could not be examined.
     pub error: Option<String>,
 }
 
-/// How a device did in the cases of a row.
+/// The results of a row's cases on a device.
 pub struct RowReport {
     pub name: &'static str,
     pub cases: u64,
     pub outcome: Outcome,
-    /// The first case that failed, after which no other was run.
+    /// The first failed case; no more cases of the row were run after it.
     pub failure: Option<Failure>,
 }
 
-/// A case that failed.
+/// A failed case.
 pub struct Failure {
     pub seed: u64,
     pub label: String,
@@ -65,7 +65,7 @@ pub struct Failure {
 }
 
 impl Examined {
-    /// Whether nothing failed. Rows for which there was no time are listed, and do not count.
+    /// Whether nothing failed. Rows not run for lack of time do not count as failures.
     pub fn is_well(&self) -> bool {
         self.error.is_none() && self.rows.iter().all(|row| row.failure.is_none())
     }
@@ -74,7 +74,7 @@ impl Examined {
 /// Examines the devices and prints the report.
 ///
 /// # Errors
-/// No such device or row, or a device is not well.
+/// No such device or row, or a device with a failure.
 pub fn run(options: &Options) -> Result<(), String> {
     let rows = rows(options.row.as_deref())?;
     let ids = match &options.device {
@@ -132,7 +132,7 @@ fn examine(id: String, rows: &[Row], options: &Options) -> Examined {
 fn fill(examined: &mut Examined, rows: &[Row], options: &Options, began: Instant) -> Result<()> {
     let device = match examined.adapter {
         None => Device::cpu(),
-        // Guarded: what a kernel leaves out is NaN, and what it writes past its end is noticed.
+        // Guarded: elements that a kernel does not write are NaN, and writes past the end are detected.
         Some(_) => Device::open_with(&examined.id, &GpuOptions { guarded: true, ..GpuOptions::default() })?,
     };
     if let Device::Gpu(gpu) = &device {
@@ -142,10 +142,10 @@ fn fill(examined: &mut Examined, rows: &[Row], options: &Options, began: Instant
     let report =
         |row: &Row| RowReport { name: row.name, cases: 0, outcome: Outcome::default(), failure: None };
     examined.rows = rows.iter().map(report).collect();
-    // A year is as good as any longer time, and a clock can tell when it ends.
+    // Capped at a year, so that `Instant` does not overflow.
     let time = Duration::from_secs(options.seconds.min(365 * 24 * 3600));
     for round in 0.. {
-        // Kernels are compiled in the first round, which may take longer, so that each op is run at least once.
+        // The first round compiles the kernels. It may take longer, so that each op runs at least once.
         let end = if round == 0 { began + 4 * time.max(Duration::from_secs(10)) } else { began + time };
         let mut ran = false;
         for (row, report) in rows.iter().zip(&mut examined.rows) {
@@ -170,15 +170,15 @@ fn fill(examined: &mut Examined, rows: &[Row], options: &Options, began: Instant
     Ok(())
 }
 
-/// The sizes of cases, over and over; and whether their inputs hold special values. Both follow from the seed, so that it
-/// is all that a case is drawn again by.
+/// The sizes of cases, cycled by seed. Special values are chosen by the seed too, so that the seed alone reproduces a
+/// case.
 const SIZES: [usize; 6] = [24, 100, 300, 800, 1500, 3000];
 
 fn try_case(row: &Row, seed: u64, device: &Device, report: &mut RowReport) {
     let size = SIZES[(seed % SIZES.len() as u64) as usize];
     let values = if seed % 4 == 3 { Values::Special } else { Values::Ordinary };
     let case = row.case(seed, size, values);
-    // A driver may panic wgpu; that is a finding too.
+    // A driver fault may make wgpu panic; that is a failure too.
     let checked = catch_unwind(AssertUnwindSafe(|| proof::check(&case, device, seed)));
     let checked = checked.unwrap_or_else(|_| Err("it panicked, see above".to_string()));
     report.cases += 1;

@@ -1,4 +1,4 @@
-//! The command `gristmill`: what adapters there are, and whether gristmill computes right on them.
+//! The command `gristmill`: lists adapters, and checks gristmill's results on them.
 
 mod doctor;
 #[path = "../../../examples/common/output.rs"]
@@ -22,16 +22,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the GPU adapters of this machine, by the ids that GRISTMILL_DEVICE and --device take.
+    /// Lists the GPU adapters of this machine, with their ids for GRISTMILL_DEVICE and --device.
     Adapters {
-        /// Only the ids, one a line.
+        /// Only the ids, one per line.
         #[arg(long)]
         ids: bool,
     },
-    /// Runs the table of cases on every adapter and the CPU twins, and prints a report to paste into an issue.
+    /// Runs the table of cases on every adapter and the CPU twins, and prints a report for pasting into an issue.
     ///
-    /// Each op is run on random inputs, forward and backward, and held to a reference in f64 within a bound that
-    /// follows from its formula. Ends with 1 if a result is wrong.
+    /// Each op runs forward and backward on random inputs, and is compared with an f64 reference within an error bound
+    /// that follows from its formula. The exit status is 1 if a result is wrong.
     Doctor(doctor::Options),
 }
 

@@ -1,5 +1,5 @@
-//! Questions to an adapter's own arithmetic. gristmill's kernels rely on none of the answers; they tell who writes a kernel
-//! what not to rely on, and why a result of another program may differ.
+//! Probes of an adapter's floating-point arithmetic. gristmill's kernels rely on none of it. The report shows kernel
+//! authors what not to rely on, and explains differences from other programs.
 
 use gristmill::gpu::{Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
@@ -16,21 +16,21 @@ params! {
 static PROBE: Kernel =
     Kernel::new("probes.wgsl", "probe", include_str!("probes.wgsl")).buffers(1, 1).params::<ProbeParams>();
 
-/// Turns of the loops that are tried.
+/// Iterations of the loops.
 const ITERATIONS: u32 = 70_000;
 
-/// The answer that is wanted.
+/// The expected answer.
 #[derive(Clone, Copy)]
 enum Wanted {
     Is(f32),
     Nan,
-    /// Either is right: what a number other than 0, and what 0 says.
+    /// Both are right: the meaning of a result other than 0, and of 0.
     Either(&'static str, &'static str),
 }
 
 use Wanted::{Either, Is, Nan};
 
-/// The questions, as probes.wgsl numbers them, and the answers that IEEE 754 gives.
+/// The questions, in the order of probes.wgsl, and the answers of IEEE 754.
 const QUESTIONS: &[(&str, Wanted)] = &[
     ("x != x for NaN", Is(1.0)),
     ("NaN < 1", Is(0.0)),
@@ -56,15 +56,15 @@ const QUESTIONS: &[(&str, Wanted)] = &[
     ("fma", Either("rounds once", "rounds twice")),
 ];
 
-/// What an adapter answered to a question.
+/// An adapter's answer to a question.
 pub struct Answer {
     pub question: &'static str,
     pub found: String,
-    /// What IEEE 754 says, where the adapter says something else.
+    /// The answer of IEEE 754, if the adapter's is different.
     pub wanted: Option<String>,
 }
 
-/// Asks an adapter everything.
+/// Runs all probes on an adapter.
 ///
 /// # Errors
 /// The device fails.
@@ -91,7 +91,7 @@ fn judge(question: &'static str, wanted: Wanted, value: f32) -> Answer {
     Answer { question, found, wanted: (!right).then_some(wanted) }
 }
 
-/// The op that asks.
+/// The op that runs the probes.
 struct Questions;
 
 impl Op for Questions {

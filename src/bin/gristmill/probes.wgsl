@@ -1,7 +1,7 @@
-// What an adapter's own arithmetic makes of special values: y[i] is the answer to question i of probes.rs.
+// Probes of an adapter's arithmetic with special values: y[i] is the answer to question i of probes.rs.
 //
-// A workgroup of one invocation a question, so that loops do not count together. Every operand comes from x or p, so that no
-// compiler knows it.
+// One workgroup of one invocation per question, so that the iterations of different loops do not add up. All operands
+// come from x or p, so that the compiler cannot evaluate them.
 //
 //   x f32: the operands, in the order of the constants below     y f32
 
@@ -24,14 +24,14 @@ struct Params { iterations: u32, infinity: u32 }
 
 fn truth(is: bool) -> f32 { return select(0.0, 1.0, is); }
 
-/// The iterations of a loop of `iterations`.
+/// Counts the iterations of a loop of `iterations`.
 fn iterations() -> f32 {
     var count = 0u;
     for (var i = 0u; i < p.iterations; i++) { count += u32(x[ONE]); }
     return f32(count);
 }
 
-/// The same, as two loops one in the other.
+/// The same for two nested loops.
 fn nested_iterations() -> f32 {
     var count = 0u;
     for (var i = 0u; i < p.iterations / 250u; i++) {

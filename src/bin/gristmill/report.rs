@@ -1,11 +1,11 @@
-//! The report, as text to paste and as JSON.
+//! The report, as text and as JSON.
 
 use crate::doctor::{Examined, Report, RowReport};
 use gristmill::gpu::{AdapterKind, AdapterReport, Answer, Limits};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// As the lock file has it.
+/// wgpu's version in Cargo.lock.
 fn wgpu_version() -> &'static str {
     let lock = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));
     let after = lock.split("name = \"wgpu\"\nversion = \"").nth(1);
@@ -47,7 +47,7 @@ fn limits(limits: &Limits) -> String {
     )
 }
 
-/// What the report opens with.
+/// The first line of the report.
 pub fn head(report: &Report) -> String {
     format!(
         "gristmill {}, wgpu {}, {} {}; seed {}",
@@ -59,7 +59,7 @@ pub fn head(report: &Report) -> String {
     )
 }
 
-/// What was found on a device.
+/// The findings on one device.
 pub fn device(examined: &Examined) -> String {
     // Writing to a string does not fail.
     let mut text = String::new();

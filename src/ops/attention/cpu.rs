@@ -1,4 +1,4 @@
-//! The CPU twins of attention: tiles of scores by `gemm`, with the online softmax.
+//! The CPU twins of attention: `gemm` on tiles of scores, with the online softmax.
 
 use super::geometry::{Geometry, Matrices};
 use super::grad::Wrt;
@@ -13,19 +13,18 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Queries of a tile.
+/// Queries in a tile.
 const QUERIES: usize = 128;
-/// Keys of a tile: its scores, and what it needs of k and v, stay in a core's cache.
+/// Keys in a tile: its scores and its rows of k and v fit in a core's cache.
 const KEYS: usize = 256;
 
-/// From so many matrices on each is one task of the gradients.
+/// With at least this many matrices, the gradients of each matrix are one task.
 const ENOUGH_MATRICES: usize = 4;
 
-/// The weight that a key has at least that a query sees: a weight of 0 says that it does not, and then nothing of the key
-/// counts, be it NaN.
+/// Minimum weight of a visible key; 0 means hidden. A hidden key adds nothing, even if it is NaN.
 const LEAST: f32 = f32::MIN_POSITIVE;
 
-/// A call, with where its operands lie.
+/// One call: its options, sizes and operands.
 struct Call<'a> {
     cpu: &'a Arc<CpuDevice>,
     modifiers: ScoreModifiers,
@@ -38,7 +37,7 @@ struct Call<'a> {
 /// A tile of scores: queries of one head by keys.
 #[derive(Clone)]
 struct Tile {
-    /// The number of the matrix, and of the head in its group.
+    /// The index of the matrix; `head` is the index in its group.
     matrix: usize,
     head: usize,
     queries: Range<usize>,
@@ -51,7 +50,7 @@ impl Tile {
     }
 }
 
-/// Which operand.
+/// Indices of [`Call::operands`].
 const Q: usize = 0;
 const K: usize = 1;
 const V: usize = 2;
@@ -72,23 +71,23 @@ impl<'a> Call<'a> {
         Ok(Call { cpu, modifiers, geometry, operands, mask })
     }
 
-    /// The keys that some of these queries see: no others.
+    /// The keys inside the window of at least one of these queries.
     fn seen(&self, queries: &Range<usize>) -> Range<usize> {
         let Geometry { n, m, .. } = self.geometry;
         let [left, right] = self.modifiers.window;
-        // Places are i + m - n; counted from n lower so that they are not negative.
+        // Positions are i + m - n; n is subtracted last, so that no intermediate result is negative.
         let first = left.map_or(0, |left| (queries.start + m).saturating_sub(n + left)).min(m);
         let end = right.map_or(m, |right| (queries.end + m + right).saturating_sub(n).min(m));
         first..end.max(first)
     }
 
-    /// The tiles of keys that some of these queries see.
+    /// The tiles of the keys that [`Call::seen`] gives.
     fn key_tiles(&self, queries: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let seen = self.seen(queries);
         seen.clone().step_by(KEYS).map(move |first| first..(first + KEYS).min(seen.end))
     }
 
-    /// The rows `rows` of an operand, from there to the end of its buffer.
+    /// The rows of an operand from the tile's first one on, as a matrix up to the end of the buffer.
     fn rows_of(&self, which: usize, tile: &Tile) -> Matrix<'a> {
         let (data, at) = &self.operands[which];
         let head = if which == Q { tile.head } else { 0 };
@@ -97,9 +96,9 @@ impl<'a> Call<'a> {
         Matrix { data: &data[start.min(data.len())..], rows: at.row, cols: at.col }
     }
 
-    /// The scores of a tile: -inf where a key is hidden, and no less than the least number where it is not. But where no key
-    /// is and a score is the scaled product, the products: [`Call::late`] scales them. `slopes`: their derivatives by the
-    /// scaled products, where there is a soft cap.
+    /// The scores of a tile: -inf for hidden keys, at least f32::MIN for visible ones. Plain scores
+    /// ([`ScoreModifiers::is_plain`]) are products still without their scale, [`Call::late`]. With a soft cap, `slopes`
+    /// receives the derivatives of the scores with respect to the scaled products.
     fn scores(&self, tile: &Tile, s: &mut [f32], slopes: &mut [f32]) {
         let (keys, q, k) = (tile.keys.len(), self.rows_of(Q, tile), self.rows_of(K, tile));
         multiply(s, (tile.queries.len(), keys, self.geometry.d), q, turned(k));
@@ -124,7 +123,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What the scores of a tile are still to be multiplied with.
+    /// The factor that [`Call::scores`] has not applied yet.
     fn late(&self) -> f32 {
         if self.modifiers.is_plain() { self.modifiers.scale } else { 1.0 }
     }
@@ -135,7 +134,7 @@ impl<'a> Call<'a> {
         for (s, j) in row.iter_mut().zip(tile.keys.clone()) {
             let mask = data[start + j * at.col];
             let (hidden, sum) = match self.modifiers.mask {
-                // By its bits: a subnormal number is not 0.
+                // The bits are compared: a subnormal number is not 0.
                 MaskKind::Boolean => (mask.to_bits() << 1 == 0, *s),
                 _ => (mask == f32::NEG_INFINITY, *s + mask),
             };
@@ -143,7 +142,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What dropout multiplies the weights of a row with.
+    /// The factors that dropout applies to the weights of a row.
     fn kept(&self, tile: &Tile, i: usize, each: &mut [f32]) {
         let (threshold, keep) = (self.modifiers.threshold(), self.modifiers.keep());
         let Geometry { group, n, m, .. } = self.geometry;
@@ -156,7 +155,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// `c += w · x`, of x rows of an operand; where a weight is 0, nothing of x counts.
+    /// `c += w · x`, where x has `others` rows. A weight of 0 skips its row of x, even if that is NaN.
     fn add_weighted(&self, c: &mut [f32], cols: usize, w: Matrix, others: usize, x: Matrix) {
         let rows = c.len().checked_div(cols).unwrap_or(0);
         let element = |j: usize, c: usize| x.data[j * x.rows + c * x.cols];
@@ -178,20 +177,20 @@ impl<'a> Call<'a> {
     }
 }
 
-/// NaN stays NaN.
+/// At least f32::MIN; NaN stays NaN.
 #[inline(always)]
 fn bounded(s: f32) -> f32 {
     if s < f32::MIN { f32::MIN } else { s }
 }
 
-/// e^(score - max) of a key that is seen.
+/// exp(score - max) of a visible key.
 #[inline(always)]
 fn seen_weight(score: f32, max: f32) -> f32 {
     let e = exp_below(score - max);
     if e < LEAST { LEAST } else { e }
 }
 
-/// e^(score - max), of a hidden key 0.
+/// exp(score - max), or 0 for a hidden key.
 #[inline(always)]
 fn weight(score: f32, max: f32) -> f32 {
     if score == f32::NEG_INFINITY { 0.0 } else { seen_weight(score, max) }
@@ -201,7 +200,7 @@ fn turned(x: Matrix) -> Matrix {
     Matrix { rows: x.cols, cols: x.rows, ..x }
 }
 
-/// Rows of so many words, one after the other.
+/// A contiguous matrix with `cols` columns.
 fn packed(data: &[f32], cols: usize) -> Matrix<'_> {
     Matrix { data, rows: cols, cols: 1 }
 }
@@ -214,7 +213,7 @@ fn multiply(c: &mut [f32], size: (usize, usize, usize), a: Matrix, b: Matrix) {
     gemm(c, size, a, b, false, false);
 }
 
-/// Cuts a tensor `[count, len, width]` into pieces of `tile` of len.
+/// Cuts a tensor `[count, len, width]` into pieces of at most `tile` along `len`; usize::MAX: one piece per matrix.
 fn pieces(
     data: &mut [f32],
     count: usize,
@@ -222,7 +221,7 @@ fn pieces(
     width: usize,
     tile: usize,
 ) -> impl Iterator<Item = &mut [f32]> {
-    // An empty one is a piece too where there is one a tensor.
+    // With one piece per matrix, an empty matrix has a piece too.
     let starts = move |_| (0..len.max(usize::from(tile == usize::MAX))).step_by(tile);
     (0..count).flat_map(starts).scan(data, move |data, first| {
         let (piece, rest) = std::mem::take(data).split_at_mut(tile.min(len - first) * width);
@@ -231,7 +230,7 @@ fn pieces(
     })
 }
 
-/// The tiles of queries, each with no keys yet, in the order of the rows of q.
+/// The tiles of queries, in the order of the rows of q, with no keys yet.
 fn query_tiles(geometry: &Geometry) -> impl Iterator<Item = Tile> + use<> {
     let &Geometry { group, n, .. } = geometry;
     let heads = geometry.matrices() * group;
@@ -262,7 +261,7 @@ pub(super) fn forward(
 }
 
 impl Call<'_> {
-    /// The output of some queries of one head.
+    /// The output of a tile of queries over all keys, and the log-sum-exp of its rows.
     fn rows(&self, mut tile: Tile, o: &mut [f32], logs: &mut [f32]) -> Result<()> {
         let dv = self.geometry.dv;
         let count = tile.queries.len();
@@ -295,7 +294,7 @@ impl Call<'_> {
             self.add_weighted(o, dv, packed(s, len), len, self.rows_of(V, &tile));
         }
         for (r, (&(max, sum), log)) in state.iter().zip(logs).enumerate() {
-            // A NaN among the scores, or +inf, has made the sum NaN.
+            // NaN if a score is NaN or +inf, or if all visible scores overflowed to -inf.
             let broken = sum.is_nan() || max == f32::MIN;
             let (scale, value) = match sum {
                 0.0 => (0.0, f32::NEG_INFINITY),
@@ -308,7 +307,8 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// The slopes of a tile: in `s` what the output's gradient is weighted with, in `g` what queries and keys are.
+    /// The weights of a tile for the gradients: `work.s` for the output's gradient (in dv), `work.g` for the keys (in
+    /// dq) and the queries (in dk).
     fn gradient(&self, tile: &Tile, grad: &Grad, wrt: Wrt, work: &mut Work) {
         let (keys, Geometry { group, n, dv, .. }) = (tile.keys.len(), self.geometry);
         let (plain, late) = (self.modifiers.is_plain(), self.late());
@@ -325,7 +325,7 @@ impl Call<'_> {
                     let w = weight(*s, log);
                     *g = w * (if kept == 0.0 { 0.0 } else { *g * kept } - delta);
                     *g = if w == 0.0 { 0.0 } else { *g };
-                    *s = if kept == 0.0 { 0.0 } else { w * kept }; // dropped even where it is NaN
+                    *s = if kept == 0.0 { 0.0 } else { w * kept }; // 0 even if w is NaN
                 }
             } else {
                 wide(
@@ -339,7 +339,7 @@ impl Call<'_> {
                 );
             }
             if self.modifiers.cap > 0.0 && wrt != Wrt::Mask {
-                // The slope of a hidden key may be NaN.
+                // A hidden key has a g of 0, but its slope may be NaN.
                 let slopes = g.iter_mut().zip(&work.slopes[r * keys..]).filter(|(g, _)| **g != 0.0);
                 slopes.for_each(|(g, slope)| *g *= slope);
             }
@@ -356,7 +356,7 @@ impl Call<'_> {
         })
     }
 
-    /// The gradient of some queries of one head.
+    /// dq of a tile of queries, over all keys.
     fn query_gradient(&self, mut tile: Tile, grad: &Grad, dq: &mut [f32]) -> Result<()> {
         let mut work = self.work()?;
         dq.fill(0.0);
@@ -370,8 +370,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// The gradients of some keys and values, not scaled yet; and, where it is given, what they add to that of the matrix's
-    /// queries.
+    /// dk and dv of a range of keys, and, if `dq` is given, their terms of dq. dk and dq are not scaled yet.
     fn key_gradient(
         &self,
         matrix: usize,
@@ -407,7 +406,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// All gradients of a matrix, with each score computed once.
+    /// dq, dk and dv of a matrix, with each score computed once.
     fn matrix_gradient(
         &self,
         matrix: usize,
@@ -427,7 +426,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// The gradient of some rows of the scores.
+    /// The gradient of the mask for a tile of queries, over all keys.
     fn mask_gradient(&self, mut tile: Tile, grad: &Grad, rows: &mut [f32]) -> Result<()> {
         let (mut work, m) = (self.work()?, self.geometry.m);
         rows.fill(0.0);
@@ -442,8 +441,8 @@ impl Call<'_> {
     }
 }
 
-/// Turns a row of scores into weights relative to the largest, which `max` is then; gives what sums relative to the old one
-/// are to be multiplied with, and the sum of the weights. PLAIN: no key is hidden.
+/// Replaces a row of scores, times `late`, by weights, and raises the running maximum `max`. Returns the factor that
+/// rescales the sums so far, and the sum of the weights. PLAIN: no key is hidden.
 #[inline(always)]
 fn weigh<const PLAIN: bool>(row: &mut [f32], late: f32, max: &mut f32) -> (f32, f32) {
     let top = larger(*max, reduce_run(f32::MIN, larger, |s| s * late, row));
@@ -465,13 +464,13 @@ fn weigh<const PLAIN: bool>(row: &mut [f32], late: f32, max: &mut f32) -> (f32, 
     (rescale, strands.into_iter().sum())
 }
 
-/// The gradient of the output, and of each row the logarithm of its sum and delta.
+/// The gradient of the output, and `[rows, 2]` log-sum-exps and deltas.
 struct Grad<'a> {
     dy: &'a [f32],
     stats: &'a [f32],
 }
 
-/// A task's tiles.
+/// Scratch memory of a task.
 struct Work {
     s: CpuBuffer,
     g: CpuBuffer,
@@ -511,7 +510,7 @@ pub(super) fn backward(
     };
     match outputs {
         [out] => queries(out.data, if wrt == Wrt::Mask { m } else { d }),
-        // Each score once, where there are matrices enough to share out.
+        // With enough matrices to occupy the threads, each score is computed once.
         [dq, dk, dv_out] if geometry.matrices() >= ENOUGH_MATRICES => {
             let dq = pieces(dq.data, geometry.matrices(), geometry.rows(), d, usize::MAX);
             let dk = pieces(dk.data, geometry.matrices(), m, d, usize::MAX);

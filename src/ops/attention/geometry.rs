@@ -1,21 +1,21 @@
-//! The sizes of attention, checked, and where its operands' matrices lie.
+//! The checked sizes of attention, and the layout of its operands as matrices.
 
 use super::{MOST_SIZE, NAME};
 use crate::op::Meta;
 use crate::shape::{Layout, MAX_RANK, Shape};
 use crate::{Error, Result};
 
-/// Keys in the smallest tile of any kernel: after each, what was summed before may be scaled down once.
+/// Keys in the smallest tile of any kernel. Each tile may rescale the sums so far once.
 const FEWEST_KEYS: usize = 32;
-/// Slices that the keys are cut into at most, but for very long ones.
+/// The most slices of the keys, unless there are very many keys.
 pub(super) const MOST_SLICES: usize = 64;
 
-/// How often a term of a sum over `m` keys is scaled down at most, on any device: for the bound on its error.
+/// The most times that a term of a sum over `m` keys is rescaled, on any device; for error bounds.
 pub(crate) fn most_rescales(m: usize) -> usize {
     m.div_ceil(FEWEST_KEYS) + 1
 }
 
-/// The sizes. The heads that share a key head are `group`; `matrices` counts key heads.
+/// The sizes. The `group` query heads that share a key head form one matrix of queries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     /// `[.., kv_heads]`.
@@ -28,10 +28,10 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// Of q, k, v and perhaps a mask.
+    /// Checks the shapes of q, k, v and an optional mask.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not match.
     pub(super) fn new(inputs: &[Meta]) -> Result<Geometry> {
         let wrong = |what: String| Err(Error::shape(NAME, what));
         let (q, k, v) = (inputs[0].shape, inputs[1].shape, inputs[2].shape);
@@ -81,7 +81,7 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// `[.., heads, n, last..]`.
+    /// The shape `[.., heads, n, last..]`.
     pub(super) fn queries(&self, last: &[usize]) -> Result<Shape> {
         let (kv_heads, lead) = self.lead.split_last().unwrap_or((&1, &[]));
         Shape::new([lead, &[kv_heads * self.group, self.n], last].concat())
@@ -91,12 +91,12 @@ impl Geometry {
         self.lead.numel()
     }
 
-    /// The rows of a matrix of queries: those of all heads of a group.
+    /// The rows of a matrix of queries: the queries of all heads of a group.
     pub(super) fn rows(&self) -> usize {
         self.group * self.n
     }
 
-    /// The layout of a tensor `[.., heads, a, b]` or `[.., kv_heads, a, b]`, by matrices.
+    /// The layout of a tensor `[.., heads, a, b]` or `[.., kv_heads, a, b]` as matrices.
     pub(super) fn matrices_of(&self, layout: &Layout) -> Matrices {
         let last = layout.shape.rank() - 3;
         let (heads, kv_heads) = (layout.shape[last], self.lead[self.lead.rank() - 1]);
@@ -104,7 +104,7 @@ impl Geometry {
         strides[..=last].copy_from_slice(&layout.strides[..=last]);
         let mut head = 0;
         if heads != kv_heads || self.group == 1 {
-            // Of each group the first head.
+            // From the first head of a group to the first head of the next.
             strides[last] *= self.group;
             head = layout.strides[last];
         }
@@ -112,13 +112,13 @@ impl Geometry {
         Matrices { lead: Layout { shape: self.lead, strides, offset: layout.offset }, head, row, col }
     }
 
-    /// The same for a mask, which is broadcast.
+    /// As [`Geometry::matrices_of`], for a mask, which is broadcast.
     pub(super) fn mask_of(&self, layout: &Layout) -> Result<Matrices> {
         Ok(self.matrices_of(&layout.expand(self.queries(&[self.m])?, NAME)?))
     }
 }
 
-/// Where matrices lie: their starts, the distance between heads of a group, between rows, and between columns.
+/// The layout of matrices: their starts, and the strides between heads of a group, rows, and columns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrices {
     pub(super) lead: Layout,
@@ -128,7 +128,7 @@ pub(super) struct Matrices {
 }
 
 impl Matrices {
-    /// Whether a row lies side by side, and each begins on a boundary of four.
+    /// Whether rows are contiguous and start at multiples of four, so that kernels can read words of four numbers.
     pub(super) fn in_fours(&self) -> bool {
         let shape = self.lead.shape;
         let steps = (0..shape.rank()).filter(|&axis| shape[axis] > 1).map(|axis| self.lead.strides[axis]);
@@ -136,14 +136,14 @@ impl Matrices {
         self.col == 1 && all.into_iter().all(|step| step.is_multiple_of(4))
     }
 
-    /// With the distances and the offset in words of so many neighbours.
+    /// The same layout in words of `size` contiguous elements.
     pub(super) fn in_words(mut self, size: usize) -> Matrices {
         self.lead.strides.iter_mut().for_each(|step| *step /= size);
         self.lead.offset /= size;
         Matrices { head: self.head / size, row: self.row / size, ..self }
     }
 
-    /// Where head `head` of the group of matrix `index` starts.
+    /// The start of head `head` in matrix `index`.
     pub(super) fn start(&self, index: usize, head: usize) -> usize {
         self.lead.position(index) + head * self.head
     }

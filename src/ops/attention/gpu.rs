@@ -1,4 +1,4 @@
-//! The dispatches of attention.
+//! The GPU dispatches of attention.
 
 use super::geometry::{Geometry, MOST_SLICES, Matrices};
 use super::grad::Wrt;
@@ -12,7 +12,7 @@ use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &REDUCE, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
 
-/// The subgroups that the subgroup kernels are made for: lavapipe's. For those of 4 SwiftShader compiles for minutes.
+/// Subgroup sizes of the subgroup kernels: lavapipe's 8. SwiftShader's 4 would take it minutes to compile.
 const SIZES: &[u32] = &[8];
 
 static TILED: Kernel =
@@ -83,7 +83,7 @@ params! {
     }
 }
 
-/// What a kernel of the gradient computes.
+/// Which gradient a kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GradOutput {
     Dq = 0,
@@ -96,22 +96,23 @@ impl GradOutput {
     const ALL: &[u32] = &[0, 1, 2, 3];
 }
 
-/// A kernel's tiles: rows, others and words of columns, and how many of them a workgroup has.
+/// The tiles of a kernel: `rows` by `others` scores, and `rows` by `cols` words of sums; `pieces` of them per
+/// workgroup.
 struct Tiles {
     rows: usize,
     others: usize,
     cols: usize,
     pieces: usize,
-    /// The neighbours that are one to_u32, for the kernel and all that it is told.
+    /// Elements per word. The kernel and its parameters count in words.
     word: usize,
-    /// Turns of the loops that an invocation makes for a tile, for each word of a product and beside that.
+    /// Loop iterations of an invocation per tile: for each word of a dot product, and in addition.
     iterations: [usize; 2],
-    /// The invocations of a subgroup, where the kernel is the one that needs to know.
+    /// The subgroup size, for the subgroup kernel.
     subgroup: Option<u32>,
 }
 
 impl Tiles {
-    /// Those that are fastest on the adapter, for operands that lie like this.
+    /// The fastest tiles for the adapter and the layouts of the operands.
     fn of(rec: &Recorder, geometry: &Geometry, operands: &[Matrices]) -> Tiles {
         let sizes = geometry.d.is_multiple_of(4) && geometry.dv.is_multiple_of(4);
         match rec.subgroup_size() {
@@ -133,7 +134,8 @@ impl Tiles {
     }
 }
 
-/// What a dispatch computes: rows by columns, summed over others, with products of so many numbers.
+/// What a dispatch computes: `rows` by `cols` sums over the `others` (keys or queries), weighted by scores; `depth` is
+/// the total length of the dot products of one score.
 struct Job {
     rows: usize,
     cols: usize,
@@ -141,14 +143,15 @@ struct Job {
     depth: usize,
 }
 
-/// Turns of its loops that an invocation may make: under the 65,535 of the loop law.
+/// The most loop iterations of an invocation, with a margin below lavapipe's limit of 65,535.
 const MOST_ITERATIONS: usize = 60_000;
 
-/// How the others are cut: the slices and their size.
+/// How the others are cut: the number of slices and their size.
 fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
-    // Workgroups that fill the device; and how few a slice may have, since fewer cost more in the reduction than they gain.
+    // Workgroups that fill the device, and the fewest others in a slice: shorter ones cost more in the reduction than
+    // they gain.
     let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
-    // Each slice leaves as much as the result: many only where that is small.
+    // Each slice stores as much as the result, so there are many only if that is small.
     let most_slices = if job.rows <= tiles.rows { MOST_SLICES } else { 4 };
     let groups =
         (job.rows.div_ceil(tiles.rows) * job.cols.div_ceil(tiles.word * tiles.cols).max(1) * matrices)
@@ -162,7 +165,7 @@ fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usi
 }
 
 impl Params {
-    /// For q, k, v and perhaps a mask, in words of `size` neighbours.
+    /// The parameters for q, k, v and an optional mask, in words of `size` elements.
     fn new(
         modifiers: ScoreModifiers,
         geometry: &Geometry,
@@ -220,12 +223,12 @@ impl Params {
         })
     }
 
-    /// For this job; gives the workgroups too.
+    /// The parameters for a job, and its number of workgroups.
     fn cut(self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
         let matrices = self.matrices as usize;
         let (slices, size) = cut(rec, tiles, job, matrices);
         if 2 * slices > MOST_ITERATIONS {
-            // The reduction reads them twice.
+            // The reduction iterates over the slices twice.
             return Err(Error::shape(
                 NAME,
                 format!("a length of {} is more than the kernels can sum", job.others),
@@ -269,7 +272,7 @@ pub(super) fn forward(
     };
     let [to, left] = parts.as_ref().map_or([o, stats], |[o, stats]| [o, stats]);
     let masked = u32::from(!modifiers.is_plain());
-    // Without a mask some buffer must still be bound.
+    // Without a mask, some buffer must still be bound.
     let buffers = [q.buffer, k.buffer, v.buffer, mask.unwrap_or(&q).buffer, to, left];
     match tiles.subgroup {
         Some(size) => rec.dispatch(&SUBGROUP, &[masked, size], &buffers, &params, groups)?,
@@ -330,26 +333,26 @@ pub(super) fn backward(
     Ok(())
 }
 
-/// The gradients of queries, keys and values by one kernel.
+/// The gradients of queries, keys and values in one kernel.
 struct OnePass {
-    /// Of the keys, and how many one has.
+    /// The slices of the keys; `size` is the number of keys in one.
     slices: usize,
     size: usize,
-    /// The keys of a slice that one dispatch takes.
+    /// Keys of a slice per dispatch.
     round: usize,
     subgroup: u32,
 }
 
 impl OnePass {
-    /// Keys that a subgroup takes at a time.
+    /// Keys that a subgroup processes at a time.
     const KEYS: usize = 32;
-    /// The buffers that the kernel binds.
+    /// Storage buffers that the kernel binds.
     const BUFFERS: u32 = 9;
 
-    /// Where the adapter has the subgroups and the buffers for it, and the sizes fit into its registers.
+    /// `None` if the adapter lacks the subgroups or the buffers, or if the sizes exceed the registers.
     fn of(rec: &Recorder, geometry: &Geometry, inputs: &[GpuView]) -> Option<OnePass> {
         const ENOUGH: usize = 8; // workgroups
-        const MOST: usize = 4; // slices, each of which leaves as much as dq
+        const MOST: usize = 4; // slices, each of which stores as much as dq
         const FEWEST: usize = 128; // a slice of fewer keys costs more in the reduction than it gains
         let &Geometry { m, d, dv, .. } = geometry;
         let operands = [0, 1, 2, 3].map(|at| geometry.matrices_of(&inputs[at].layout));
@@ -359,7 +362,7 @@ impl OnePass {
         if empty || d.max(dv) > tiles.cols * tiles.word || rec.storage_buffers() < OnePass::BUFFERS {
             return None;
         }
-        let iterations = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // for a tile of keys
+        let iterations = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // per tile of keys
         let round = MOST_ITERATIONS / iterations * OnePass::KEYS;
         let slices = (ENOUGH / geometry.matrices()).min(MOST).min(m / FEWEST).max(1);
         let size = m.div_ceil(slices).next_multiple_of(OnePass::KEYS);
@@ -420,7 +423,7 @@ fn gradient(
     let params = Params::new(modifiers, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
     let params = Params { grad_offset: to_u32(NAME, grad.layout.offset / tiles.word)?, ..params };
     let (params, groups) = params.cut(rec, &tiles, job)?;
-    // The gradient of a mask is not summed: its slices each write their own.
+    // The gradient of a mask is not a sum: each slice writes its own part.
     let slices = if part == GradOutput::Dmask { 1 } else { params.slices as usize };
     let count = params.matrices as usize * job.rows * job.cols;
     let partial = if slices > 1 { Some(rec.scratch(slices * count)?) } else { None };

@@ -1,4 +1,4 @@
-//! The gradients of attention: FlashAttention-2's, with the scores computed again.
+//! The gradients of attention, as in FlashAttention-2: the scores are computed again, not stored.
 
 use super::geometry::Geometry;
 use super::{MaskKind, NAME, ScoreModifiers, cpu, gpu};
@@ -34,8 +34,8 @@ pub(super) fn backward(
     Ok(grads)
 }
 
-/// Of each row the logarithm of its sum, and what the division by the sum takes of the output's gradient; inputs: o, the
-/// logarithms, and do.
+/// `[.., 2]`: the log-sum-exp of each row, and delta = Σ o do, the part of the gradient that comes from the division by
+/// the sum of the weights. Inputs: o, the log-sum-exps, and do.
 struct Delta;
 
 impl Op for Delta {
@@ -61,23 +61,23 @@ impl Op for Delta {
     }
 }
 
-/// Which gradients an op gives.
+/// Which gradients an op computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrt {
     Queries,
-    /// Of queries, keys and values, which have much in common.
+    /// Of queries, keys and values, which need the same scores.
     All,
     Mask,
 }
 
-/// Inputs: q, k, v, do, the result of [`Delta`] and, where there is one, the mask.
+/// The gradients that `wrt` names. Inputs: q, k, v, do, the result of [`Delta`], and optionally the mask.
 struct Gradient {
     modifiers: ScoreModifiers,
     wrt: Wrt,
 }
 
 impl Gradient {
-    /// What the forward pass took.
+    /// The sizes of the forward pass.
     fn geometry(inputs: &[Meta]) -> Result<Geometry> {
         Geometry::new(&[inputs[0], inputs[1], inputs[2]])
     }

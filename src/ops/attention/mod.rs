@@ -1,4 +1,4 @@
-//! Scaled-dot-product attention, fused: no scores ever reach memory.
+//! Fused scaled-dot-product attention: scores exist one tile at a time.
 
 mod cpu;
 mod geometry;
@@ -18,48 +18,48 @@ pub(crate) use gpu::KERNELS;
 
 const NAME: &str = "scaled_dot_product_attention";
 
-/// The largest size of a query, key or value.
+/// The largest head size, of queries and keys or of values.
 const MOST_SIZE: usize = 256;
 
-/// What hides keys from queries; broadcast to `[.., heads, n, m]`.
+/// A mask that hides keys from queries, broadcast to `[.., heads, n, m]`.
 #[derive(Debug, Clone)]
 pub enum AttentionMask {
-    /// A query may attend to a key where this is not 0 (NaN is not).
+    /// A query sees a key where this is not 0; NaN is not 0.
     Boolean(Tensor),
-    /// Added to the scores; -inf hides a key. Differentiable: its gradient is as large as the scores are, so leave it
-    /// out of the graph where it is not to be learnt.
+    /// Added to the scores; -inf hides a key. Differentiable. Its gradient has the size of all scores, so detach a mask
+    /// that is not learnt.
     Additive(Tensor),
 }
 
-/// How queries attend to keys. By default each query to every key, with scores scaled by 1 / sqrt(d).
+/// Options of attention. By default every query sees every key, and scores are scaled by 1 / sqrt(d).
 #[derive(Debug, Clone, Default)]
 pub struct AttentionOptions {
-    /// Query i of n sees key j of m only where j <= i + m - n: the last query sees every key, as a key cache wants it.
+    /// Query i of n sees key j of m only if j <= i + m - n. So the last query sees every key, as with a key cache.
     pub causal: bool,
-    /// What else hides keys.
+    /// A mask that hides keys, in addition to `causal` and `window`.
     pub mask: Option<AttentionMask>,
-    /// What the products of queries and keys are multiplied with; 1 / sqrt(d) if `None`.
+    /// The factor on the products of queries and keys; 1 / sqrt(d) if `None`.
     pub scale: Option<f32>,
-    /// Brings each scaled product s to `cap tanh(s / cap)`, before the mask; as Gemma 2 has it
+    /// Replaces each scaled product s by `cap tanh(s / cap)` before the mask applies, as in Gemma 2
     /// ([arXiv:2408.00118](https://arxiv.org/abs/2408.00118)).
     pub softcap: Option<f32>,
-    /// How many keys before and after its own place, i + m - n, query i sees; `None` for all.
+    /// The number of keys before and after its own position, i + m - n, that query i sees; `None` for all.
     pub window: [Option<usize>; 2],
-    /// The probability by which a weight is dropped; the others are divided by what is left of 1.
+    /// The probability that a weight is dropped, in `0..=1`; the others are divided by `1 - dropout`.
     pub dropout: f32,
-    /// What dropout draws from, as [`Tensor::dropout`] does: the mask is that of a tensor `[.., heads, n, m]`.
+    /// The seed of dropout. It drops the same elements as [`Tensor::dropout`] of a tensor `[.., heads, n, m]`.
     pub seed: u64,
-    /// Of dropout; another one for each use of a seed.
+    /// The offset of dropout; use another for each call with the same seed.
     pub offset: u64,
 }
 
-/// How a score comes from a product, all but the tensors: what [`AttentionOptions`] come to.
+/// [`AttentionOptions`] after checks, without the tensors.
 #[derive(Debug, Clone, Copy)]
 struct ScoreModifiers {
     scale: f32,
-    /// 0 for none.
+    /// The soft cap; 0 for none.
     cap: f32,
-    /// How many keys before and after its own place a query sees.
+    /// The number of keys before and after its own position that a query sees.
     window: [Option<usize>; 2],
     mask: MaskKind,
     dropout: f32,
@@ -99,7 +99,8 @@ impl ScoreModifiers {
         Ok(ScoreModifiers { scale, cap, window: [left, right], mask, dropout, seed, offset })
     }
 
-    /// For n queries and m keys: without a window that hides nothing, as causal does from a single query.
+    /// Removes the sides of the window that hide nothing for n queries and m keys, such as `causal` with a single
+    /// query.
     fn of(mut self, n: usize, m: usize) -> ScoreModifiers {
         let [left, right] = self.window;
         self.window = [
@@ -109,25 +110,25 @@ impl ScoreModifiers {
         self
     }
 
-    /// Whether every query sees every key, by a score that is the scaled product.
+    /// Whether there is no window, mask, soft cap or dropout.
     fn is_plain(&self) -> bool {
         self.cap == 0.0 && self.window == [None; 2] && self.mask == MaskKind::None && self.dropout == 0.0
     }
 
-    /// A word below this drops a weight; 0 where there is no dropout.
+    /// A random word below this drops a weight; 0 without dropout.
     fn threshold(&self) -> u32 {
-        (f64::from(self.dropout) * 4_294_967_296.0) as u32 // at most u32::MAX
+        (f64::from(self.dropout) * 4_294_967_296.0) as u32 // the cast saturates at u32::MAX
     }
 
-    /// What a weight that is not dropped is multiplied with. With a probability of 1 a word may still reach the threshold.
+    /// The factor on a kept weight. It is 0 for a probability of 1, where a word of u32::MAX still reaches the
+    /// threshold.
     fn keep(&self) -> f32 {
         if self.dropout == 1.0 { 0.0 } else { (1.0 / (1.0 - f64::from(self.dropout))) as f32 }
     }
 }
 
-/// Attention; inputs: q `[.., heads, n, d]`, k `[.., kv_heads, m, d]`, v `[.., kv_heads, m, dv]` and, where there is one, the
-/// mask. Outputs: o `[.., heads, n, dv]`, and of each of its rows the logarithm of the sum of the exponentials of its
-/// scores, `[.., heads, n]`.
+/// Attention. Inputs: q `[.., heads, n, d]`, k `[.., kv_heads, m, d]`, v `[.., kv_heads, m, dv]`, and optionally the
+/// mask. Outputs: o `[.., heads, n, dv]`, and the log-sum-exp of each row of scores, `[.., heads, n]`.
 struct Attention {
     modifiers: ScoreModifiers,
 }
@@ -161,18 +162,21 @@ impl Op for Attention {
 }
 
 impl Tensor {
-    /// Scaled-dot-product attention of these queries, `[.., heads, n, d]`, on keys `[.., kv_heads, m, d]` and values
-    /// `[.., kv_heads, m, dv]`: `softmax(scale q · kᵀ) v`, `[.., heads, n, dv]`
-    /// ([Vaswani et al.](https://arxiv.org/abs/1706.03762)). `heads` is a multiple of `kv_heads`: head h attends to key head
-    /// `h / (heads / kv_heads)`, as in grouped-query and multi-query attention
-    /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)). The axes before the heads are equal. Views are read as they are.
+    /// Scaled-dot-product attention, `softmax(scale q · kᵀ) v` ([Vaswani et al.](https://arxiv.org/abs/1706.03762)).
     ///
-    /// The memory beside the result is one number a query: scores are formed in tiles and never stored, as in FlashAttention
-    /// ([Dao](https://arxiv.org/abs/2307.08691)), forward and backward. Where a GPU cuts the keys into slices it is a result for
-    /// each: up to 4 where the queries are too few to fill it (64 of at most 32 queries), and one for every 10,000 keys or so.
+    /// This tensor holds the queries q, `[.., heads, n, d]`; the keys k are `[.., kv_heads, m, d]`, the values v
+    /// `[.., kv_heads, m, dv]`, and the result is `[.., heads, n, dv]`. `heads` is a multiple of `kv_heads`: head h
+    /// attends to key head `h / (heads / kv_heads)`, as in grouped-query and multi-query attention
+    /// ([Ainslie et al.](https://arxiv.org/abs/2305.13245)). The axes before the heads must be equal. Views are read in
+    /// place, without a copy.
     ///
-    /// A query that sees no key gets 0, and gradients of 0. NaN in a key that it sees, or in its value, gives NaN; what is
-    /// in keys and values that it does not see is of no account.
+    /// Memory in addition to the result is one number per query: scores are computed in tiles and never stored, forward
+    /// and backward, as in FlashAttention ([Dao](https://arxiv.org/abs/2307.08691)). A GPU may cut the keys into
+    /// slices, each with a partial result: up to 4 if the queries are too few to fill the GPU (up to 64 for at most 32
+    /// queries), and about one per 10,000 keys.
+    ///
+    /// A query that sees no key gives 0, and gradients of 0. A NaN in a visible key or its value gives NaN; hidden keys
+    /// and values have no effect, whatever they contain.
     ///
     /// ```
     /// # use gristmill::{AttentionOptions, Device, Tensor};
@@ -186,7 +190,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Shapes that do not fit each other, fewer than three axes, a size over 256, a mask that does not broadcast to
+    /// Shapes that do not match, fewer than three axes, a `d` or `dv` over 256, a mask that does not broadcast to
     /// `[.., heads, n, m]`, an option outside its domain, tensors of ids, the devices differ, or the device fails.
     pub fn scaled_dot_product_attention(
         &self,

@@ -1,5 +1,5 @@
-//! Separable resampling of planes: average pooling, nearest and bilinear up-sampling, and their gradients, all by one
-//! kernel over windows that `windows.rs` computes.
+//! Average pooling, nearest and bilinear upsampling of planes, and their gradients: one kernel for separable weighted
+//! windows, which `windows.rs` computes.
 
 mod windows;
 
@@ -23,7 +23,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[&AVG_POOL_UPSAMPLE];
 static AVG_POOL_UPSAMPLE: Kernel = kernel!("avg_pool_upsample.wgsl", "avg_pool_upsample", reads: 2, writes: 1, params: Params,
     "WEIGHTED": &[0, 1], "PLANES": &[1, 4], "WG": &[WG]);
 
-/// The most elements of a window that one invocation sums: long windows over few outputs would leave a device idle.
+/// The most elements of a window that one invocation sums. Longer windows for few outputs would leave a device idle.
 const LONGEST: usize = 1024;
 
 params! {
@@ -35,7 +35,8 @@ params! {
     }
 }
 
-/// The last two axes of `[n, c, h, w]`, each from its input to its output; the gradient goes back, with the same weights.
+/// Maps the last two axes of `[n, c, h, w]`, each from its input to its output length. `back`: the gradient, from
+/// output to input with the same weights.
 #[derive(Debug, Clone, Copy)]
 struct AvgPoolUpsample {
     name: &'static str,
@@ -71,7 +72,7 @@ impl Op for AvgPoolUpsample {
         Layouts::Contiguous
     }
 
-    /// Down the columns into a line, then along it.
+    /// Sums down the columns into a line, then along the line.
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0].slice(), &mut outputs[0].data);
         let [rows, cols] = &self.windows()?;
@@ -114,7 +115,7 @@ impl Op for AvgPoolUpsample {
     }
 }
 
-/// The sum over a window of rows of every column of `x`: in `line`, unless it lies in `x` as it is.
+/// The sum of each column of `x` over a window of rows, in `line`; a window of one unweighted row is returned in place.
 fn down<'a>(rows: &Windows, window: &Window, x: &'a [f32], line: &'a mut [f32]) -> &'a [f32] {
     let width = line.len();
     let x = &x[window.first as usize * width..][..window.length as usize * width];
@@ -129,8 +130,8 @@ fn down<'a>(rows: &Windows, window: &Window, x: &'a [f32], line: &'a mut [f32]) 
     line
 }
 
-/// The windows of each dispatch: of rows and columns at once, unless summing along one after the other takes much fewer
-/// additions; and no window too long for one invocation.
+/// The windows of each dispatch. Rows and columns are summed together, unless summing one after the other takes far
+/// fewer additions or a window is too long for one invocation.
 fn steps(name: &'static str, windows: [Windows; 2]) -> Result<Vec<[Windows; 2]>> {
     let [rows, cols] = &windows;
     let count = |n: usize| n as f64;
@@ -177,7 +178,7 @@ impl AvgPoolUpsample {
         let (size, result) = ([rows.input, cols.input], [rows.list.len(), cols.list.len()]);
         let per = if planes == 1 { 1 } else { 4 };
         let count = planes.div_ceil(per) * result[0] * result[1];
-        // The kernel counts up to these.
+        // Indices in the kernel go up to these.
         w(offset + planes * size[0] * size[1])?;
         w(planes * result[0] * result[1])?;
         w(count + WG as usize)?;
@@ -214,7 +215,7 @@ impl AvgPoolUpsample {
     }
 }
 
-/// The height and width of `[n, c, h, w]`, neither of them 0.
+/// The height and width of `[n, c, h, w]`; 0 is an error.
 pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
     match x[..] {
         [_, _, height, width] if height > 0 && width > 0 => Ok([height, width]),
@@ -222,10 +223,10 @@ pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
     }
 }
 
-/// Resamples the last two axes of `[n, c, h, w]`, whose lengths are those of the axes' inputs.
+/// Average pooling or upsampling of the last two axes of `[n, c, h, w]`, whose lengths are the inputs of `axes`.
 pub(super) fn avg_pool_upsample(name: &'static str, x: &Tensor, axes: [Axis; 2]) -> Result<Tensor> {
     for axis in axes {
-        // A table counts in 32 bits.
+        // The numbers of a table have 32 bits.
         to_u32(name, axis.input.max(axis.output).saturating_mul(4))?;
     }
     apply(AvgPoolUpsample { name, axes, back: false }, &[x])

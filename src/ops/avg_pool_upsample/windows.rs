@@ -1,34 +1,35 @@
-//! Where each output of an axis looks: computed on the host, in whole numbers that can't overflow, and uploaded as a table.
+//! The window of inputs of each output along an axis, computed on the host in integers that can't overflow, and
+//! uploaded as a table.
 
 use crate::Result;
 use crate::device::host_list;
 use crate::ops::to_u32;
 use std::ops::Range;
 
-/// Along one axis, output o is `scale · Σ_k weight_k · x[first + k]` over a window of neighbouring inputs; the windows of
-/// later outputs neither begin nor end earlier.
+/// Along one axis, output o is `scale · Σ_k weight_k · x[first + k]` over a window of consecutive inputs. The begins
+/// and the ends of the windows never decrease with o.
 #[derive(Debug, PartialEq)]
 pub(super) struct Windows {
     pub(super) list: Vec<Window>,
-    /// What the windows' `weights` point into; none where every weight is 1.
+    /// The weights of all windows, from index [`Window::weights`]; empty if every weight is 1.
     pub(super) weights: Vec<f32>,
-    /// The length of the axis that is read.
+    /// The length of the input axis.
     pub(super) input: usize,
 }
 
-/// A row of the table.
+/// An entry of the table.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Window {
     pub(super) first: u32,
     pub(super) length: u32,
-    /// The place of its first weight.
+    /// The index of its first weight.
     pub(super) weights: u32,
     pub(super) scale: f32,
 }
 
 impl Window {
-    /// The inputs, each with a weight of 1.
+    /// The window of these inputs, each with a weight of 1.
     pub(super) fn new(inputs: Range<usize>, scale: f32) -> Window {
         Window { first: inputs.start as u32, length: inputs.len() as u32, weights: 0, scale }
     }
@@ -49,29 +50,29 @@ fn ratio_up(a: usize, b: usize, c: usize) -> usize {
     down + usize::from(a as u128 * b as u128 > down as u128 * c as u128)
 }
 
-/// How the windows of an axis lie.
+/// The rule for the windows of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::ops) enum Method {
-    /// Means of `kernel` inputs, `stride` apart, from `padding` before the first on.
+    /// Means of `kernel` inputs, `stride` apart; the first window starts `padding` before the first input.
     Pool { kernel: usize, stride: usize, padding: usize, divisor: Divisor },
-    /// Means over windows that begin and end evenly: window o has the inputs that the o-th of as many equal parts of the
-    /// axis as there are outputs touches.
+    /// Adaptive pooling: the axis is cut into as many equal parts as there are outputs, and window o has the inputs
+    /// that part o touches.
     Even,
-    /// Every output the input in which its beginning falls.
+    /// Each output is the input in which its start falls.
     Nearest,
-    /// Every output between the two inputs beside it, in inverse proportion to its distance from each. An output lies
-    /// where its middle does, or with `corners` so that the first and the last of both axes coincide.
+    /// Each output interpolates between its two neighbouring inputs. Positions are the centres of elements, or with
+    /// `corners` the first and the last elements of both axes coincide (PyTorch's `align_corners`).
     Linear { corners: bool },
 }
 
 /// What the sum over a window is divided by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::ops) enum Divisor {
-    /// The inputs in the window.
+    /// The number of inputs in the window.
     Inputs,
-    /// The same with those of the padding.
+    /// The number of inputs and padding elements in the window.
     Padded,
-    /// This.
+    /// This number.
     Fixed(usize),
 }
 
@@ -97,7 +98,7 @@ impl Axis {
         };
         match self.method {
             Method::Pool { kernel, stride, padding, divisor } => plain(&|o| {
-                // In the padded axis, which a last window may stick out of.
+                // In coordinates of the padded axis. The last window may extend past its end.
                 let begin = o * stride;
                 let end = (begin + kernel).min(input + 2 * padding);
                 let inputs = begin.max(padding) - padding..end.min(input + padding) - padding;
@@ -122,7 +123,7 @@ impl Axis {
 }
 
 impl Windows {
-    /// Every output its input.
+    /// Each output is its input.
     ///
     /// # Errors
     /// The host is out of memory.
@@ -134,7 +135,7 @@ impl Windows {
         let (last, wide) = (input as u128 - 1, output as u128);
         let mut windows = Windows { list: host_list(output)?, weights: host_list(2 * output)?, input };
         for o in 0..wide {
-            // Its place among the inputs, as a fraction.
+            // Its position among the inputs is place / unit.
             let (place, unit) = match corners {
                 true => (o * last, (wide - 1).max(1)),
                 false => (((2 * o + 1) * input as u128).saturating_sub(wide), 2 * wide),
@@ -153,16 +154,17 @@ impl Windows {
         Ok(windows)
     }
 
-    /// The same weights the other way: what each input gives to the outputs, and so the windows of the gradient.
+    /// The transposed windows, for the gradient: for each input, the outputs that read it, with the same weights.
     ///
     /// # Errors
     /// The host is out of memory.
     pub(super) fn transposed(&self) -> Result<Windows> {
         let (output, plain) = (self.list.len(), self.weights.is_empty());
-        // Of windows without weights, an input's weights are the scales of the windows that hold it.
+        // If the windows have no weights, the weights of an input are the scales of the windows that contain it.
         let alike = self.list.windows(2).all(|pair| pair[0].scale == pair[1].scale);
         let scale = self.list.first().filter(|_| alike).map_or(1.0, |window| window.scale);
-        // A window without weights of its own needs none, or one an output; else there is one for each pair.
+        // If the windows have no weights, there are none here, or one per output; else one per pair of input and
+        // output.
         let mut weights: Vec<f32> = host_list(if plain { output } else { self.reads() })?;
         if plain && !alike {
             weights.extend(self.list.iter().map(|window| window.scale));
@@ -190,7 +192,7 @@ impl Windows {
         Ok(Windows { list, weights, input: output })
     }
 
-    /// These windows as two steps, if one is longer than `most`: parts of them, and the sums of the parts.
+    /// Splits windows into two steps if one is longer than `most`: parts of the windows, and the sums of the parts.
     ///
     /// # Errors
     /// More parts than a kernel can count, or the host is out of memory.
@@ -239,12 +241,12 @@ impl Windows {
         self.list.iter().map(|window| window.length as usize).max().unwrap_or(0)
     }
 
-    /// The bytes of the table.
+    /// The size of the table in bytes.
     pub(super) fn bytes(&self) -> u64 {
         (size_of_val(&*self.list) + size_of_val(&*self.weights)) as u64
     }
 
-    /// The lengths of all windows together.
+    /// The total length of all windows.
     pub(super) fn reads(&self) -> usize {
         self.list.iter().map(|window| window.length as usize).sum()
     }

@@ -1,7 +1,7 @@
-//! The CPU twins: a matrix product over columns of pixels (im2col), and loops over rows where a group has one channel.
+//! The CPU twins: a matrix product over columns of pixels (im2col), and loops over rows if a group has one channel.
 //!
-//! Images are shared out among the threads; where there are few, each image's matrix product is. The columns of an
-//! image are made in bands of pixels, so that they stay in the cache and memory stays bounded.
+//! Images are distributed over the threads; if there are few, each image's matrix product is parallel instead. The
+//! columns of an image are made in bands of pixels, so that they fit in the cache and memory stays bounded.
 
 use super::Geometry;
 use crate::Result;
@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Words of columns in a band, unless a few pixels have more.
+/// Elements of columns in a band, unless 16 pixels have more.
 const BAND: usize = 128 << 10;
-/// From this many images on, a thread works on an image alone.
+/// With at least this many images, each image is one task.
 const MANY_IMAGES: usize = 8;
 
-/// Memory that one thread uses again and again.
+/// Scratch memory that a thread reuses.
 struct Scratch<'a> {
     cpu: &'a Arc<CpuDevice>,
     columns: Option<CpuBuffer>,
@@ -29,7 +29,7 @@ impl Scratch<'_> {
     }
 }
 
-/// `words` words with any content.
+/// A buffer of `words` elements, with arbitrary content.
 fn room<'a>(cpu: &Arc<CpuDevice>, scratch: &'a mut Option<CpuBuffer>, words: usize) -> Result<&'a mut [f32]> {
     let held = match scratch.take().filter(|held| held.len() >= words) {
         Some(held) => held,
@@ -39,13 +39,13 @@ fn room<'a>(cpu: &Arc<CpuDevice>, scratch: &'a mut Option<CpuBuffer>, words: usi
 }
 
 impl Geometry {
-    /// Whether the columns are the input as it lies.
+    /// Whether the columns are the input itself.
     fn is_pointwise(&self) -> bool {
         // A transposed convolution may have a larger input, by the output padding that a dilation allows.
         (self.kernel, self.stride, self.padding) == ([1, 1], [1, 1], [0, 0]) && self.input == self.output
     }
 
-    /// Whether a group has one channel only, which makes for thin matrices.
+    /// Whether each group has one input channel, so its matrices are thin.
     fn is_depthwise(&self) -> bool {
         self.depth == 1 && self.groups > 1
     }
@@ -56,7 +56,7 @@ impl Geometry {
         (0..plane).step_by(pixels).map(move |first| first..plane.min(first + pixels))
     }
 
-    /// The output pixels along one axis that tap `tap` reads the input for, and not the padding.
+    /// The output pixels along one axis for which tap `tap` reads the input, not the padding.
     fn span(&self, axis: usize, tap: usize) -> Range<usize> {
         let (at, padding, stride) = (tap * self.dilation[axis], self.padding[axis], self.stride[axis]);
         let end = (self.input[axis] + padding).saturating_sub(at).div_ceil(stride).min(self.output[axis]);
@@ -69,8 +69,8 @@ impl Geometry {
         (channel, [tap / self.kernel[1], tap % self.kernel[1]])
     }
 
-    /// Calls `run(out, input, pixels)` for every run of output pixels in one row, `out..out + pixels`, whose words for
-    /// `tap` lie in the input from `input` on, `stride` apart.
+    /// Calls `run(out, input, pixels)` for each run of output pixels in one row, `out..out + pixels`, for which `tap`
+    /// reads the input from index `input` on, in steps of the stride.
     fn runs(&self, tap: [usize; 2], mut run: impl FnMut(usize, usize, usize)) {
         let across = self.span(1, tap[1]);
         if across.is_empty() {
@@ -84,7 +84,7 @@ impl Geometry {
     }
 }
 
-/// The words that `tap` reads for the output pixels `band` of one channel.
+/// Copies to `line` the elements that `tap` reads for the output pixels `band` of one channel; 0 in the padding.
 fn gather(g: &Geometry, x: &[f32], tap: [usize; 2], band: &Range<usize>, line: &mut [f32]) {
     let across = g.span(1, tap[1]);
     let width = g.output[1];
@@ -114,7 +114,7 @@ fn gather(g: &Geometry, x: &[f32], tap: [usize; 2], band: &Range<usize>, line: &
     }
 }
 
-/// Adds `line` to the words from which [`gather`] would have made it.
+/// Adds `line` to the elements that [`gather`] would read.
 fn scatter(g: &Geometry, line: &[f32], tap: [usize; 2], band: &Range<usize>, x: &mut [f32]) {
     g.runs(tap, |out, input, pixels| {
         let start = out.max(band.start);
@@ -127,7 +127,7 @@ fn scatter(g: &Geometry, line: &[f32], tap: [usize; 2], band: &Range<usize>, x: 
     });
 }
 
-/// The columns of `band`, one line a channel and tap.
+/// The columns of `band`: one line per channel and tap.
 fn columns(g: &Geometry, x: &[f32], band: &Range<usize>, out: &mut [f32], parallel: bool) {
     let line = |(index, line): (usize, &mut [f32])| {
         let (channel, tap) = g.column(index);
@@ -139,7 +139,7 @@ fn columns(g: &Geometry, x: &[f32], band: &Range<usize>, out: &mut [f32], parall
     }
 }
 
-/// `y[j] += factor * x[j]`, the elements `to` and `from` apart, as many as the shorter has.
+/// `y[j * to] += factor * x[j * from]`, up to the end of the shorter one.
 fn add_scaled(y: &mut [f32], to: usize, x: &[f32], from: usize, factor: f32) {
     match (to, from) {
         (1, 1) => y.iter_mut().zip(x).for_each(|(y, &x)| *y += factor * x),
@@ -147,7 +147,7 @@ fn add_scaled(y: &mut [f32], to: usize, x: &[f32], from: usize, factor: f32) {
     }
 }
 
-/// `Σ a[j] * b[j]`, b's elements `step` apart, in eight strands that the compiler can keep in one register.
+/// `Σ a[j] * b[j * step]`, in eight partial sums that the compiler can keep in one register.
 fn dot(a: &[f32], b: &[f32], step: usize) -> f32 {
     let mut strands = [0.0; 8];
     if step == 1 {
@@ -166,7 +166,7 @@ fn dot(a: &[f32], b: &[f32], step: usize) -> f32 {
     strands.into_iter().sum()
 }
 
-/// What becomes of a sum of products.
+/// The bias and activation that are applied to a sum of products.
 #[derive(Clone, Copy)]
 pub(super) struct Epilogue<'a> {
     pub(super) bias: Option<&'a [f32]>,
@@ -174,7 +174,7 @@ pub(super) struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Applied to a plane of a channel.
+    /// Applies them to a plane of a channel.
     fn finish(&self, channel: usize, y: &mut [f32]) {
         let bias = self.bias.map_or(0.0, |bias| bias[channel]);
         match self.activation {
@@ -260,8 +260,8 @@ fn product(
     Ok(())
 }
 
-/// Calls `work` for each image with its `size` words of `out`, in parallel where there are many; else `work` is told to be
-/// parallel itself.
+/// Calls `work` for each image with its `size` elements of `out`, in parallel if there are many images; else `work` is
+/// told to be parallel itself.
 fn each_image(
     cpu: &Arc<CpuDevice>,
     g: &Geometry,
@@ -321,8 +321,8 @@ pub(super) fn transposed(
     })
 }
 
-/// One group of one image: columns `[columns, plane]` = weightᵀ `[columns, rows]` · dy `[rows, plane]`, each added to the
-/// pixels of dx that it would be read from.
+/// One group of one image: columns `[columns, plane]` = weightᵀ `[columns, rows]` · dy `[rows, plane]`, added to the
+/// pixels of dx that [`gather`] would read.
 fn transposed_product(
     g: &Geometry,
     scratch: &mut Scratch,
@@ -361,14 +361,14 @@ fn transposed_product(
     Ok(())
 }
 
-/// Into how many slices of images the gradient with regard to the weight is cut. It depends on the sizes alone and not on the
-/// number of threads, so that the sum's order does not either.
+/// The number of slices of images for the gradient with respect to the weight. It depends on the sizes alone, not on
+/// the number of threads, so the order of the sum is fixed.
 pub(super) fn slices(g: &Geometry) -> usize {
     const MOST: usize = 16;
     const MOST_WORDS: usize = 4 << 20;
     let weights = g.groups * g.rows * g.columns();
     let most = (MOST_WORDS / weights.max(1)).clamp(1, MOST);
-    // No slice without an image.
+    // Every slice has an image.
     g.images.div_ceil(g.images.div_ceil(most).max(1)).max(1)
 }
 

@@ -1,4 +1,5 @@
-//! The sizes of a convolution: the shape rules of both ways, and what the kernels and their twins count with.
+//! The sizes of a convolution: the shape rules of both directions, and the numbers that the kernels and their CPU twins
+//! use.
 
 use crate::shape::Shape;
 use crate::{Error, Result};
@@ -16,16 +17,16 @@ pub(super) struct Slide {
     pub(super) groups: usize,
 }
 
-/// The sizes of a convolution, checked. It goes from `input` to `output`; a transposed convolution goes back, and their
-/// gradients go the other direction.
+/// The checked sizes of a convolution from `input` to `output`. A transposed convolution goes from `output` to `input`.
+/// The gradient of each goes in the other direction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     axes: usize,
     pub(super) images: usize,
     pub(super) groups: usize,
-    /// Output channels a group.
+    /// Output channels per group.
     pub(super) rows: usize,
-    /// Input channels a group.
+    /// Input channels per group.
     pub(super) depth: usize,
     pub(super) input: [usize; 2],
     pub(super) output: [usize; 2],
@@ -35,14 +36,14 @@ pub(super) struct Geometry {
     pub(super) dilation: [usize; 2],
 }
 
-/// A tensor of images, or a weight: its two outer lengths, and its planes.
+/// The sizes of a tensor of images or of a weight: its two outer lengths, and its plane.
 struct Sizes {
     outer: [usize; 2],
     plane: [usize; 2],
 }
 
 impl Slide {
-    /// The sizes of x and of the weight, whose outer axes are `outer`.
+    /// The sizes of x and of the weight. `outer`: the weight's outer axes, for error messages.
     fn sizes(&self, x: &Shape, weight: &Shape, outer: &str) -> Result<[Sizes; 2]> {
         let sizes = |shape: &Shape| match (self.axes, &shape[..]) {
             (2, &[a, b, height, width]) => Some(Sizes { outer: [a, b], plane: [height, width] }),
@@ -65,7 +66,7 @@ impl Slide {
         Ok([x_sizes, weight_sizes])
     }
 
-    /// A pair, as far as there are axes.
+    /// The elements of a pair that belong to the axes.
     fn shown<'a>(&self, pair: &'a [usize; 2]) -> &'a [usize] {
         &pair[2 - self.axes..]
     }
@@ -75,7 +76,8 @@ impl Slide {
         Error::shape(self.op, message)
     }
 
-    /// A padded length. The kernels count in 32 bits, and need one of them for places before the first.
+    /// Checks a padded length. The kernels' positions are 32-bit, and half of their range is for positions before the
+    /// first.
     fn counted(&self, padded: Option<usize>, x: &Shape) -> Result<usize> {
         padded.filter(|&padded| padded < 1 << 31).ok_or_else(|| {
             let padding = self.shown(&self.padding);
@@ -108,8 +110,8 @@ impl Slide {
         Ok(self.geometry(images, [out / self.groups, depth], from.plane, output, taps.plane))
     }
 
-    /// The sizes of a transposed convolution of `x` `[n, c_in, h, w]` with a weight `[c_in, c_out / groups, kh, kw]`: those
-    /// of the convolution that goes from its result to x.
+    /// The sizes of a transposed convolution of `x` `[n, c_in, h, w]` with a weight `[c_in, c_out / groups, kh, kw]`:
+    /// the sizes of the convolution from its result to x.
     pub(super) fn transposed(&self, extra: [usize; 2], x: &Shape, weight: &Shape) -> Result<Geometry> {
         let [from, taps] = self.sizes(x, weight, "c, c_out / groups")?;
         let ([images, channels], [rows, depth]) = (from.outer, taps.outer);
@@ -165,7 +167,7 @@ impl Geometry {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Columns of a group's weight as a matrix: its channels times the taps.
+    /// Columns of a group's weight as a matrix: its input channels times the taps.
     pub(super) fn columns(&self) -> usize {
         self.depth * self.taps()
     }
@@ -191,17 +193,17 @@ impl Geometry {
         self.shape(&[self.images, self.groups * self.rows], self.output)
     }
 
-    /// The weight's, `slices` times.
+    /// The shape of `slices` partial sums of the gradient of the weight.
     pub(super) fn partial_shape(&self, slices: usize) -> Result<Shape> {
         self.shape(&[slices, self.groups * self.rows, self.depth], self.kernel)
     }
 
-    /// All axes of an image but that of the channels.
+    /// All axes but the channels, over which the gradient of the bias is summed.
     pub(super) fn bias_axes(&self) -> &'static [isize] {
         if self.axes == 2 { &[0, 2, 3] } else { &[0, 2] }
     }
 
-    /// The input's pixel, along one axis, that tap `tap` of output pixel `out` reads, unless it is in the padding.
+    /// The input pixel, along one axis, that tap `tap` of output pixel `out` reads; `None` in the padding.
     pub(super) fn reached(&self, axis: usize, out: usize, tap: usize) -> Option<usize> {
         let at = (out * self.stride[axis] + tap * self.dilation[axis]).checked_sub(self.padding[axis])?;
         (at < self.input[axis]).then_some(at)

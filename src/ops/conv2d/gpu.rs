@@ -1,4 +1,4 @@
-//! The dispatches of the convolution kernels.
+//! The GPU dispatches of the convolutions.
 
 use super::{Conv2dKernel, Convolve, Direction, Geometry};
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -24,7 +24,7 @@ static WEIGHT_NAIVE: Kernel =
 static WEIGHT_REGISTERS: Kernel =
     kernel!("conv2d_weight.wgsl", "registers", reads: 2, writes: 1, params: WeightParams);
 
-/// The most iterations of an invocation's loops: lavapipe ends them past that.
+/// The most loop iterations of an invocation: lavapipe silently ends loops after that.
 const MOST_STEPS: usize = 65_535;
 
 params! {
@@ -75,7 +75,7 @@ params! {
     }
 }
 
-/// What differs between the two ways.
+/// What differs between the two directions.
 struct Sides {
     transposed: u32,
     source: [usize; 2],
@@ -111,14 +111,14 @@ impl Sides {
     }
 }
 
-/// `inputs` are x, the weight and, where there is one, the bias.
+/// `inputs`: x, the weight, and optionally the bias.
 pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y: GpuOut) -> Result<()> {
     let &Convolve { name, ref geometry, activation, kernel, .. } = op;
     let (g, sides) = (geometry, Sides::new(op.direction, geometry));
     let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
     let w = |n: usize| to_u32(name, n);
     let pair = |[a, b]: [usize; 2]| -> Result<[u32; 2]> { Ok([w(a)?, w(b)?]) };
-    // Every place that the kernels compute lies below these.
+    // Every index that the kernels compute is below these.
     for view in inputs {
         w(view.layout.offset + view.layout.shape.numel())?;
     }
@@ -130,7 +130,7 @@ pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y:
         Conv2dKernel::Auto => Conv2dKernel::Registers,
         chosen => chosen,
     };
-    // The kernel, the channels and pixels of a piece of work, and how many pieces a workgroup does.
+    // The kernel, the channels and pixels per piece of work, and the pieces per workgroup.
     let (kernel, channels, pixels, pieces) = match (choice, subgroup) {
         (Conv2dKernel::Naive, _) => (&NAIVE, 1, 1, 64),
         (Conv2dKernel::Subgroup, Some(size)) => (&SUBGROUP, 16, 8 * size as usize, 64 / size as usize),
@@ -143,12 +143,12 @@ pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y:
     };
     let all_pixels = g.images * sides.result[0] * sides.result[1];
     let work = sides.rows.div_ceil(channels) * g.groups * all_pixels.div_ceil(pixels);
-    // A piece past the end is numbered too, and so is its last pixel.
+    // Pieces past the end have an index too, and so have their pixels.
     w(work + 64)?;
     w(all_pixels + 64)?;
 
     let passes = passes(name, g.kernel, sides.depth)?;
-    // Without a bias some buffer must still be bound; the kernel does not read it.
+    // Without a bias, some buffer must still be bound; the kernel does not read it.
     let bound_bias = bias.unwrap_or(&weight);
     for (at, (taps, channels)) in passes.iter().enumerate() {
         let last = at + 1 == passes.len();
@@ -185,14 +185,15 @@ pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y:
     Ok(())
 }
 
-/// The ranges of the kernel's rows and of the channels that one dispatch each sums, so that its loops are short enough.
+/// For each dispatch, the ranges of the kernel's rows and of the channels that it sums, such that its loops are short
+/// enough.
 fn passes(
     name: &'static str,
     [kh, kw]: [usize; 2],
     depth: usize,
 ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
-    // All three loops are counted together, each with the turn that ends it: for r rows of the kernel and d channels
-    // 1 + r (2 + kw (2 + d)).
+    // The limit is on the sum over all three loops, each with its last test: 1 + r (2 + kw (2 + d)) iterations for r
+    // rows of the kernel and d channels.
     let most = (MOST_STEPS - 1) / kh;
     let channels = (most.saturating_sub(2) / kw).saturating_sub(2).clamp(1, depth.max(1));
     let rows = kh.min((MOST_STEPS - 1) / (2 + kw * (2 + channels)));
@@ -207,11 +208,11 @@ fn passes(
     Ok(cut(kh, rows).flat_map(|rows| cut(depth, channels).map(move |d| (rows.clone(), d))).collect())
 }
 
-/// Rows and columns of the weight that one invocation of the kernel `registers` sums.
+/// Rows and columns of the weight that one invocation of the kernel `registers` computes.
 const TILE: [usize; 2] = [8, 12];
 
-/// Into how many slices the gradient with regard to the weight is cut: enough invocations to fill a device, and no more
-/// steps each than the adapter allows.
+/// The number of slices for the gradient with respect to the weight: enough invocations to fill a device, and no more
+/// iterations each than the adapter allows.
 pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
     const ENOUGH: usize = 4096;
     const FEWEST_STEPS: usize = 64; // a shorter slice costs more in the reduction than it gains

@@ -1,10 +1,11 @@
-//! Convolution in one and two dimensions and its transpose, with bias and activation in the epilogue, and their gradients.
+//! Convolution in one and two dimensions and its transpose, with bias and activation in the epilogue, and their
+//! gradients.
 //!
-//! One pair of ops serves all: `Convolve` goes either direction, and each direction is the other's gradient with regard to x;
-//! `WeightGrad` is that of both with regard to the weight. One dimension is a plane of one row.
+//! One pair of ops serves all. `Convolve` computes both directions, each of which is the gradient of the other with
+//! respect to x. `WeightGrad` is the gradient of both with respect to the weight. One dimension is a plane of one row.
 //!
-//! `options.rs` says how a convolution slides, `geometry.rs` has the shape rules, `cpu.rs` the CPU twins, `gpu.rs` the
-//! kernels of `shaders/conv2d*.wgsl`.
+//! `options.rs` has the public options, `geometry.rs` the shape rules, `cpu.rs` the CPU twins, and `gpu.rs` the
+//! dispatches of `shaders/conv2d*.wgsl`.
 
 mod cpu;
 mod geometry;
@@ -24,33 +25,32 @@ use std::sync::Arc;
 pub(crate) use gpu::KERNELS;
 pub use options::{Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions, ConvTranspose2dOptions};
 
-/// Which of the kernels of `shaders/conv2d*.wgsl` computes a convolution, and its gradients, on a GPU. The CPU has one
-/// direction.
+/// The kernel of `shaders/conv2d*.wgsl` that computes a convolution and its gradients on a GPU. The CPU ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Conv2dKernel {
     /// The fastest for the adapter.
     #[default]
     Auto,
-    /// One invocation an element: the first rung of the ladder, for comparison.
+    /// One invocation per element, for comparison.
     Naive,
-    /// 8 channels at 8 pixels an invocation, in registers.
+    /// 8 channels at 8 pixels per invocation, in registers.
     Registers,
-    /// 16 channels at 8 pixels an invocation, the weights shared by subgroup broadcast; only where every subgroup has 4
-    /// or 8 invocations. The gradient with regard to the weight is computed as by `Registers`.
+    /// 16 channels at 8 pixels per invocation, with the weights shared by subgroup broadcast. Every subgroup must have
+    /// 4 or 8 invocations. The gradient with respect to the weight uses `Registers`.
     Subgroup,
 }
 
-/// Which direction a convolution goes through its geometry.
+/// The direction of a convolution through its geometry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     /// From the geometry's input to its output.
     Forward,
-    /// From its output to its input: the gradient of the other.
+    /// From its output to its input: the gradient of `Forward`.
     Transposed,
 }
 
-/// `activation(x * weight + bias)`, or with the transposed convolution in the place of `*`; inputs x, weight and, where
-/// there is one, bias.
+/// `activation(x * weight + bias)`, where `*` is a convolution or a transposed convolution. Inputs: x, weight, and
+/// optionally bias.
 #[derive(Clone, Copy)]
 struct Convolve {
     name: &'static str,
@@ -67,7 +67,7 @@ impl Convolve {
         groups * if self.direction == Direction::Forward { rows } else { depth }
     }
 
-    /// The gradient with regard to x: the other direction.
+    /// The gradient with respect to x: the other direction.
     fn input_grad(&self) -> Convolve {
         let (name, direction) = match self.direction {
             Direction::Forward => ("conv2d_input_grad", Direction::Transposed),
@@ -124,7 +124,7 @@ impl Op for Convolve {
             Activation::None => grad.clone(),
             activation => activation.backward(saved.output(0)?, grad)?,
         };
-        let dy = dy.contiguous()?; // once for all three
+        let dy = dy.contiguous()?; // once for all three gradients
         let &Convolve { geometry, kernel, .. } = self;
         let dx = || apply(self.input_grad(), &[&dy, saved.input(1)?]);
         let dw = || {
@@ -145,8 +145,8 @@ impl Op for Convolve {
     }
 }
 
-/// The gradient with regard to the weight as partial sums `[slices, ..]`, whose sum it is; inputs the tensors at the
-/// geometry's output and at its input, of which one is x and the other the gradient of the result.
+/// The gradient with respect to the weight, as `[slices, ..]` partial sums. Inputs: the tensors at the geometry's
+/// output and at its input, of which one is x and the other the gradient of the result.
 struct WeightGrad {
     geometry: Geometry,
     kernel: Conv2dKernel,
@@ -177,7 +177,7 @@ impl Op for WeightGrad {
     }
 }
 
-/// Runs a convolution whose shapes fit.
+/// Runs a convolution whose shapes are checked.
 fn convolve(op: Convolve, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match bias {
         Some(bias) => apply(op, &[x, weight, bias]),
@@ -186,16 +186,18 @@ fn convolve(op: Convolve, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) ->
 }
 
 impl Tensor {
-    /// 2-D convolution (cross-correlation, as PyTorch's `conv2d`) of this `[n, c_in, h, w]` with `weight`
-    /// `[c_out, c_in / groups, kh, kw]`, plus `bias` `[c_out]`, under an activation; gives `[n, c_out, h', w']` with
-    /// `h' = (h + 2 padding - dilation (kh - 1) - 1) / stride + 1`, rounded down, and so for `w'`.
+    /// 2-D convolution (cross-correlation), as PyTorch's `conv2d`.
     ///
-    /// On a GPU a direct convolution with a tile of outputs in registers, of which the gradient with regard to the input
-    /// is a mirror image; on the CPU a matrix product over columns of pixels
-    /// ([Chellapilla, Puri & Simard 2006](https://inria.hal.science/inria-00112631)).
+    /// This tensor is `[n, c_in, h, w]`, `weight` is `[c_out, c_in / groups, kh, kw]`, and `bias` is `[c_out]`. The
+    /// result, after the activation, is `[n, c_out, h', w']` with
+    /// `h' = (h + 2 padding - dilation (kh - 1) - 1) / stride + 1`, rounded down; `w'` likewise.
     ///
-    /// Padding takes part as zeros: a weight that is not finite may make NaN of an output of which a tap lies in the
-    /// padding, and so may an output's gradient of the weight's.
+    /// A GPU runs a direct convolution with a tile of outputs in registers; the gradient with respect to the input is
+    /// the same with input and output exchanged. The CPU runs a matrix product over columns of pixels (im2col,
+    /// [Chellapilla, Puri & Simard 2006](https://inria.hal.science/inria-00112631)).
+    ///
+    /// Padding is multiplied as zeros. So a weight that is not finite may give NaN where one of its taps lies in the
+    /// padding, and a gradient of the output that is not finite may give NaN in the gradient of the weight.
     ///
     /// # Errors
     /// Ranks other than 4, channels that do not divide into the groups, a kernel larger than the padded input, a bias
@@ -204,7 +206,7 @@ impl Tensor {
         self.conv2d_with(weight, bias, options, Conv2dKernel::Auto)
     }
 
-    /// As [`Tensor::conv2d`], on a GPU by the kernel `kernel`.
+    /// As [`Tensor::conv2d`], with a choice of the GPU kernel.
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], or an adapter that can't run that kernel.
@@ -225,8 +227,10 @@ impl Tensor {
         )
     }
 
-    /// 1-D convolution of this `[n, c_in, l]` with `weight` `[c_out, c_in / groups, k]`, plus `bias` `[c_out]`, under an
-    /// activation; gives `[n, c_out, l']`. It is [`Tensor::conv2d`] over planes of one row, by the same kernels.
+    /// 1-D convolution: [`Tensor::conv2d`] over planes of one row, by the same kernels.
+    ///
+    /// This tensor is `[n, c_in, l]`, `weight` is `[c_out, c_in / groups, k]`, and `bias` is `[c_out]`. The result,
+    /// after the activation, is `[n, c_out, l']`.
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], for ranks of 3.
@@ -241,14 +245,16 @@ impl Tensor {
         )
     }
 
-    /// 2-D transposed convolution, as PyTorch's `conv_transpose2d`, of this `[n, c_in, h, w]` with `weight`
-    /// `[c_in, c_out / groups, kh, kw]`, plus `bias` `[c_out]`, under an activation: each input pixel adds its multiple of
-    /// the kernel to the output, `stride` pixels from where its neighbour does. Gives `[n, c_out, h', w']` with
-    /// `h' = (h - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1`, and so for `w'`
+    /// 2-D transposed convolution, as PyTorch's `conv_transpose2d`
     /// ([Dumoulin & Visin](https://arxiv.org/abs/1603.07285), chapter 4).
     ///
-    /// It is the gradient of [`Tensor::conv2d`] with regard to its input, computed by the same kernels: every output
-    /// gathers what reaches it, so that nothing is added atomically. Its own gradient is a `conv2d`.
+    /// This tensor is `[n, c_in, h, w]`, `weight` is `[c_in, c_out / groups, kh, kw]`, and `bias` is `[c_out]`. Each
+    /// input pixel adds its multiple of the kernel to the output; the kernels of neighbouring pixels are `stride`
+    /// pixels apart. The result, after the activation, is `[n, c_out, h', w']` with
+    /// `h' = (h - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1`; `w'` likewise.
+    ///
+    /// It is the gradient of [`Tensor::conv2d`] with respect to its input, computed by the same kernels: each output
+    /// gathers its terms, so no atomics are needed. Its own gradient is a `conv2d`.
     ///
     /// ```
     /// # use gristmill::{ConvTranspose2dOptions, Device, Tensor};
@@ -260,9 +266,9 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Ranks other than 4, channels that do not fit or do not divide into the groups, a bias of another shape, a stride,
-    /// dilation or number of groups of 0, an output padding that is not below the stride or the dilation, a padding that
-    /// leaves no output, an empty plane, or the device fails.
+    /// Ranks other than 4, channels that do not fit or do not divide into the groups, a bias of another shape, a
+    /// stride, dilation or number of groups of 0, an output padding that is not below the stride or the dilation, a
+    /// padding that leaves no output, an empty plane, or the device fails.
     pub fn conv_transpose2d(
         &self,
         weight: &Tensor,
@@ -272,7 +278,7 @@ impl Tensor {
         self.conv_transpose2d_with(weight, bias, options, Conv2dKernel::Auto)
     }
 
-    /// As [`Tensor::conv_transpose2d`], on a GPU by the kernel `kernel`.
+    /// As [`Tensor::conv_transpose2d`], with a choice of the GPU kernel.
     ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], or an adapter that can't run that kernel.
@@ -288,8 +294,10 @@ impl Tensor {
         convolve(Convolve { name, direction, geometry, activation, kernel }, self, weight, bias)
     }
 
-    /// 1-D transposed convolution of this `[n, c_in, l]` with `weight` `[c_in, c_out / groups, k]`, plus `bias` `[c_out]`,
-    /// under an activation; gives `[n, c_out, l']`. It is [`Tensor::conv_transpose2d`] over planes of one row.
+    /// 1-D transposed convolution: [`Tensor::conv_transpose2d`] over planes of one row.
+    ///
+    /// This tensor is `[n, c_in, l]`, `weight` is `[c_in, c_out / groups, k]`, and `bias` is `[c_out]`. The result,
+    /// after the activation, is `[n, c_out, l']`.
     ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], for ranks of 3.

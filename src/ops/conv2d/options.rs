@@ -1,11 +1,11 @@
-//! How convolutions slide, as their callers say it.
+//! The public options of convolutions.
 
 use super::geometry::{Geometry, Slide};
 use crate::Result;
 use crate::ops::unary::Activation;
 use crate::shape::Shape;
 
-/// How a 1-D convolution slides. The defaults are PyTorch's.
+/// Options of a 1-D convolution. The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conv1dOptions {
     /// Input elements from one output element to the next; 1 by default.
@@ -14,13 +14,13 @@ pub struct Conv1dOptions {
     pub padding: usize,
     /// Input elements from one tap of the kernel to the next; 1 by default.
     pub dilation: usize,
-    /// Into how many groups the channels are divided; 1 by default.
+    /// The number of groups of channels; 1 by default.
     pub groups: usize,
-    /// What is applied to the sum; nothing by default.
+    /// The activation that is applied to the sum; none by default.
     pub activation: Activation,
 }
 
-/// How a convolution slides; pairs are (vertical, horizontal). The defaults are PyTorch's.
+/// Options of a 2-D convolution; pairs are (vertical, horizontal). The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conv2dOptions {
     /// Input pixels from one output pixel to the next; 1 by default.
@@ -29,46 +29,46 @@ pub struct Conv2dOptions {
     pub padding: [usize; 2],
     /// Input pixels from one tap of the kernel to the next; 1 by default.
     pub dilation: [usize; 2],
-    /// Into how many groups the channels are divided, each convolved for itself; 1 by default. As many as there are
-    /// input channels makes a depthwise convolution.
+    /// The number of groups of channels, each convolved separately; 1 by default. As many groups as input channels make
+    /// a depthwise convolution.
     pub groups: usize,
-    /// What is applied to the sum; nothing by default.
+    /// The activation that is applied to the sum; none by default.
     pub activation: Activation,
 }
 
-/// How a 1-D transposed convolution slides. The defaults are PyTorch's.
+/// Options of a 1-D transposed convolution. The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvTranspose1dOptions {
     /// Output elements from one input element to the next; 1 by default.
     pub stride: usize,
-    /// Elements cut off each side of the output; 0 by default.
+    /// Elements removed from each side of the output; 0 by default.
     pub padding: usize,
     /// Elements added to the end of the output; 0 by default.
     pub output_padding: usize,
     /// Output elements from one tap of the kernel to the next; 1 by default.
     pub dilation: usize,
-    /// Into how many groups the channels are divided; 1 by default.
+    /// The number of groups of channels; 1 by default.
     pub groups: usize,
-    /// What is applied to the sum; nothing by default.
+    /// The activation that is applied to the sum; none by default.
     pub activation: Activation,
 }
 
-/// How a transposed convolution slides; pairs are (vertical, horizontal). The defaults are PyTorch's.
+/// Options of a 2-D transposed convolution; pairs are (vertical, horizontal). The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvTranspose2dOptions {
     /// Output pixels from one input pixel to the next; 1 by default.
     pub stride: [usize; 2],
-    /// Rows and columns cut off each side of the output: the padding of the convolution that goes the other direction; 0 by
-    /// default.
+    /// Rows and columns removed from each side of the output: the padding of the convolution in the other direction; 0
+    /// by default.
     pub padding: [usize; 2],
     /// Rows and columns added below and to the right of the output, below the stride or the dilation; 0 by default. A
-    /// convolution of stride s gives the same size for s sizes of its input; this says which of them is wanted back.
+    /// convolution of stride s maps s sizes of its input to one size; this chooses among the s.
     pub output_padding: [usize; 2],
     /// Output pixels from one tap of the kernel to the next; 1 by default.
     pub dilation: [usize; 2],
-    /// Into how many groups the channels are divided; 1 by default.
+    /// The number of groups of channels; 1 by default.
     pub groups: usize,
-    /// What is applied to the sum; nothing by default.
+    /// The activation that is applied to the sum; none by default.
     pub activation: Activation,
 }
 

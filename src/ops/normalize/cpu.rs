@@ -1,4 +1,4 @@
-//! The CPU twins.
+//! The CPU twins of the normalization kernels.
 
 use super::{Norm, RowLayout, View};
 use crate::cpu::simd::{reduce_run, wide};
@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 /// Elements of a row in a slice.
 const SLICE: usize = 4096;
-/// RowLayout side by side that are read together, a line of the cache, and elements of each.
+/// Interleaved rows that are read together (one cache line), and elements of each.
 const BLOCK: (usize, usize) = (16, 512);
 
 impl RowLayout {
-    /// Calls `f` with the row, the place in the tensor and the companion of each element of a part of some rows, and with
-    /// its number in that part, by row.
+    /// Calls `f(number, row, offset, companion)` for each element of some columns of some rows, where `number` is the
+    /// element's index among them, row by row.
     fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, usize, usize)) {
         let count = cols.len();
         if self.side_by_side() {
@@ -46,8 +46,9 @@ impl RowLayout {
         }
     }
 
-    /// What `reduce` makes of each slice of each row, by slice: of the numbers that `gather` gives for its elements, so
-    /// copied that they lie side by side.
+    /// Reduces each slice of each row; the results are in the order of slices, then rows.
+    /// `gather(row, offset, companion)` gives the N numbers of an element, which are copied to contiguous memory for
+    /// `reduce`.
     fn reduce<const N: usize, T: Clone + Default + Send>(
         &self,
         cpu: &Arc<CpuDevice>,
@@ -88,8 +89,8 @@ fn sum(x: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
     )
 }
 
-/// The mean of these elements; 0 where the sum of finite ones overflowed, and NaN of none, or where some are not finite. As in
-/// `shared/row_moments.wgsl`.
+/// `mean` if it is finite. Else 0 if all elements `of` are finite, since their sum overflowed, and NaN if not or if
+/// there are none. As in `shared/row_moments.wgsl`.
 fn known_mean(mean: f32, mut of: impl Iterator<Item = f32>) -> f32 {
     if mean.is_finite() {
         return mean;
@@ -98,7 +99,7 @@ fn known_mean(mean: f32, mut of: impl Iterator<Item = f32>) -> f32 {
     if some && of.all(f32::is_finite) { 0.0 } else { f32::NAN }
 }
 
-/// How many elements a slice has, their mean, and the sum of the squares of the distances from it.
+/// The number of elements of a slice, their mean, and the sum of their squared deviations.
 #[derive(Clone, Copy, Default)]
 struct Moments {
     count: f32,
@@ -121,11 +122,11 @@ impl Moments {
             return Moments { count, mean: origin, squares: f32::INFINITY };
         }
         let squares = about_origin - apart * shift;
-        // In this order NaN stays NaN.
+        // This comparison keeps NaN.
         Moments { count, mean: origin + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
     }
 
-    /// Of all slices of a row, as `normalize.wgsl` merges them.
+    /// The moments of a row from those of its slices, as in `normalize.wgsl`.
     fn merged(parts: impl Iterator<Item = Moments> + Clone, count: f32) -> Moments {
         let origin = parts.clone().next().map_or(f32::NAN, |part| part.mean);
         let mean = origin + parts.clone().map(|part| part.count * (part.mean - origin)).sum::<f32>() / count;
@@ -135,7 +136,7 @@ impl Moments {
     }
 }
 
-/// The mean and the variance of each row of the statistics; NaN of empty ones.
+/// The mean and the variance of each row; NaN for empty rows.
 pub(super) fn statistics(
     cpu: &Arc<CpuDevice>,
     view: &View,
@@ -154,7 +155,7 @@ pub(super) fn statistics(
     Ok(())
 }
 
-/// As [`statistics`] and [`normalize`] of the sum of two tensors, a row at a time while it is in the cache.
+/// [`statistics`] and [`normalize`] of the sum of two tensors, row by row while a row is in the cache.
 pub(super) fn add_norm(
     cpu: &Arc<CpuDevice>,
     norm: &Norm,
@@ -185,15 +186,14 @@ pub(super) fn add_norm(
     })
 }
 
-/// What is taken off the elements of a row, and what they are multiplied with then.
+/// Normalizes the elements of a row: `(x - origin) * scale`.
 struct Frame {
     origin: f32,
     scale: f32,
 }
 
 impl Frame {
-    /// Where the variance is infinite nothing is taken off: the product is 0 anyway, while an element's distance from the mean
-    /// might overflow.
+    /// If the variance is infinite, the origin is 0: the product is 0 anyway, and `x - mean` might overflow.
     fn new(mean: f32, variance: f32, eps: f32) -> Frame {
         let scale = 1.0 / (variance + eps).sqrt();
         Frame { origin: if scale == 0.0 && mean.is_finite() { 0.0 } else { mean }, scale }
@@ -204,13 +204,13 @@ impl Frame {
         cpu.list(mean.len(), frames)
     }
 
-    /// The normalised element.
+    /// The normalized element.
     fn h(&self, x: f32) -> f32 {
         (x - self.origin) * self.scale
     }
 }
 
-/// Writes `f` of each element's place, of the place of its statistics, and of its channel.
+/// Writes `f(offset, statistics, channel)` to each element: its offset, the index of its statistics, and its channel.
 fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sync) {
     let View { channels, span, groups, across, .. } = *view;
     let (together, group) = ((GRAIN / span.max(1)).max(1), view.group());
@@ -229,7 +229,7 @@ fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sy
     });
 }
 
-/// The normalised tensor, from each row's mean and variance.
+/// Normalizes a tensor by the mean and variance of each row.
 pub(super) fn normalize(
     cpu: &Arc<CpuDevice>,
     view: &View,
@@ -247,7 +247,7 @@ pub(super) fn normalize(
     Ok(())
 }
 
-/// What gradients are computed from.
+/// The inputs of the gradients.
 pub(super) struct Known<'a> {
     x: &'a [f32],
     dy: &'a [f32],
@@ -256,7 +256,7 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// Of x, dy, mean, variance, and a weight where there is one.
+    /// From x, dy, mean, variance, and an optional weight.
     pub(super) fn new(cpu: &Arc<CpuDevice>, eps: f32, inputs: &[CpuView<'a>]) -> Result<Known<'a>> {
         Ok(Known {
             x: inputs[0].slice(),
@@ -266,7 +266,7 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// The normalised element.
+    /// The normalized element.
     fn h(&self, at: usize, statistics: usize) -> f32 {
         self.frames[statistics].h(self.x[at])
     }
@@ -275,7 +275,7 @@ impl<'a> Known<'a> {
         self.weight.map_or(1.0, |weight| weight[channel])
     }
 
-    /// The sums over each group of `g h` and of g, where g is dy times the weight.
+    /// The sums of `g h` and of g over each group, where g is dy times the weight.
     pub(super) fn sums_by_group(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
         reduce_pairs(cpu, &view.by_statistics(), sums, |row, at, channel| {
             let g = self.dy[at] * self.weight(channel);
@@ -283,14 +283,14 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// The sums over each channel of `dy h` and of dy.
+    /// The sums of `dy h` and of dy over each channel.
     pub(super) fn sums_by_channel(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
         reduce_pairs(cpu, &view.by_channel(), sums, |_, at, statistics| {
             [self.dy[at] * self.h(at, statistics), self.dy[at]]
         })
     }
 
-    /// dx, from the sums over the rows of the statistics; from none where these were given.
+    /// dx, from the sums over rows; `sums` is empty if the statistics were given.
     pub(super) fn gradient(
         &self,
         cpu: &Arc<CpuDevice>,
@@ -303,7 +303,7 @@ impl<'a> Known<'a> {
         let means = cpu.list(sums.len(), sums.iter().map(|sum| sum / count))?;
         write(view, dx, |at, statistics, channel| {
             let weight = self.weight(channel);
-            // One weight for all of a row was left out of its sums.
+            // A weight that is constant over a row is not in its sums.
             let (inside, outside) = if view.across { (1.0, weight) } else { (weight, 1.0) };
             let mut g = self.dy[at] * inside;
             if !means.is_empty() {
@@ -316,7 +316,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The sums over rows of two numbers an element, into `[2, rows]`.
+/// The sums over rows of two numbers per element, `[2, rows]`.
 fn reduce_pairs(
     cpu: &Arc<CpuDevice>,
     rows: &RowLayout,

@@ -1,4 +1,4 @@
-//! The dispatches.
+//! The GPU dispatches of the normalizations.
 
 use super::{Norm, RowLayout};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -14,7 +14,7 @@ pub(crate) const KERNELS: &[&Kernel] =
     &[&WHOLE, &SUM, &REDUCE, &MERGE, &BY, &GRAD, &GRAD_REDUCE, &GRAD_MERGE, &GRAD_WRITE, &RUNNING_STATS];
 
 const FLAGS: &[u32] = &[0, 1];
-/// Lanes a row that merge many slices; up to so many one invocation merges alone.
+/// Lanes per row that merge its slices, if there are more slices than this; else one invocation merges them.
 const MERGING: u32 = 16;
 
 static WHOLE: Kernel = kernel!("normalize.wgsl", "normalize", reads: 3, writes: 4, params: Params,
@@ -40,7 +40,7 @@ static GRAD_WRITE: Kernel = kernel!("normalize_grad.wgsl", "write", reads: 5, wr
 static RUNNING_STATS: Kernel = kernel!("running_stats.wgsl", "running_stats", reads: 2, writes: 2, params: RunningStatsParams, "WG": &[WG]);
 
 params! {
-    /// As `shared/row_layout.wgsl` has them.
+    /// See `shared/row_layout.wgsl`.
     struct RowParams {
         step: [u32; 3],
         len: u32,
@@ -104,7 +104,7 @@ params! {
     }
 }
 
-/// How the rows are shared.
+/// How the rows are divided among invocations.
 struct Plan {
     op: &'static str,
     rows: RowParams,
@@ -113,16 +113,16 @@ struct Plan {
     slices: usize,
     /// Workgroups for all slices.
     groups: usize,
-    /// Lanes and workgroups for merging what slices have left.
+    /// Lanes per row, and workgroups, that merge the slices.
     merge: (u32, usize),
 }
 
 impl Plan {
-    /// The most elements of a slice that one invocation visits. It does so up to three times, four an iteration.
+    /// The most elements of a slice that one invocation visits, up to three times, four per iteration.
     const MOST: usize = 32_768;
-    /// The fewest that are worth another slice.
+    /// The fewest elements per invocation that are worth another slice.
     const FEWEST: usize = 16;
-    /// The most slices, but where MOST asks for more.
+    /// The most slices, unless `MOST` requires more.
     const SLICES: usize = 1024;
 
     /// # Errors
@@ -131,7 +131,7 @@ impl Plan {
         let (cols, side) = (rows.cols(), rows.side_by_side());
         let lanes = RowPlan::new(rec, rows.rows, cols, side).lanes;
         let each = cols.div_ceil(lanes as usize);
-        // A few rows are cut up until there are as many invocations as fill a device.
+        // A few rows are cut into slices until there are enough invocations to fill a device.
         let enough = if rec.is_software() { 256 } else { 1 << 16 };
         let slices =
             (enough / (rows.rows * lanes as usize).max(1)).min(each / Plan::FEWEST).min(Plan::SLICES);
@@ -145,7 +145,7 @@ impl Plan {
         let plan = |count: usize, lanes: u32| count.div_ceil((RowPlan::WG / lanes) as usize);
         let [len, run_step, lane_runs] = [rows.len, rows.run_step, lanes as usize / rows.len.max(1)];
         let in_run = lanes as usize % rows.len.max(1);
-        // The kernels count up to these.
+        // Indices in the kernels go up to these.
         to_u32(op, cols + 4 * RowPlan::WG as usize)?;
         to_u32(op, 2 * rows.rows * (slices + RowPlan::WG as usize))?;
         to_u32(op, rows.rows * cols)?;
@@ -186,8 +186,8 @@ impl Plan {
     }
 }
 
-/// The parameters of the kernels that write y, and the buffers of weight and bias; where there is none some buffer must
-/// still be bound, and is not read.
+/// The parameters of the kernels that write y, and the buffers of weight and bias. If one is absent, x is bound in its
+/// place and not read.
 fn forward<'a>(
     norm: &Norm,
     plan: &Plan,
@@ -214,7 +214,7 @@ fn forward<'a>(
     Ok((params, [weight.buffer, bias.buffer]))
 }
 
-/// One dispatch, or where rows are cut into slices three: the moments of each slice, those of each row, y.
+/// One dispatch, or three if rows are cut into slices: the moments of slices, the moments of rows, and y.
 pub(super) fn normalize(
     rec: &mut Recorder,
     norm: &Norm,
@@ -241,8 +241,8 @@ pub(super) fn normalize(
     rec.dispatch(&BY, &constants[1..], &buffers, &params, plan.groups)
 }
 
-/// As [`normalize`] of the sum of inputs 0 and 1, which is output 1. One dispatch; where rows are cut into slices, the
-/// sum's before those.
+/// As [`normalize`], for the sum of inputs 0 and 1, which is output 1. One dispatch, unless rows are cut into slices or
+/// the adapter is software; then the sum is a dispatch before those.
 pub(super) fn add_norm(
     rec: &mut Recorder,
     norm: &Norm,
@@ -259,7 +259,8 @@ pub(super) fn add_norm(
     ];
     let x = GpuView::new(sum, Layout::contiguous(outputs[1].shape));
     let plan = Plan::new(rec, norm.name(), &norm.view(x.layout.shape)?.by_statistics())?;
-    // On a rasteriser gathers cost the same wherever they go, so a pass less saves nothing: measured, it is 1.1 times slower.
+    // On a software rasteriser gathers cost the same wherever they read, so fusion saves nothing: it measured 1.1 times
+    // slower.
     if x.layout.shape.numel() == 0 || plan.slices > 1 || rec.is_software() {
         binary::sum(rec, inputs[0], inputs[1], outputs[1])?;
         let inputs = [&[x], &inputs[2..]].concat();
@@ -273,7 +274,7 @@ pub(super) fn add_norm(
     rec.dispatch(&SUM, &constants, &[a, r, weight, bias, y, sum, mean, variance], &params, plan.groups)
 }
 
-/// By given statistics: inputs 1 and 2.
+/// As [`normalize`], with the statistics in inputs 1 and 2.
 pub(super) fn normalize_given_stats(
     rec: &mut Recorder,
     norm: &Norm,
@@ -292,7 +293,7 @@ pub(super) fn normalize_given_stats(
     rec.dispatch(&BY, &[plan.flat, RowPlan::WG, plan.lanes], &buffers, &params, plan.groups)
 }
 
-/// `inputs`: x, dy, mean, variance, and a weight where there is one.
+/// The parameters of the gradient kernels. `inputs`: x, dy, mean, variance, and an optional weight.
 fn backward(norm: &Norm, plan: &Plan, inputs: &[GpuView]) -> Result<GradParams> {
     let offset = |input: usize| match inputs.get(input) {
         Some(view) => to_u32(plan.op, view.layout.offset),
@@ -318,8 +319,8 @@ fn backward(norm: &Norm, plan: &Plan, inputs: &[GpuView]) -> Result<GradParams> 
     })
 }
 
-/// dx, and the sums over the rows of the statistics. One dispatch, or where rows are cut into slices three; where the
-/// statistics were given no sum plays a part.
+/// dx, and the sums over rows. One dispatch, or three if rows are cut into slices; dx needs no sums if the statistics
+/// were given.
 pub(super) fn gradient(
     rec: &mut Recorder,
     norm: &Norm,
@@ -346,12 +347,12 @@ pub(super) fn gradient(
     rec.dispatch(&GRAD_WRITE, &constants(centred, plan.lanes), &buffers, &params, plan.groups)
 }
 
-/// The sums over channels. One dispatch, or where channels are cut into slices two.
+/// The sums over channels. One dispatch, or two if channels are cut into slices.
 pub(super) fn channel_sums(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], sums: GpuOut) -> Result<()> {
     let plan = Plan::new(rec, "norm_grad", &norm.view(inputs[0].layout.shape)?.by_channel())?;
     let params = backward(&Norm { weight: false, ..*norm }, &plan, inputs)?;
     let [x, dy, mean, variance] = [0, 1, 2, 3].map(|input: usize| inputs[input].buffer);
-    // What a kernel writes is bound once: the slices of whole rows are the sums themselves.
+    // A written buffer may be bound only once. With one slice per row, its partial sums are the sums.
     let [unused, other] = [rec.scratch(1)?, rec.scratch(if plan.slices > 1 { 2 * plan.parts() } else { 1 })?];
     let (to, parts) = if plan.slices > 1 { (sums.buffer, &other) } else { (&other, sums.buffer) };
     let buffers = [x, dy, x, mean, variance, &unused, to, parts];
@@ -364,7 +365,7 @@ pub(super) fn channel_sums(rec: &mut Recorder, norm: &Norm, inputs: &[GpuView], 
     rec.dispatch(&GRAD_MERGE, &[1, 0, 1, RowPlan::WG, lanes], &buffers, &params, groups)
 }
 
-/// Running statistics towards a batch's.
+/// Moves running statistics towards a batch's.
 pub(super) fn running_stats(
     rec: &mut Recorder,
     [momentum, unbias]: [f32; 2],

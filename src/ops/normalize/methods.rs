@@ -1,24 +1,25 @@
-//! What a tensor offers: the normalisations by name.
+//! The public normalizations of [`Tensor`].
 
 use super::*;
 use crate::op::{apply_all, update};
 
-/// What batch normalisation gives in training.
+/// The results of batch normalization in training.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
-    /// The normalised tensor.
+    /// The normalized tensor.
     pub output: Tensor,
-    /// The batch's mean by channel, `[c]`, outside the graph; NaN of an empty batch.
+    /// The batch's mean of each channel, `[c]`, outside the graph; NaN for an empty batch.
     pub mean: Tensor,
-    /// The batch's variance by channel, `[c]`, divided by the number of elements and not by one less, outside the graph;
-    /// NaN of an empty batch.
+    /// The batch's biased variance of each channel (divided by n, not n - 1), `[c]`, outside the graph; NaN for an
+    /// empty batch.
     pub variance: Tensor,
 }
 
 impl BatchNorm {
-    /// Moves running statistics, each `[c]`, towards this batch's by the exponential average that PyTorch keeps:
-    /// `running = (1 - momentum) running + momentum batch`, with the unbiased estimate of the variance. In place, in one
-    /// kernel. An empty batch moves nothing.
+    /// Moves running statistics, each `[c]`, towards this batch's, in place.
+    ///
+    /// This is PyTorch's exponential average, `running = (1 - momentum) running + momentum batch`, with the unbiased
+    /// estimate of the variance, in one kernel. An empty batch changes nothing.
     ///
     /// # Errors
     /// Running statistics of another shape, a momentum outside `0..=1`, or the device fails.
@@ -61,10 +62,12 @@ impl Tensor {
         outputs.try_into().map_err(|_| norm.wrong("an output is missing".to_string()))
     }
 
-    /// Layer normalisation ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)): `(x - m) / sqrt(v + eps) * weight +
-    /// bias` with the mean m and the variance v over the last `axes` axes, whose shape weight and bias have. A NaN or an
-    /// infinity makes all that share its mean NaN. Where the sum of the squared deviations exceeds f32's range, v is infinite
-    /// on every device: what shares it is `0 * weight + bias`, and has a gradient of 0.
+    /// Layer normalization over the last `axes` axes ([Ba, Kiros & Hinton](https://arxiv.org/abs/1607.06450)).
+    ///
+    /// The result is `(x - m) / sqrt(v + eps) * weight + bias`, with the mean m and the variance v over these axes;
+    /// weight and bias have the shape of these axes. A NaN or an infinity makes NaN of all elements with the same mean.
+    /// If the sum of the squared deviations exceeds f32's range, v is infinite on every device: these elements are
+    /// `0 * weight + bias`, and their gradient is 0.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -74,7 +77,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// No axis or more than there are, a weight or a bias of another shape, a negative `eps`, tensors of ids, or the
+    /// `axes` of 0 or over the rank, a weight or a bias of another shape, a negative `eps`, tensors of ids, or the
     /// device fails.
     pub fn layer_norm(
         &self,
@@ -86,9 +89,11 @@ impl Tensor {
         self.normalize_rows(Kind::Layer(axes), weight, bias, eps).map(first)
     }
 
-    /// [`Tensor::layer_norm`] of `self + residual`, and that sum, in one pass over memory on hardware and on the CPU: the step between the blocks of a
-    /// transformer ([Vaswani et al.](https://arxiv.org/abs/1706.03762)), where the sum goes on beside what is normalised.
-    /// Differentiable in both.
+    /// [`Tensor::layer_norm`] of `self + residual`, and the sum itself: `[normalized, sum]`.
+    ///
+    /// It is one pass over memory on hardware and on the CPU. Transformers use it between blocks
+    /// ([Vaswani et al.](https://arxiv.org/abs/1706.03762)), where the sum continues as the residual stream. Both
+    /// results are differentiable.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -111,7 +116,7 @@ impl Tensor {
         self.add_normalize_rows(residual, Kind::Layer(axes), weight, bias, eps)
     }
 
-    /// [`Tensor::rms_norm`] of `self + residual`, and that sum, as [`Tensor::add_layer_norm`].
+    /// [`Tensor::rms_norm`] of `self + residual`, and the sum itself, as [`Tensor::add_layer_norm`].
     ///
     /// # Errors
     /// As [`Tensor::add_layer_norm`].
@@ -125,9 +130,11 @@ impl Tensor {
         self.add_normalize_rows(residual, Kind::Rms(axes), weight, None, eps)
     }
 
-    /// RMS normalisation ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)): `x / sqrt(q + eps) * weight` with the
-    /// mean q of the squares over the last `axes` axes, whose shape the weight has. A NaN makes all that share its mean
-    /// NaN. Where the sum of the squares exceeds f32's range, q is infinite, as in [`Tensor::layer_norm`].
+    /// RMS normalization over the last `axes` axes ([Zhang & Sennrich](https://arxiv.org/abs/1910.07467)).
+    ///
+    /// The result is `x / sqrt(q + eps) * weight`, with the mean q of the squares over these axes; the weight has the
+    /// shape of these axes. A NaN makes NaN of all elements with the same mean. If the sum of the squares exceeds f32's
+    /// range, q is infinite, as v in [`Tensor::layer_norm`].
     ///
     /// # Errors
     /// As [`Tensor::layer_norm`].
@@ -135,8 +142,10 @@ impl Tensor {
         self.normalize_rows(Kind::Rms(axes), weight, None, eps).map(first)
     }
 
-    /// Group normalisation ([Wu & He](https://arxiv.org/abs/1803.08494)) of `[n, c, ..]`: as [`Tensor::layer_norm`], with
-    /// a mean and a variance for each n over each of `groups` equal groups of channels; weight and bias are `[c]`.
+    /// Group normalization of `[n, c, ..]` ([Wu & He](https://arxiv.org/abs/1803.08494)).
+    ///
+    /// As [`Tensor::layer_norm`], with one mean and variance for each n and each of `groups` equal groups of channels;
+    /// weight and bias are `[c]`.
     ///
     /// # Errors
     /// A rank below 2, groups that do not divide the channels, a weight or a bias of another shape, a negative `eps`,
@@ -151,8 +160,8 @@ impl Tensor {
         self.normalize_rows(Kind::Group(groups), weight, bias, eps).map(first)
     }
 
-    /// Instance normalisation ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)): as
-    /// [`Tensor::group_norm`] with each channel a group.
+    /// Instance normalization ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)):
+    /// [`Tensor::group_norm`] with one channel per group.
     ///
     /// # Errors
     /// As [`Tensor::group_norm`].
@@ -160,12 +169,13 @@ impl Tensor {
         self.normalize_rows(Kind::Instance, weight, bias, eps).map(first)
     }
 
-    /// Batch normalisation in training ([Ioffe & Szegedy](https://arxiv.org/abs/1502.03167)) of `[n, c, ..]`: as
-    /// [`Tensor::layer_norm`], with the mean and the variance of each channel over all other axes; weight and bias are
-    /// `[c]`. Gives these statistics too, for [`BatchNorm::update`].
+    /// Batch normalization of `[n, c, ..]` in training ([Ioffe & Szegedy](https://arxiv.org/abs/1502.03167)).
+    ///
+    /// As [`Tensor::layer_norm`], with the mean and the variance of each channel over all other axes; weight and bias
+    /// are `[c]`. It also returns these statistics, for [`BatchNorm::update`].
     ///
     /// # Errors
-    /// As [`Tensor::group_norm`], or one element a channel, which has no variance.
+    /// As [`Tensor::group_norm`], or one element per channel, which has no variance.
     pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<BatchNorm> {
         let outputs = self.normalize_rows(Kind::Batch, weight, bias, eps)?;
         let wrong = |_| Error::shape("batch_norm", "an output is missing");
@@ -173,9 +183,10 @@ impl Tensor {
         Ok(BatchNorm { output, mean, variance })
     }
 
-    /// Batch normalisation in evaluation: as [`Tensor::batch_norm`], by this mean and variance of each channel, `[c]`,
-    /// instead of the batch's. They are constants: no gradient flows into them. A channel whose variance plus `eps` is
-    /// negative is NaN.
+    /// Batch normalization in evaluation.
+    ///
+    /// As [`Tensor::batch_norm`], with the given mean and variance of each channel, `[c]`, instead of the batch's. They
+    /// are constants: no gradient flows into them. A channel whose variance plus `eps` is negative is NaN.
     ///
     /// # Errors
     /// As [`Tensor::group_norm`], or statistics of another shape.
@@ -195,7 +206,7 @@ impl Tensor {
     }
 }
 
-/// The output that is not for gradients.
+/// The result; the other outputs are for gradients.
 fn first(mut outputs: Vec<Tensor>) -> Tensor {
     outputs.swap_remove(0)
 }

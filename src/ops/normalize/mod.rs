@@ -1,5 +1,5 @@
-//! Layer, RMS, group, instance and batch normalisation: rows brought to mean 0 and variance 1, then scaled and shifted by
-//! channel. They differ in what a row is, and in nothing else.
+//! Layer, RMS, group, instance and batch normalization: each row is normalized to mean 0 and variance 1, then scaled
+//! and shifted per channel. They differ in what a row is; RMS normalization subtracts no mean.
 
 mod cpu;
 mod gpu;
@@ -17,35 +17,35 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// What shares a mean and a variance.
+/// Which elements form a row, with one mean and one variance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The elements along the last so many axes.
+    /// A row is the elements along this many last axes.
     Layer(usize),
-    /// As `Layer`, relative to 0 instead of the mean.
+    /// As `Layer`, without subtracting the mean.
     Rms(usize),
-    /// So many groups of the channels of `[n, c, ..]`, for each n.
+    /// A row is one of this many groups of channels of `[n, c, ..]`, for one n.
     Group(usize),
-    /// Each channel, for each n.
+    /// A row is one channel of one n.
     Instance,
-    /// Each channel, over all n.
+    /// A row is one channel over all n.
     Batch,
 }
 
-/// A tensor seen as `[n, channels, span]`, where weight and bias have an element a channel; with whose statistics.
+/// A tensor viewed as `[n, channels, span]`, with one weight and bias per channel, and the rows that have statistics.
 #[derive(Debug, Clone, Copy)]
 struct View {
     n: usize,
     channels: usize,
     span: usize,
-    /// Groups of channels, each of which has statistics of its own.
+    /// Groups of channels, each with its own statistics.
     groups: usize,
-    /// Whether each channel shares them over all n.
+    /// Whether the statistics of a channel are over all n.
     across: bool,
 }
 
 impl View {
-    /// How many statistics there are.
+    /// The number of means, and of variances.
     fn statistics(&self) -> usize {
         if self.across { self.channels } else { self.n * self.groups }
     }
@@ -55,7 +55,7 @@ impl View {
         self.channels.checked_div(self.groups).unwrap_or(0)
     }
 
-    /// A row a group: what shares statistics. An element's companion is its channel.
+    /// One row per mean and variance. An element's companion is its channel.
     fn by_statistics(&self) -> RowLayout {
         if self.across {
             return self.by_channel();
@@ -72,7 +72,7 @@ impl View {
         .flat()
     }
 
-    /// A row a channel. An element's companion is the place of its statistics.
+    /// One row per channel. An element's companion is the index of its statistics.
     fn by_channel(&self) -> RowLayout {
         let companion = match self.across {
             true => Companion { period: self.channels, scale: 1, divisor: 1, step: 0 },
@@ -90,21 +90,21 @@ impl View {
     }
 }
 
-/// Where the rows of a tensor lie, as `shared/row_layout.wgsl` has it.
+/// The layout of the rows of a tensor; see `shared/row_layout.wgsl`.
 #[derive(Debug, Clone, Copy)]
 struct RowLayout {
     rows: usize,
-    /// Runs of `len` neighbours a row.
+    /// Runs of `len` contiguous elements per row.
     runs: usize,
     len: usize,
-    /// From a row's start to the next one's.
+    /// From the start of a row to the start of the next.
     row_step: usize,
-    /// From a run's start to the next one's.
+    /// From the start of a run to the start of the next.
     run_step: usize,
     companion: Companion,
 }
 
-/// What else belongs to an element: `(row % period) * scale / divisor`, and `step` more each run.
+/// The index of an element's channel or statistics: `(row % period) * scale / divisor`, plus `step` for each run.
 #[derive(Debug, Clone, Copy)]
 struct Companion {
     period: usize,
@@ -119,13 +119,13 @@ impl RowLayout {
         self.runs * self.len
     }
 
-    /// The place of a row's first element, and its companion.
+    /// The offset of a row's first element, and its companion.
     fn start(&self, row: usize) -> [usize; 2] {
         let Companion { period, scale, divisor, .. } = self.companion;
         [row * self.row_step, row % period * scale / divisor]
     }
 
-    /// A row of one run is as many runs of one element.
+    /// Represents rows of one run as rows of runs of one element.
     fn flat(self) -> RowLayout {
         if self.runs != 1 {
             return self;
@@ -134,20 +134,20 @@ impl RowLayout {
         RowLayout { runs: self.len, len: 1, run_step: 1, companion, ..self }
     }
 
-    /// Whether rows lie side by side, element by element.
+    /// Whether rows are interleaved: neighbouring elements belong to neighbouring rows.
     fn side_by_side(&self) -> bool {
         self.len == 1 && self.row_step < self.run_step
     }
 }
 
-/// A normalisation without its tensors.
+/// A normalization without its tensors.
 #[derive(Debug, Clone, Copy)]
 struct Norm {
     kind: Kind,
     eps: f32,
     weight: bool,
     bias: bool,
-    /// Whether it is of the sum of two tensors.
+    /// Whether the input is the sum of two tensors.
     added: bool,
 }
 
@@ -173,7 +173,7 @@ impl Norm {
     }
 
     /// # Errors
-    /// A shape that this normalisation does not take.
+    /// A shape that this normalization does not accept.
     fn view(&self, x: Shape) -> Result<View> {
         if let Kind::Layer(axes) | Kind::Rms(axes) = self.kind {
             if !(1..=x.rank()).contains(&axes) {
@@ -208,7 +208,7 @@ impl Norm {
         }
     }
 
-    /// Checks all inputs: x, then weight and bias where there are. Gives the shape of the statistics.
+    /// Checks all inputs: x, then the optional weight and bias. Returns the view and the shape of the statistics.
     fn check(&self, inputs: &[Meta]) -> Result<(View, Shape)> {
         floats(self.name(), inputs)?;
         let [x, parameters @ ..] = inputs else { return Err(self.wrong("takes a tensor".to_string())) };
@@ -229,14 +229,15 @@ impl Norm {
         Ok((view, Shape::new([view.statistics()])?))
     }
 
-    /// Weight and bias among what follows the other inputs.
+    /// Weight and bias, from the inputs that follow the others.
     fn parameters<T: Copy>(&self, rest: &[T]) -> [Option<T>; 2] {
         let weight = rest.first().copied().filter(|_| self.weight);
         let bias = rest.get(usize::from(self.weight)).copied().filter(|_| self.bias);
         [weight, bias]
     }
 
-    /// The gradients with regard to x, weight and bias, where `needs` wants them. `given`: whether the statistics were.
+    /// The gradients with respect to x, weight and bias, as far as `needs` asks. `given`: whether the statistics were
+    /// inputs.
     fn gradients(&self, known: Known, given: bool, needs: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
         let Known { x, dy, mean, variance, weight } = known;
         let inputs: Vec<&Tensor> = [x, dy, mean, variance].into_iter().chain(weight).collect();
@@ -261,7 +262,7 @@ impl Norm {
     }
 }
 
-/// What a gradient is computed from.
+/// The inputs of a gradient.
 struct Known<'a> {
     x: &'a Tensor,
     dy: &'a Tensor,
@@ -270,8 +271,8 @@ struct Known<'a> {
     weight: Option<&'a Tensor>,
 }
 
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of x's own rows; these are outputs 1 and 2.
-/// Inputs: x, then weight and bias where there are.
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` with the mean and variance of each row of x, which are outputs 1
+/// and 2. Inputs: x, then the optional weight and bias.
 struct Normalize {
     norm: Norm,
 }
@@ -325,8 +326,9 @@ impl Op for Normalize {
     }
 }
 
-/// As [`Normalize`] of the sum of two tensors, which is output 1; its statistics are outputs 2 and 3. Of rows that lie
-/// together: the last axes. Inputs: the two, then weight and bias where there are.
+/// As [`Normalize`], for the sum of two tensors, which is output 1; its statistics are outputs 2 and 3. Only for
+/// normalizations over the last axes, whose rows are contiguous. Inputs: the two tensors, then the optional weight and
+/// bias.
 struct AddNorm {
     norm: Norm,
 }
@@ -404,7 +406,8 @@ impl Op for AddNorm {
     }
 }
 
-/// The gradients in the order of an op's inputs: x, `others` without one in all but x, weight and bias where there are.
+/// The gradients in the order of an op's inputs: x, none for the other inputs before `first`, then the optional weight
+/// and bias.
 fn gradients_by_input(
     norm: &Norm,
     known: Known,
@@ -421,7 +424,7 @@ fn gradients_by_input(
     Ok(all)
 }
 
-/// As [`Normalize`], by given statistics. Inputs: x, mean, variance, then weight and bias where there are.
+/// As [`Normalize`], with given statistics. Inputs: x, mean, variance, then the optional weight and bias.
 struct NormalizeGivenStats {
     norm: Norm,
 }
@@ -477,9 +480,9 @@ impl Op for NormalizeGivenStats {
     }
 }
 
-/// The gradient with regard to x, and `[2, rows]` sums: of `g h` and of `g` as `normalize_grad.wgsl` has them, without
-/// the weight where a row has one; of no meaning where the statistics were given. Inputs: x, dy, mean, variance, then the
-/// weight where there is one.
+/// The gradient with respect to x, and `[2, rows]` sums of `g h` and of g, as in `normalize_grad.wgsl`; without the
+/// weight if it is constant over a row. There are no sums if the statistics were given. Inputs: x, dy, mean, variance,
+/// then the optional weight.
 struct Gradient {
     norm: Norm,
     given: bool,
@@ -517,8 +520,8 @@ impl Op for Gradient {
     }
 }
 
-/// `[2, channels]` sums over each channel: of `dy (x - mean) / sqrt(variance + eps)`, and of dy: the gradients with
-/// regard to weight and bias. Inputs: x, dy, mean, variance.
+/// The gradients with respect to weight and bias, `[2, channels]`: the sums over each channel of
+/// `dy (x - mean) / sqrt(variance + eps)` and of dy. Inputs: x, dy, mean, variance.
 struct ChannelSums {
     norm: Norm,
 }
@@ -548,8 +551,9 @@ impl Op for ChannelSums {
     }
 }
 
-/// Moves running statistics towards a batch's: `running += momentum (batch - running)`, of the variance the unbiased
-/// estimate, which is the batch's times `unbias`. Inputs: the batch's mean and variance; states: the running ones.
+/// Moves running statistics towards a batch's: `running += momentum (batch - running)`, with the batch's variance times
+/// `unbias`, which is the unbiased estimate. Inputs: the batch's mean and variance; states: the running mean and
+/// variance.
 struct RunningStats {
     momentum: f32,
     unbias: f32,
