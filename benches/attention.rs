@@ -1,5 +1,5 @@
-//! Scaled-dot-product attention and its gradients, beside the same composed of matrix products and a softmax; and one query
-//! over a long cache.
+//! Scaled-dot-product attention and its gradients, compared with matrix products and a softmax; and one query over a
+//! long cache.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn cases(bench: &mut Bench, n: usize, m: usize, name: &str, attend: Attend) {
         let v = random(&[1, HEADS, m, SIZE], 3, device)?;
         Ok([q, k, v])
     };
-    // Of the causal form as if it were whole, so that times compare.
+    // Causal attention counts the full work too, so that times compare.
     bench.case(&format!("1x8x{n}x64 over {m}, {name}"), Work::Flops(2 * product), move |device| {
         let [(q, qs), (k, ks), (v, vs)] = own(device)?;
         let check = move |got: &[f32]| {
@@ -65,7 +65,8 @@ fn cases(bench: &mut Bench, n: usize, m: usize, name: &str, attend: Attend) {
                     let weight = (s - top).exp() / sum;
                     (weight, vs[(head * m + j) * SIZE + c])
                 });
-                // A score errs by its products, a weight by its exponential and the scalings of its tiles besides.
+                // The error of the products of a score, of the exponential of its weight, and of the rescaling per
+                // tile.
                 let (want, bound) = dot(terms);
                 let weights = (4 * SIZE + m / 2 + 64) as f64 * 2.0 * EPS;
                 assert!(
@@ -80,12 +81,12 @@ fn cases(bench: &mut Bench, n: usize, m: usize, name: &str, attend: Attend) {
     if n == 1 {
         return;
     }
-    // Five products where the scores are computed again, four where they were kept.
+    // Five products if the scores are recomputed, four if they are kept.
     bench.case(&format!("1x8x{n}x64 over {m}, {name}, gradients"), Work::Flops(4 * product), move |device| {
         let [(q, _), (k, _), (v, vs)] = own(device)?;
         let (grad, gs) = random(&[1, HEADS, n, SIZE], 4, device)?;
         let (k, v) = (k.requires_grad()?, v.requires_grad()?);
-        // The tests hold gradients to the reference; this only sees that they are there.
+        // The tests check gradients against the reference; this only checks that they are plausible.
         let most = vs.iter().chain(gs.iter()).fold(0.0f64, |most, x| most.max(x.abs())) * SIZE as f64;
         let check = move |got: &[f32]| assert!(got.iter().all(|&g| f64::from(g.abs()) <= most));
         Ok(Case::gradient(q, grad, move |q| attend(q, &k, &v), check))

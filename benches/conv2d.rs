@@ -1,11 +1,11 @@
-//! Convolutions and their gradients: the first layer of the MNIST network, and a layer of many channels.
+//! Convolutions and their gradients: the first layer of the MNIST network, and a layer with many channels.
 
 mod common;
 
 use common::{Bench, Case, Work, dot, random, sampled};
 use gristmill::{Conv2dKernel, Conv2dOptions, Result};
 
-/// One layer of square images and 3 x 3 kernels.
+/// A layer with square images and 3 x 3 kernels.
 #[derive(Clone, Copy)]
 struct Layer {
     n: usize,
@@ -42,7 +42,7 @@ impl Layer {
         [self.n, self.c_out, self.out(), self.out()]
     }
 
-    /// The same for the convolution and for both gradients: each product of an input and a weight comes once.
+    /// The same for the convolution and for both gradients: each product of an input and a weight occurs once.
     fn work(&self) -> Work {
         Work::Flops(2 * self.y_shape().iter().product::<usize>() * self.c_in * 9)
     }
@@ -51,7 +51,7 @@ impl Layer {
         Conv2dOptions { padding: [self.padding; 2], ..Conv2dOptions::default() }
     }
 
-    /// The places in x, weight and y of each product; none where the tap lies in the padding.
+    /// The positions in x, weight and y of a product; `None` if the tap lies in the padding.
     fn product(&self, [n, c, o]: [usize; 3], tap: [usize; 2], out: [usize; 2]) -> Option<[usize; 3]> {
         let pixel =
             |axis: usize| (out[axis] + tap[axis]).checked_sub(self.padding).filter(|&i| i < self.side);
@@ -77,7 +77,7 @@ fn index(mut at: usize, shape: [usize; 4]) -> [usize; 4] {
     index
 }
 
-/// All pairs below `a` and `b`.
+/// All pairs in `0..a` x `0..b`.
 fn pairs(a: usize, b: usize) -> impl Iterator<Item = [usize; 2]> {
     (0..a).flat_map(move |i| (0..b).map(move |j| [i, j]))
 }
@@ -93,14 +93,14 @@ fn main() -> Result<()> {
     })
 }
 
-/// The kernels that the device has; the CPU has one.
+/// The kernels that the device supports. The CPU has one.
 fn ladder(bench: &Bench, layer: Layer) -> Vec<(&'static str, Conv2dKernel)> {
     if !bench.device.is_gpu() {
         return vec![("im2col", Conv2dKernel::Auto)];
     }
     let mut kernels = Vec::new();
     if layer.c_in == 1 || !bench.is_software() {
-        kernels.push(("naive", Conv2dKernel::Naive)); // a rasteriser takes seconds for the large one
+        kernels.push(("naive", Conv2dKernel::Naive)); // takes seconds for the large case on a software adapter
     }
     kernels.push(("registers", Conv2dKernel::Registers));
     if bench.has_small_subgroups() {

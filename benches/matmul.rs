@@ -1,4 +1,4 @@
-//! Matrix products of square matrices: every rung of the ladder from one invocation an element up.
+//! Products of square matrices, by every kernel.
 
 mod common;
 
@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     common::run("matmul", cases)
 }
 
-/// The kernels that the device has for products of this size; the CPU has one.
+/// The kernels that the device supports for products of this size. The CPU has one.
 fn ladder(bench: &Bench, n: usize) -> Vec<(&'static str, MatMulKernel)> {
     if !bench.device.is_gpu() {
         return vec![("gemm", MatMulKernel::Auto)];

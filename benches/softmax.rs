@@ -1,4 +1,4 @@
-//! Softmax over the last axis, and its gradient: bound by memory where exponentials are cheap.
+//! Softmax over the last axis and its gradient: memory bound if exponentials are cheap.
 
 mod common;
 
@@ -16,8 +16,8 @@ fn reference(row: &[f64]) -> Vec<f64> {
     row.iter().map(|x| (x - max).exp() / sum).collect()
 }
 
-/// The relative error of an output: each of the terms of the sum rounds once, whatever the order, and an exponential
-/// of at most 2 errs by 3 + 2·2 units, as WGSL's table has it.
+/// The relative error of an output: each term of the sum has one rounding, in any order, and an exponential of an
+/// argument up to 2 errs by 3 + 2·2 ulp by WGSL's table.
 fn error(cols: usize) -> f64 {
     (cols + 2 * 14 + 8) as f64 * EPS
 }

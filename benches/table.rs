@@ -1,4 +1,4 @@
-//! The rows of the table of cases that have a case to time: every op that is not in a bench of its own family.
+//! The rows of the table of cases that have a timed case: every op without a bench of its own.
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! One training step of the MNIST network, from pixels on the host to updated parameters: upload, forward, loss,
-//! backward, Adam. By wall clock, since what the host does counts; on a GPU a second table says where the device spends
-//! its time.
+//! backward, Adam. Measured by wall clock, since the work of the host counts. On a GPU a second table shows the time
+//! per kernel.
 
 mod common;
 #[path = "../examples/common/network.rs"]
@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 const BATCH: usize = 64;
-/// Products and sums of a step: the convolution forward and with regard to its weight, and the dense layers forward
-/// and with regard to both.
+/// Operations of a step: the convolution forward and its weight gradient, and the dense layers forward and both
+/// gradients.
 const FLOPS: usize = 2 * BATCH * (2 * 32 * 26 * 26 * 9 + 3 * 32 * 13 * 13 * 128 + 3 * 128 * 10);
 
-/// A network in training on one batch.
+/// A network that trains on one batch.
 struct Training {
     device: Device,
     network: Sequential,
@@ -42,7 +42,7 @@ impl Training {
         })
     }
 
-    /// The loss before the update.
+    /// Runs a step; returns the loss before the update.
     fn step(&self) -> Result<Tensor> {
         let x = Tensor::from_slice(&self.pixels, [BATCH, 1, 28, 28], &self.device)?;
         let labels = Tensor::from_ids(&self.labels, [BATCH], &self.device)?;
@@ -62,11 +62,11 @@ fn main() -> Result<()> {
 fn step(bench: &mut Bench) {
     bench.case("MNIST, batch 64", Work::Flops(FLOPS), |device| {
         let training = Rc::new(Training::new(device)?);
-        // The same network from the same seed, on the CPU.
+        // The same network with the same seed, on the CPU.
         let want = Training::new(&Device::cpu())?.step()?.item()?;
         let later = training.clone();
         let check = move |loss: &[f32]| {
-            // Logits are sums of up to 5408 products of values near 1, rounded in different orders.
+            // Logits are sums of up to 5408 products of values near 1, added in different orders.
             assert!((loss[0] - want).abs() < 1e-3, "the first loss is {}, on the CPU {want}", loss[0]);
             let losses =
                 (0..20).map(|_| later.step()?.item()).collect::<Result<Vec<f32>>>().expect("20 steps");
@@ -76,7 +76,7 @@ fn step(bench: &mut Bench) {
     });
 }
 
-/// Prints the kernels of a step with their time on the GPU: the median over some steps.
+/// Prints the kernels of a step with their GPU time: the median over several steps.
 fn kernels(device: &Device) -> Result<()> {
     const STEPS: usize = 9;
     let Device::Gpu(gpu) = device else { return Ok(()) };

@@ -177,6 +177,15 @@ impl Tensor {
     /// The gradients of this scalar with regard to every leaf that it was computed from. Frees the graph as it
     /// walks: a second call on the same graph is an error.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?.requires_grad()?;
+    /// let loss = w.square()?.sum_all()?; // w₀² + w₁² + w₂²
+    /// let gradients = loss.backward()?;
+    /// assert_eq!(gradients.get(&w).unwrap().to_vec()?, [2.0, 4.0, 6.0]); // ∂loss/∂wᵢ = 2wᵢ
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Not one element, nothing differentiable, a graph already walked, or the device fails.
     pub fn backward(&self) -> Result<Gradients> {
@@ -187,7 +196,17 @@ impl Tensor {
         self.backward_from(&Tensor::full(self.shape(), 1.0, self.device())?)
     }
 
-    /// As [`Tensor::backward`] for a tensor of any shape, starting from the gradient `grad` of the same shape.
+    /// As [`Tensor::backward`] for a tensor of any shape, starting from the gradient `grad` of the same shape: the
+    /// gradients of `Σ grad · self`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?.requires_grad()?;
+    /// let grad = Tensor::from_slice(&[1.0, 10.0], [2], &Device::cpu())?;
+    /// let gradients = w.square()?.backward_from(&grad)?; // of Σ gradᵢ wᵢ²
+    /// assert_eq!(gradients.get(&w).unwrap().to_vec()?, [2.0, 40.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::backward`], or `grad` has another shape, is on another device, or holds ids.

@@ -10,6 +10,7 @@ mod error;
 pub mod gpu;
 pub mod io;
 pub mod metrics;
+pub mod naive;
 pub mod nn;
 pub mod op;
 pub mod ops;

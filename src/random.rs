@@ -133,6 +133,14 @@ impl Tensor {
     /// A tensor of independent numbers, evenly from `low` to below `high`; all `low` where both are equal. A seed
     /// gives the same bits on every device.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::uniform([1000], -1.0, 1.0, 7, &Device::cpu())?.to_vec()?;
+    /// assert!(x.iter().all(|x| (-1.0..1.0).contains(x)));
+    /// assert_eq!(Tensor::uniform([1000], -1.0, 1.0, 7, &Device::cpu())?.to_vec()?, x); // the same seed
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Bounds that are not finite or not in order, a rank over 6, or no room.
     pub fn uniform(

@@ -61,6 +61,13 @@ impl Tensor {
 
     /// A `u32` tensor of these class ids or indices.
     ///
+    /// ```
+    /// # use gristmill::{DType, Device, Tensor};
+    /// let classes = Tensor::from_ids(&[7, 0, 9], [3], &Device::cpu())?;
+    /// assert_eq!((classes.dtype(), classes.to_ids()?), (DType::U32, vec![7, 0, 9]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::from_slice`].
     pub fn from_ids(ids: &[u32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
@@ -70,6 +77,15 @@ impl Tensor {
 
     /// A tensor of rank 0.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let half = Tensor::scalar(0.5, &Device::cpu())?;
+    /// assert_eq!((half.rank(), half.item()?), (0, 0.5));
+    /// assert_eq!(x.mul(&half)?.to_vec()?, [0.5, 1.0, 1.5]); // it broadcasts to every shape
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The device has no room.
     pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
@@ -78,6 +94,14 @@ impl Tensor {
     }
 
     /// A tensor filled with `value`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::full([2, 3], 7.0, &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [7.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A rank over 6, or no room.
@@ -97,6 +121,14 @@ impl Tensor {
 
     /// A tensor of zeros.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [0.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::full`].
     pub fn zeros(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
@@ -104,6 +136,14 @@ impl Tensor {
     }
 
     /// A tensor of ones.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::ones([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [1.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::full`].
@@ -134,6 +174,14 @@ impl Tensor {
 
     /// The elements in row-major order. On a GPU this submits the recorded work and waits for it.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.to_vec()?, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    /// assert_eq!(x.t()?.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]); // the rows of the transpose
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A tensor of ids, or the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
@@ -143,6 +191,13 @@ impl Tensor {
 
     /// The ids in row-major order.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 9.0, 0.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.argmax(1, false)?.to_ids()?, [1, 0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A tensor of `f32`, or the device fails.
     pub fn to_ids(&self) -> Result<Vec<u32>> {
@@ -151,6 +206,14 @@ impl Tensor {
     }
 
     /// The only element.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.sum_all()?.item()?, 6.0);
+    /// assert!(x.item().is_err()); // three elements
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Not one element, a tensor of ids, or the device fails.
@@ -178,6 +241,16 @@ impl Tensor {
 
     /// A copy on another device; the same handle if it is there already. Not differentiable.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let other = Device::cpu_with_budget(1 << 20);
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
+    /// let y = x.to(&other)?;
+    /// assert_eq!(y.to_vec()?, [1.0, 2.0]);
+    /// assert!(y.device().same(&other) && x.add(&y).is_err()); // devices do not mix
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Either device fails.
     pub fn to(&self, device: &Device) -> Result<Tensor> {
@@ -188,37 +261,91 @@ impl Tensor {
         Ok(moved.with_max_id(self.max_id))
     }
 
-    /// The shape.
+    /// The lengths of the axes.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.t()?.shape()[0], 3);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn shape(&self) -> Shape {
         self.layout.shape
     }
 
     /// The number of axes.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3, 4], &Device::cpu())?;
+    /// assert_eq!((x.rank(), x.sum_all()?.rank()), (3, 0));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn rank(&self) -> usize {
         self.layout.shape.rank()
     }
 
     /// The number of elements.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3, 4], &Device::cpu())?;
+    /// assert_eq!((x.numel(), x.sum_all()?.numel()), (24, 1));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn numel(&self) -> usize {
         self.layout.shape.numel()
     }
 
     /// The element type.
+    ///
+    /// ```
+    /// # use gristmill::{DType, Device, Tensor};
+    /// let x = Tensor::ones([4], &Device::cpu())?;
+    /// assert_eq!((x.dtype(), x.argmax(0, false)?.dtype()), (DType::F32, DType::U32));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The device.
+    /// The device that holds the elements.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::ones([4], &Device::cpu())?;
+    /// assert_eq!(x.device().id(), "cpu");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn device(&self) -> &Device {
         &self.device
     }
 
     /// Where the elements lie in the buffer.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.layout().strides[..2], [3, 1]);
+    /// assert_eq!(x.t()?.layout().strides[..2], [1, 3]); // the same buffer, read by columns
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// Makes this a leaf of the graph: [`Tensor::backward`] gives a gradient for it.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0], [1], &Device::cpu())?;
+    /// let w = x.requires_grad()?;
+    /// let gradients = w.square()?.backward()?; // d(w²)/dw = 2w
+    /// assert_eq!(gradients.get(&w).unwrap().to_vec()?, [6.0]);
+    /// assert!(gradients.get(&x).is_none()); // x itself is no leaf of the graph
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A tensor of ids.
@@ -228,21 +355,55 @@ impl Tensor {
     }
 
     /// Whether ops on this tensor are recorded.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, no_grad};
+    /// let x = Tensor::ones([2], &Device::cpu())?;
+    /// let w = x.requires_grad()?;
+    /// assert_eq!((x.is_differentiable(), w.mul(&x)?.is_differentiable()), (false, true));
+    /// assert!(!no_grad(|| w.mul(&x))?.is_differentiable());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn is_differentiable(&self) -> bool {
         self.edge.is_some()
     }
 
-    /// Whether it was made by [`Tensor::requires_grad`] and not by an op.
+    /// Whether no recorded op made it: true after [`Tensor::requires_grad`] and outside the graph, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::ones([2], &Device::cpu())?.requires_grad()?;
+    /// let y = w.exp()?;
+    /// assert_eq!((w.is_leaf(), y.is_leaf(), y.detach().is_leaf()), (true, false, true));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn is_leaf(&self) -> bool {
         self.edge.as_ref().is_none_or(Edge::is_leaf)
     }
 
     /// The same elements, cut off from the graph.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::scalar(3.0, &Device::cpu())?.requires_grad()?;
+    /// let y = w.mul(&w.detach())?; // w · 3, where 3 counts as a constant
+    /// assert_eq!(y.backward()?.get(&w).unwrap().item()?, 3.0); // of w · w it is 6
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn detach(&self) -> Tensor {
         Tensor { edge: None, ..self.clone() }
     }
 
     /// A row-major copy, or the same handle if it is row-major already.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// let columns = x.t()?; // a view
+    /// assert!(!columns.layout().is_contiguous() && columns.contiguous()?.layout().is_contiguous());
+    /// assert_eq!(columns.contiguous()?.to_vec()?, [1.0, 3.0, 2.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The device has no room.

@@ -1,5 +1,5 @@
-//! What a number of the user's would make too large is refused: every op on views of more elements than there is memory, in a
-//! process whose address space is limited; and every constructor and loader that takes a size.
+//! Sizes that are too large are refused: every op on views with more elements than there is memory, in a process whose
+//! address space is limited; and every constructor and loader that takes a size.
 
 mod common;
 
@@ -20,20 +20,21 @@ use std::time::{Duration, Instant};
 
 /// Set in the child process.
 const CHILD: &str = "GRISTMILL_TEST_LIMITED";
-/// Elements of an axis that no memory holds and no loop ends.
+/// Elements of an axis that fit in no memory, and that no loop could visit.
 const ENDLESS: usize = 1 << 40;
-/// Elements that a reduction visits in less than a second, and the budget that a copy of them, 32 MiB, is over.
+/// Elements that a reduction visits in less than a second; and a budget that a copy of them, 32 MiB, exceeds.
 const MANY: usize = 1 << 23;
 const BUDGET: u64 = 16 << 20;
-/// The child's address space. The process takes 70 MiB beside its tensors, so that a copy beside the budget is over it.
+/// The child's address space. The process takes 70 MiB besides its tensors, so a copy that ignores the budget exceeds
+/// it.
 const ADDRESS_SPACE: u64 = 96 << 20;
-/// The same for a GPU, whose kernels a software rasteriser runs. Drivers need all the address space that there is.
+/// The same for a GPU, whose kernels may run on a software rasteriser. Its drivers need an unlimited address space.
 const MANY_ON_GPU: usize = 1 << 19;
 const BUDGET_ON_GPU: u64 = 1 << 20;
-/// Longer than any visit of `MANY` elements takes on a busy machine, and far shorter than one of `ENDLESS`.
+/// Longer than any pass over `MANY` elements on a busy machine, and far shorter than one over `ENDLESS`.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Where the last panic was.
+/// Location of the last panic.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// The inputs of a case with every axis of length `from` expanded to `to`.
@@ -51,7 +52,7 @@ fn expanded(case: &Case, from: usize, to: usize, device: &Device) -> Result<Vec<
     case.inputs.iter().map(expand).collect()
 }
 
-/// Runs a case forward and backward. A row's own assertions are about the shapes that it drew.
+/// Runs a case forward and backward. Assertions in a row may fail, since they are about the shapes that it drew.
 fn answer(row: &Row, case: &Case, inputs: &[Tensor]) -> Result<bool, String> {
     let run = || {
         let y = (case.run)(inputs)?;
@@ -75,7 +76,8 @@ fn answer(row: &Row, case: &Case, inputs: &[Tensor]) -> Result<bool, String> {
     }
 }
 
-/// Every row with each length of its inputs' axes made large. Gives how many calls were refused, and how many gave a value.
+/// Runs every row with each distinct axis length of its inputs made large. Returns the number of calls refused, and the
+/// number that succeeded.
 fn every_row(device: &Device, sizes: [usize; 2]) -> [usize; 2] {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|place| format!("{place}: {info}")).unwrap_or_default();
@@ -83,7 +85,7 @@ fn every_row(device: &Device, sizes: [usize; 2]) -> [usize; 2] {
     }));
     let mut counts = [0; 2];
     let (mut wrong, mut seen) = (Vec::new(), HashSet::new());
-    // Of rows that show one function in several ways the first.
+    // Of several rows for the same function, only the first.
     for row in rows().into_iter().filter(|row| seen.insert(row.covers)) {
         let case = row.case(1, 24, Values::Ordinary);
         let mut lengths: Vec<usize> =
@@ -136,10 +138,10 @@ fn ops_on_views_larger_than_memory_answer() {
     assert!(out.status.success(), "{}\n{text}\n{errors}", out.status);
 }
 
-/// Numbers that a slip may give for a size.
+/// Sizes that a mistake may produce.
 const NUMBERS: [usize; 8] = [0, 1, 2, 1 << 31, 1 << 40, usize::MAX / 8, usize::MAX - 1, usize::MAX];
 
-/// A device that has no room for any of the large ones.
+/// A device without room for any of the large ones.
 fn small() -> Device {
     Device::cpu_with_budget(1 << 20)
 }
@@ -204,7 +206,7 @@ const LAYERS: &[(&str, Build)] = &[
     }),
 ];
 
-/// `Lstm::new(usize::MAX, ..)` overflowed, 2^40 layers were made one by one, and so on.
+/// Regression: `Lstm::new(usize::MAX, ..)` overflowed, 2^40 layers were built one by one, and so on.
 #[test]
 fn layers_of_any_size_are_built_or_refused() {
     let device = small();
@@ -220,7 +222,7 @@ fn layers_of_any_size_are_built_or_refused() {
                 continue;
             };
             built += 1;
-            let _ = layer.forward(&images); // an answer, whichever
+            let _ = layer.forward(&images); // any result, but no panic
             assert!(!layer.describe().is_empty());
             for (x, y) in NUMBERS.iter().flat_map(|&x| NUMBERS.map(|y| (x, y))) {
                 for dims in [&[x, y][..], &[x, y, a], &[x, 2, y, y], &[x, a, y, 1]] {
@@ -246,7 +248,7 @@ fn an_empty_axis_is_not_cut_into_2_to_the_40_parts() {
     assert_eq!(endless.chunk(2, 0).unwrap()[1].shape(), [1 << 39]);
 }
 
-/// An LSTM's steps are cut apart before anything is computed.
+/// The steps of an LSTM are split before anything is computed.
 #[test]
 fn a_sequence_of_2_to_the_40_steps_is_refused() {
     let device = small();
@@ -265,7 +267,7 @@ fn rotary_positions_without_end_are_refused() {
     let rotary = new(2, 4).unwrap();
     let heads = Tensor::ones([1, 2, 2], &small()).unwrap();
     assert!(refused(rotary.forward(&heads, usize::MAX)).contains("positions"));
-    assert!(new(0, usize::MAX / 8).is_ok()); // nothing turns
+    assert!(new(0, usize::MAX / 8).is_ok()); // no rotated pairs
     refused(KvCache::new(1 << 31, 1 << 31, 1, 1, &small()));
     refused(KvCache::new(1, 1, usize::MAX, 1, &small()));
 }
@@ -282,7 +284,7 @@ fn batches_without_end_are_refused() {
     refused(Tensor::randn([1 << 50], 0.0, 1.0, 1, &small()));
 }
 
-/// A window of `usize::MAX` keys overflowed.
+/// Regression: a window of `usize::MAX` keys overflowed.
 #[test]
 fn an_attention_window_of_any_size_is_taken() {
     let x = Tensor::ones([1, 2, 4], &common::device()).unwrap();
@@ -290,7 +292,7 @@ fn an_attention_window_of_any_size_is_taken() {
     assert_eq!(x.scaled_dot_product_attention(&x, &x, &options).unwrap().to_vec().unwrap(), [1.0; 8]);
 }
 
-/// `sum` over 2^32 elements overflowed its count of them on the CPU; GPUs refused it.
+/// Regression: `sum` over 2^32 elements overflowed its count on the CPU; GPUs refused it.
 #[test]
 fn more_elements_than_a_kernel_counts_are_refused_alike() {
     let message = |device: &Device| {
@@ -310,7 +312,7 @@ fn more_elements_than_a_kernel_counts_are_refused_alike() {
     assert_eq!(on_cpu[0], "sum: 4294967296 elements are more than a kernel can count");
 }
 
-/// What a twin works with counts in the budget, and what is left over is counted no more.
+/// Scratch memory of a twin counts in the budget, and is freed afterwards.
 #[test]
 fn scratch_of_twins_counts_in_the_budget() {
     let Device::Cpu(cpu) = small() else { unreachable!() };
@@ -323,7 +325,7 @@ fn scratch_of_twins_counts_in_the_budget() {
     assert!(matches!(cpu.scratch(usize::MAX), Err(Error::OutOfMemory { .. })));
     drop(scratch);
     assert_eq!(cpu.memory().in_use, before);
-    // Half a budget of logits fits, and so does its sort's result; the pairs that it sorts do not.
+    // Half a budget of logits fits, and so does the result of the sort; the pairs that it sorts do not.
     let device = Device::Cpu(cpu.clone());
     let x = Tensor::ones([1 << 16], &device).unwrap();
     assert!(matches!(x.sort(0, false), Err(Error::OutOfMemory { .. })));

@@ -1,4 +1,4 @@
-//! The graph: what is recorded, what a walk gives, what it frees, and what it refuses.
+//! The autograd graph: what is recorded, the results of a backward pass, what it frees, and what it refuses.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn gradient(grads: &Gradients, leaf: &Tensor) -> Vec<f32> {
     grads.get(leaf).unwrap().to_vec().unwrap()
 }
 
-/// Runs `work` on a stack that a recursion over a long graph would overflow.
+/// Runs `work` on a stack so small that recursion over a long graph would overflow it.
 fn on_a_small_stack(work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, work).unwrap().join().unwrap();
@@ -38,7 +38,7 @@ fn a_chain_of_a_hundred_thousand_nodes_is_walked_and_dropped() {
     on_a_small_stack(|| drop(chain()));
     on_a_small_stack(|| {
         let y = chain();
-        // neg, then abs of a negative number: each pair has the slope 1; the last of 100,000 nodes is a neg.
+        // neg, then abs of a negative number: each pair has slope 1; the last of the 100,000 nodes is a neg.
         assert_eq!(gradient(&y.backward().unwrap(), &x), [-1.0]);
     });
 }
@@ -69,7 +69,7 @@ fn only_what_took_part_has_a_gradient() {
         let y = a.mul(&constant).unwrap().mul(&b).unwrap().sum_all().unwrap();
         let grads = y.backward().unwrap();
         assert_eq!(gradient(&grads, &a), [15.0, 18.0]);
-        // b was broadcast along a's axis: its gradient is summed back to its own shape.
+        // b was broadcast along an axis of a: its gradient is summed to its own shape.
         assert_eq!((grads.get(&b).unwrap().shape().to_vec(), gradient(&grads, &b)), (vec![1], vec![17.0]));
         assert!(grads.get(&unused).is_none() && grads.get(&constant).is_none());
         let all: Vec<Vec<f32>> = grads.iter().map(|grad| grad.to_vec().unwrap()).collect();
@@ -92,7 +92,7 @@ fn a_leaf_is_its_own_gradient() {
 #[test]
 fn gradients_nobody_needs_are_not_computed() {
     for device in devices() {
-        // Counts are compared, so the device must be ours alone.
+        // Counts are compared, so no other test may use the device.
         let device = fresh(&device);
         let work = |both: bool| {
             let a = Tensor::from_slice(&[1.0, 2.0], [2], &device).unwrap();
@@ -142,7 +142,7 @@ fn a_graph_is_walked_once() {
         let (first, second) = (shared.exp().unwrap(), shared.mul_scalar(2.0).unwrap());
         assert!(first.backward().is_ok());
         refused(first.backward(), &["walked before", "anew"]);
-        // The part that both share is freed too.
+        // The subgraph that both share is freed too.
         refused(second.backward(), &["walked before", "anew"]);
         // The values are untouched, and a new graph on the same leaf works.
         assert_eq!(shared.to_vec().unwrap(), [9.0]);
@@ -158,11 +158,11 @@ fn backward_says_what_it_can_not_start_from() {
         refused(Tensor::ones([1], &device).unwrap().backward(), &["requires a gradient"]);
         let y = x.neg().unwrap();
         refused(y.backward_from(&Tensor::ones([3], &device).unwrap()), &["[3]", "[2]"]);
-        // Broadcasting a gradient is no business of backward's.
+        // backward_from does not broadcast the gradient.
         refused(y.backward_from(&Tensor::ones([1], &device).unwrap()), &["[1]", "[2]"]);
         let ids = Tensor::from_ids(&[1, 1], [2], &device).unwrap();
         assert!(matches!(y.backward_from(&ids), Err(Error::Shape { op: "backward", .. })));
-        // None of them walked the graph.
+        // None of these calls has run a backward pass.
         assert_eq!(gradient(&y.sum_all().unwrap().backward().unwrap(), &x), [-1.0, -1.0]);
     }
 }
@@ -197,7 +197,7 @@ fn detach_stops_the_gradient() {
         // d/dx (x * const(x^2)) = 9, not 27.
         let z = x.mul(&y.detach()).unwrap();
         assert_eq!(gradient(&z.backward().unwrap(), &x), [9.0]);
-        // A result made a leaf starts a graph of its own.
+        // A result made a leaf starts a new graph.
         let y = y.requires_grad().unwrap();
         let grads = y.mul_scalar(2.0).unwrap().backward().unwrap();
         assert_eq!((y.is_leaf(), gradient(&grads, &y), grads.get(&x).is_none()), (true, vec![2.0], true));
@@ -238,7 +238,7 @@ fn a_walk_frees_what_it_has_passed() {
         let forward = device.memory();
         assert!(forward.in_use >= before + STEPS * bytes, "the graph saves its steps on {device}");
         let grads = y.backward().unwrap();
-        // Two gradients under way and the sum's: the peak stays near what the graph held.
+        // Two gradients in progress and that of the sum: the peak stays near the memory of the graph.
         assert!(device.memory().peak <= forward.peak + 4 * bytes, "{:?} on {device}", device.memory());
         let scalar = device.memory().in_use - before - bytes;
         assert!(scalar <= 256, "the leaf's gradient and the loss are left, and {scalar} bytes, on {device}");
@@ -260,7 +260,7 @@ fn a_graph_that_is_dropped_unwalked_frees_all() {
     }
 }
 
-/// Says that it has more differentiable outputs than it has, and asks for the shape of an input that it has not.
+/// An op that declares more differentiable outputs than it has, and requests the shape of an input that does not exist.
 struct Odd;
 
 impl Op for Odd {

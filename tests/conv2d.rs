@@ -1,5 +1,5 @@
-//! Convolutions: values worked by hand and PyTorch's, long sums, the edges, errors. Their rows of the table
-//! (tests/table.rs) hold every kernel of the ladder to f64.
+//! Convolutions: values worked by hand and from PyTorch, long sums, edge cases, errors. The table (tests/table.rs)
+//! compares every kernel with f64.
 
 mod common;
 
@@ -7,10 +7,10 @@ use common::*;
 use gristmill::gpu::GpuOptions;
 use gristmill::{Activation, Conv2dKernel, Conv2dOptions, Device, Error, Tensor};
 
-// Auto is the subgroup kernel on the software adapters that have subgroups.
+// Auto is the subgroup kernel on software adapters with subgroups.
 const KERNELS: [Conv2dKernel; 3] = [Conv2dKernel::Auto, Conv2dKernel::Naive, Conv2dKernel::Registers];
 
-/// The kernels for the tests that SwiftShader takes minutes for: there the small one. The others meet it in the table.
+/// The kernels for tests that take minutes on SwiftShader: only the naive one there. The table tests the others.
 fn ladder(device: &Device) -> &'static [Conv2dKernel] {
     if device.id().contains("swiftshader") { &KERNELS[1..2] } else { &KERNELS }
 }
@@ -33,7 +33,7 @@ fn a_convolution_worked_by_hand() {
             let grads = plain.backward_from(&Tensor::ones([1, 1, 2, 2], &device).unwrap()).unwrap();
             assert_eq!(grads.get(&w).unwrap().to_vec().unwrap(), [12., 16., 24., 28.]);
             assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [1., 3., 2., 4., 10., 6., 3., 7., 4.]);
-            // Only the lower two pixels pass relu.
+            // Only the lower two pixels are positive and pass relu.
             let grads = y.backward_from(&t(&[1., 10., 100., 1000.], &[1, 1, 2, 2])).unwrap();
             assert_eq!(grads.get(&b).unwrap().to_vec().unwrap(), [1100.]);
             assert_eq!(grads.get(&w).unwrap().to_vec().unwrap(), [5400., 6500., 8700., 9800.]);
@@ -45,7 +45,7 @@ fn a_convolution_worked_by_hand() {
     }
 }
 
-/// PyTorch 1.13, in f64, of values that f32 holds exactly:
+/// PyTorch 1.13, in f64, with values that f32 holds exactly:
 ///
 /// ```python
 /// fill = lambda f, shape: torch.tensor([f(i) for i in range(math.prod(shape))], dtype=torch.float64).reshape(shape)
@@ -109,7 +109,7 @@ fn pytorch_agrees_on_stride_padding_dilation_and_groups() {
     }
 }
 
-/// Sums past the 65,535 iterations at which some adapters end a loop; whole numbers make any lost term show.
+/// Sums of more than 65,535 terms, after which some adapters end a loop. With whole numbers any missing term shows.
 #[test]
 fn long_sums_are_whole() {
     for device in devices() {
@@ -125,7 +125,7 @@ fn long_sums_are_whole() {
                 let grads = y.backward_from(&Tensor::ones(y.shape(), &device).unwrap()).unwrap();
                 grads.get(leaf).unwrap().to_vec().unwrap()
             };
-            // Pixels: the gradient with regard to the weight.
+            // Pixels: the gradient of the weight.
             let w = ones([1, 1, 3, 3]).requires_grad().unwrap();
             let dw = grad(conv(&ones([2, 1, 211, 191]), &w, 1), &w);
             let sides = |n: usize| [n - 1, n, n - 1];
@@ -135,7 +135,7 @@ fn long_sums_are_whole() {
             // Input channels, output channels, taps.
             let y = conv(&ones([1, 70_001, 1, 1]), &ones([2, 70_001, 1, 1]), 0);
             assert_eq!(y.to_vec().unwrap(), [70_006.0; 2], "{what}");
-            // Of several taps, and the last channels weigh more.
+            // Several taps; the last channels have larger weights.
             let w = Array::from_fn([1, 35_001, 1, 2], |i| if i[1] < 20_000 { 1.0 } else { 2.0 })
                 .to_tensor(&device);
             let y = conv(&ones([1, 35_001, 1, 2]), &w, 0);
@@ -148,7 +148,7 @@ fn long_sums_are_whole() {
     }
 }
 
-/// Eight channels a group fill a row of the weight gradient's tiles, and those of two groups a workgroup.
+/// Eight channels per group fill a row of the weight gradient's tiles, and two groups a workgroup.
 #[test]
 fn tiles_of_groups_follow_each_other() {
     for device in devices() {
@@ -165,7 +165,7 @@ fn empty_axes_are_ordinary() {
     for device in devices() {
         let leaf = |shape: [usize; 4]| Tensor::ones(shape, &device).unwrap().requires_grad().unwrap();
         for kernel in KERNELS {
-            // No images: the weight's gradient is zero.
+            // No images: the gradient of the weight is zero.
             let (x, w) = (leaf([0, 2, 5, 5]), leaf([3, 2, 3, 3]));
             let bias = Tensor::ones([3], &device).unwrap().requires_grad().unwrap();
             let y = x.conv2d_with(&w, Some(&bias), Conv2dOptions::default(), kernel).unwrap();
@@ -174,7 +174,7 @@ fn empty_axes_are_ordinary() {
             assert_eq!(grads.get(&w).unwrap().to_vec().unwrap(), [0.0; 54]);
             assert_eq!(grads.get(&bias).unwrap().to_vec().unwrap(), [0.0; 3]);
             assert_eq!(grads.get(&x).unwrap().shape(), [0, 2, 5, 5]);
-            // No input channels: the bias alone. No output channels: the input's gradient is zero.
+            // No input channels: the result is the bias. No output channels: the gradient of the input is zero.
             let y = leaf([1, 0, 2, 2]).conv2d_with(
                 &leaf([3, 0, 2, 2]),
                 Some(&bias),
@@ -186,7 +186,7 @@ fn empty_axes_are_ordinary() {
             let y = x.conv2d_with(&leaf([0, 2, 2, 2]), None, Conv2dOptions::default(), kernel).unwrap();
             let grads = y.sum_all().unwrap().backward().unwrap();
             assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0; 8]);
-            // Nothing but padding.
+            // Only padding.
             let padded = Conv2dOptions { padding: [1, 1], ..Conv2dOptions::default() };
             let y = leaf([1, 1, 0, 2]).conv2d_with(&leaf([3, 1, 2, 2]), Some(&bias), padded, kernel).unwrap();
             assert_eq!(y.to_vec().unwrap(), [1.0; 9]);
@@ -194,11 +194,11 @@ fn empty_axes_are_ordinary() {
     }
 }
 
-/// The first layer's input gradient is never computed.
+/// The input gradient of the first layer is never computed.
 #[test]
 fn only_what_is_needed_is_computed() {
     let tested = device();
-    // Devices of its own, whose counts no other test changes.
+    // Its own device, since other tests would change the counts.
     let device = match tested.is_gpu() {
         true => Device::open_with(tested.id(), &GpuOptions::default()).unwrap(),
         false => Device::cpu_with_budget(1 << 30),
@@ -220,7 +220,7 @@ fn only_what_is_needed_is_computed() {
     assert_eq!(both, weight + 1);
 }
 
-/// A grid of two dimensions, because a dimension holds few workgroups.
+/// Two-dimensional grids, because a dimension holds few workgroups.
 #[test]
 fn grids_of_two_dimensions_cover_all() {
     let tested = device();
@@ -229,7 +229,7 @@ fn grids_of_two_dimensions_cover_all() {
     }
     let options = GpuOptions { max_workgroups: Some(20), ..GpuOptions::default() };
     let device = Device::open_with(tested.id(), &options).unwrap();
-    // Whole numbers, of which sums are exact.
+    // Whole numbers, so that sums are exact.
     let whole = |shape: &[usize], seed| Array::random(shape, seed, -3.0, 3.0).map(f64::round);
     let run = |device: &Device, kernel: Conv2dKernel| {
         let [x, w] = [whole(&[3, 2, 17, 33], 1), whole(&[9, 2, 3, 2], 2)]
@@ -243,7 +243,7 @@ fn grids_of_two_dimensions_cover_all() {
     }
 }
 
-/// The CPU's sums have one order, however many threads there are.
+/// The order of the CPU's sums does not depend on the number of threads.
 #[test]
 fn threads_do_not_change_the_bits() {
     let run = |threads: usize| {

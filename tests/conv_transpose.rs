@@ -1,5 +1,5 @@
-//! Transposed and one-dimensional convolutions: values worked by hand and PyTorch's, long sums, the edges, errors. Their
-//! rows of the table (tests/table.rs) hold them to f64.
+//! Transposed and one-dimensional convolutions: values worked by hand and from PyTorch, long sums, edge cases, errors.
+//! The table (tests/table.rs) compares them with f64.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn a_transposed_convolution_worked_by_hand() {
         for kernel in KERNELS {
             let plain = ConvTranspose2dOptions::default();
             let y = x.conv_transpose2d_with(&w, None, plain, kernel).unwrap();
-            // Four copies of the kernel, one place apart.
+            // Four copies of the kernel, shifted by one.
             assert_eq!(y.to_vec().unwrap(), [1., 12., 20., 103., 1234., 2040., 300., 3400., 4000.]);
             let far = ConvTranspose2dOptions { stride: [2, 2], output_padding: [0, 1], ..plain };
             let y = x.conv_transpose2d_with(&w, None, far, kernel).unwrap();
@@ -40,7 +40,7 @@ fn a_transposed_convolution_worked_by_hand() {
                     400., 4000., 0.
                 ]
             );
-            // The middle alone, under relu.
+            // Only the center, through relu.
             let cut = ConvTranspose2dOptions { padding: [1, 1], activation: Activation::Relu, ..plain };
             let y = x.conv_transpose2d_with(&w, Some(&b), cut, kernel).unwrap();
             assert_eq!(y.to_vec().unwrap(), [1184.]);
@@ -52,7 +52,7 @@ fn a_transposed_convolution_worked_by_hand() {
     }
 }
 
-/// PyTorch 1.13, in f64, of values that f32 holds exactly; `fill` as in tests/conv2d.rs:
+/// PyTorch 1.13, in f64, with values that f32 holds exactly; `fill` as in tests/conv2d.rs:
 ///
 /// ```python
 /// x = fill(lambda i: (i * 7 % 11 - 5) / 4, (2, 4, 3, 2)); w = fill(lambda i: (i * 5 % 7 - 3) / 2, (4, 3, 2, 3))
@@ -64,7 +64,7 @@ fn pytorch_agrees_on_stride_padding_output_padding_dilation_and_groups() {
     let options = ConvTranspose2dOptions {
         stride: [2, 1],
         padding: [1, 0],
-        output_padding: [1, 1], // not below the stride, but below the dilation
+        output_padding: [1, 1], // less than the dilation, but not less than the stride
         dilation: [1, 2],
         groups: 2,
         activation: Activation::None,
@@ -173,7 +173,7 @@ fn pytorch_agrees_in_one_dimension() {
     }
 }
 
-/// The gradient of a convolution with regard to x is the transposed convolution of its output's gradient, bit by bit.
+/// The gradient of a convolution with respect to x equals the transposed convolution of the output's gradient, bitwise.
 #[test]
 fn the_two_ways_are_each_others_gradient() {
     for device in devices() {
@@ -198,7 +198,7 @@ fn the_two_ways_are_each_others_gradient() {
     }
 }
 
-/// Sums past the 65,535 iterations at which some adapters end a loop; whole numbers make any lost term show.
+/// Sums of more than 65,535 terms, after which some adapters end a loop. With whole numbers any missing term shows.
 #[test]
 fn long_sums_are_whole() {
     for device in devices() {
@@ -211,11 +211,12 @@ fn long_sums_are_whole() {
                 let grads = y.backward_from(&Tensor::ones(y.shape(), &device).unwrap()).unwrap();
                 [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap()].map(|t| t.to_vec().unwrap())
             };
-            // Channels one way and the other, and pixels.
+            // Input channels, output channels, and pixels.
             assert_eq!(run([1, 70_001, 1, 1], [70_001, 2, 1, 1], Some(&b))[0], [70_006.0; 2]);
             assert_eq!(run([1, 2, 1, 1], [2, 70_001, 1, 1], None)[1], [70_001.0; 2]);
             assert_eq!(run([2, 1, 211, 191], [1, 1, 1, 1], None)[2], [(2 * 211 * 191) as f32]);
-            // The taps of the one pixel that the padding leaves; the CPU makes the others too, which takes long.
+            // The taps of the only pixel inside the padding. Skipped on the CPU, which computes the others too and
+            // takes long.
             if !device.is_gpu() {
                 continue;
             }
@@ -243,10 +244,10 @@ fn empty_axes_are_ordinary() {
             let grads = y.sum_all().unwrap().backward().unwrap();
             assert_eq!(grads.get(&w).unwrap().to_vec().unwrap(), [0.0; 24]);
             assert_eq!(grads.get(&x).unwrap().shape(), [0, 2, 4, 4]);
-            // No input channels: the bias alone.
+            // No input channels: the result is the bias.
             assert_eq!(run(&leaf([1, 0, 1, 1]), &leaf([0, 3, 1, 2])).to_vec().unwrap(), [1.0; 6]);
         }
-        // No output channels: the input's gradient is zero.
+        // No output channels: the gradient of the input is zero.
         let x = leaf([1, 2, 2, 2]);
         let y = x.conv_transpose2d(&leaf([2, 0, 2, 2]), None, ConvTranspose2dOptions::default()).unwrap();
         let grads = y.sum_all().unwrap().backward().unwrap();

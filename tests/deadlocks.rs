@@ -1,5 +1,5 @@
-//! No lock of the crate is held while a thread runs the program's own code, be it a task that rayon hands to a thread
-//! that waits, or an op's own `gpu`.
+//! No lock of the crate is held while code of the program runs on the same thread: tasks that rayon runs on a waiting
+//! thread, or the `gpu` method of a custom op.
 
 mod common;
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Runs `work` on a thread of its own, which has a minute: what it does takes a second.
+/// Runs `work` on a new thread and fails after a minute; it should take a second.
 fn within_a_minute(what: &str, work: impl FnOnce() + Send + 'static) {
     let (done, waited_for) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -28,8 +28,8 @@ fn within_a_minute(what: &str, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Runs `work` on a thread of a pool, and tasks that use `parameters` on the others. Some of these help with `work`, whose
-/// thread then waits for them; it takes one of the tasks meanwhile. Each task takes so long.
+/// Runs `work` on a thread of a pool, and tasks that use `parameters` on the others. Some of those help with `work`,
+/// whose thread then waits for them and runs a task meanwhile. Each task takes `task`.
 fn beside_tasks_that_use(parameters: &[Parameter], task: Duration, mut work: impl FnMut() + Send) {
     for threads in [3, 5, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -62,7 +62,7 @@ fn gradient(parameter: &Parameter) -> Gradients {
 fn an_optimizers_step_does_not_wait_for_a_task_that_waits_for_its_parameter() {
     let device = device();
     within_a_minute("a step beside tasks", move || {
-        // Rayon is the CPU's.
+        // Only the CPU uses rayon.
         let count = if device.is_gpu() { 1 << 16 } else { 4 << 20 };
         let parameter = Parameter::new(&Tensor::zeros([count], &device).unwrap()).unwrap();
         let gradients = gradient(&parameter);
@@ -85,7 +85,7 @@ fn batch_norm_does_not_wait_for_a_task_that_waits_for_its_statistics() {
         let input = Tensor::uniform([4, CHANNELS], -1.0, 1.0, 2, &device).unwrap();
         let buffers: Vec<Parameter> = norm.own_buffers().into_iter().map(|(_, buffer)| buffer).collect();
         beside_tasks_that_use(&buffers, Duration::from_micros(200), || {
-            // Held, they can't be updated in place.
+            // Parameters with another handle can't be updated in place.
             let _held: Vec<Tensor> = buffers.iter().map(Parameter::tensor).collect();
             norm.forward(&input).unwrap();
         });
@@ -111,7 +111,7 @@ fn threads_that_step_one_parameter_do_not_wait_for_each_other_for_ever() {
     });
 }
 
-/// Doubles its input, by tensors of the same device that it uses while it records.
+/// Doubles its input, with tensors of the same device that it uses while it records.
 struct Nested;
 
 impl Op for Nested {

@@ -1,5 +1,5 @@
-//! The same program on the same device gives the same bits: a small training, run again and again in processes of its
-//! own, so that nothing is shared, neither a compiled kernel nor a buffer's content nor the number of threads.
+//! The same program on the same device gives the same bits. A small training run is repeated in separate processes,
+//! which share neither compiled kernels, nor the contents of buffers, nor the number of threads.
 
 use gristmill::data::{Normalisation, Split, gather_images, parse_idx};
 use gristmill::nn::{self, Conv2d, Dropout, Flatten, Init, Linear, MaxPool2d, Module, Sequential};
@@ -8,9 +8,9 @@ use gristmill::{Activation, Device, Result, Tensor};
 use std::path::Path;
 use std::process::Command;
 
-/// Set for a child process: the device it is to train on.
+/// Set for a child process: the device to train on.
 const CHILD: &str = "GRISTMILL_TEST_TRAIN_ON";
-/// Images of a batch, and batches.
+/// Images per batch, and number of batches.
 const BATCH: usize = 12;
 const STEPS: usize = 6;
 
@@ -31,7 +31,8 @@ fn digits() -> Split {
     }
 }
 
-/// Trains a convolutional network for some steps: a line of each loss's bits, then the hash of all parameters.
+/// Trains a convolutional network for a few steps. Returns a line with the bits of each loss, then the hash of all
+/// parameters.
 fn train(device: &Device, seed: u64) -> Result<String> {
     let mut init = Init::new(seed, device);
     let network = Sequential::new()
@@ -55,14 +56,14 @@ fn train(device: &Device, seed: u64) -> Result<String> {
     Ok(lines + &format!("trained: parameters {:016x}\n", nn::hash_parameters(&network)?))
 }
 
-/// What a process of its own prints that trains on a device, with so many threads for the CPU twins.
+/// The output of a child process that trains on a device, with `threads` threads for the CPU twins.
 fn trained_in_a_process(device: &str, seed: u64, threads: usize) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "the_same_program_gives_the_same_bits_in_every_process", "--nocapture"]);
     child.env(CHILD, format!("{seed} {device}")).env("RAYON_NUM_THREADS", threads.to_string());
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    // The harness writes its own line before the first of ours, without ending it.
+    // The harness prints its own text before our first line, without a newline.
     let lines: Vec<&str> = text.lines().filter_map(|line| Some(&line[line.find("trained: ")?..])).collect();
     assert!(
         output.status.success() && lines.len() == STEPS + 1,
@@ -83,7 +84,7 @@ fn the_same_program_gives_the_same_bits_in_every_process() {
     let first = trained_in_a_process(&tested, 1, 2);
     assert_eq!(trained_in_a_process(&tested, 1, 2), first, "a second process on {tested}");
     assert_ne!(trained_in_a_process(&tested, 2, 2), first, "another seed on {tested}");
-    // The CPU twins cut their work for rayon; how many threads take the pieces must not show.
+    // The CPU twins split their work for rayon; the number of threads must not change the result.
     let first = trained_in_a_process("cpu", 1, 1);
     for threads in [1, 2, 3, 8] {
         assert_eq!(trained_in_a_process("cpu", 1, threads), first, "{threads} threads on the CPU");

@@ -1,4 +1,4 @@
-//! Ids that only the device knows: one that is out of range is an error of every tensor computed from it, and of no other.
+//! Ids that only the device knows: an id out of range is an error of every tensor computed from it, and of no other.
 
 mod common;
 
@@ -12,7 +12,7 @@ use gristmill::{CpuDevice, Device, Error, Result, Tensor, io};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A device of the test's own: others must not close its checks.
+/// A device for one test: other tests must not finish its checks.
 fn own() -> Option<Device> {
     opened(&GpuOptions::default())
 }
@@ -23,7 +23,7 @@ fn nine_and_zero(device: &Device) -> Tensor {
     Tensor::from_slice(&x, [2, 10], device).unwrap().argmax(1, false).unwrap()
 }
 
-/// A table of so many rows of two.
+/// A table of `rows` rows and two columns.
 fn table(rows: usize, device: &Device) -> Tensor {
     tensor(&[rows, 2], 1, device)
 }
@@ -56,7 +56,7 @@ fn an_error_of_ids_reaches_the_readers_of_its_tensors_and_no_other() {
     let src = tensor(&[2], 1, &device);
     let added = Tensor::zeros([6], &device).unwrap().scatter_add(0, &ids, &src).unwrap();
 
-    // Whoever reads first, a thread that has nothing to do with the ids does not hear of them.
+    // Whichever thread reads first, a thread that does not use the ids gets no error.
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| tensor(&[100], 1, &device).square().unwrap().to_vec().map(drop));
         assert_eq!(reader.join().unwrap(), Ok(()));
@@ -98,7 +98,7 @@ fn what_is_computed_from_a_bad_id_is_bad_however_far_away() {
     }
     assert!(matches!(rows.to(&Device::cpu()), Err(Error::Argument { op: "embedding", .. })));
     assert!(gradients.get(&leaf).unwrap().to_vec().is_err());
-    // Its gradient is 1 whatever the loss is.
+    // Its gradient is 1 whatever the loss.
     assert_eq!(gradients.get(&innocent).unwrap().to_vec().unwrap(), [1.0; 8]);
     assert!(table(4, &device).add(&leaf).unwrap().to_vec().is_ok(), "the table itself is well");
 }
@@ -150,7 +150,7 @@ fn a_bad_id_does_not_keep_another_tensor_from_being_saved() {
 fn hundreds_of_checks_are_closed_in_time_and_the_bad_one_is_found() {
     let Some(device) = own() else { return };
     let ids = nine_and_zero(&device);
-    // Each step has a check that is still open when the next begins; more than there are words for it.
+    // The check of each step is still open when the next step begins; there are more checks than words.
     let step = |x: &Tensor, rows: usize| {
         let wide = Tensor::cat(&[x, &tensor(&[rows - 2, 2], 1, &device)], 0).unwrap();
         wide.embedding(&ids).unwrap()
@@ -158,7 +158,7 @@ fn hundreds_of_checks_are_closed_in_time_and_the_bad_one_is_found() {
     for bad in [None, Some(0), Some(599), Some(300)] {
         let mut x = table(2, &device);
         for at in 0..600 {
-            // Eleven rows are enough for any of these ids, which the host knows to be below ten.
+            // Eleven rows suffice for any of these ids: the host knows that they are below ten.
             x = step(&x, if Some(at) == bad { 9 } else { 10 + at % 2 });
         }
         match bad {
@@ -189,7 +189,7 @@ fn threads_with_good_and_bad_ids_do_not_disturb_each_other() {
     });
 }
 
-/// Which word of the status buffer a check of its input's ids gets: 0 where none is needed.
+/// An op that records the status word assigned to the check of its input's ids; 0 if none is needed.
 struct Slot(Arc<AtomicU32>);
 
 impl Op for Slot {

@@ -1,4 +1,4 @@
-//! The command `gristmill`: what it prints, and how it ends.
+//! The command `gristmill`: its output, and its exit code.
 
 use serde_json::Value;
 use std::fs::File;
@@ -29,9 +29,9 @@ fn the_doctor_finds_the_device_under_test_well() {
         "{first}"
     );
     assert!(report.trim_end().ends_with("is well"), "{report}");
-    // Every row was run, the adapter's arithmetic asked, and what is known of it said.
+    // Every row ran, and the report has the adapter's arithmetic and known faults.
     for row in gristmill::proof::rows() {
-        // Names may have spaces; the columns after them are at least two apart.
+        // Names may contain spaces; the next column is at least two spaces apart.
         let is_its =
             |line: &&str| line.trim_start().strip_prefix(row.name).is_some_and(|rest| rest.starts_with("  "));
         let line = report.lines().find(is_its);
@@ -88,7 +88,7 @@ fn adapters_are_listed_by_their_ids() {
     assert!(all.contains("cpu: ") && ids.iter().all(|id| all.contains(id)), "{all}");
 }
 
-/// A run on the CPU that is short.
+/// A short run on the CPU.
 const SHORT: [&str; 7] = ["doctor", "--device", "cpu", "--row", "sum", "--seconds", "0"];
 
 #[test]
@@ -121,7 +121,7 @@ fn a_full_standard_output_or_error_is_no_panic() {
     }
     let status = gristmill().args(["doctor", "--row", "no-such-row"]).stderr(full()).status();
     assert_eq!(status.unwrap().code(), Some(1));
-    // The line about a software rasteriser, where there is one.
+    // The line about a software rasteriser, if there is one.
     let status = gristmill().args(SHORT).stderr(full()).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
 }

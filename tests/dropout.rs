@@ -1,11 +1,11 @@
-//! Dropout: known masks, one mask on every device, its share, its gradient, what is dropped and what is refused.
+//! Dropout: known masks, the same mask on every device, its frequency, its gradient, special values and errors.
 
 mod common;
 
 use common::*;
 use gristmill::{Device, Error, Tensor};
 
-/// The mask as numbers, by way of the CPU, whose masks the known values pin.
+/// The mask as numbers, computed on the CPU, which the known values test.
 fn mask(shape: &[usize], probability: f32, seed: u64, offset: u64) -> Array {
     let y = Tensor::ones(shape, &Device::cpu()).unwrap().dropout(probability, seed, offset).unwrap();
     Array::new(shape, y.to_vec().unwrap().iter().map(|&y| f64::from(u8::from(y != 0.0))).collect())
@@ -13,7 +13,7 @@ fn mask(shape: &[usize], probability: f32, seed: u64, offset: u64) -> Array {
 
 #[test]
 fn known_masks() {
-    // Worked out apart, in Python: word i % 4 of philox((i / 4, offset, 0), seed) >= probability * 2^32.
+    // Computed independently in Python: word i % 4 of philox((i / 4, offset, 0), seed) >= probability * 2^32.
     let half = [1, 0, 1, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 1, 1, 1].map(|kept| kept as f32 * 2.0);
     let quarter = [1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 0, 1, 1, 1, 1].map(|kept| kept as f32 / 0.75);
     for device in devices() {
@@ -26,7 +26,7 @@ fn known_masks() {
 
 #[test]
 fn the_gradient_has_the_mask_of_the_forward_pass() {
-    // More than one workgroup and more than one task, and no multiple of four.
+    // More than one workgroup and more than one task, and not a multiple of four.
     let n = 40_003;
     let mut masks = Vec::new();
     for device in devices() {
@@ -48,7 +48,7 @@ fn as_many_are_kept_as_asked_for() {
             let y = Tensor::ones([n], &device).unwrap().dropout(probability, 17, 0).unwrap();
             let kept = y.to_vec().unwrap().iter().filter(|&&y| y != 0.0).count() as f64;
             let share = 1.0 - f64::from(probability);
-            // Binomial: five of its standard deviations.
+            // Within five standard deviations of the binomial distribution.
             let sigma = (n as f64 * share * (1.0 - share)).sqrt();
             assert!((kept - n as f64 * share).abs() < 5.0 * sigma, "{kept} of {n} at {probability}");
         }

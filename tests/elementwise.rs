@@ -1,4 +1,4 @@
-//! Element-wise functions: values worked by hand or taken from 50-digit arithmetic, special values by the standards, and
+//! Element-wise functions: values worked by hand or in 50-digit arithmetic, special values by the standards, and
 //! errors. `tests/table.rs` has the rest.
 
 mod common;
@@ -17,8 +17,8 @@ fn row(values: &[f32], device: &Device) -> Tensor {
     Tensor::from_slice(values, [values.len()], device).unwrap()
 }
 
-/// Asserts the values on every device, and on the worst; non-finite ones by class, the others within a relative error and an
-/// absolute one.
+/// Asserts values on every device and on the worst-case one: non-finite ones by class, others within a relative and an
+/// absolute error.
 fn assert_values(
     what: &str,
     f: impl Fn(&Device) -> Result<Tensor>,
@@ -32,7 +32,7 @@ fn assert_values(
     }
 }
 
-/// The gradient of `f` at `x`, for ones.
+/// The gradient of `f` at `x` for a gradient of ones.
 fn slopes(f: impl Fn(&Tensor) -> Result<Tensor>, x: &[f32], device: &Device) -> Result<Tensor> {
     let x = row(x, device).requires_grad()?;
     let y = f(&x)?;
@@ -42,7 +42,7 @@ fn slopes(f: impl Fn(&Tensor) -> Result<Tensor>, x: &[f32], device: &Device) -> 
 
 #[test]
 fn functions_of_one_number() {
-    // Ten units in the last place: more than any of them may err near these numbers.
+    // Ten ulp: more than the error of any of them near these numbers.
     let close = 10.0 * 2.0 * EPS;
     let values = |name: &str, f: Unary, x: &[f32], want: &[f64]| {
         assert_values(name, |device| f(&row(x, device)), want, close, 0.0);
@@ -80,7 +80,7 @@ fn functions_of_one_number() {
 
 #[test]
 fn waves_of_any_number() {
-    // The last is the f32 that comes closest to a multiple of π/2.
+    // The last one is the f32 closest to a multiple of π/2.
     let x = [1e6, 131_072.02, 1e22, f32::MAX, -3.0, -100_000.5, 16_367_173.0 * 2f32.powi(72)];
     let sin = [
         -0.349993502171,
@@ -100,7 +100,7 @@ fn waves_of_any_number() {
         -0.894160504367,
         -1.61476979825e-9,
     ];
-    // As the docs of `sin` promise.
+    // The accuracy in the docs of `sin`.
     let (relative, absolute) = (2f64.powi(-21), 2f64.powi(-28));
     assert_values("sin", |device| row(&x, device).sin(), &sin, relative, absolute);
     assert_values("cos", |device| row(&x, device).cos(), &cos, relative, absolute);
@@ -148,7 +148,7 @@ fn gradients_at_corners_are_pytorch_s() {
         &[0.0, 1.0, 1.0, 1.0, 0.0, 0.0],
     );
     corner("pow", |x| x.pow_scalar(0.0), &[0.0, 2.0], &[0.0, 0.0]);
-    // Ties of a maximum are split, and both sides of a NaN get all.
+    // Ties of a maximum split the gradient; with a NaN both sides get all of it.
     let y = |x: &Tensor| row(&[1.0, 1.0, 1.0, NAN], x.device());
     let x = [0.0, 1.0, 2.0, 1.0];
     assert_values("maximum", |d| slopes(|x| x.maximum(&y(x)), &x, d), &[0.0, 0.5, 1.0, 1.0], 0.0, 0.0);
@@ -188,7 +188,7 @@ fn a_comparison_ends_the_graph() {
         let x = row(&[-1.0, 2.0], &device).requires_grad().unwrap();
         let mask = x.gt(&Tensor::scalar(0.0, &device).unwrap()).unwrap();
         assert!(!mask.is_differentiable() && !x.logical_not().unwrap().is_differentiable());
-        // So a mask may be multiplied with: relu, by hand.
+        // So a mask may be multiplied by: relu, by hand.
         let grads = x.mul(&mask).unwrap().sum(&[0], false).unwrap().backward().unwrap();
         assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0, 1.0]);
     }
@@ -206,7 +206,7 @@ fn where_cond_picks_and_leaves_the_rest_alone() {
         let grads = y.backward_from(&dy).unwrap();
         assert_eq!(grads.get(&a).unwrap().to_vec().unwrap(), [5.0, 0.0]);
         assert_eq!(grads.get(&b).unwrap().to_vec().unwrap(), [2.0, 8.0]);
-        // The root's slope at 0 is infinite, but not picked.
+        // The slope of the root at 0 is infinite, but not selected.
         let x = row(&[0.0, 4.0], &device).requires_grad().unwrap();
         let zero = Tensor::scalar(0.0, &device).unwrap();
         let y = x.gt(&zero).unwrap().where_cond(&x, &zero).unwrap().sum(&[0], false).unwrap();
@@ -278,11 +278,11 @@ fn pow_has_the_special_values_of_ieee_754() {
         (1.0, NAN, 1.0),
     ];
     let (a, b, want) = (cases.map(|c| c.0), cases.map(|c| c.1), cases.map(|c| c.2));
-    // Exponents of at most 3 and bases of 2: exp2 within 9 ULP.
+    // Exponents up to 3 and base 2: exp2 is within 9 ulp.
     assert_values("pow", |d| row(&a, d).pow(&row(&b, d)), &want, 9.0 * 2.0 * EPS, 0.0);
 }
 
-/// Where the gradient is made from an input or an output that is one element throughout.
+/// An input or output that the gradient uses is an expanded element.
 #[test]
 fn gradients_through_expanded_operands() {
     for device in devices() {
@@ -295,7 +295,7 @@ fn gradients_through_expanded_operands() {
     }
 }
 
-/// Four elements at a time where the operands start at a multiple of four, or stand still; one at a time elsewhere.
+/// Loads four elements at a time if the operands are aligned to four or have stride 0; else one.
 #[test]
 fn slices_at_any_offset_and_scalars_match() {
     let x: Vec<f32> = (0..70).map(|i| i as f32).collect();
@@ -358,7 +358,7 @@ fn errors_name_the_op_and_what_is_wrong() {
         refused(x.rotary_embedding(&matrix, &matrix, turns), &["rotary_embedding", "[2]", "[.., n, d]"]);
         refused(matrix.rotary_embedding(&matrix, &matrix, turns), &["angles", "[1, 2]", "at most 1 pairs"]);
         refused(matrix.rotary_embedding(&matrix, &x, turns), &["cosines", "[1, 2]", "[2]"]);
-        // No element, no dispatch, the shape all the same.
+        // An empty tensor needs no dispatch, but has the right shape.
         let none = Tensor::zeros([0, 2], &device).unwrap();
         assert_eq!(none.elu(1.0).unwrap().shape(), [0, 2]);
         assert_eq!(none.lt(&x).unwrap().shape(), [0, 2]);

@@ -1,4 +1,4 @@
-//! What can go wrong: each fault is one clear error, after which the device works on, unless it is lost.
+//! Faults: each is one clear error, after which the device works on, unless it is lost.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn more_than_the_budget_is_refused_and_the_rest_works_on() {
         assert_eq!(device.memory().in_use, before, "what failed holds nothing");
         assert_eq!(x.neg().unwrap().neg().unwrap().to_vec().unwrap(), whole(&[1 << 16], 1));
 
-        // A graph that holds more and more.
+        // A graph that keeps more and more results.
         let leaf = x.requires_grad().unwrap();
         let mut y = leaf.clone();
         let error = loop {
@@ -41,12 +41,12 @@ fn more_than_the_budget_is_refused_and_the_rest_works_on() {
             }
         };
         assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
-        // Full to the brim, its backward needs room that there is not.
+        // With all memory in use, there is no room for the backward pass.
         assert!(matches!(y.sum_all().and_then(|y| y.backward()).map(|_| ()), Err(Error::OutOfMemory { .. })));
         drop((y, leaf));
         assert_eq!(device.memory().in_use, before, "the graph is freed on {device}");
 
-        // Buffers kept for reuse give way to others: sizes of which no two fit beside each other.
+        // Pooled buffers are freed for new ones: no two of these sizes fit together.
         for size in (100..170).step_by(10) {
             assert_eq!(
                 Tensor::ones([size << 10], &device).unwrap().sum_all().unwrap().item().unwrap(),
@@ -62,7 +62,7 @@ fn more_than_the_budget_is_refused_and_the_rest_works_on() {
     }
 }
 
-/// Asserts that every way into a device answers that it is lost.
+/// Asserts that every operation on a device reports that it is lost.
 fn assert_lost(device: &Device, x: &Tensor) {
     let answers: [(&str, Result<()>); 10] = [
         ("add", x.add(x).map(drop)),
@@ -92,7 +92,7 @@ fn assert_lost(device: &Device, x: &Tensor) {
             other => panic!("{what}: {other:?} instead of the loss of {device}"),
         }
     }
-    // What needs no device still answers.
+    // Operations that need no device still work.
     assert_eq!(x.reshape([x.numel()]).unwrap().numel(), x.numel());
     let _ = (device.memory(), device.counts());
     device.trim();
@@ -102,7 +102,7 @@ fn assert_lost(device: &Device, x: &Tensor) {
 fn a_lost_device_says_so_for_ever_and_others_live() {
     let Some(first) = opened(&GpuOptions::default()) else { return };
     let other = fresh(&first);
-    // In the midst of a loop, with a batch recorded and not submitted.
+    // During a loop, with a batch recorded but not submitted.
     let x = tensor(&[40, 50], 1, &first);
     let mut y = x.clone();
     let error = (0..1000)
@@ -122,7 +122,7 @@ fn a_lost_device_says_so_for_ever_and_others_live() {
     drop((x, y, first));
     assert_works(&other, 3);
 
-    // The shared device of an adapter is opened anew once it was lost.
+    // The shared device of an adapter is reopened after it was lost.
     let shared = Device::open(other.id()).unwrap();
     assert!(shared.same(&Device::open(other.id()).unwrap()));
     gpu(&shared).destroy();
@@ -186,7 +186,7 @@ fn unknown_and_ambiguous_names_list_the_choices() {
             }
         }
     }
-    // A whole id is never ambiguous, in any case of letters; the two fixed names are no parts of ids.
+    // A whole id is never ambiguous, in upper or lower case; the two fixed names do not match parts of ids.
     for id in &ids {
         assert_eq!(Device::open(&id.to_uppercase()).unwrap().id(), id);
     }
@@ -195,7 +195,7 @@ fn unknown_and_ambiguous_names_list_the_choices() {
     assert!(ids.is_empty() || Device::open("gpu").unwrap().is_gpu());
 }
 
-/// Set for a child process of the next test, which then says what the environment makes of `Device::best`.
+/// Set for a child process of the next test, which prints the device that `Device::best` opens.
 const CHILD: &str = "GRISTMILL_TEST_CHILD";
 
 #[test]
@@ -254,7 +254,8 @@ fn eight_threads_share_one_device_and_two() {
 fn tensors_and_gradients_cross_threads() {
     for device in devices() {
         let x = tensor(&[50], 1, &device).requires_grad().unwrap();
-        // Recorded by one thread, read by another, dropped by a third; the graph is walked where it was not built.
+        // Recorded by one thread, read by another, dropped by a third; the backward pass runs in a thread that did not
+        // build it.
         let y = std::thread::scope(|scope| scope.spawn(|| x.square().unwrap()).join().unwrap());
         let (values, y) = std::thread::spawn(move || (y.to_vec().unwrap(), y)).join().unwrap();
         let loss = y.sum_all().unwrap();
@@ -266,10 +267,10 @@ fn tensors_and_gradients_cross_threads() {
     }
 }
 
-/// Runs a program of random ops on four registers, whose old tensors are dropped while the batch that uses them is
-/// still being recorded. All numbers stay whole and small.
+/// Runs a program of random ops on four registers. Old tensors are dropped while the batch that uses them is still
+/// being recorded. All numbers stay whole and small.
 fn program(device: &Device, steps: &[(u8, u8, u8)]) -> Vec<Vec<f32>> {
-    // Sizes of the same class and of others, so that buffers wander between them.
+    // Sizes of the same class and of others, so that buffers are reused between them.
     let shapes = [[8, 8], [7, 9], [40, 30], [1, 1200]];
     let mut registers: Vec<Tensor> = (0..4).map(|i| tensor(&shapes[i], i, device)).collect();
     for &(op, a, b) in steps {
@@ -304,7 +305,7 @@ proptest! {
 
     #[test]
     fn recycled_buffers_hold_what_they_should(steps in prop::collection::vec(any::<(u8, u8, u8)>(), 1..120)) {
-        // Not guarded: there no buffer is used twice. Of its own: other tests destroy the one that programs share.
+        // Not guarded, since a guarded device reuses no buffer; and fresh, since other tests destroy shared devices.
         let device = fresh(&device());
         prop_assert_eq!(program(&device, &steps), program(&Device::cpu(), &steps));
     }
@@ -500,14 +501,14 @@ static NO_IMPORT: Kernel = kernel("import", "#import shared/nowhere.wgsl\n", 1);
 fn a_kernel_that_does_not_compile_is_an_error_that_names_it() {
     let Some(device) = opened(&GpuOptions::default()) else { return };
     let x = tensor(&[8], 1, &device);
-    let y = x.neg().unwrap(); // already recorded
+    let y = x.neg().unwrap(); // recorded before
     let cases: [(&'static Kernel, &'static [u32], usize); 6] = [
         (&NO_WGSL, &[], 1),
         (&NO_ENTRY, &[], 1),
         (&NO_TYPE, &[], 1),
         (&NO_IMPORT, &[], 1),
-        (&STRAY, &[99], 1), // no constant of that value
-        (&FLAG, &[], 1),    // a buffer short
+        (&STRAY, &[99], 1), // not a declared value
+        (&FLAG, &[], 1),    // one buffer is missing
     ];
     for _ in 0..2 {
         for (kernel, constants, workgroups) in cases {
@@ -555,11 +556,11 @@ fn guards_show_a_write_out_of_bounds_and_a_missing_one() {
             }
             other => panic!("{count}: {other:?}"),
         }
-        // Said once; and the element that was left out is NaN, not a leftover.
+        // It is reported once, and the skipped element is NaN, not an old value.
         let values = y.to_vec().unwrap();
         assert!(values[0].is_nan() && values[1..].iter().all(|&value| value == 1.0), "{values:?}");
     }
-    // Enough buffers that the guards are looked at before any read-back.
+    // Enough buffers that the guards are checked before any read-back.
     let mut y = Tensor::zeros([10], &device).unwrap();
     for _ in 0..1200 {
         y = y.add(&x).unwrap();
@@ -602,7 +603,7 @@ fn peek_fours() {
     1,
 );
 
-/// In vectors too, of which one word is changed.
+/// The same with vectors, of which one word is changed.
 #[test]
 fn a_read_of_vectors_out_of_bounds_is_said_to_be_one() {
     let Some(device) = opened(&GpuOptions { worst_case: true, ..guarded() }) else { return };
@@ -627,7 +628,7 @@ fn a_read_out_of_bounds_shows_on_the_worst_adapter() {
             Err(Error::Gpu { message }) => assert!(message.contains("read past the end"), "{message}"),
             other => panic!("{count}: {other:?}"),
         }
-        // No result shows it, and one element more is enough.
+        // No result shows it; reading one more element is enough.
         assert_eq!(peek(&plain, count).unwrap(), vec![1.0; count]);
         assert_eq!(peek(&device, count + 1).unwrap(), vec![1.0; count]);
     }
@@ -652,7 +653,7 @@ fn busy(@builtin(global_invocation_id) id: vec3u) {
 #[test]
 fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
     let Some(device) = opened(&GpuOptions::default()) else { return };
-    // wgpu gives up waiting on GL after two seconds, and on its lock after six.
+    // wgpu stops waiting on GL after two seconds, and on its lock after six.
     let seconds = if device.id().starts_with("gl:") { 8.0 } else { 3.0 };
     let x = Tensor::ones([1], &device).unwrap();
     let batch = |dispatches: usize| {
@@ -665,7 +666,7 @@ fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
     };
     batch(1);
     let mut each = batch(2) / 2.0;
-    // A batch holds 256 dispatches at most. On fast hardware that is less than seconds, which is fine there.
+    // A batch holds at most 256 dispatches. On fast hardware that takes less than these seconds, which is fine.
     let dispatches = ((seconds / each) as usize).clamp(1, 250);
     let done = AtomicBool::new(false);
     let other = fresh(&device);
@@ -684,7 +685,7 @@ fn a_batch_of_many_seconds_is_waited_for_and_others_wait_their_turn() {
     assert_works(&device, 2);
 }
 
-/// A fault of no adapter, and one of every adapter for each variant.
+/// A fault that matches no adapter, and one per variant that matches every adapter.
 static FORCED: [[Quirk; 1]; 5] = [
     forced("no-such-adapter", Variant::Subgroups),
     forced(":", Variant::Subgroups),
@@ -700,7 +701,7 @@ const fn forced(adapter: &'static str, variant: Variant) -> [Quirk; 1] {
 
 #[test]
 fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
-    // The kernel that multiplies two matrices, with those faults and tuned for that kind of adapter.
+    // The matmul kernel chosen with those faults and tuned for that kind of adapter.
     let chosen = |quirks: &'static [Quirk], kind| {
         let tune_for = Some(kind);
         let device = opened(&GpuOptions { quirks, tune_for, ..GpuOptions::default() })?;
@@ -718,8 +719,8 @@ fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
     assert!(usual == subgroup || usual == registers, "{usual}");
     assert_eq!(chosen(&[], AdapterKind::Hardware).unwrap(), ("matmul.wgsl:tiled".to_string(), 0));
     assert_eq!(chosen(tiles, AdapterKind::Hardware).unwrap(), (usual, 1));
-    // With memory that is not zeroed all is as it was, reductions that meet in it included.
+    // Without zeroed workgroup memory the kernel is the same, as are reductions that use it.
     assert_eq!(chosen(zeroed, AdapterKind::Hardware).unwrap().1, 1);
-    // And with parameters in a storage buffer, which lavapipe has anyway.
+    // Also with parameters in a storage buffer, which lavapipe uses anyway.
     assert_eq!(chosen(uniform, AdapterKind::Hardware).unwrap().1, 1);
 }

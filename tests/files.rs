@@ -1,4 +1,4 @@
-//! How files are written: what was there before is never lost, and what is no file is left alone.
+//! Writing files: an old file is never lost, and anything but a regular file is left alone.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 #![cfg(unix)]
 
@@ -38,7 +38,7 @@ fn mode(path: &Path) -> u32 {
 fn a_stale_temporary_file_is_left_alone_and_saving_succeeds() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
-    // What a killed process with this process's id may have left, as in another container.
+    // Files that a killed process with the same id may have left, as in another container.
     let stale: Vec<_> = (0..1000)
         .map(|count| dir.path().join(format!(".model.safetensors.{}-{count}.tmp", std::process::id())))
         .collect();
@@ -57,10 +57,10 @@ fn symbolic_links_are_written_through() {
     fs::create_dir(dir.path().join("runs")).unwrap();
     let file = dir.path().join("runs/model.safetensors");
     let (first, second) = (dir.path().join("runs/latest"), dir.path().join("link"));
-    // Relative links count from where they stand.
+    // Relative links are relative to their own directory.
     symlink("model.safetensors", &first).unwrap();
     symlink("runs/latest", &second).unwrap();
-    // At first they lead to nothing, which is created; then to a file, which is replaced.
+    // At first the links lead to no file, so it is created; then to a file, which is replaced.
     for _ in 0..2 {
         save(&second).unwrap();
         assert_saved(&file);
@@ -133,7 +133,8 @@ fn a_path_that_can_not_be_written_is_known_before() {
     }
     let message = io::check_writable("").unwrap_err().to_string();
     assert!(message.contains("names no file"), "{message}");
-    // Names as long as they may be, and paths relative to the working directory, which no temporary name is added to.
+    // Names of maximum length, and paths relative to the working directory, also where a temporary name would be too
+    // long.
     io::check_writable(path(&"n".repeat(255))).unwrap();
 }
 

@@ -1,17 +1,18 @@
-//! Golden files: the ops of `tests/golden/ops.rs`, on the device under test and on the CPU twins, against what PyTorch and JAX say
-//! of them, result and gradients.
+//! Golden files: the ops of `tests/golden/ops.rs`, on the device under test and on the CPU twins, compared with results
+//! and gradients of PyTorch and JAX.
 //!
-//! `tests/golden/make.py` writes the files and says what is in them, `tests/golden/cases.py` has the cases, and
-//! `tests/golden/ops.rs` the calls and bounds. One trial a case, as in `cargo test --test golden conv2d`; a case whose op
-//! has no row there fails, and so does one with an attribute that the row does not heed.
+//! `tests/golden/make.py` writes the files and documents their contents, `tests/golden/cases.py` has the cases, and
+//! `tests/golden/ops.rs` the calls and bounds. One test per case, as in `cargo test --test golden conv2d`. A case fails
+//! if its op has no row in `ops.rs`, or if the row does not use one of its attributes.
 //!
-//! An element may be off by `EPS (roundings + terms) (|y| + condition)` and a floor. The condition, from the file, is how
-//! far the element moves when every input does by a relative unit; `terms`, the longest tensor of the case, is no fewer
-//! than any sum in it has. A sum of products is thus held to the usual bound `n EPS sum |a b|`; a case has at most 400
-//! elements, so that one term of a sum, left out, is some `1 / terms` of it and a hundred times over the bound.
+//! An element may be off by `EPS (roundings + terms) (|y| + condition)` and a floor. The condition, from the file, is
+//! how far the element moves when every input changes by a relative unit; `terms`, the length of the longest tensor of
+//! the case, is at least the length of any sum in it. So a sum of products has the usual bound `n EPS sum |a b|`. A
+//! case has at most 400 elements, so that omitting one term changes a sum by about `1 / terms`, a hundred times the
+//! bound.
 //!
-//! A case at a size that models have makes its inputs anew from seeds and is looked at in places; its file has `terms`,
-//! and what the results would be with one term left out, which must not pass.
+//! Cases of realistic size generate their inputs from seeds and are compared at sampled elements. Their file has
+//! `terms`, and the results with one term omitted, which must not pass.
 
 mod common;
 #[path = "golden/ops.rs"]
@@ -28,32 +29,32 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How far an element may be off; see the head of this file.
+/// The error bound of an element; see the documentation of this file.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
-    /// In a single element, besides the additions of its sums.
+    /// Roundings per element, besides the additions of its sums.
     roundings: f64,
-    /// Values of up to this size are added up or cancel on the way.
+    /// The size of intermediate values that are added or cancel.
     size: f64,
-    /// Whether the element's condition counts.
+    /// Whether the bound includes the condition of the element.
     conditioned: bool,
-    /// Whether the largest element and condition count for all.
+    /// Whether the bound of all elements uses the largest element and condition.
     whole: bool,
-    /// The error that does not shrink with the values.
+    /// The part of the error that does not depend on the values.
     floor: f64,
 }
 
 impl Bound {
     const EACH: Bound = Bound { roundings: 0.0, size: 0.0, conditioned: true, whole: false, floor: 0.0 };
-    /// Every bit.
+    /// Bitwise equal.
     const EXACT: Bound = Bound { roundings: f64::NEG_INFINITY, ..Bound::EACH };
 
-    /// For each element of `want`.
+    /// The bound of each element of `want`.
     fn of(&self, want: &Golden, condition: &[f64], terms: usize) -> Vec<f64> {
         if self.roundings < 0.0 {
             return vec![0.0; want.values.len()];
         }
-        // One more for the rounding of what the file holds.
+        // One more for the rounding of the values in the file.
         let roundings = EPS * (1.0 + self.roundings + terms as f64);
         let finite = |x: f64| if x.is_finite() { x.abs() } else { 0.0 };
         let scale = |at: usize| {
@@ -62,13 +63,13 @@ impl Bound {
         };
         let largest = (0..want.values.len()).map(scale).fold(0.0, f64::max);
         let scale = |at: usize| if self.whole { largest } else { scale(at) };
-        // Below the smallest normal number a result may be flushed to 0.
+        // A subnormal result may be flushed to 0.
         let flushed = f64::from(f32::MIN_POSITIVE);
         (0..want.values.len()).map(|at| roundings * scale(at) + self.floor + flushed).collect()
     }
 }
 
-/// A tensor of a file.
+/// A tensor in a file.
 #[derive(Debug, Clone)]
 struct Golden {
     shape: Vec<usize>,
@@ -88,7 +89,7 @@ impl Golden {
     }
 }
 
-/// The oracle's keyword arguments, and which of them a call has asked for.
+/// The keyword arguments of the oracle, and which of them the call has read.
 struct Attrs {
     said: Value,
     read: Mutex<BTreeSet<&'static str>>,
@@ -142,12 +143,12 @@ impl Attrs {
         self.get(name).as_u64().map(|id| id as u32)
     }
 
-    /// A number that may be left out.
+    /// An optional number.
     fn option(&self, name: &'static str) -> Option<f32> {
         self.get(name).as_f64().map(|value| value as f32)
     }
 
-    /// Two sizes of which each may be left out.
+    /// Two optional sizes.
     fn reaches(&self, name: &'static str) -> [Option<usize>; 2] {
         let pair = self.get(name);
         [0, 1].map(|at| pair[at].as_u64().map(|n| n as usize))
@@ -163,12 +164,12 @@ impl Attrs {
         pairs.map(|pair| (size(&pair[0]), size(&pair[1]))).collect()
     }
 
-    /// A number that JSON may not have, such as an infinity, as text.
+    /// A number stored as text because JSON does not allow it, such as an infinity.
     fn number(&self, name: &'static str) -> f32 {
         self.text(name, "").parse().unwrap_or(f32::NAN)
     }
 
-    /// Those that no call has asked for.
+    /// The arguments that no call has read.
     fn unread(&self) -> Vec<&String> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         self.said
@@ -180,7 +181,7 @@ impl Attrs {
     }
 }
 
-/// A case: its op, attributes and tensors by name.
+/// A case: its op, attributes and named tensors.
 struct Case {
     name: String,
     op: String,
@@ -189,21 +190,21 @@ struct Case {
     long: Option<Long>,
 }
 
-/// What a case has whose results are looked at in places.
+/// Metadata of a case that is compared at sampled elements.
 #[derive(serde::Deserialize)]
 struct Long {
-    /// Of all tensors, whole.
+    /// The full shapes of all tensors.
     shapes: BTreeMap<String, Vec<usize>>,
-    /// Of those that are made anew.
+    /// The seeds of the generated tensors.
     seeds: BTreeMap<String, u32>,
-    /// The inputs that are 0 or 1.
+    /// The inputs whose elements are 0 or 1.
     bits: Vec<usize>,
     /// The length of the longest sum.
     terms: usize,
 }
 
 impl Long {
-    /// The tensors that are made anew: as `Hashed` in tests/golden/oracle.py.
+    /// The generated tensors, as `Hashed` in tests/golden/oracle.py makes them.
     fn drawn(&self) -> impl Iterator<Item = (String, Golden)> {
         self.seeds.iter().map(|(name, &seed)| {
             let shape = self.shapes[name].clone();
@@ -225,7 +226,7 @@ fn hash(h: u32) -> u32 {
 }
 
 impl Case {
-    /// The tensors `KIND0`, `KIND1`, ... by their numbers.
+    /// The tensors `KIND0`, `KIND1`, ... with their numbers.
     fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (usize, &'a Golden)> {
         let numbered = move |(name, golden): (&str, &'a Golden)| {
             Some((name.strip_prefix(kind)?.parse::<usize>().ok()?, golden))
@@ -258,7 +259,7 @@ impl Case {
             self.tensors.get(&format!("{name}~")).map_or(vec![0.0; values.len()], |c| c.values.clone());
         let longest = || self.tensors.values().map(|golden| golden.values.len()).max().unwrap_or(0);
         let terms = self.long.as_ref().map_or_else(longest, |long| long.terms);
-        // The condition says enough of long sums: theirs is large beside what cancels before they are added up.
+        // For long sums the condition suffices: it is large compared with what cancels before they are added.
         let bound = Bound { whole: bound.whole && self.long.is_none(), ..bound };
         let bounds = bound.of(want, &condition, terms);
         let wrong = |values: &[f64]| {
@@ -311,7 +312,7 @@ impl Case {
         Ok(())
     }
 
-    /// The gradients of the sum of `y · dy` over the outputs that have a dy.
+    /// The gradients of the sum of `y · dy` over the outputs with a dy.
     fn backward(&self, outputs: &[Tensor], device: &Device) -> gristmill::Result<gristmill::Gradients> {
         let given: Vec<(usize, &Golden)> = self.all("dy").collect();
         if let [(at, dy)] = given[..] {
@@ -324,8 +325,8 @@ impl Case {
         given.into_iter().try_fold(sum, add)?.backward()
     }
 
-    /// An op that applies a function to its result errs as that function does as well: tanh by 14 roundings of 1 and its
-    /// slope by twice that, the sigmoid and its slope by 24, and what is computed from them in proportion.
+    /// Adds the error of an activation: 14 roundings of 1 for tanh and twice that for its derivative, 24 for the
+    /// sigmoid and its derivative, and in proportion for what is computed from them.
     fn activated(&self, bound: Bound, name: &str) -> Bound {
         let error = match self.attrs.text("activation", "none") {
             "tanh" => 28.0 * EPS,

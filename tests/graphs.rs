@@ -1,16 +1,16 @@
-//! Random graphs: 5 to 20 ops of the table (`gristmill::proof`) over a handful of leaves, forward and backward, on the device
+//! Random graphs: 5 to 20 ops of the table (`gristmill::proof`) over a few leaves, forward and backward, on the device
 //! under test and on the CPU.
 //!
-//! Each op is a case of a row, whose inputs are leaves of its own or earlier results, brought to the shape and the range that the
-//! row draws by views (slices, expansions, concatenations, permutations) and by `a x + b`. Every result is held to the row's
-//! reference at the inputs that the device really had, read back when the whole graph has run: so every bound is the row's own,
-//! and holds however long the graph is. By induction the results of the graph are right. The gradients of the leaves are held to
-//! the rows' references of the gradients, chained: those carry the bound along. A second run, which drops each result after its
-//! last use so that buffers are used again, must give the same bits. On a GPU, what the CPU makes of the same inputs must lie within
-//! both bounds.
+//! Each op is a case of a row. Its inputs are its own leaves, or earlier results that views (slices, expansions,
+//! concatenations, permutations) and `a x + b` bring to the shape and the range that the row draws. After the whole
+//! graph has run, every result is compared with the row's reference at the inputs that the device really had. So every
+//! bound is the row's own, however long the graph is, and by induction the results of the graph are right. The
+//! gradients of the leaves are compared with the rows' gradient references, chained, which propagate the bounds. A
+//! second run drops each result after its last use, so that buffers are reused; it must give the same bits. On a GPU,
+//! the CPU's results for the same inputs must agree within both bounds.
 //!
-//! `GRISTMILL_GRAPHS` sets the number of graphs (else four times the cases of a property), `GRISTMILL_GRAPH_SEED` the seed of the
-//! first, which runs alone if no number is set: a failure prints its seed.
+//! `GRISTMILL_GRAPHS` sets the number of graphs (by default four times the cases of a property), `GRISTMILL_GRAPH_SEED`
+//! the seed of the first; with a seed alone, one graph runs. A failure prints its seed.
 
 mod common;
 
@@ -18,16 +18,16 @@ use gristmill::proof::{Array, Bounded, Case, Gen, Input, Kind, Row, TINY, Values
 use gristmill::{DType, Device, Result, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Where an input of a step comes from.
+/// The source of a step's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Source {
-    /// A leaf that the case has drawn; whether it wants a gradient.
+    /// A leaf of the case; whether it requires a gradient.
     Leaf(bool),
     /// The result of an earlier step.
     Step(usize),
 }
 
-/// A call: an op, or a leaf, which is the identity of an input.
+/// A call: an op, or a leaf, which is the identity of its input.
 struct Step {
     name: String,
     case: Case,
@@ -36,15 +36,14 @@ struct Step {
 
 struct Graph {
     steps: Vec<Step>,
-    /// The differentiable results that nobody uses, and the constants that they are multiplied with in the sum that is
-    /// differentiated.
+    /// The differentiable results that no op uses, and the constant weights of each in the sum that is differentiated.
     ends: Vec<(usize, Input)>,
 }
 
-/// Rows whose references hold only for the inputs that they draw: the sum of these two inputs has to be exact.
+/// Rows whose references hold only for the inputs that they draw: the sum of the two inputs has to be exact.
 const OWN_INPUTS: [&str; 2] = ["add_layer_norm", "add_rms_norm"];
 
-/// What becomes of a graph while it is drawn: its results on the CPU.
+/// A graph under construction, with its results on the CPU.
 struct Draft {
     graph: Graph,
     results: Vec<Tensor>,
@@ -67,7 +66,7 @@ impl Draft {
         Ok(self.results.len() - 1)
     }
 
-    /// The numbers of a result, and their range, if another op may take it: not ids, nor nothing, nor numbers that no affine map
+    /// The range of a result, if another op may take it: `None` for ids, empty results, and numbers that no affine map
     /// brings near 1.
     fn range(&self, at: usize) -> Option<(f64, f64)> {
         let result = &self.results[at];
@@ -80,14 +79,14 @@ impl Draft {
         fits.then_some((f64::from(low), f64::from(high)))
     }
 
-    /// A step that gives an earlier result the shape and the range of an input.
+    /// Adds a step that gives an earlier result the shape and the range of an input.
     fn fitted(&mut self, g: &mut Gen, input: &Input) -> Result<Option<usize>> {
         let candidates: Vec<usize> = (0..self.results.len()).filter(|&at| self.range(at).is_some()).collect();
         let wanted = &input.array;
         if candidates.is_empty() || wanted.numel() == 0 {
             return Ok(None);
         }
-        // Rather a recent one, so that graphs are deep.
+        // Prefers a recent result, so that graphs are deep.
         let recent = &candidates[candidates.len().saturating_sub(4)..];
         let at = if g.flag() { g.choose(recent) } else { g.choose(&candidates) };
         let at = self.push(
@@ -106,7 +105,7 @@ impl Draft {
         if least <= low && high <= most {
             return Ok(Some(at));
         }
-        // Not so steep that gradients grow from op to op.
+        // Limits the slope, so that gradients do not grow from op to op.
         let slope = ((most - least) / (high - low)).min(4.0) as f32;
         let offset = (0.5 * (least + most) - 0.5 * (low + high) * f64::from(slope)) as f32;
         self.push("affine", affine(slope, offset, wanted.shape.clone()), vec![Source::Step(at)]).map(Some)
@@ -126,12 +125,12 @@ fn affine(a: f32, b: f32, shape: Vec<usize>) -> Case {
     .gradient(move |_, dy| vec![Some(dy.map(|dy| dy * slope))])
 }
 
-/// The elements of a tensor in row-major order, some left out or all repeated, as a tensor of another shape.
+/// Views that turn a tensor into one of another shape, by omitting or repeating elements.
 fn views(g: &mut Gen, from: Vec<usize>, to: &[usize]) -> Case {
     let [count, wanted] = [&from[..], to].map(|shape| shape.iter().product::<usize>());
     let turned: Vec<usize> = to.iter().rev().copied().collect();
     let (turn, joined, flat_first) = (to.len() > 1 && g.flag(), g.flag(), g.flag());
-    // A stretch of every so many elements.
+    // Every `step`-th element of a range.
     let step = if wanted > 1 { g.range(1..=((count.max(2) - 1) / (wanted - 1)).clamp(1, 3)) } else { 1 };
     let start = g.below((count + 1).saturating_sub(1 + wanted.saturating_sub(1) * step).max(1));
     let repeats = wanted.div_ceil(count);
@@ -181,12 +180,12 @@ fn views(g: &mut Gen, from: Vec<usize>, to: &[usize]) -> Case {
 }
 
 impl Step {
-    /// The tensors to call it with.
+    /// The tensors to call the op with.
     fn inputs(&self, results: &[&Tensor], device: &Device) -> Result<Vec<Tensor>> {
         let of = |(input, source): (&Input, &Source)| match source {
             Source::Leaf(true) => input.to_tensor(device)?.requires_grad(),
             Source::Leaf(false) => input.to_tensor(device),
-            // What has no reference of its gradient gets none.
+            // An op without a gradient reference gets detached inputs.
             Source::Step(at) if self.case.gradient.is_none() => Ok(results[*at].detach()),
             Source::Step(at) => Ok(results[*at].clone()),
         };
@@ -198,7 +197,7 @@ impl Step {
     }
 }
 
-/// The graph that follows from a seed.
+/// The graph that `seed` determines.
 fn draw(table: &[Row], seed: u64) -> Result<Graph> {
     let g = &mut Gen::new(seed, 0, Values::Ordinary);
     let graph = Graph { steps: Vec::new(), ends: Vec::new() };
@@ -233,13 +232,13 @@ fn draw(table: &[Row], seed: u64) -> Result<Graph> {
     Ok(graph)
 }
 
-/// What a run leaves: the result of each step, and the gradients of the leaves, by step and input.
+/// The results of a run: of each step, and the gradients of the leaves, by step and input.
 struct Trace {
     results: Vec<Option<Tensor>>,
     gradients: Vec<((usize, usize), Tensor)>,
 }
 
-/// Runs a graph. Without `keep` a result is dropped after its last use, and of the trace only the ends remain.
+/// Runs a graph. Without `keep`, results are dropped after their last use, and the trace has only the ends.
 fn run(graph: &Graph, device: &Device, keep: bool) -> Result<Trace> {
     let mut last_use = vec![0; graph.steps.len()];
     for (at, step) in graph.steps.iter().enumerate() {
@@ -295,7 +294,7 @@ fn run(graph: &Graph, device: &Device, keep: bool) -> Result<Trace> {
     Ok(trace)
 }
 
-/// The elements of tensors, as what a device has without error; of all that have one type in one read-back.
+/// The elements of tensors, as exact numbers; one read-back per element type.
 fn elements(tensors: &[&Tensor]) -> Result<Vec<Array>> {
     let mut arrays: Vec<Array> = tensors.iter().map(|t| Array::zeros(t.shape().to_vec())).collect();
     for dtype in [DType::F32, DType::U32] {
@@ -320,14 +319,14 @@ fn elements(tensors: &[&Tensor]) -> Result<Vec<Array>> {
     Ok(arrays)
 }
 
-/// The elements compared, and those whose bound says little: more than a thousandth of the largest element.
+/// Elements compared, and those whose bound exceeds a thousandth of the largest element.
 #[derive(Default, Debug)]
 struct Count {
     all: usize,
     loose: usize,
 }
 
-/// What the results and the gradients of graphs came to.
+/// Counts for results and gradients of graphs.
 #[derive(Default, Debug)]
 struct Counts {
     ops: usize,
@@ -335,7 +334,7 @@ struct Counts {
     gradients: Count,
 }
 
-/// Holds `got` to `want`.
+/// Compares `got` with `want`.
 fn compare(what: &str, got: &Array, want: &Array, count: &mut Count) -> std::result::Result<(), String> {
     if got.shape != want.shape {
         return Err(format!("{what} has shape {:?}, should have {:?}", got.shape, want.shape));
@@ -353,7 +352,7 @@ fn compare(what: &str, got: &Array, want: &Array, count: &mut Count) -> std::res
     Ok(())
 }
 
-/// Runs a graph on a device and judges it.
+/// Runs a graph on a device and checks it.
 fn judge(graph: &Graph, device: &Device, counts: &mut Counts) -> std::result::Result<(), String> {
     let said = |error: gristmill::Error| error.to_string();
     let trace = run(graph, device, true).map_err(said)?;
@@ -439,7 +438,7 @@ fn random_graphs_agree_with_f64_forward_and_backward() {
     let table = rows();
     let mut failures = Vec::new();
     let mut all = Vec::new();
-    // On a GPU every other graph runs with the kernels that hardware would get.
+    // On a GPU every other graph runs with the kernels for hardware.
     let ways: Vec<Vec<Device>> = match &common::devices_and_hardware()[..] {
         [gpu, cpu, hardware] => vec![vec![gpu.clone(), hardware.clone()], vec![cpu.clone()]],
         devices => vec![devices.to_vec()],
@@ -464,15 +463,15 @@ fn random_graphs_agree_with_f64_forward_and_backward() {
         all.push(counts);
     }
     assert!(failures.is_empty(), "{} of {graphs} graphs failed: seeds {failures:?}", failures.len());
-    // A single graph may be anything; of many next to nothing may go unjudged.
+    // A single graph may have any counts; of many, nearly all elements must be judged.
     for counts in all.iter().filter(|_| graphs >= 100) {
         let Counts { results, gradients, .. } = counts;
         assert!(results.loose * 20 <= results.all && gradients.loose * 20 <= gradients.all, "{counts:?}");
     }
 }
 
-/// A step whose result is off by a hundredth, or whose gradient is, does not pass: but for zeros, for gradients of nothing that wants
-/// one, and for the few whose bound is wider than that.
+/// A result or gradient that is off by 1% fails. Exceptions: zeros, gradients that nothing requires, and the few with a
+/// wider bound.
 #[test]
 fn wrong_results_and_gradients_are_noticed() {
     let (table, device) = (rows(), Device::cpu());

@@ -1,9 +1,9 @@
-//! Random hostile arguments to every public function of `Tensor`, `nn`, `optim`, `io`, `data` and `metrics`: no panic, no abort,
-//! no hang, and the same answers on the device under test as on the CPU twins.
+//! Random hostile arguments to every public function of `Tensor`, `nn`, `optim`, `io`, `data` and `metrics`: no panic,
+//! no abort, no hang, and the same results on the device under test as on the CPU twins.
 //!
-//! A case is a sequence of calls from one seed, whose later calls use what earlier ones gave. It runs on both devices side
-//! by side, in a child process, so that what kills the process is a failure with a name. `GRISTMILL_HOSTILE` sets how many
-//! calls are made; `GRISTMILL_HOSTILE_SEED` repeats the one case of that seed.
+//! A case is a sequence of calls from one seed, whose later calls use results of earlier ones. It runs on both devices
+//! side by side, in a child process, so that a crash is reported with the call. `GRISTMILL_HOSTILE` sets the number of
+//! calls; `GRISTMILL_HOSTILE_SEED` repeats the case of that seed.
 
 #[path = "hostile/nn.rs"]
 mod nn;
@@ -28,19 +28,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use world::{Call, Out, World};
 
-/// Calls of a case, each of whose results may be used by the later ones.
+/// Calls per case. Each result may be used by later calls.
 const CALLS_A_CASE: u64 = 25;
 
-/// What the devices may hold.
+/// The memory budget of a device, in bytes.
 const BUDGET: u64 = 64 << 20;
 
-/// The most that the process may allocate at once: what is downloaded or uploaded is within the budget, and is held as
-/// bytes and as numbers. An allocation without regard to the budget is refused, and ends the process.
+/// The largest single allocation of the process: uploads and downloads are within the budget, and are held as bytes and
+/// as numbers. Larger allocations ignore the budget; they fail and end the process.
 const LARGEST_ALLOCATION: usize = 4 * BUDGET as usize;
 
 struct Limited;
 
-// SAFETY: it does as `System` does, or gives null, which is an allocator's way of saying that there is no memory.
+// SAFETY: as `System`, or null, by which an allocator reports that it is out of memory.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > LARGEST_ALLOCATION {
@@ -129,11 +129,11 @@ fn every_public_function_is_called() -> Result<(), Failed> {
     }
 }
 
-// How the parent tells the child which cases to run.
+// Environment variables that tell the child which cases to run.
 const FIRST: &str = "GRISTMILL_HOSTILE_FIRST";
 const CASES: &str = "GRISTMILL_HOSTILE_CASES";
 
-/// What became of the calls of a function.
+/// Outcomes of the calls of a function.
 #[derive(Default, Clone, Copy)]
 struct Calls {
     ok: u64,
@@ -152,11 +152,11 @@ fn hostile_arguments() -> Result<(), Failed> {
     println!("hostile: {left} cases of {CALLS_A_CASE} calls on {}, from seed {first} on", device_name());
     let began = Instant::now();
     let mut tally: BTreeMap<&str, Calls> = calls().iter().map(|call| (call.name, Calls::default())).collect();
-    // One of each kind.
+    // One failure of each kind.
     let mut failures: BTreeMap<String, (String, u64)> = BTreeMap::new();
     while left > 0 {
         let ended = run_child(first, left, &mut tally, &mut failures)?;
-        // A case that ended its process is the last of it.
+        // If a case ended its process, it is the last one.
         left -= (ended + 1 - first).min(left);
         first = ended + 1;
     }
@@ -203,7 +203,7 @@ fn print_tally(tally: &BTreeMap<&str, Calls>) {
     println!("{line}");
 }
 
-/// Runs cases in a process of their own, and gives the last one that was begun.
+/// Runs cases in a child process, and returns the last one that began.
 fn run_child(
     first: u64,
     cases: u64,
@@ -230,7 +230,7 @@ fn run_child(
         failures.entry(kind).or_insert_with(|| (format!("{name}: {what}"), 0)).1 += 1;
     };
     let (mut case, mut name) = (first, String::new());
-    // `> seed call name` before a call, `< outcome milliseconds` after it, `! message` where it failed.
+    // `> seed call name` before a call, `< outcome milliseconds` after it, `! message` if it failed.
     for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let words: Vec<&str> = line.split(' ').collect();
@@ -259,17 +259,17 @@ fn run_child(
     Ok(case)
 }
 
-/// What the panic hook has seen, on any thread.
+/// Panics seen by the panic hook, on any thread.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The call that is under way.
+/// When the current call began.
 static UNDER_WAY: Mutex<Option<Instant>> = Mutex::new(None);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the process if a call takes longer than any should, the compilation of its kernels included.
+/// Ends the process if a call takes longer than `longest`, which includes the compilation of kernels.
 fn watch(longest: Duration) {
     std::thread::spawn(move || {
         loop {
@@ -306,7 +306,7 @@ fn child(first: u64, cases: u64) {
     let _ = std::fs::remove_dir_all(dir);
 }
 
-/// A case: calls one after the other, each on all devices.
+/// Runs a case: a sequence of calls, each on all devices.
 fn case(seed: u64, worlds: &mut [World], all: &[&Call]) {
     for world in worlds.iter_mut() {
         world.clear();
@@ -326,7 +326,7 @@ fn case(seed: u64, worlds: &mut [World], all: &[&Call]) {
         for world in worlds.iter_mut() {
             *lock(&UNDER_WAY) = Some(Instant::now());
             lock(&PANICS).clear();
-            // What the CPU refused is read, since a GPU tells of ids that it checked when its result is read.
+            // If the CPU refused, the GPU's result is read: it reports the ids that it checked when its result is read.
             let must_read = matches!(answers.first(), Some(Ok(Answer { result: Err(_), .. })));
             let answer = catch_unwind(AssertUnwindSafe(|| answer(world, call, seed_of_call, must_read)));
             let panics = std::mem::take(&mut *lock(&PANICS));
@@ -351,7 +351,7 @@ fn case(seed: u64, worlds: &mut [World], all: &[&Call]) {
         match judge(&answers) {
             Verdict::Same => {
                 for at in 0..answers[0].result.as_ref().map_or(0, |out| out.tensors.len().min(4)) {
-                    // Rounding may make other ids of the same numbers; those of the CPU may then not be in range here.
+                    // Rounding may lead to other ids, and ids in range on the CPU may then be out of range here.
                     let same_ids = answers.iter().all(|answer| answer.ids.get(at) == answers[0].ids.get(at));
                     for (world, answer) in worlds.iter_mut().zip(&answers) {
                         let Ok(out) = &answer.result else { continue };
@@ -367,14 +367,14 @@ fn case(seed: u64, worlds: &mut [World], all: &[&Call]) {
     }
 }
 
-/// What a device answered to a call.
+/// The result of a call on a device.
 struct Answer {
     result: Result<Out>,
-    /// The elements of each tensor of ids.
+    /// The elements of each id tensor.
     ids: Vec<Vec<u32>>,
 }
 
-/// Elements up to which a result is read back.
+/// Results of up to this many elements are read back.
 const READ: usize = 1 << 21;
 
 fn answer(world: &mut World, call: &Call, seed: u64, must_read: bool) -> Answer {
@@ -404,14 +404,14 @@ fn answer(world: &mut World, call: &Call, seed: u64, must_read: bool) -> Answer 
 
 enum Verdict {
     Same,
-    /// They differ, and may.
+    /// They differ for an accepted reason.
     Excused,
     Unlike(String),
 }
 
 fn judge(answers: &[Answer]) -> Verdict {
     for Answer { result, .. } in answers {
-        // What the crate calls an error of its own making or of a driver's.
+        // Internal errors of the crate or of a driver.
         if let Err(
             error @ (Error::Gpu { .. }
             | Error::Kernel { .. }
@@ -447,7 +447,7 @@ fn judge(answers: &[Answer]) -> Verdict {
     }
 }
 
-/// What has to be the same of two errors.
+/// The parts of an error that must be the same on all devices.
 fn kind(error: &Error) -> (std::mem::Discriminant<Error>, &'static str) {
     let op = match error {
         Error::Shape { op, .. } | Error::Argument { op, .. } | Error::MixedDevices { op, .. } => op,
@@ -456,12 +456,12 @@ fn kind(error: &Error) -> (std::mem::Discriminant<Error>, &'static str) {
     (std::mem::discriminant(error), op)
 }
 
-/// The differences between a CPU and a GPU that are none of the crate's.
+/// Differences between CPU and GPU that are accepted.
 fn may_differ(cpu: Option<&Error>, gpu: Option<&Error>) -> bool {
     let memory = |error: Option<&Error>| match error {
-        // The two need other amounts of memory for the same work: sizes of buffers, copies, a kernel's scratch memory.
+        // CPU and GPU need different amounts of memory for the same work: size classes, copies, scratch memory.
         Some(Error::OutOfMemory { .. }) => true,
-        // A GPU's buffers and grids end earlier than a CPU's memory.
+        // Limits of a GPU's buffers and grids.
         Some(Error::Limit { .. }) => true,
         // Kernels count with 32 bits.
         Some(Error::Shape { message, .. }) => message.contains("more than a kernel can count"),
@@ -471,11 +471,10 @@ fn may_differ(cpu: Option<&Error>, gpu: Option<&Error>) -> bool {
         || memory(gpu)
         || matches!(gpu, Some(Error::Argument { message, .. }) if message.contains("this adapter's"))
     {
-        // The other one may have gone on, to success or to the next error.
+        // The other device may have succeeded, or failed with a later error.
         return true;
     }
-    // The CPU looks at ids at once. A GPU tells of those that it computed when a result is read, and another error of the
-    // same call may come first.
+    // The CPU checks ids at once. A GPU reports computed ids when a result is read, and may report another error first.
     match cpu {
         Some(Error::Argument { message, .. }) => {
             gpu.is_some()

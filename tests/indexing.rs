@@ -1,5 +1,5 @@
-//! Joining, padding, taking by ids, putting back and sorting: values worked by hand or taken from PyTorch's
-//! documentation, lengths past every loop, stray ids, errors. The table of cases proves the rest.
+//! Concatenation, padding, gathering, scattering and sorting: values worked by hand or from PyTorch's documentation,
+//! long axes, ids out of range, errors. The table has the rest.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn show(x: Result<Tensor>) -> Vec<f32> {
     x.unwrap().to_vec().unwrap()
 }
 
-/// The gradient with regard to `x` of the result of `f`, given that of the result.
+/// The gradient of `f` with respect to `x`, for the gradient `dy` of the result.
 fn gradient(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>, dy: &[f32]) -> Vec<f32> {
     let x = x.requires_grad().unwrap();
     let y = f(&x).unwrap();
@@ -81,7 +81,7 @@ fn padded_as_in_pytorchs_documentation() {
             7., 6., 7., 8., 7.,
         ];
         assert_eq!(show(x.pad(&[(2, 0), (1, 1)], PadMode::Reflect)), uneven);
-        // Of a row of three the middle shows three times, the ends twice.
+        // In a row of three the middle element occurs three times, the ends twice.
         let counts = gradient(&x, |x| x.pad(&[(2, 2), (2, 2)], PadMode::Reflect), &[1.0; 49]);
         assert_eq!(counts, [4., 6., 4., 6., 9., 6., 4., 6., 4.]);
 
@@ -144,7 +144,7 @@ fn sorted_by_hand() {
         assert_eq!(bits(&up)[..6], [-INF, -1.0, -least, least, 1.0, INF].map(f32::to_bits));
         assert_eq!(x.argsort(0, true).unwrap().to_ids().unwrap(), [0, 5, 3, 1, 6, 7, 4, 2]);
         assert_eq!(x.topk(3, 0, false).unwrap().1.to_ids().unwrap(), [2, 4, 7]);
-        // Equal ones keep their order either way, and both zeros are equal.
+        // Equal elements keep their order in both directions, and both zeros are equal.
         let zeros = floats(&[0.0, -0.0, 0.0, -0.0, -least], &[5], &device);
         assert_eq!(zeros.argsort(0, false).unwrap().to_ids().unwrap(), [4, 0, 1, 2, 3]);
         assert_eq!(zeros.argsort(0, true).unwrap().to_ids().unwrap(), [0, 1, 2, 3, 4]);
@@ -164,7 +164,7 @@ fn sorted_by_hand() {
 
 #[test]
 fn long_axes_are_sorted_and_summed() {
-    // Past 65,535 turns of a loop, and past one workgroup's tile by an odd number of runs.
+    // More than 65,535 elements, and an odd number of sorted runs.
     const LONG: usize = 200_001;
     let shuffled: Vec<u32> = (0..LONG as u64).map(|i| (i * 7919 % LONG as u64) as u32).collect();
     let numbers: Vec<f32> = shuffled.iter().map(|&i| i as f32 - 1000.0).collect();
@@ -177,7 +177,7 @@ fn long_axes_are_sorted_and_summed() {
         let top = floats(&numbers, &[LONG], &device).topk(3, 0, true).unwrap().0;
         assert_eq!(top.to_vec().unwrap(), [199_000., 198_999., 198_998.]);
 
-        // All to one place, and by turns to seven; small whole numbers, so that the sums are exact.
+        // All to one position, and alternately to seven; small whole numbers, so that the sums are exact.
         let ones = Tensor::ones([LONG], &device).unwrap();
         let zeros = Tensor::zeros([7], &device).unwrap();
         let all = ids(&vec![3; LONG], &[LONG], &device);
@@ -186,13 +186,13 @@ fn long_axes_are_sorted_and_summed() {
         let mut counts = [(LONG / 7) as f32; 7];
         counts[..LONG % 7].iter_mut().for_each(|count| *count += 1.0);
         assert_eq!(show(zeros.scatter_add(0, &ids(&turns, &[LONG], &device), &ones)), counts);
-        // Chunks of 64 terms that end where a new place begins, and a last one that has two.
+        // Chunks of 64 terms that end where a new position begins, and a last chunk with two positions.
         let stairs: Vec<u32> = (0..2656).map(|i: u32| i.saturating_sub(32) / 64).collect();
         let (zeros, ones) = (Tensor::zeros([41], &device).unwrap(), Tensor::ones([2656], &device).unwrap());
         let mut steps = [64.0; 41];
         steps[0] = 96.0;
         assert_eq!(show(zeros.scatter_add(0, &ids(&stairs, &[2656], &device), &ones)), steps);
-        // The gradient of a look-up in a table of three columns.
+        // The gradient of a lookup in a table with three columns.
         let table = Tensor::zeros([7, 3], &device).unwrap();
         let got =
             gradient(&table, |table| table.embedding(&ids(&turns, &[LONG], &device)), &vec![1.0; 3 * LONG]);
@@ -214,7 +214,7 @@ fn sums_have_the_same_bits_every_time() {
     }
 }
 
-/// Asserts that an error names the op and says all of `parts`.
+/// Asserts that an error names the op and contains all of `parts`.
 fn refused<T: std::fmt::Debug>(result: Result<T>, op: &str, parts: &[&str]) {
     match result {
         Err(ref error @ (Error::Shape { op: found, .. } | Error::Argument { op: found, .. })) => {
@@ -242,7 +242,7 @@ fn stray_ids_that_were_uploaded_are_refused_at_once() {
             "scatter_add",
             &["index 3"],
         );
-        // A slice that leaves the stray one out is fine.
+        // A slice without the id out of range is valid.
         assert_eq!(show(x.embedding(&stray.slice(0, 2..3).unwrap())), [0.0; 3]);
         assert_eq!(show(ids(&[], &[0], &device).one_hot(0)), [0.0; 0]);
     }
@@ -267,7 +267,7 @@ fn what_is_computed_from_ids_out_of_range_is_refused_when_it_is_read() {
                 let read = y.clone().and_then(|y| y.to_vec());
                 refused(read, op, &[if device.is_gpu() { "out of range, not below 3" } else { "index 3" }]);
             }
-            // And the device works on.
+            // The device works on.
             assert_eq!(show(x.embedding(&ids(&[2], &[1], &device))), [1.0; 8]);
         }
     }

@@ -1,4 +1,4 @@
-//! Files of tensors, parameters and checkpoints: written whole or not at all, read bit by bit or refused.
+//! Files of tensors, parameters and checkpoints: written completely or not at all, read exactly or refused.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -51,7 +51,7 @@ fn mlp(seed: u64, device: &Device) -> Sequential {
         .push(Linear::new(8, 1, &mut init).unwrap())
 }
 
-/// Values that a careless reader or writer changes.
+/// Values that an inexact reader or writer changes.
 const SPECIAL: [f32; 8] =
     [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, 0.1];
 
@@ -95,7 +95,7 @@ fn files_keep_every_bit() {
             }
         }
 
-        // The format's own crate reads it.
+        // Read by the crate `safetensors`.
         let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let view = theirs.tensor("sliced").unwrap();
         assert_eq!((view.dtype(), view.shape()), (safetensors::Dtype::F32, &[2, 2][..]));
@@ -195,7 +195,7 @@ fn parameters_go_through_a_file() {
             let before: Vec<Vec<f32>> = leaves.iter().map(|leaf| leaf.to_vec().unwrap()).collect();
             assert_eq!(load_parameters(&other, &path), Ok(metadata));
             assert_eq!(hash_parameters(&other).unwrap(), wanted);
-            // Who held the old values still does.
+            // Other handles still have the old values.
             assert!(leaves.iter().zip(&before).all(|(leaf, old)| leaf.to_vec().unwrap() == *old));
             assert!(
                 other.parameters().iter().all(|p| p.tensor().device().same(&target) && p.tensor().is_leaf())
@@ -206,7 +206,7 @@ fn parameters_go_through_a_file() {
     }
 }
 
-/// Loads a broken file into a model: one error that names the file and holds `parts`, and no change.
+/// Loads a broken file into a model. Asserts one error that names the file and contains `parts`, and no change.
 fn refused(path: &Path, model: &Sequential, parts: &[&str]) {
     let before = hash_parameters(model).unwrap();
     let message = load_parameters(model, path).expect_err("should be refused").to_string();
@@ -271,7 +271,7 @@ fn malformed_headers_are_refused() {
         4,
         &["truncated: it has 4 of"],
     );
-    // A length field that claims more than there is.
+    // A length field that exceeds the file.
     for length in [3, 1 << 20, u64::MAX] {
         file(length, "{}", 0);
         refused(&path, &model, &["truncated"]);
@@ -287,7 +287,7 @@ fn what_does_not_fit_the_model_is_listed_and_changes_nothing() {
     for device in devices() {
         let model = mlp(1, &device);
         let zeros = |shape: &[usize]| Tensor::zeros(shape, &device).unwrap();
-        // A first parameter that fits, so that a careless reader would have changed it.
+        // The first parameter fits; a reader that does not check all tensors first would change it.
         let tensors = [
             ("0.weight".to_string(), zeros(&[8, 2])),
             ("0.bias".to_string(), zeros(&[2, 4])),
@@ -309,7 +309,7 @@ fn what_does_not_fit_the_model_is_listed_and_changes_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..cases() })]
 
-    /// Whatever the bytes, there is an answer.
+    /// Any bytes give a result or an error.
     #[test]
     fn no_file_makes_the_reader_panic(at in 0usize..600, byte: u8, noise in prop::collection::vec(any::<u8>(), 0..200)) {
         let dir = Dir::new();
@@ -385,7 +385,7 @@ fn a_checkpoint_of_model_and_optimizer_resumes_with_the_same_bits() {
         train(&resumed, &mut optimizer, 5);
         assert_eq!(hash_parameters(&resumed), hash_parameters(&model));
 
-        // A file of parameters alone is none to go on from, and changes nothing.
+        // A file of parameters only cannot be resumed from, and changes nothing.
         save_parameters(&model, &path).unwrap();
         let other = mlp(3, &device);
         let before = hash_parameters(&other);

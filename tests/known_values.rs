@@ -1,11 +1,12 @@
-//! Values that a person can check, with the arithmetic beside them: each op's result, and its gradients for the dy given,
-//! on every device.
+//! Values that a person can check, with the arithmetic beside them: the result of each op, and its gradients for the
+//! given dy, on every device.
 //!
-//! What PyTorch and JAX say of many more cases is held in `golden.rs`. Some known values are kept with the rest of their
-//! op's suite: further functions, rounding, comparisons, choices in `elementwise.rs`; further products, convolutions and
-//! poolings in `matmul.rs`, `conv2d.rs`, `conv_transpose.rs`, `pool2d.rs`, `avg_pool_upsample.rs`; joining, padding, taking by ids
-//! and sorting in `indexing.rs`; normalisations in `norms.rs`; special values of losses in `losses.rs`; masks of dropout in
-//! `dropout.rs`; views in `views.rs`; Philox in `random.rs`; layers in `nn.rs`; optimizers and schedules in `optim.rs`.
+//! `golden.rs` has many more values, from PyTorch and JAX. Some known values are in the suite of their op: more
+//! functions, rounding, comparisons and selection in `elementwise.rs`; more products, convolutions and poolings in
+//! `matmul.rs`, `conv2d.rs`, `conv_transpose.rs`, `pool2d.rs`, `avg_pool_upsample.rs`; concatenation, padding,
+//! gathering and sorting in `indexing.rs`; normalization in `norms.rs`; special values of losses in `losses.rs`;
+//! dropout masks in `dropout.rs`; views in `views.rs`; Philox in `random.rs`; layers in `nn.rs`; optimizers and
+//! schedules in `optim.rs`.
 
 mod common;
 
@@ -17,7 +18,7 @@ use gristmill::{
 };
 use std::f64::consts::{E, LN_2};
 
-/// A function of tensors at one point: its result, and its gradients where that of the result is `dy`.
+/// A function of tensors at one point: its result, and its gradients if the gradient of the result is `dy`.
 struct Known {
     what: &'static str,
     call: fn(&[Tensor]) -> Result<Tensor>,
@@ -25,13 +26,13 @@ struct Known {
     y: Array,
     dy: Vec<f64>,
     dx: Vec<Vec<f64>>,
-    /// How far off a value may be: a share of it, and this much absolutely.
+    /// The error allowed: relative, and absolute.
     within: [f64; 2],
 }
 
-/// Whole numbers and their like, which f32 computes exactly.
+/// Whole numbers and binary fractions, which f32 computes exactly.
 const EXACT: [f64; 2] = [0.0, 0.0];
-/// So many ULP: WGSL's accuracy table is in these, an input that f32 does not hold adds its rounding.
+/// This many ulp, the unit of WGSL's accuracy table. An input that f32 does not hold adds its rounding.
 const fn ulp(count: f64) -> [f64; 2] {
     [2.0 * count * EPS, 0.0]
 }
@@ -40,7 +41,7 @@ fn a(shape: &[usize], data: &[f64]) -> Array {
     Array::new(shape, data.to_vec())
 }
 
-/// An array of one axis.
+/// A one-dimensional array.
 fn v(data: &[f64]) -> Array {
     a(&[data.len()], data)
 }
@@ -73,7 +74,7 @@ fn binary() {
             inputs: vec![v(&[1., 2.]), v(&[10.])],
             y: v(&[11., 12.]),
             dy: vec![1., 2.],
-            dx: vec![vec![1., 2.], vec![1. + 2.]], // b went into both
+            dx: vec![vec![1., 2.], vec![1. + 2.]], // b was used twice
             within: EXACT,
         },
         Known {
@@ -110,7 +111,7 @@ fn binary() {
             inputs: vec![v(&[1., 5., 2.]), v(&[4., 3., 2.])],
             y: v(&[4., 5., 2.]),
             dy: vec![1., 2., 4.],
-            dx: vec![vec![0., 2., 2.], vec![1., 0., 2.]], // equals share
+            dx: vec![vec![0., 2., 2.], vec![1., 0., 2.]], // equal elements share the gradient
             within: EXACT,
         },
         Known {
@@ -159,7 +160,7 @@ fn unary() {
     hold(vec![
         of("neg", |x| x[0].neg(), &[2., -3.], &[-2., 3.], &[-1., -1.], EXACT),
         of("exp", |x| x[0].exp(), &[0., 1., LN_2], &[1., E, 2.], &[1., E, 2.], ulp(6.0)),
-        // log 1 may be off by 2^-21 absolutely.
+        // log 1 may be off by 2^-21 absolute.
         of("log", |x| x[0].log(), &[1., 2., 0.5], &[0., LN_2, -LN_2], &[1., 0.5, 2.], [0.0, 8.0 * EPS]),
         of("sqrt", |x| x[0].sqrt(), &[9., 0.25], &[3., 0.5], &[1. / 6., 1.], ulp(8.0)), // 1 / 2y
         of("recip", |x| x[0].recip(), &[4., -0.5], &[0.25, -2.], &[-1. / 16., -4.], ulp(6.0)), // -y²
@@ -219,7 +220,7 @@ fn reductions() {
             inputs: vec![x()],
             y: v(&[3., 5.]),
             dy: vec![1., 10.],
-            dx: vec![vec![0., 0., 1., 5., 5., 0.]], // both fives share
+            dx: vec![vec![0., 0., 1., 5., 5., 0.]], // both fives share the gradient
             within: ulp(3.0),
         },
         Known {
@@ -258,7 +259,7 @@ fn attention() {
             inputs: vec![a(&[1, 1, 1], &[1.]), a(&[1, 2, 1], &[ln_3, 0.]), a(&[1, 2, 2], &[4., 0., 8., 4.])],
             y: a(&[1, 1, 2], &[5., 1.]),
             dy: vec![1., 2.],
-            // do · v is 4 and 16, delta 7: 3/4 (4 - 7) and 1/4 (16 - 7), and v's by the weights.
+            // do · v is 4 and 16, delta is 7: 3/4 (4 - 7) and 1/4 (16 - 7). The gradient of v is the weights.
             dx: vec![vec![-2.25 * ln_3], vec![-2.25, 2.25], vec![0.75, 1.5, 0.25, 0.5]],
             within: [ATTENTION, ATTENTION],
         },
@@ -284,8 +285,8 @@ fn attention() {
     ]);
 }
 
-/// Exponentials of up to 5 within 13 units, a rescaling of 4 for each of two tiles, sums and a quotient, twice; of values up
-/// to 24.
+/// Exponentials of up to 5 err by 13 ulp, a rescaling for each of two tiles by 4; sums and a quotient, twice; of values
+/// up to 24.
 const ATTENTION: f64 = 24.0 * 64.0 * 2.0 * EPS;
 
 #[test]
@@ -317,7 +318,7 @@ fn softmax() {
             inputs: vec![a(&[2, 2], &[0., third, 0., third])],
             y: a(&[], &[2. * LN_2 - third / 2.]), // the mean of -ln 1/4 and -ln 3/4
             dy: vec![2.],
-            dx: vec![vec![0.25 - 1., 0.75, 0.25, 0.75 - 1.]], // the shares, less 1 at the targets
+            dx: vec![vec![0.25 - 1., 0.75, 0.25, 0.75 - 1.]], // the probabilities, minus 1 at the targets
             within: ulp(40.0),
         },
     ]);
@@ -342,7 +343,7 @@ fn products() {
             inputs: vec![a(&[1, 2], &[1., 2.]), a(&[2, 2, 1], &[1., 1., 3., -1.])],
             y: a(&[2, 1, 1], &[3., 1.]),
             dy: vec![1., 10.],
-            // 1 · (1, 1) + 10 · (3, -1); each b gets its own
+            // 1 · (1, 1) + 10 · (3, -1); each b has its own gradient
             dx: vec![vec![31., -9.], vec![1., 2., 10., 20.]],
             within: EXACT,
         },
@@ -350,7 +351,7 @@ fn products() {
             what: "linear and relu",
             call: |x| x[0].linear(&x[1], Some(&x[2]), Activation::Relu),
             inputs: vec![a(&[1, 2], &[1., 2.]), a(&[2, 2], &[3., 4., 5., -6.]), v(&[100., -1.])],
-            y: a(&[1, 2], &[111., 0.]), // 3 + 8 + 100; 5 - 12 - 1 is below 0, and stops its gradient
+            y: a(&[1, 2], &[111., 0.]), // 3 + 8 + 100; 5 - 12 - 1 is negative, so relu stops its gradient
             dy: vec![2., 7.],
             dx: vec![vec![6., 8.], vec![2., 4., 0., 0.], vec![2., 0.]],
             within: EXACT,
@@ -368,7 +369,7 @@ fn planes() {
                 x[0].conv2d(&x[1], Some(&x[2]), options)
             },
             inputs: vec![a(&[1, 1, 1, 3], &[1., 2., 3.]), a(&[1, 1, 1, 2], &[10., 1.]), v(&[0.5])],
-            y: a(&[1, 1, 1, 2], &[1.5, 23.5]), // 10 · 0 + 1 · 1, 10 · 2 + 1 · 3: the kernel is not turned about
+            y: a(&[1, 1, 1, 2], &[1.5, 23.5]), // 10 · 0 + 1 · 1, 10 · 2 + 1 · 3: the kernel is not flipped
             dy: vec![1., 2.],
             // x0 by 1, x1 by 10 · 2, x2 by 1 · 2; w0 by 0 · 1 + 2 · 2, w1 by 1 · 1 + 3 · 2
             dx: vec![vec![1., 20., 2.], vec![4., 7.], vec![3.]],
@@ -408,7 +409,7 @@ fn planes() {
             what: "adaptive_avg_pool2d",
             call: |x| x[0].adaptive_avg_pool2d([1, 2]),
             inputs: vec![a(&[1, 1, 1, 3], &[1., 3., 7.])],
-            y: a(&[1, 1, 1, 2], &[2., 5.]), // from 0 to ceil(3/2), from floor(3/2) to 3: both have the 3
+            y: a(&[1, 1, 1, 2], &[2., 5.]), // from 0 to ceil(3/2), from floor(3/2) to 3: both contain the 3
             dy: vec![2., 4.],
             dx: vec![vec![1., 1. + 2., 2.]],
             within: ulp(4.0),
@@ -426,7 +427,7 @@ fn planes() {
             what: "upsample_bilinear2d",
             call: |x| x[0].upsample_bilinear2d([1, 4], false),
             inputs: vec![a(&[1, 1, 1, 2], &[0., 4.])],
-            // At (i + 1/2) / 2 - 1/2, which is -1/4, 1/4, 3/4, 5/4, and no further than the ends.
+            // At (i + 1/2) / 2 - 1/2 = -1/4, 1/4, 3/4, 5/4, clamped to the axis.
             y: a(&[1, 1, 1, 4], &[0., 1., 3., 4.]),
             dy: vec![1., 4., 8., 16.],
             dx: vec![vec![1. + 3. + 2., 1. + 6. + 16.]],
@@ -483,7 +484,7 @@ fn losses() {
             &[0.125, 4.],
             [&[0.5, 2.], &[-0.5, -2.]],
         ),
-        // 1 - 0.5, 1 + 2, and beyond the margin nothing
+        // 1 - 0.5, 1 + 2, and 0 beyond the margin
         pair(
             "hinge_loss",
             |x| Loss::Hinge.of(&x[0], &x[1], Reduction::None),
@@ -591,9 +592,9 @@ fn gates_and_turns() {
             what: "rotary_embedding, halves",
             call: |x| quarter(RotaryPairs::Halves, x),
             inputs: vec![a(&[1, 3], &[3., 4., 7.])],
-            y: a(&[1, 3], &[-4., 3., 7.]), // a quarter turn of (3, 4)
+            y: a(&[1, 3], &[-4., 3., 7.]), // (3, 4) rotated by 90 degrees
             dy: vec![1., 10., 100.],
-            dx: vec![vec![10., -1., 100.]], // and back
+            dx: vec![vec![10., -1., 100.]], // and rotated back
             within: EXACT,
         },
         Known {
@@ -617,7 +618,7 @@ fn gates_and_turns() {
             inputs: vec![a(&[1, 2], &[3., 3.]), a(&[1, 2], &[-2., 4.])],
             y: a(&[1, 2], &[0.2 + 1., 1.4 + 7.]), // (1 + 49) / 2 = 5²
             dy: vec![5., 0.],
-            // (dy - y mean(y dy)) / 5 with a mean of 1/2, and dy for the sum; to both
+            // (dy - y mean(y dy)) / 5 with mean 1/2, plus dy of the sum; the same for both inputs
             dx: vec![vec![0.98 + 5., -0.14], vec![0.98 + 5., -0.14]],
             within: ulp(10.0),
         },
@@ -652,14 +653,14 @@ fn gates_and_turns() {
             inputs: vec![v(&[0.; 3]), v(&[0.; 3]), v(&[3.])],
             y: v(&[1.5]), // 1/2 · 0 + 1/2 · 3
             dy: vec![1.],
-            // r has no part; (3 - 0) · 1/4; 1/2; what the state gives is halved by r
+            // r has no gradient; (3 - 0) · 1/4; 1/2; the gradient of the state's part is halved by r
             dx: vec![vec![0., 0.75, 0.5], vec![0., 0.75, 0.25], vec![0.5]],
             within: ulp(30.0),
         },
     ]);
 }
 
-/// A quarter turn of the only pair.
+/// Rotates the only pair by 90 degrees.
 fn quarter(pairs: RotaryPairs, x: &[Tensor]) -> Result<Tensor> {
     let [cos, sin] = [0.0, 1.0].map(|value| Tensor::full([1, 1], value, x[0].device()));
     x[0].rotary_embedding(&cos?, &sin?, pairs)

@@ -1,14 +1,14 @@
-//! No op leaks: memory is flat while the same case of a row runs again and again. One test, so that nothing else lives in
-//! the process.
+//! No op leaks: memory is flat while the same case of a row runs repeatedly. This file has one test, so that nothing
+//! else runs in the process.
 //!
-//! On lavapipe kernels whose uniforms decided a branch were compiled anew at every dispatch, and never freed.
+//! Kernels in which uniforms decide a branch used to be recompiled by lavapipe at every dispatch, and never freed.
 
 mod common;
 
 use common::*;
 use gristmill::proof::{self, Values};
 
-/// Resident KiB of this process, where the system tells.
+/// Resident KiB of this process, if the system reports it.
 fn resident() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     Some(text.split_whitespace().nth(1)?.parse::<f64>().ok()? * 4.0)
@@ -16,7 +16,7 @@ fn resident() -> Option<f64> {
 
 #[test]
 fn no_case_of_the_table_grows_with_its_runs() {
-    // Not guarded: a guarded device reuses no buffer.
+    // Not guarded: a guarded device does not reuse buffers.
     let device = fresh(&device());
     let (size, warm, runs) = if device.id().contains("swiftshader") { (24, 10, 20) } else { (200, 30, 40) };
     for row in proof::rows() {
@@ -28,8 +28,8 @@ fn no_case_of_the_table_grows_with_its_runs() {
                 });
                 resident()
             };
-            // A kernel compiled again takes 100 KiB or more at each run. What an allocator or a driver's thread takes once
-            // is not taken again: a leak is what grows in each of three stretches.
+            // A recompiled kernel takes 100 KiB or more per run. One-time allocations by an allocator or driver do not
+            // repeat: a leak grows in each of three phases.
             let (row, label, id) = (row.name, &case.label, device.id());
             let Some(mut before) = run(warm) else { continue };
             let mut least = f64::INFINITY;

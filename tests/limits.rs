@@ -1,5 +1,5 @@
-//! Sizes past what a device takes: work over a limit is cut up, or refused with one error that names the limit; it
-//! never writes nothing in silence.
+//! Sizes beyond the limits of a device: work is split, or refused with one error that names the limit. It is never
+//! silently dropped.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn what_no_buffer_can_hold_is_refused() {
             other => panic!("{other:?} instead of an error of limits on {device}"),
         }
     }
-    // An expanded view holds nothing; its copy would.
+    // An expanded view allocates nothing, but its copy does.
     let wide = Tensor::scalar(1.0, &device).unwrap().expand([1 << 26]).unwrap();
     assert!(matches!(wide.copy(), Err(Error::Limit { .. })));
     drop(wide);
@@ -36,7 +36,7 @@ fn what_no_buffer_can_hold_is_refused() {
 
 #[test]
 fn grids_have_two_dimensions_where_one_is_short() {
-    // Nineteen workgroups an axis: all but the smallest dispatches need two dimensions.
+    // Nineteen workgroups per axis: all but the smallest dispatches need two dimensions.
     let Some(device) = opened(&GpuOptions { max_workgroups: Some(19), ..GpuOptions::default() }) else {
         return;
     };
@@ -62,7 +62,7 @@ fn grids_have_two_dimensions_where_one_is_short() {
     };
     assert_eq!(all(&device), all(&Device::cpu()));
 
-    // More than 361 workgroups have no grid.
+    // More than 361 workgroups do not fit in a grid.
     match Tensor::zeros([1 << 20], &device) {
         Err(Error::Limit { device: id, what, limit, .. }) => {
             assert_eq!((&*id, what, limit), (device.id(), "a number of workgroups", 361));
@@ -103,8 +103,8 @@ fn every_workgroup_of_a_two_dimensional_grid_runs_once() {
     assert!(matches!(over, Err(Error::Limit { requested: 82, limit: 81, .. })), "{over:?}");
 }
 
-/// Results of ops of every family and of their gradients: of those kernels that are the same on a lesser device, so that
-/// their bits are too.
+/// Results of ops of every family and their gradients, by kernels that do not change under smaller limits, so that the
+/// bits are the same.
 fn families(device: &Device) -> Result<Vec<Vec<f32>>> {
     let x = tensor(&[33, 130], 1, device).requires_grad()?;
     let image = tensor(&[2, 4, 9, 11], 2, device).requires_grad()?;
@@ -173,7 +173,7 @@ fn with_half_of_webgpus_limits_a_kernel_runs_or_is_refused_by_name() {
 
 #[test]
 fn more_workgroups_than_a_dimension_holds_run_on_every_adapter() {
-    // At the adapter's own limit, where that is WebGPU's least, and not at one made up for the test.
+    // At the adapter's own limit if it equals WebGPU's minimum, not at an artificial one.
     let Some(device) = opened(&GpuOptions { limits: LimitsProfile::WebGpu, ..GpuOptions::default() }) else {
         return;
     };
@@ -183,7 +183,7 @@ fn more_workgroups_than_a_dimension_holds_run_on_every_adapter() {
         let values = y.to_vec().unwrap();
         assert!((0..workgroups).all(|i| values[i] == i as f32), "{workgroups} workgroups");
     }
-    // An element an invocation, 128 a workgroup: a few past what one axis takes.
+    // One element per invocation, 128 per workgroup: slightly more than one axis takes.
     let (rows, cols) = (2897, 2899);
     assert!(rows * cols > 65_535 * 128);
     let x = tensor(&[rows, cols], 1, &device);
@@ -205,7 +205,7 @@ fn buffers_at_the_limit_work_and_scratch_past_it_is_refused() {
     let twos = ones.add(&ones).unwrap();
     assert!(twos.to_vec().unwrap().iter().all(|&two| two == 2.0));
     drop((ones, twos));
-    // The product itself fits; a long k is cut into slices, whose partial products do not.
+    // The product itself fits. A long k is cut into slices (split-K), whose partial products do not fit.
     let one = Tensor::scalar(1.0, &device).unwrap();
     let (a, b) = (one.expand([4096, 20_000]).unwrap(), one.expand([20_000, 4000]).unwrap());
     match a.matmul(&b) {
@@ -225,7 +225,7 @@ fn more_elements_than_a_kernel_counts_are_refused_before_anything_is_allocated()
     let one = Tensor::ones([1, 1, 1, 1], &device).unwrap();
     device.synchronize().unwrap();
     let before = (device.memory().in_use, device.counts().kernels);
-    // Views of one element, past 2^31, 2^32 and 2^40.
+    // Views of one element, with more than 2^31, 2^32 and 2^40 elements.
     for dims in [
         [1usize << 11, 1 << 8, 1 << 6, 1 << 6],
         [1 << 12, 1 << 10, 1 << 6, 1 << 6],
@@ -271,7 +271,7 @@ fn tensors_too_large_to_address_are_errors_of_shapes() {
         for dims in [[usize::MAX, 2], [1 << 40, 1 << 40]] {
             assert!(matches!(Tensor::zeros(dims, &device), Err(Error::Shape { op: "shape", .. })));
         }
-        // Addressable, but no machine has it.
+        // Addressable, but more than any machine has.
         let most = isize::MAX as usize / 8;
         let refused = Tensor::zeros([most], &device).map(|x| x.dtype() == DType::F32);
         assert!(matches!(refused, Err(Error::Limit { .. } | Error::OutOfMemory { .. })), "{refused:?}");
@@ -282,10 +282,10 @@ fn tensors_too_large_to_address_are_errors_of_shapes() {
 fn more_elements_than_31_bits_count_are_summed() {
     let Some(device) = opened(&GpuOptions::default()) else { return };
     if device.id().contains("swiftshader") {
-        return; // it would take minutes
+        return; // would take minutes
     }
     let count = (1usize << 31) + 4096;
     let ones = Tensor::ones([1], &device).unwrap().expand([count]).unwrap();
-    // Every partial sum is a multiple of its slices' length, which f32 holds exactly.
+    // Every partial sum is a multiple of the length of its slices, which f32 holds exactly.
     assert_eq!(ones.sum_all().unwrap().item().unwrap(), count as f32);
 }

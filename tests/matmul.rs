@@ -1,12 +1,12 @@
-//! Matrix products: worked by hand, with a long and with an empty inner axis, NaN, errors. The table
-//! (`tests/table.rs`) holds every kernel of the ladder to f64.
+//! Matrix products: worked by hand, with a long and with an empty inner axis, NaN, errors. The table (`tests/table.rs`)
+//! compares every kernel with f64.
 
 mod common;
 
 use common::*;
 use gristmill::{Activation, Device, Error, MatMulKernel, Tensor};
 
-// Auto is the subgroup kernel on the software adapters that have subgroups.
+// Auto is the subgroup kernel on software adapters with subgroups.
 const KERNELS: [MatMulKernel; 4] =
     [MatMulKernel::Auto, MatMulKernel::Naive, MatMulKernel::Registers, MatMulKernel::Tiled];
 
@@ -27,7 +27,7 @@ fn a_product_worked_by_hand() {
 
 #[test]
 fn slices_of_k_begin_where_the_last_ended() {
-    // Nine rows and columns, so that the second four of a tile have their part; k is cut in four.
+    // Nine rows and columns use the second four of a tile; k is cut into four slices.
     let whole = |shape: [usize; 2], seed| Array::random(shape, seed, -3.0, 3.0).map(f64::round);
     let (a, b) = (whole([9, 2048], 1), whole([2048, 9], 2));
     let want = a.to_tensor(&Device::cpu()).matmul(&b.to_tensor(&Device::cpu())).unwrap().to_vec().unwrap();
@@ -40,13 +40,13 @@ fn slices_of_k_begin_where_the_last_ended() {
     }
 }
 
-/// A long k passes the 65,535 iterations at which some adapters end a loop: whole numbers make any lost term show.
+/// A k beyond 65,535, after which some adapters end a loop. With whole numbers any missing term shows.
 #[test]
 fn a_long_k_is_summed_whole() {
     let k = 70_001;
     for device in devices() {
         let (a, b) = (Tensor::ones([2, k], &device).unwrap(), Tensor::ones([k, 3], &device).unwrap());
-        // Which whoever sums the parts has to find, wherever it lies.
+        // A bias at an offset, which the kernel that adds the slices must find.
         let bias = Tensor::from_slice(&[9.0, 1.0, 2.0, 3.0], [4], &device).unwrap().slice(0, 1..4).unwrap();
         for kernel in KERNELS {
             let got = a.matmul_with(&b, None, Activation::None, kernel).unwrap().to_vec().unwrap();

@@ -1,4 +1,4 @@
-//! Memory stays flat in a long training run. One test, so that nothing else lives in the process.
+//! Memory stays flat in a long training run. This file has one test, so that nothing else runs in the process.
 
 mod common;
 #[path = "../examples/common/network.rs"]
@@ -9,7 +9,7 @@ use gristmill::nn::Module;
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Tensor};
 
-/// Resident bytes of this process, where the system tells.
+/// Resident bytes of this process, if the system reports them.
 fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * 4096)
@@ -17,10 +17,10 @@ fn resident() -> Option<u64> {
 
 #[test]
 fn memory_after_2000_steps_is_that_after_200() {
-    // Not `device()`: that is guarded, and reuses no buffer.
+    // Not `device()`, which is guarded and does not reuse buffers.
     let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
     let device = Device::open(&name).unwrap_or_else(|error| panic!("{error}"));
-    // SwiftShader takes a tenth of a second for a step of this size, and GL is the driver of the Vulkan adapter again.
+    // SwiftShader takes 0.1 s per step of this size. GL is a second driver for the same adapter as Vulkan.
     let (early, late) = match device.id() {
         id if id.contains("swiftshader") => (30, 90),
         id if id.starts_with("gl:") => (100, 400),

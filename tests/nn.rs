@@ -1,4 +1,4 @@
-//! Layers, initialisation, losses and training; files are in `io.rs`.
+//! Layers, initialization, losses and training; files are in `io.rs`.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
@@ -39,7 +39,7 @@ fn a_dense_layer_by_hand() {
         let layer = layer.with_activation(Activation::Relu);
         assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [3.5, 0.0, 0.0, 0.5, 0.0, 4.0]);
         assert_eq!(layer.describe(), "Linear 2 -> 3, relu");
-        // Two products, a sum, the bias and the activation, for each of 2 x 3 outputs.
+        // Two products, a sum, the bias and the activation for each of 2 x 3 outputs.
         assert_eq!(layer.flops(Shape::new([2, 2]).unwrap()), Ok(6 * 5));
 
         let plain = Linear::from_tensors(&weight, None).unwrap();
@@ -99,7 +99,7 @@ fn small_layers() {
             layer.describe(),
             "AvgPool2d 3x2, stride 1x2, padding 1x0, ceil, padding not counted, divisor 5"
         );
-        // Three windows of two rows, by two of three columns.
+        // Three windows of two rows, times two of three columns.
         let layer = AdaptiveAvgPool2d::new([3, 2]);
         check(&layer, x.adaptive_avg_pool2d([3, 2]).unwrap(), 2 * 3 * 6 * 6);
         assert_eq!(layer.describe(), "AdaptiveAvgPool2d 3x2");
@@ -120,7 +120,7 @@ fn small_layers() {
 #[test]
 fn a_convolution_by_hand() {
     for device in devices() {
-        // Two groups of one channel: the sum of each 2x2 window, and its first element less its last.
+        // Two groups of one channel: the sum of each 2x2 window, and its first element minus its last.
         let weight = tensor(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, -1.0], &[2, 1, 2, 2], &device);
         let bias = tensor(&[-14.0, 5.0], &[2], &device);
         let x = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0], &[1, 2, 2, 3], &device);
@@ -196,7 +196,7 @@ fn convolutions_along_a_line_and_back() {
             (y.shape(), y.to_vec().unwrap()),
             (Shape::new([1, 2, 2, 1]).unwrap(), vec![12.0, 34.0, 12.0, 12.0])
         );
-        // Each of 2 inputs meets 8 weights; each product is summed, the bias being what a sum starts from.
+        // Each of 2 inputs is multiplied by 8 weights; each product is added, starting from the bias.
         assert_eq!(layer.flops(x.shape()), Ok(2 * 8 * 2));
         let options = ConvTranspose2dOptions {
             stride: [2, 2],
@@ -250,7 +250,7 @@ fn the_summary_of_the_mnist_network() {
         "Total FLOPs: 1,814,368 for an input of [1, 1, 28, 28]",
     ];
     assert_eq!(summary(&network, [1, 1, 28, 28]).unwrap().lines().collect::<Vec<_>>(), expected);
-    // Whatever the size, a number and no overflow.
+    // For any size the result is a number, without overflow.
     assert!(summary(&Linear::new(1, 1, &mut Init::new(1, &Device::cpu())).unwrap(), [1 << 60, 1]).is_ok());
     let error = summary(&network, [1, 3, 28, 28]).unwrap_err().to_string();
     assert!(error.contains("conv2d") && error.contains("(layer 0: Conv2d 1 -> 32"), "{error}");
@@ -281,7 +281,7 @@ fn dropout_draws_anew_at_each_call_and_repeats_with_its_seed() {
     }
 }
 
-/// A module of one's own, that uses one layer twice.
+/// A custom module that uses one layer twice.
 struct Twice {
     layer: Linear,
     scale: Parameter,
@@ -328,11 +328,11 @@ fn parameters_have_pytorch_s_paths() {
     let inner = Sequential::new().push(boxed).push(Linear::new(3, 2, &mut init).unwrap());
     let model = Sequential::new().push(twice).push(Sequential::new()).push(inner);
     let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
-    // The layer that is used twice is listed where it is met first.
+    // The layer that is used twice is listed once, at its first use.
     assert_eq!(names, ["0.scale", "0.first.weight", "0.first.bias", "2.1.weight", "2.1.bias"]);
     assert_eq!(model.parameters().len(), 5);
 
-    // Training and evaluation reach the dropout through the module's children, and its gradient the layer once.
+    // Training mode reaches the dropout through the module's children, and gradients reach the shared layer once.
     model.eval();
     let x = Tensor::ones([4, 3], &device).unwrap();
     let run = || model.forward(&x).unwrap().to_vec().unwrap();
@@ -391,8 +391,8 @@ fn initial_weights_have_the_papers_distribution() {
             assert_ne!(first, second);
             assert_ne!(weights(6)[0], first);
             let mean = |f: fn(f64) -> f64| first.iter().map(|&w| f(w.into())).sum::<f64>() / count;
-            // The mean's deviation is √(v / n). That of w² is 2v² for a normal distribution and 4b⁴/45 = 0.8v²
-            // for a uniform one. Five of them.
+            // Within five standard deviations. That of the mean is √(v / n). The variance of w² is 2v² for a normal
+            // distribution and 4b⁴/45 = 0.8v² for a uniform one.
             assert!(mean(|w| w).abs() < 5.0 * (variance / count).sqrt());
             let normal = matches!(scheme, Scheme::HeNormal | Scheme::XavierNormal);
             let spread = variance * (if normal { 2.0 } else { 0.8 } / count).sqrt();
@@ -445,7 +445,7 @@ fn train_xor(seed: u64, device: &Device) -> (f32, u64) {
 fn xor_is_learnt_and_the_same_seed_gives_the_same_bits() {
     for device in devices() {
         let (loss, hash) = train_xor(3, &device);
-        // 0.25 is what a linear model reaches.
+        // A linear model reaches only 0.25.
         assert!(loss < 1e-3, "loss {loss} on {device:?}");
         assert_eq!(train_xor(3, &device).1, hash);
         assert_ne!(train_xor(4, &device).1, hash);
@@ -488,6 +488,6 @@ fn hashes_see_names_shapes_and_bits() {
     assert_ne!(one, hash(&linear(&[1.0, 0.0], &[2, 1])));
     assert_ne!(one, hash(&linear(&[1.0, -0.0], &[1, 2])));
     assert_ne!(one, hash(&Sequential::new().push(linear(&[1.0, 0.0], &[1, 2]))));
-    // FNV-1a of nothing is its offset basis.
+    // FNV-1a of no bytes is its offset basis.
     assert_eq!(hash(&Relu), 0xcbf2_9ce4_8422_2325);
 }

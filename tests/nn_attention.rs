@@ -1,5 +1,5 @@
-//! Attention and Transformer layers: heads that are shared, positions that turn, caches, masks, training, and what they
-//! refuse. Their results are held to PyTorch's in `nn_golden.rs`.
+//! Attention and Transformer layers: grouped heads, rotary positions, caches, masks, training, and errors.
+//! `nn_golden.rs` compares their results with PyTorch's.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn random(shape: &[usize], seed: u64, device: &Device) -> Tensor {
     Array::random(shape, seed, -1.0, 1.0).to_tensor(device)
 }
 
-/// Within 1e-5, which is many times what sums of up to 64 numbers of 1 err by.
+/// Asserts a difference below 1e-5, many times the error of sums of up to 64 numbers near 1.
 fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
     assert_eq!(got.shape(), want.shape(), "{what}");
     let apart = got
@@ -48,7 +48,7 @@ fn shared_heads_are_heads_repeated() {
         assert_eq!(shared.describe(), "MultiHeadAttention 12, 4 on 2 heads of 3, causal");
         let options = MultiHeadOptions { causal: true, ..MultiHeadOptions::new(4) };
         let whole = MultiHeadAttention::new(12, options, &mut init).unwrap();
-        // The rows of each head of keys and values twice.
+        // Repeats the rows of each head of keys and values.
         for (from, to) in shared.parameters().iter().zip(whole.parameters()) {
             let from = from.tensor();
             let repeated = if from.shape()[0] == 24 {
@@ -85,7 +85,7 @@ fn angles_are_exact_far_out() {
                     want.data[8 * row + b] = p * angle.sin() + q * angle.cos();
                 }
             }
-            // Tables rounded once, two products and a sum.
+            // The error of tables rounded once, two products and a sum.
             common::assert_within("far positions", &got, &want, |_| 8.0 * common::EPS);
             let message = message(rotary.forward(&x.to_tensor(&device), 99_991));
             assert_eq!(message, "rotary: positions 99991 to 100001 of 100000");
@@ -103,7 +103,7 @@ fn angles_are_exact_far_out() {
     }
 }
 
-/// What attends is told apart by distances alone: the same further on is the same.
+/// With rotary positions, scores depend on distances only, so shifted inputs give the same result.
 #[test]
 fn turned_heads_know_distances() {
     for device in devices() {
@@ -148,7 +148,7 @@ fn steps_through_a_cache_are_the_whole() {
             let whole = model.forward(&x).unwrap();
             let mut caches = model.cache(3, 9).unwrap();
             let mut parts = Vec::new();
-            // A prompt, then a position at a time, then two.
+            // A prompt, then one position at a time, then two.
             for range in [0..4, 4..5, 5..6, 6..7, 7..9] {
                 let part = x.slice(1, range.clone()).unwrap();
                 parts.push(model.forward_cached(&part, &mut caches, &plain()).unwrap());
@@ -173,14 +173,14 @@ fn a_decoder_with_a_cache_computes_its_memory_once() {
         let mut init = Init::new(4, &device);
         let model = TransformerDecoder::new(12, 2, &causal_options(&device), &mut init).unwrap();
         let (x, sequence) = (random(&[2, 5, 12], 5, &device), random(&[2, 7, 12], 6, &device));
-        // The second sequence has five positions alone.
+        // The second sequence has only five positions.
         let mask = Array::from_fn([2, 1, 1, 7], |at| f64::from(u8::from(at[0] == 0 || at[3] < 5)));
         let hidden =
             AttentionOptions { mask: Some(AttentionMask::Boolean(mask.to_tensor(&device))), ..plain() };
         let memory = Memory { sequence: &sequence, options: &hidden };
         let whole = model.forward_with(&x, &plain(), memory).unwrap();
         let mut caches = model.cache(2, 5).unwrap();
-        // After the first step nobody looks at the sequence.
+        // After the first step the sequence is no longer read.
         let nan = Tensor::full([2, 7, 12], f32::NAN, &device).unwrap();
         let mut parts = Vec::new();
         for at in 0..5 {
@@ -189,7 +189,7 @@ fn a_decoder_with_a_cache_computes_its_memory_once() {
             parts.push(model.forward_cached(&part, &mut caches, &plain(), memory).unwrap());
         }
         assert_close("in steps", &Tensor::cat(&parts.iter().collect::<Vec<_>>(), 1).unwrap(), &whole);
-        // What is hidden plays no part.
+        // Hidden positions have no influence.
         let cut = sequence.slice(1, 0..5).unwrap();
         let alone = Memory { sequence: &cut, options: &plain() };
         let alone = model.forward_with(&x, &plain(), alone).unwrap();
@@ -205,14 +205,14 @@ fn a_decoder_with_a_cache_computes_its_memory_once() {
 
 #[test]
 fn a_cache_is_filled_in_place() {
-    // A device of its own: other tests allocate at the same time.
+    // Its own device, since other tests would change the counts.
     for device in devices().iter().map(fresh) {
         let mut cache = KvCache::new(1, 2, 4, 3, &device).unwrap();
         assert!(cache.is_empty() && cache.capacity() == 4);
         let piece = |n: usize, seed| random(&[1, 2, n, 3], seed, &device);
         let (a, b) = (piece(2, 1), piece(1, 2));
         let [k, _] = cache.append(&a, &a.neg().unwrap()).unwrap();
-        // What was given before does not change.
+        // Tensors returned before do not change.
         let [all, values] = cache.append(&b, &b).unwrap();
         assert_eq!(k.to_vec(), a.to_vec());
         assert_eq!(all.to_vec(), Tensor::cat(&[&a, &b], 2).unwrap().to_vec());
@@ -238,7 +238,7 @@ fn a_cache_is_filled_in_place() {
         let [all, _] = cache.append(&b, &b).unwrap();
         assert_eq!(all.to_vec(), Tensor::cat(&[&a.slice(2, 0..1).unwrap(), &b], 2).unwrap().to_vec());
         drop((k, all, values));
-        // With nobody else looking, nothing is copied.
+        // If no other handle exists, nothing is copied.
         let used = |device: &Device| device.memory().in_use;
         let before = used(&device);
         cache.append(&b, &b).unwrap();
@@ -268,7 +268,7 @@ fn what_does_not_fit_is_refused() {
         assert!(layer.output_shape(Shape::new([2, 3, 10]).unwrap()).is_err());
         assert!(layer.output_shape(Shape::new([12]).unwrap()).is_err());
         assert!(layer.forward(&random(&[12], 1, &device)).is_err());
-        // No sequence, and no position, are ordinary.
+        // Empty batches and empty sequences are valid.
         assert_eq!(layer.forward(&random(&[0, 3, 12], 1, &device)).unwrap().shape(), [0, 3, 12]);
         assert_eq!(layer.forward(&random(&[2, 0, 12], 1, &device)).unwrap().shape(), [2, 0, 12]);
     }
@@ -288,7 +288,7 @@ fn they_say_what_they_are() {
     assert!(table.contains("layers.1  TransformerBlock pre-norm, SwiGlu, causal"), "{table}");
     let block = TransformerBlock::new(8, &BlockOptions::new(2, 16), &mut init).unwrap();
     let shape = Shape::new([1, 4, 8]).unwrap();
-    // A projection to 24 and back, 4 keys for each of 4 queries; two matrices; GELU; two norms; two sums.
+    // A projection to 24 and back, 4 keys for each of 4 queries; two matrices; GELU; two norms; two additions.
     let attention = 4 * (2 * (24 * 8) + 2 * 64 + 4 * 4 * 8);
     assert_eq!(block.flops(shape).unwrap(), attention + 2 * 4 * 2 * 8 * 16 + 4 * 16 + 2 * 8 * 32 + 2 * 32);
 }
@@ -310,7 +310,7 @@ fn dropout_is_for_training() {
     }
 }
 
-/// A language model learns to say a sequence again: what comes after the middle is what came before it.
+/// A language model learns to repeat a sequence: the second half is a copy of the first.
 #[test]
 fn a_causal_encoder_learns_to_copy() {
     const HALF: usize = 4;
@@ -332,7 +332,7 @@ fn a_causal_encoder_learns_to_copy() {
         let ids = Tensor::from_ids(&words, [32, 2 * HALF], &device).unwrap();
         let x = embedding.forward(&ids).unwrap();
         let logits = head.forward(&model.forward(&x).unwrap()).unwrap();
-        // Positions 3 to 6 tell those after them.
+        // Positions 3 to 6 predict the next ones.
         let logits = logits.slice(1, HALF - 1..2 * HALF - 1).unwrap().reshape([32 * HALF, 4]).unwrap();
         let targets = ids.slice(1, HALF..2 * HALF).unwrap().reshape([32 * HALF]).unwrap();
         let loss = logits.cross_entropy(&targets).unwrap();

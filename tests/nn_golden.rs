@@ -1,5 +1,5 @@
-//! Whole layers against PyTorch's, result and all gradients; `tests/golden/layers.py` makes the files and says what is in
-//! them. The parameters must have the names that PyTorch's `state_dict` has.
+//! Whole layers compared with PyTorch's: results and all gradients. `tests/golden/layers.py` makes the files and
+//! documents their contents. The parameters must have the names in PyTorch's `state_dict`.
 
 mod common;
 
@@ -12,7 +12,7 @@ use gristmill::{AttentionOptions, Device, Gradients, Result, Tensor};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 
-/// The tensors of a file by name.
+/// The tensors of a file, by name.
 fn golden(name: &str) -> BTreeMap<String, Array> {
     let path = format!("{}/tests/golden/layers/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -25,8 +25,8 @@ fn golden(name: &str) -> BTreeMap<String, Array> {
     file.tensors().into_iter().map(|(name, view)| (name, array(view))).collect()
 }
 
-/// Holds a layer to a golden file. An element may be off by `roundings` of the largest of its tensor: so many lie on the
-/// longest way through the layer, and none of them is of anything much larger.
+/// Compares a layer with a golden file. An element may err by `roundings` of the largest element of its tensor: the
+/// number of roundings on the longest path through the layer, none of which applies to a much larger number.
 fn hold<M: Module>(
     name: &str,
     roundings: f64,
@@ -83,8 +83,8 @@ const DEEP: RecurrentOptions = RecurrentOptions { layers: 2, bidirectional: true
 
 #[test]
 fn recurrent_layers_are_pytorchs() {
-    // A step's sum of 7 products, a sigmoid and a tanh of up to 24 roundings each and two products; what steps before err by
-    // is damped on the way, forward and backward. (Seen: 4.)
+    // A step has a sum of 7 products, a sigmoid and a tanh of up to 24 roundings each, and two products. Errors of
+    // earlier steps are damped, forward and backward. (Observed: 4.)
     let roundings = 100.0;
     hold(
         "rnn",
@@ -119,8 +119,8 @@ fn recurrent_layers_are_pytorchs() {
 
 #[test]
 fn attention_is_pytorchs() {
-    // Products of up to 12 terms on top of each other (projection, scores, values, projection) and a softmax of exponentials
-    // that err by 6 and by 4 times their argument; the gradients go back through all that. (Seen: 4.)
+    // Four products in sequence with up to 12 terms (projection, scores, values, projection), and a softmax of
+    // exponentials that err by 6 plus 4 times their argument. The gradients go back through all of it. (Observed: 4.)
     let roundings = 100.0;
     let forward = |layer: &MultiHeadAttention, x: &[Tensor]| Ok(vec![layer.forward(&x[0])?]);
     hold("attention", roundings, |init| MultiHeadAttention::new(8, MultiHeadOptions::new(2), init), forward);
@@ -135,7 +135,8 @@ fn attention_is_pytorchs() {
 
 #[test]
 fn transformers_are_pytorchs() {
-    // Two blocks of attention as above, or one of two, each with two or three normalisations and products of 12. (Seen: 7.)
+    // Two blocks with attention as above, or one with two, each with two or three normalizations and products of 12
+    // terms. (Observed: 7.)
     let roundings = 300.0;
     let options = |norm_first, feed_forward, causal| {
         let attention = MultiHeadOptions { causal, ..MultiHeadOptions::new(2) };

@@ -1,5 +1,5 @@
-//! Recurrent layers: what they start from, what they refuse, that a sequence cut in two is the same sequence, and that each
-//! learns to carry something over time. Their results are held to PyTorch's in `nn_golden.rs`.
+//! Recurrent layers: initial states, errors, that a sequence may be split, and that each layer learns to carry
+//! information over time. `nn_golden.rs` compares their results with PyTorch's.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn they_say_what_they_are() {
     let shape = Shape::new([2, 7, 3]).unwrap();
     for (layer, (gates, cell)) in plain.iter().zip([(1, 2), (4, 13), (3, 12)]) {
         assert_eq!(layer.output_shape(shape).unwrap(), [2, 7, 5]);
-        // In each of 14 steps two operations for each of 8 weights of a gate, and the gates' own for each unit.
+        // In each of 14 steps two operations for each of 8 weights per gate unit, and the cell's own per unit.
         assert_eq!(layer.flops(shape).unwrap(), 14 * (2 * 8 * 5 * gates + 5 * cell));
         let count: usize = layer.parameters().iter().map(|p| p.numel()).sum();
         assert_eq!(count, gates as usize * 5 * (3 + 5 + 2));
@@ -88,7 +88,7 @@ fn what_does_not_fit_is_refused() {
             gates.lstm_cell(&gates, &ids).map(drop).unwrap_err().to_string(),
             "lstm_cell: wants f32, got u32 of shape [2, 3]"
         );
-        // No rows are ordinary.
+        // Empty batches are valid.
         assert_eq!(gru.forward(&zeros(&[0, 4, 3])).unwrap().shape(), [0, 4, 5]);
     }
 }
@@ -103,7 +103,7 @@ fn a_sequence_cut_in_two_is_the_same_sequence() {
         let close = |whole: &Tensor, parts: [&Tensor; 2]| {
             let joined = Tensor::cat(&parts, 1).unwrap();
             let apart = whole.sub(&joined).unwrap().abs().unwrap().max(&[0, 1, 2], false).unwrap();
-            // The products may be cut up otherwise where there are fewer rows.
+            // With fewer rows the products may be sliced differently.
             assert!(apart.item().unwrap() < 1e-6);
         };
         let lstm = Lstm::with_options(3, 5, options, &mut init).unwrap();
@@ -132,7 +132,7 @@ fn checkpoints_hold_them() {
     std::fs::remove_file(path).unwrap();
 }
 
-/// The parity of bits that come one at a time: the state has to remember one bit, and to turn it over at every 1.
+/// The parity of bits that come one at a time: the state has to remember one bit and flip it at every 1.
 fn learns_parity(name: &str, layer: impl Module, init: &mut Init, rate: f32, device: &Device) {
     const STEPS: usize = 6;
     let head = Linear::new(16, 1, init).unwrap();

@@ -1,5 +1,5 @@
 //! Optimizers, schedules and clipping: PyTorch's values over three steps, states, errors. The table (`tests/table.rs`)
-//! holds a step from any state to f64.
+//! compares single steps from any state with f64.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 /// The smallest normal number.
 const TINY: f64 = 1.2e-38;
 
-/// Every optimizer with every hyperparameter; `betas` tells Adam from SGD.
+/// The hyperparameters of any optimizer; `betas` tells Adam from SGD.
 #[derive(Debug, Clone, Copy)]
 struct Config {
     lr: f32,
@@ -61,7 +61,7 @@ fn parameter(values: &[f32], device: &Device) -> Parameter {
     Parameter::new(&Tensor::from_slice(values, [values.len()], device).unwrap()).unwrap()
 }
 
-/// Gradients in which this parameter has this one.
+/// Gradients in which `parameter` has the gradient `grad`.
 fn gradient(parameter: &Parameter, grad: &Tensor) -> Gradients {
     parameter.tensor().backward_from(grad).unwrap()
 }
@@ -136,7 +136,7 @@ fn three_steps_are_pytorch_s() {
             for (w, optimizer, device) in &mut runs {
                 let grads = Array::new([4], grads.to_vec());
                 step(&mut **optimizer, w, &grads.to_tensor(device)).unwrap();
-                // The table has the derived bounds: what is off by more than this is another formula.
+                // The table has the derived bounds; a larger difference here means another formula.
                 assert_within(
                     &format!("{name}, step {t}"),
                     &w.tensor(),
@@ -157,8 +157,8 @@ proptest! {
             shapes.iter().zip(seed..=u64::MAX).map(|(s, seed)| Array::random(s.clone(), seed, -3.0, 3.0)).collect();
         let norm = grads.iter().flat_map(|g| &g.data).map(|g| g * g).sum::<f64>().sqrt();
         let factor = (f64::from(max_norm) / (norm + 1e-6)).min(1.0);
-        // Each square is rounded, and each sum of at most 1500 in all: relative errors that the root halves. The
-        // addition of 1e-6, the root and the quotient add a few more, the product one.
+        // Each square is rounded, and each addition, at most 1500 in all; the root halves these relative errors. The
+        // addition of 1e-6, the root and the quotient add a few roundings, the product one.
         let slack = (1500.0 / 2.0 + 8.0) * EPS;
         for device in devices() {
             let leaves: Vec<Parameter> =
@@ -192,11 +192,11 @@ fn clipping_by_pytorch() {
         let (norm, grads) = clip(&device, 3.0, 6.5);
         assert_eq!(norm, 13.0);
         for (got, want) in grads.iter().zip([1.4999998808, 1.9999998808, 5.9999995232]) {
-            // The factor's quotient and the product are rounded, on our side and on PyTorch's.
+            // The quotient and the product are rounded, here and in PyTorch.
             assert!((f64::from(*got) - want).abs() <= 4.0 * EPS * want, "{got} {want}");
         }
         assert_eq!(clip(&device, 3.0, 14.0), (13.0, vec![3.0, 4.0, 12.0]));
-        // PyTorch again: a norm that is not finite is reported and is seen in the gradients.
+        // As in PyTorch, a non-finite norm is returned and shows in the gradients.
         let (norm, grads) = clip(&device, f32::NAN, 6.5);
         assert!(norm.is_nan() && grads.iter().all(|g| g.is_nan()), "{norm} {grads:?}");
         let (norm, grads) = clip(&device, f32::INFINITY, 6.5);
@@ -223,7 +223,7 @@ fn other_handles_do_not_see_the_update() {
             let view = seen.slice(0, 1..3).unwrap();
             let (before, state) = (seen.to_vec().unwrap(), optimizer.state().unwrap());
             let kept: Vec<Vec<f32>> = state.iter().skip(1).map(|(_, t)| t.to_vec().unwrap()).collect();
-            // The gradient may even be the parameter's own buffer.
+            // The gradient may even share the parameter's buffer.
             step(&mut *optimizer, &w, &seen.detach()).unwrap();
             assert_eq!(seen.to_vec().unwrap(), before);
             assert_eq!(view.to_vec().unwrap(), before[1..]);
@@ -234,8 +234,8 @@ fn other_handles_do_not_see_the_update() {
     }
 }
 
-/// The last elements of a gradient that starts anywhere are those at the end of its buffer, which 64 elements fill where
-/// no guard words follow.
+/// The last elements of a gradient at any offset are at the end of its buffer; 64 elements fill the buffer if it has no
+/// guard words.
 #[test]
 fn a_gradient_ends_with_its_buffer() {
     for device in devices().iter().map(fresh) {
@@ -257,7 +257,7 @@ fn a_step_is_one_kernel_and_no_new_memory() {
     let device = match device() {
         Device::Gpu(_) => {
             let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
-            Device::open_with(&name, &Default::default()).unwrap() // its own, so that no other test counts
+            Device::open_with(&name, &Default::default()).unwrap() // its own, since other tests would change the counts
         }
         Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),
     };
@@ -276,7 +276,7 @@ fn a_step_is_one_kernel_and_no_new_memory() {
         let (kernels, before, after) = step();
         assert_eq!(kernels, 1);
         assert_eq!(after, earlier);
-        // On the CPU a step writes the new elements to another buffer, which the next one uses again.
+        // On the CPU a step writes the new elements to another buffer, which the next step reuses.
         if device.is_gpu() {
             assert_eq!(after, before);
         }
@@ -307,7 +307,7 @@ fn parameters_without_a_gradient_are_left_alone() {
             assert_eq!(all[0].tensor().item(), Ok(1.0));
             assert_ne!(all[1].tensor().item(), Ok(2.0));
             assert!(optimizer.state().unwrap().iter().all(|(name, _)| name.starts_with("1.")));
-            // Its own count starts when it does.
+            // A parameter's step count starts with its first step.
             optimizer.step(&all, &gradient(&all[0], &Tensor::ones([1], &device).unwrap())).unwrap();
             if config.betas.is_some() {
                 let state = optimizer.state().unwrap();
@@ -336,7 +336,7 @@ fn a_saved_state_goes_on_with_the_same_bits() {
             for t in 0..3 {
                 step(&mut *first, &cut, &grads(t)).unwrap();
             }
-            // By way of the CPU, as from a file.
+            // Through the CPU, as when loaded from a file.
             let state: Vec<_> = first.state().unwrap();
             let state: Vec<_> = state.into_iter().map(|(n, t)| (n, t.to(&Device::cpu()).unwrap())).collect();
             let mut second = config.build();
@@ -367,7 +367,7 @@ fn nan_and_infinity_are_pytorch_s() {
                 assert!(got[0].is_nan() && got[1] == f32::NEG_INFINITY && got[2] == f32::INFINITY, "{got:?}");
             }
         }
-        // A decay of 0 is none: infinity times it would be NaN.
+        // A decay of 0 is skipped: infinity times 0 would be NaN.
         for config in [SGD, Config { momentum: 0.9, ..SGD }, ADAM] {
             let w = parameter(&[f32::INFINITY], &device);
             step(&mut *config.build(), &w, &Tensor::ones([1], &device).unwrap()).unwrap();
@@ -413,7 +413,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     for (mut optimizer, parts) in bad {
         refused(step(&mut *optimizer, &w, &grad), parts);
     }
-    // No hyperparameter is NaN or infinite.
+    // No hyperparameter may be NaN or infinite.
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let wide = f64::from(value);
         let sgd = || Sgd::new(0.1).momentum(0.5);
@@ -428,7 +428,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
             (Box::new(Adam::new(0.1).betas(0.9, wide)), "beta"),
             (Box::new(AdamW::new(0.1).eps(wide)), "eps"),
             (Box::new(AdamW::new(0.1).weight_decay(wide)), "weight_decay"),
-            // Infinite as f32.
+            // Infinite as an f32.
             (Box::new(AdamW::new(0.1).weight_decay(1e39)), "weight_decay"),
         ];
         for (mut optimizer, name) in bad {
@@ -454,7 +454,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let swapped = [other.clone(), w.clone()];
     refused(adam.step(&swapped, &gradients), &["adam", "parameter 0", "[3]", "[2]", "order"]);
 
-    // A gradient on another device never comes to the optimizer.
+    // A gradient on another device never reaches the optimizer.
     let stray = Tensor::ones([2], &Device::cpu_with_budget(u64::MAX)).unwrap();
     refused(w.tensor().backward_from(&stray).map(drop), &["backward", "different devices"]);
 
@@ -500,7 +500,7 @@ fn schedules_by_hand() {
     // torch 1.13.0, CosineAnnealingLR(SGD(lr=0.1), T_max=10, eta_min=0.01), get_last_lr() after 1, 5 and 9 steps.
     let torch = [0.097_797_54, 0.055, 0.012_202_456];
     for (got, want) in rates(&Schedule::cosine(0.1, 0.01, 10), &[1, 5, 9]).iter().zip(torch) {
-        // Half a ULP of a number below 0.125.
+        // Half an ulp of a number below 0.125.
         assert!((got - want).abs() <= 0.125 * f32::EPSILON / 2.0, "{got} {want}");
     }
 }

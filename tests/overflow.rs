@@ -1,7 +1,7 @@
-//! Numbers whose squares exceed f32's range, though they themselves lie far inside it: every op that squares gives one answer on
-//! every device ("Special values" in ARCHITECTURE.md). The sum of squared deviations, and the variance with it, is +inf where
-//! it exceeds the range; so is the standard deviation; a row that is normalised by it is 0 times its weight plus its bias, and
-//! has a gradient of 0.
+//! Numbers within f32's range whose squares exceed it: every op that squares gives the same result on every device
+//! ("Special values" in ARCHITECTURE.md). A sum of squared deviations that exceeds the range is +inf, and so are the
+//! variance and the standard deviation. A row normalized by it is 0 times the weight plus the bias, and its gradient is
+//! 0.
 
 mod common;
 
@@ -10,9 +10,9 @@ use gristmill::nn::{self, Loss, Parameter, Reduction};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Result, Tensor};
 
-/// Rows of six kinds. In the first no square overflows; in the second single squares do, in the third only their sum; in the
-/// fourth the sum of the squares does not, but the square of the largest difference would; in the fifth the largest differences
-/// themselves overflow, in the sixth the sum of the elements.
+/// Rows of six kinds: 1. no square overflows; 2. single squares overflow; 3. only the sum of the squares overflows; 4.
+/// the sum of squares does not overflow, but the square of the largest difference would; 5. the largest differences
+/// overflow; 6. the sum of the elements overflows.
 fn rows(n: usize) -> Vec<Vec<f32>> {
     let large: [&[f32]; 6] = [
         &[],
@@ -24,29 +24,30 @@ fn rows(n: usize) -> Vec<Vec<f32>> {
     ];
     let row = |large: &[f32]| {
         let mut row: Vec<f32> = (0..n).map(|i| (i * 37 % 11) as f32 * 0.5 - 2.0).collect();
-        // Far from each other, so that different invocations and slices meet them.
+        // Far from each other, so that different invocations and slices process them.
         large.iter().enumerate().for_each(|(at, &x)| row[at * n / large.len()] = x);
         row
     };
     large.map(row).to_vec()
 }
 
-/// Lengths that one invocation reduces, several share, and several slices make up.
+/// Row lengths that are reduced by one invocation, several invocations, and several slices.
 const LENGTHS: [usize; 4] = [4, 5, 300, 20_000];
 
 fn overflows(x: f64) -> bool {
     x > f64::from(f32::MAX)
 }
 
-/// The mean of a row, and the sum of the squared distances from it.
+/// The mean of a row, and the sum of squared distances from it.
 fn moments(row: &[f32], centred: bool) -> (f64, f64) {
     let values = || row.iter().map(|&x| f64::from(x));
     let mean = if centred { values().sum::<f64>() / row.len() as f64 } else { 0.0 };
     (mean, values().map(|x| (x - mean).powi(2)).sum())
 }
 
-/// Asserts the class of each number and, where it is finite, that it is near: rounding errors are 1e-7 of a number times the
-/// length of a sum in one invocation, at most some hundred; of what cancels, that of the largest term, `scale`.
+/// Asserts the class of each number, and that finite numbers are close. Rounding errors are 1e-7 of a number times the
+/// length of a sum in one invocation, at most a few hundred. If terms cancel, they are relative to the largest term,
+/// `scale`.
 fn assert_alike(what: &str, device: &Device, got: &[f32], want: &[f64], scale: f64) {
     assert_eq!(got.len(), want.len());
     for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
@@ -84,7 +85,7 @@ fn variance_and_deviation_that_overflow_are_infinite() {
 #[test]
 fn a_deviation_that_overflows_has_a_gradient_of_zero() {
     for n in LENGTHS {
-        // But for the rows whose sum overflows: it has the mean of `Tensor::mean`.
+        // Except the rows whose sum overflows: they have the mean of `Tensor::mean`.
         let rows = rows(n)[..4].to_vec();
         let slopes = |row: &Vec<f32>| -> Vec<f64> {
             let (mean, squares) = moments(row, true);
@@ -101,7 +102,7 @@ fn a_deviation_that_overflows_has_a_gradient_of_zero() {
     }
 }
 
-/// A difference beyond the range of f32 is further than any.
+/// A difference that exceeds f32's range is infinite.
 #[test]
 fn variance_of_numbers_that_are_further_apart_than_the_largest_is_infinite() {
     for device in devices_and_hardware() {
@@ -110,7 +111,7 @@ fn variance_of_numbers_that_are_further_apart_than_the_largest_is_infinite() {
             assert_eq!(x.var(&[0], 1, false).unwrap().item().unwrap(), f32::INFINITY, "{values:?}");
             assert_eq!(x.std(&[0], 1, false).unwrap().item().unwrap(), f32::INFINITY, "{values:?}");
         }
-        // An infinity has no distance from a mean, whichever place it has.
+        // The distance of an infinity from the mean is NaN, at any position.
         for place in 0..3 {
             let mut values = [1.0f32, 3e38, -3e38];
             values[place] = f32::INFINITY;
@@ -120,8 +121,8 @@ fn variance_of_numbers_that_are_further_apart_than_the_largest_is_infinite() {
     }
 }
 
-/// A normalisation: its name, whether the mean is taken off, and the call on rows of a tensor `[6, n]`, with one weight and one
-/// bias, each the same throughout.
+/// A normalization: its name, whether it subtracts the mean, and the call on the rows of a tensor `[6, n]` with a
+/// constant weight and bias.
 type Norm = (&'static str, bool, fn(&Tensor, [f32; 2]) -> Result<Tensor>);
 
 fn full(shape: &[usize], value: f32, x: &Tensor) -> Result<Tensor> {
@@ -175,7 +176,7 @@ fn a_row_whose_variance_overflows_is_normalised_to_its_bias() {
     for n in LENGTHS {
         let rows = rows(n);
         for &(name, centred, run) in NORMS {
-            // The gradient of the output's first half of each row is 1, of its second half -1.
+            // The gradient of the output is 1 in the first half of each row, and -1 in the second half.
             let sign = |at: usize| if at < n / 2 { 1.0f32 } else { -1.0 };
             let (mut want, mut slopes) = (Vec::new(), Vec::new());
             for row in &rows {
@@ -203,7 +204,7 @@ fn a_row_whose_variance_overflows_is_normalised_to_its_bias() {
     }
 }
 
-/// Statistics that are given: an infinite variance leaves the bias, however far the mean is.
+/// With an infinite variance as input, the output is the bias, whatever the mean.
 #[test]
 fn an_infinite_variance_that_is_given_leaves_the_bias() {
     for device in devices_and_hardware() {
@@ -218,7 +219,7 @@ fn an_infinite_variance_that_is_given_leaves_the_bias() {
     }
 }
 
-/// A norm squares nothing that is not scaled first: it overflows only where the result does.
+/// A norm scales elements before it squares them, so it overflows only if its result does.
 #[test]
 fn a_norm_overflows_only_where_its_result_does() {
     for n in LENGTHS {
@@ -246,7 +247,7 @@ fn a_norm_overflows_only_where_its_result_does() {
     }
 }
 
-/// A loss is +inf where a square or the sum of them overflows; its gradient forms no square.
+/// A loss is +inf if a square or the sum of squares overflows; its gradient needs no squares.
 #[test]
 fn a_loss_whose_squares_overflow_is_infinite() {
     let values = |row: usize| rows(300)[row].clone();
@@ -273,7 +274,7 @@ fn a_loss_whose_squares_overflow_is_infinite() {
                     0.0,
                 );
             }
-            // Huber's parabola ends long before; but the sum of the last two rows' differences overflows.
+            // Huber's loss is linear long before that, but the sum of the differences of the last two rows overflows.
             if row > 3 {
                 continue;
             }
@@ -283,7 +284,7 @@ fn a_loss_whose_squares_overflow_is_infinite() {
     }
 }
 
-/// Adam's running mean of squares becomes infinite, and the step 0.
+/// Adam's running mean of squares becomes infinite, so the step is 0.
 #[test]
 fn adam_does_not_move_where_the_square_of_a_gradient_overflows() {
     for device in devices_and_hardware() {

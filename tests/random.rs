@@ -11,13 +11,13 @@ fn bits(x: &Tensor) -> Vec<u32> {
 
 #[test]
 fn known_values() {
-    // Worked out apart, in Python: Philox as the paper has it, then Box and Muller in doubles.
+    // Computed independently in Python: Philox as in the paper, then Box-Muller in f64.
     let normal =
         [0.13727243, 0.42260116, 1.3901502, -0.74182886, 0.37766585, 1.8147925, -0.016157506, 0.49272984];
     let uniform = [2.7788084, 1.9676645, 1.398497, 2.287097, 0.6272241, 0.18346784, 2.8434103, 0.10804352];
     for device in devices() {
         let x = Tensor::randn([2, 4], 1.0, 2.0, 42, &device).unwrap();
-        // The platform's logarithm and sine may differ in their last bit, and the rounding with them.
+        // The platform's logarithm and sine may differ in the last bit, and so the rounded result.
         assert_within("randn", &x, &Array::new([2, 4], normal.map(f64::from).to_vec()), |_| 4.0 * EPS);
         let x = Tensor::uniform([8], -1.0, 3.0, (5 << 32) + 42, &device).unwrap();
         assert_eq!(x.to_vec().unwrap(), uniform);
@@ -26,7 +26,7 @@ fn known_values() {
 
 #[test]
 fn a_seed_gives_the_same_bits_on_every_device() {
-    // Sizes about the four numbers that one counter gives, and about what one task makes.
+    // Sizes around the four numbers per counter, and around the size of a task.
     for len in [0, 1, 3, 4, 5, 1021, 16383, 16384, 16385, 40000] {
         let both: Vec<_> = devices()
             .iter()
@@ -44,7 +44,7 @@ fn a_seed_gives_the_same_bits_on_every_device() {
     let x = |seed| bits(&Tensor::randn([64], 0.0, 1.0, seed, &cpu).unwrap());
     assert_ne!(x(1), x(2));
     assert_ne!(x(1), x(1 + (1 << 32)));
-    // A longer tensor goes on where a shorter one ends.
+    // A shorter tensor is a prefix of a longer one.
     assert_eq!(bits(&Tensor::randn([16], 0.0, 1.0, 1, &cpu).unwrap()), x(1)[..16]);
 }
 
@@ -68,11 +68,11 @@ fn moments_are_those_of_the_distribution() {
     near("variance", mean(&x, |x| z(x).powi(2)), 1.0, 3.0 - 1.0);
     near("skewness", mean(&x, |x| z(x).powi(3)), 0.0, 15.0);
     near("kurtosis", mean(&x, |x| z(x).powi(4)), 3.0, 105.0 - 9.0);
-    // 31.73 % lie further out than one deviation, 0.27 % further than three.
+    // 31.73 % are beyond one standard deviation, 0.27 % beyond three.
     for (reach, share) in [(1.0, 0.317_310_5), (3.0, 0.002_699_8)] {
         near("tail", mean(&x, |x| f64::from(z(x).abs() > reach)), share, share * (1.0 - share));
     }
-    // Neighbours are independent: the two of one Box-Muller pair, and those of two pairs.
+    // Neighbours are independent: those of one Box-Muller pair, and those of two pairs.
     for step in [1, 2, 3, 4] {
         let products: Vec<f32> =
             x.windows(step + 1).map(|w| (z(f64::from(w[0])) * z(f64::from(w[step]))) as f32).collect();
@@ -94,7 +94,7 @@ fn moments_are_those_of_the_distribution() {
 
 #[test]
 fn uniform_stays_below_its_upper_bound() {
-    // Between 1 and the number after it there is only 1; and rounding may not reach the bound.
+    // The only f32 from 1 to below its successor is 1, and rounding may not reach the upper bound.
     let next = 1f32.next_up();
     for device in devices() {
         let all = |low, high| Tensor::uniform([999], low, high, 5, &device).unwrap().to_vec().unwrap();

@@ -1,5 +1,5 @@
-//! Reductions over any axes: values worked by hand or taken from PyTorch, reductions so long that they are cut up several
-//! times, special values, errors. Random shapes, gradients and bounds are the table's (tests/table.rs).
+//! Reductions over any axes: values worked by hand or taken from PyTorch, reductions so long that they are sliced
+//! several times, special values, errors. The table (tests/table.rs) tests random shapes, gradients and bounds.
 
 mod common;
 
@@ -16,7 +16,7 @@ const REDUCTIONS: &[Case] = &[
     ("min", Tensor::min, |x| x.iter().copied().fold(f64::INFINITY, f64::min)),
 ];
 
-/// `f` of each reduction's elements in row-major order; the reduced axes stay with length 1.
+/// Applies `f` to the elements of each reduction in row-major order; the reduced axes keep length 1.
 fn reduced(x: &Array, axes: &[usize], f: impl Fn(&[f64]) -> f64) -> Array {
     let kept = |index: &[usize]| -> Vec<usize> {
         index.iter().enumerate().map(|(axis, &i)| if axes.contains(&axis) { 0 } else { i }).collect()
@@ -30,13 +30,13 @@ fn reduced(x: &Array, axes: &[usize], f: impl Fn(&[f64]) -> f64) -> Array {
     Array::new(shape, groups.iter().map(|group| f(group)).collect())
 }
 
-/// Some axes counted from the front, some from the back.
+/// Turns some axes into negative ones.
 fn signed(axes: &[usize], rank: usize) -> Vec<isize> {
     let back = |&axis: &usize| axis as isize - if axis % 2 == 0 { rank as isize } else { 0 };
     axes.iter().map(back).collect()
 }
 
-/// Rows, columns and planes long enough that each kernel cuts them into slices, once and twice: shape and reduced axes.
+/// Rows, columns and planes so long that each kernel cuts them into slices, once or twice: shape and reduced axes.
 const LONG: &[(&[usize], &[usize])] = &[
     (&[(1 << 20) + 3], &[0]),
     (&[3, 70_001], &[1]),
@@ -48,7 +48,7 @@ const LONG: &[(&[usize], &[usize])] = &[
     (&[129, 33], &[1]),
 ];
 
-/// Of whole numbers, whose sums f32 holds exactly.
+/// Uses whole numbers, whose sums f32 holds exactly.
 #[test]
 fn long_reductions_lose_nothing() {
     for (dims, axes) in LONG {
@@ -61,7 +61,7 @@ fn long_reductions_lose_nothing() {
             for device in devices() {
                 for way in 0..2 {
                     let got = op(&laid_out(&x, way, &device), &signed, true).unwrap();
-                    // Exact, but for the division of a mean: 2.5 ULP.
+                    // Exact, except the division of a mean: 2.5 ulp.
                     let ulp = if *name == "mean" { 2.0 * EPS } else { 0.0 };
                     assert_within(&format!("{name} of {dims:?}"), &got, &want, |at| {
                         2.5 * ulp * want.data[at].abs()
@@ -72,8 +72,8 @@ fn long_reductions_lose_nothing() {
     }
 }
 
-/// By hand: powers of two have exact products; the squares of whole numbers exact sums, whose roots are within 4.5 ULP; of
-/// zeros and -inf the exponentials count the zeros.
+/// By hand: products of powers of two are exact. Sums of squares of whole numbers are exact, and their roots within 4.5
+/// ulp. The exponentials of zeros and -inf count the zeros.
 #[test]
 fn long_products_norms_and_exponentials_lose_nothing() {
     for (dims, axes) in LONG {
@@ -94,7 +94,7 @@ fn long_products_norms_and_exponentials_lose_nothing() {
                         });
                     }
                 };
-            // In whatever order, no part of the product leaves f32's range.
+            // In any order, no partial product leaves f32's range.
             let mut factors = choose(&[1.0, -1.0, 1.0, -1.0, -1.0]);
             factors.data.iter_mut().skip(5).step_by(9973).for_each(|x| *x *= 2.0);
             check(&factors, |x| x.iter().product(), &|x| x.prod(&axes_given, true), 0.0);
@@ -110,7 +110,7 @@ fn long_products_norms_and_exponentials_lose_nothing() {
             );
             let masked = choose(&[0.0, f64::NEG_INFINITY, 0.0]);
             let log = |x: &[f64]| (x.iter().filter(|x| x.is_finite()).count() as f64).ln();
-            // 3 ULP, or 2^-21 of the numbers up to 2, here at least 20.
+            // 3 ulp, or 2^-21 for numbers up to 2; here the result is at least 20.
             check(&masked, log, &|x| x.logsumexp(&axes_given, true), 4.0);
         }
     }
@@ -124,7 +124,7 @@ fn millions_of_ones_are_counted() {
             assert_eq!(ones.sum_all().unwrap().item().unwrap(), count as f32, "{}", device.id());
             assert_eq!(ones.mean_all().unwrap().item().unwrap(), 1.0, "{}", device.id());
         }
-        // 2^24 of them without the memory.
+        // 2^24 elements without the memory.
         let ones = Tensor::ones([1, 1], &device).unwrap().expand([1 << 12, 1 << 12]).unwrap();
         assert_eq!(ones.sum_all().unwrap().item().unwrap(), (1 << 24) as f32, "{}", device.id());
         let rows = ones.sum(&[0], false).unwrap();
@@ -132,7 +132,7 @@ fn millions_of_ones_are_counted() {
     }
 }
 
-/// An extreme is found wherever it lies: at the first and last element of slices, lanes and strands.
+/// Extremes at the first and last element of slices, lanes and accumulators.
 #[test]
 fn an_extreme_is_found_in_every_place() {
     let count = 70_001;
@@ -204,7 +204,7 @@ fn an_empty_axis_sums_to_zero_and_has_no_extreme() {
     }
 }
 
-/// The second image begins beyond the elements, of which there are none.
+/// The second image would begin past the end of the (empty) tensor.
 #[test]
 fn many_outputs_of_an_empty_axis_are_ordinary() {
     for device in devices() {
@@ -214,7 +214,7 @@ fn many_outputs_of_an_empty_axis_are_ordinary() {
     }
 }
 
-/// By hand: the extreme 2 stands three times in [2, 1, 2, 2] and once in [0, 2, 1, 1].
+/// By hand: the maximum 2 occurs three times in [2, 1, 2, 2] and once in [0, 2, 1, 1].
 #[test]
 fn ties_share_the_gradient_evenly() {
     for device in devices() {
@@ -222,13 +222,13 @@ fn ties_share_the_gradient_evenly() {
         let x = x.requires_grad().unwrap();
         let weights = Tensor::from_slice(&[3.0, 5.0], [2], &device).unwrap();
         let want = Array::new([2, 4], vec![1.0, 0.0, 1.0, 1.0, 0.0, 5.0, 0.0, 0.0]);
-        // 3 / 3: division within 2.5 ULP.
+        // 3 / 3: the division is within 2.5 ulp.
         let grads = x.max(&[1], false).unwrap().backward_from(&weights).unwrap();
         assert_within("max", grads.get(&x).unwrap(), &want, |_| 5.0 * EPS);
         let y = x.neg().unwrap().min(&[1], false).unwrap();
         let grads = y.backward_from(&weights).unwrap();
         assert_within("min", grads.get(&x).unwrap(), &want.map(|g| -g), |_| 5.0 * EPS);
-        // The smallest normal number is no 0.
+        // The smallest normal number does not equal 0.
         let x = Tensor::from_slice(&[0.0, f32::MIN_POSITIVE], [2], &device).unwrap().requires_grad().unwrap();
         let grads = x.max_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0, 1.0], "{}", device.id());
@@ -272,7 +272,7 @@ fn errors_name_the_op_and_the_shape() {
 /// Name, op over the last axis, values of three rows, gradients of all elements.
 type Known = (&'static str, fn(&Tensor) -> Result<Tensor>, [f64; 3], [f64; 12]);
 
-/// From PyTorch 1.13 in f64, of `x` with the rows' results weighted 1, -2 and 0.5.
+/// From PyTorch 1.13 in f64; the results of the rows of `x` are weighted 1, -2 and 0.5.
 #[rustfmt::skip]
 const KNOWN: &[Known] = &[
     ("var", |x| x.var(&[1], 0, false), [3.171875, 5.1875, 1.25],
@@ -307,8 +307,8 @@ const KNOWN: &[Known] = &[
         [-3.0, 1.5, -1.0, -6.0, 0.0, 0.0, 0.0, 32.0, 500099994999.0, 500049990000.0, 499999995000.0, 500150010000.0]),
 ];
 
-/// The bound is the table's to derive; here a part in 10,000 tells right from wrong. (A difference from 10,000 is known
-/// to 2^-11: the gradients of logsumexp, and the variance's.)
+/// The table derives exact bounds; here 1e-4 suffices to detect a wrong formula. (Differences from 10,000 are known to
+/// 2^-11, which affects the gradients of logsumexp and variance.)
 #[test]
 fn values_and_gradients_are_pytorchs() {
     let x =
@@ -331,7 +331,7 @@ fn values_and_gradients_are_pytorchs() {
     }
 }
 
-/// By hand: with one zero the others' product goes to it, with two nothing to anyone.
+/// By hand: with one zero, only the zero has a gradient, the product of the others; with two, none has.
 #[test]
 fn a_product_of_zeros_has_a_gradient() {
     for device in devices() {
@@ -341,12 +341,12 @@ fn a_product_of_zeros_has_a_gradient() {
         assert_within("prod", &y, &Array::new([3], vec![0.0, 0.0, -24.0]), |_| 0.0);
         let grads = y.backward_from(&Tensor::ones([3], &device).unwrap()).unwrap();
         let want = Array::new([3, 3], vec![0.0, 6.0, 0.0, 0.0, 0.0, 0.0, -12.0, 8.0, -6.0]);
-        // A division within 2.5 ULP.
+        // The division is within 2.5 ulp.
         assert_within("prod", grads.get(&x).unwrap(), &want, |at| 5.0 * EPS * want.data[at].abs());
     }
 }
 
-/// As PyTorch 1.13, but that the sign of NaN is NaN here.
+/// As in PyTorch 1.13, except that the sign of NaN is NaN here.
 #[test]
 fn special_values_are_pytorchs() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -386,7 +386,7 @@ fn special_values_are_pytorchs() {
             (&[nan, 1.0], nan), (&[inf, nan], nan), (&[inf, 1.0], inf), (&[1e38, -inf, inf], inf), (&[0.0, -0.0], 0.0), (&[], 0.0),
         ]);
     }
-    // Squares and cubes of these are past the ends of f32.
+    // The squares and cubes of these over- and underflow f32.
     check(
         "norm 2",
         &norm(2.0),
@@ -403,8 +403,8 @@ fn special_values_are_pytorchs() {
     check("prod", &prod, &[(&[], 1.0), (&[inf, 0.0], nan), (&[inf, -2.0], -inf), (&[nan, 0.0], nan)]);
 }
 
-/// By hand, and as PyTorch's: the slope of a size is the sign, whatever else is in the row; that of a length is x over it, a
-/// length of 1 too.
+/// By hand, as in PyTorch: the slope of the 1-norm is the sign, in any row; the slope of the 2-norm is x over the norm,
+/// also for a row of one element.
 #[test]
 fn slopes_of_norms_at_special_rows() {
     for device in devices() {
@@ -421,7 +421,7 @@ fn slopes_of_norms_at_special_rows() {
     }
 }
 
-/// Squares are exact, and a root undoes them: the norm of one number is its size to the last bit.
+/// Squares are exact and the root undoes them, so the norm of one number equals its magnitude bitwise.
 #[test]
 fn the_norm_of_one_number_is_its_size() {
     for device in devices() {
@@ -432,20 +432,20 @@ fn the_norm_of_one_number_is_its_size() {
     }
 }
 
-/// Numbers far below 1, whose mean is no less exact than that of larger ones.
+/// The variance of numbers far below 1 is as precise as that of larger numbers.
 #[test]
 fn a_variance_of_tiny_numbers_keeps_its_digits() {
     for device in devices() {
         let x = Array::from_fn([8], |i| i[0] as f64 * 1e-10).to_tensor(&device);
         let want = Array::new([], vec![5.25e-20]);
         let got = x.var(&[0], 0, false).unwrap();
-        // The inputs are rounded, differences of them twice, and squares and their sums a few times.
+        // The inputs have one rounding, their differences two, and the squares and sums a few.
         assert_within("var", &got, &want, |_| 40.0 * EPS * 5.25e-20);
     }
 }
 
-/// A spread far below the mean keeps its digits: of 1 and -1 about a million the variance is 1, though f32 sums of squares
-/// of a million hold no unit.
+/// The variance is precise if the mean is large: 1 and -1 about a million have variance 1, though sums of squares near
+/// 1e12 cannot resolve 1 in f32.
 #[test]
 fn a_variance_survives_a_large_mean() {
     for device in devices() {
@@ -456,13 +456,13 @@ fn a_variance_survives_a_large_mean() {
             let odd = if n as usize % 2 == 1 { 1.0 - 1.0 / (n * n) } else { 1.0 };
             let want = Array::new([], vec![odd]);
             let got = x.var(&[0, 1], 0, false).unwrap();
-            // Means relative to the first element are within 2 of 0, and each merge errs by a few units of that.
+            // Means relative to the first element are within 2 of 0, and each merge errs by a few ulp of that.
             assert_within(&format!("var of {dims:?}"), &got, &want, |_| 2e-4);
         }
     }
 }
 
-/// The place of an extreme is found wherever it lies, and the first of several: at the ends of slices, lanes and strands.
+/// The position of an extreme, and of the first of several: at the ends of slices, lanes and accumulators.
 #[test]
 fn the_first_extreme_is_found_in_every_place() {
     let count = 70_001;
@@ -493,7 +493,7 @@ fn the_first_extreme_is_found_in_every_place() {
     }
 }
 
-/// As PyTorch 1.13.
+/// As in PyTorch 1.13.
 #[test]
 fn ties_zeros_and_infinities_have_a_first() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -509,7 +509,7 @@ fn ties_zeros_and_infinities_have_a_first() {
         (&[3.4e38, inf, -3.4e38], 1, 2),
     ];
     for device in devices() {
-        // Rows and columns cut up.
+        // Rows and columns that are cut into slices.
         for (dims, axis) in [([70, 129], 1), ([129, 70], 0), ([3, 5000], 1)] {
             let x = Array::from_fn(dims, |i| ((i[0] * 31 + i[1] * 17) % 257 / 2) as f64);
             let first = |row: &[f64]| {
@@ -525,7 +525,7 @@ fn ties_zeros_and_infinities_have_a_first() {
             let places = [t.argmax(-1, false), t.argmin(-1, false)].map(|y| y.unwrap().to_ids().unwrap()[0]);
             assert_eq!(places, [*largest, *smallest], "{x:?} on {}", device.id());
         }
-        // Ids have no gradient; what they are of keeps its own.
+        // Ids have no gradient; their source keeps its own.
         let x = Tensor::ones([3], &device).unwrap().requires_grad().unwrap();
         assert!(!x.argmax(0, false).unwrap().is_differentiable());
     }

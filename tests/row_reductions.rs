@@ -1,5 +1,5 @@
-//! Whatever reduces a row sees each of its elements: one NaN or infinity, wherever it lies, shows in its row and in no
-//! other. Rows of a few, of many and of so many elements that they are cut into slices.
+//! Row reductions read each element: one NaN or infinity at any position shows in its row and in no other. Rows are
+//! short, long, and so long that they are cut into slices.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn cross_entropy(x: &Tensor, options: CrossEntropyOptions) -> Result<Tensor> {
     x.cross_entropy_with(&targets, &CrossEntropyOptions { reduction: Reduction::None, ..options })
 }
 
-/// Each gives one element or one row of them for each row, and whether an infinity shows as something not finite.
+/// Name, op, and whether an infinity in a row gives a non-finite result. Results have one element or one row per row.
 const REDUCTIONS: &[(&str, RowReduction, bool)] = &[
     ("sum", |x| x.sum(&[-1], false), true),
     ("mean", |x| x.mean(&[-1], false), true),
@@ -38,7 +38,7 @@ const REDUCTIONS: &[(&str, RowReduction, bool)] = &[
     ),
 ];
 
-/// Rows of `length`, each with `odd` at another of `places`, and one without.
+/// Rows of `length` elements, each with `odd` at one of `places`, and one without.
 fn with_special_value(length: usize, places: &[usize], odd: f32, device: &Device) -> Tensor {
     let rows = places.len() + 1;
     let mut data: Vec<f32> =
@@ -70,7 +70,8 @@ fn seen(length: usize, places: &[usize]) {
     seen_by_gradients(length, places);
 }
 
-/// A NaN in the gradient of the result shows in the whole row of the input's, since a sum over the row is a part of it.
+/// A NaN in the gradient of the result shows in the whole row of the input's gradient, since that contains a sum over
+/// the row.
 fn seen_by_gradients(length: usize, places: &[usize]) {
     let names = ["softmax", "log_softmax", "layer_norm", "rms_norm"];
     for device in devices_and_hardware() {
@@ -97,7 +98,7 @@ fn short_rows_see_each_element() {
 
 #[test]
 fn few_rows_see_each_element() {
-    // By lanes, which a software rasteriser wants fewer than 16 rows for.
+    // By several lanes per row, which software rasterisers use for fewer than 16 rows.
     for length in [19, 67] {
         (0..length).collect::<Vec<_>>().chunks(13).for_each(|places| seen(length, places));
     }
@@ -110,7 +111,7 @@ fn longer_rows_see_each_element() {
 
 #[test]
 fn rows_in_slices_see_their_elements() {
-    // The ends of what lanes and slices of any size would take, and primes between.
+    // The ends of lanes and slices of any size, and primes between.
     let length = 40_001;
     for places in [[0, 1, 15, 16, 63], [64, 127, 128, 2047, 2048], [4095, 4099, 20_011, 39_999, 40_000]] {
         seen(length, &places);

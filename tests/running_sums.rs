@@ -1,4 +1,4 @@
-//! Running sums: values worked by hand, rows so long that several levels of slices scan them, errors.
+//! Cumulative sums: values worked by hand, rows so long that several levels of slices scan them, errors.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn sums_run_along_any_axis() {
     }
 }
 
-/// By hand: element k counts in all sums from k on.
+/// By hand: element k is part of all sums from k on.
 #[test]
 fn gradients_run_backward() {
     let weights = Array::new([4], vec![1.0, 10.0, 100.0, 1000.0]);
@@ -33,8 +33,8 @@ fn gradients_run_backward() {
     }
 }
 
-/// Rows, columns and planes of whole numbers, whose sums f32 holds exactly, so long that they are cut up once, twice and
-/// three times; forward and backward.
+/// Rows, columns and planes of whole numbers, whose sums f32 holds exactly. They are so long that they are cut into
+/// slices once, twice and three times; forward and backward.
 #[test]
 fn long_rows_lose_nothing() {
     let shapes: &[(&[usize], usize)] = &[

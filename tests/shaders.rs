@@ -1,5 +1,6 @@
-//! Every kernel with every set of constants that Rust can ask for: naga validates it and writes it in the four languages
-//! that drivers read, the Khronos validators accept what naga wrote, and it keeps the crate's binding and size laws.
+//! Every kernel with every set of constants that Rust can request: naga validates it and translates it to the four
+//! languages that drivers read, the Khronos validators accept naga's output, and the kernel keeps the crate's rules for
+//! bindings and sizes.
 
 use gristmill::gpu::Kernel;
 use naga::back::{glsl, hlsl, msl, spv};
@@ -21,7 +22,7 @@ struct Built {
     kernel: &'static Kernel,
     module: Module,
     info: ModuleInfo,
-    /// The entry point's place in the module.
+    /// Index of the entry point in the module.
     entry: usize,
     /// Whether it uses subgroups.
     subgroups: bool,
@@ -29,7 +30,7 @@ struct Built {
 
 impl Built {
     /// # Panics
-    /// naga refuses the kernel; the message shows where.
+    /// naga rejects the kernel; the message shows where.
     fn new(kernel: &'static Kernel, values: &[u32]) -> Built {
         let constants: Vec<_> =
             kernel.constants.iter().zip(values).map(|((name, _), value)| format!("{name}={value}")).collect();
@@ -37,7 +38,7 @@ impl Built {
         let source = kernel.wgsl(values).unwrap_or_else(|error| panic!("{error}"));
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-        // No capability, so that a kernel runs on every WebGPU device; but one that is compiled for a subgroup size.
+        // No capabilities, so that kernels run on every WebGPU device; except kernels compiled for a subgroup size.
         let subgroups = kernel.constants.iter().any(|(name, _)| *name == "SUBGROUP");
         let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
         let info = Validator::new(ValidationFlags::all(), capabilities)
@@ -50,7 +51,7 @@ impl Built {
         Built { name, kernel, module, info, entry, subgroups }
     }
 
-    /// The globals that the entry point touches.
+    /// The global variables that the entry point uses.
     fn globals(&self) -> impl Iterator<Item = &GlobalVariable> {
         let used = self.info.get_entry_point(self.entry);
         self.module.global_variables.iter().filter(|(at, _)| !used[*at].is_empty()).map(|(_, global)| global)
@@ -62,7 +63,7 @@ impl Built {
         layouter
     }
 
-    /// SPIR-V as wgpu asks naga for it on Vulkan. Subgroups came with Vulkan 1.1.
+    /// SPIR-V as wgpu requests it from naga for Vulkan. Subgroups need Vulkan 1.1.
     fn spirv(&self) -> Vec<u8> {
         let lang_version = if self.subgroups { (1, 3) } else { (1, 0) };
         let options =
@@ -121,7 +122,7 @@ impl Built {
     }
 }
 
-/// The checks that wgpu asks for.
+/// The bounds checks that wgpu requests.
 const CHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
     index: BoundsCheckPolicy::Restrict,
     buffer: BoundsCheckPolicy::Restrict,
@@ -129,7 +130,7 @@ const CHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
     binding_array: BoundsCheckPolicy::Unchecked,
 };
 
-/// Calls `check` with every kernel and every set of its constants.
+/// Calls `check` for every kernel with every set of its constants.
 fn every_variant(check: impl Fn(&Built) + Sync) {
     let variants: Vec<_> = gristmill::ops::kernels()
         .into_iter()
@@ -147,13 +148,13 @@ fn naga_writes_every_kernel_for_metal_and_direct3d() {
     });
 }
 
-/// Whether a validator is there. CI must have it; elsewhere its absence is said on one line.
+/// Whether a validator is installed. CI requires it; elsewhere a line reports that it is missing.
 fn has(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").output().is_ok();
     let package = if tool == "spirv-val" { "spirv-tools" } else { "glslang-tools" };
     assert!(found || std::env::var_os("CI").is_none(), "{tool} is not installed (Debian: {package})");
     if !found {
-        // Not by eprintln!, which the test harness hides.
+        // Not with eprintln!, which the test harness captures.
         let _ = writeln!(std::io::stderr(), "not checked: {tool} is not installed (Debian: {package})");
     }
     found
@@ -169,7 +170,7 @@ impl Scratch {
         Scratch(dir)
     }
 
-    /// Writes a file named by its content, so that equal outputs of different constants are checked once.
+    /// Writes a file named by its hash, so that equal outputs of different constants are checked once.
     fn keep(&self, content: &[u8], ending: &str) {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
@@ -222,7 +223,7 @@ fn glslang_accepts_what_naga_writes_for_gl() {
         if !has("glslangValidator") {
             return;
         }
-        // One process takes many files, and names the ones that it refuses.
+        // One process checks many files, and names the ones that it rejects.
         scratch.files().par_chunks(32).for_each(|paths| {
             let output = run("glslangValidator", paths);
             if !output.status.success() {
@@ -241,7 +242,7 @@ fn glslang_accepts_what_naga_writes_for_gl() {
     }
 }
 
-/// The kernel whose output `write` is the file's content.
+/// The kernel whose output by `write` is the content of the file.
 fn culprit(path: &Path, write: impl Fn(&Built) -> Vec<u8>) -> String {
     let content = std::fs::read(path).unwrap();
     gristmill::ops::kernels()
@@ -271,7 +272,7 @@ fn bindings_keep_the_law() {
             };
             assert_eq!(global.space, wanted, "{name}: binding {at}, {:?}", global.name);
         }
-        // A file may hold several kernels with more bindings than one of them touches; all must be declared.
+        // A file may have several kernels, each of which uses only some of the bindings; all bindings must be declared.
         let declared: BTreeSet<u32> =
             module.global_variables.iter().filter_map(|(_, global)| Some(global.binding?.binding)).collect();
         let missing: Vec<u32> = (0..=params_at).filter(|at| !declared.contains(at)).collect();
@@ -315,7 +316,7 @@ fn workgroups_fit_every_webgpu_device() {
     });
 }
 
-/// The text of every file under `shaders/`, by its path in there.
+/// The text of every file under `shaders/`, by relative path.
 fn files() -> BTreeMap<String, String> {
     fn visit(dir: &Path, prefix: &str, files: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,4 +1,4 @@
-//! Softmax and its logarithm: against f64 and PyTorch on every device, gradients by differences.
+//! Softmax and log-softmax: compared with f64 and PyTorch on every device, gradients with finite differences.
 
 mod common;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 /// The smallest normal number: anything below may flush to 0.
 const TINY: f64 = 1.2e-38;
 
-/// Calls `f` with the places of each row along `axis`.
+/// Calls `f` with the positions of each row along `axis`.
 fn each_row(shape: &[usize], axis: usize, mut f: impl FnMut(&[usize])) {
     let inner: usize = shape[axis + 1..].iter().product();
     let cols = shape[axis];
@@ -20,7 +20,7 @@ fn each_row(shape: &[usize], axis: usize, mut f: impl FnMut(&[usize])) {
     }
 }
 
-/// Softmax along `axis` and its logarithm, with the largest element and the sum of the exponentials by row.
+/// Softmax and log-softmax along `axis`.
 fn reference(x: &Array, axis: usize) -> (Array, Array) {
     let (mut share, mut log) = (x.clone(), x.clone());
     each_row(&x.shape, axis, |row| {
@@ -34,18 +34,17 @@ fn reference(x: &Array, axis: usize) -> (Array, Array) {
     (share, log)
 }
 
-/// How far softmax may be off relatively, in rows of `cols` elements within `range` of each other: in EPS, an
-/// exponential errs by WGSL's 3 + 2|x| ULP (an ULP being 2 EPS) and by |x| for the rounding of its argument, together
-/// 6 + 5|x|. The sum adds that of its terms, one rounding an addition, and for each of at most `cols` times that a new
-/// maximum scales it down 6 + 5|x| and a rounding, the x adding up to the range. A division is within 2.5 ULP.
+/// The relative error of softmax, in rows of `cols` elements within `range` of each other. In EPS, an exponential errs
+/// by WGSL's 3 + 2|x| ulp (an ulp is 2 EPS), and by |x| for the rounding of its argument: together 6 + 5|x|. The sum
+/// adds the errors of its terms and one rounding per addition. Each of at most `cols` rescalings by a new maximum adds
+/// 6 + 5|x| and a rounding, where the x add up to the range. A division errs by 2.5 ulp.
 fn relative(cols: usize, range: f64) -> f64 {
     let exponential = 6.0 + 5.0 * range;
     let sum = exponential + cols as f64 * (1.0 + 7.0) + 5.0 * range;
     (exponential + sum + 5.0) * EPS
 }
 
-/// As `relative`, of the logarithm, absolutely: the sum's error, that of log (3 ULP, or 2^-21 near 1), and the roundings
-/// of two subtractions.
+/// The absolute error of log-softmax: the error of the sum, that of log (3 ulp, or 2^-21 near 1), and two subtractions.
 fn absolute(cols: usize, range: f64) -> f64 {
     let log_sum = (cols as f64).ln();
     relative(cols, range) + 2f64.powi(-21) + EPS * (6.0 * log_sum + 2.0 * range + log_sum)
@@ -79,7 +78,7 @@ proptest! {
         prop_assume!(dims.iter().product::<usize>() <= 64);
         let x = Array::random(dims, seed, -1.5, 1.5);
         let cols = x.shape[axis];
-        // A gradient subtracts a sum of `cols` products from one: it errs by a few times the output's error.
+        // The gradient subtracts a sum of `cols` products, so it errs by a few times the error of the output.
         let slack = 4.0 * (absolute(cols, 3.0) + cols as f64 * EPS);
         let x = [x];
         check_gradients("softmax", &x, |x| x[0].softmax(axis as isize), |x| reference(&x[0], axis).0, slack);
@@ -87,7 +86,7 @@ proptest! {
     }
 }
 
-/// A NaN in any place breaks the row, even where the exponential of NaN is a number.
+/// A NaN at any position makes the row NaN, even if the device's exponential of NaN is a number.
 #[test]
 fn a_nan_is_found_in_every_place() {
     for device in devices_and_hardware().into_iter().chain(worst_case()) {
@@ -156,7 +155,7 @@ fn softmax_has_pytorchs_values() {
     for device in devices_and_hardware() {
         let x = x.to_tensor(&device);
         for (axis, want) in &want {
-            // PyTorch's own f32 error is below this bound's.
+            // PyTorch's own f32 error is within this bound.
             let want = Array::new([3, 3], want.clone());
             assert_within("softmax", &x.softmax(*axis).unwrap(), &want, |_| relative(3, 4.0));
         }
@@ -177,7 +176,7 @@ fn gradients_have_pytorchs_values() {
     for device in devices_and_hardware() {
         let x = Tensor::from_slice(&[0.5, -1.0, 2.0, 0.0], [1, 4], &device).unwrap().requires_grad().unwrap();
         let w = Tensor::from_slice(&[1.0, -2.0, 0.5, 3.0], [1, 4], &device).unwrap();
-        // Weights of at most 3, four of them.
+        // Four weights of at most 3.
         let bound = 12.0 * absolute(4, 3.0);
         let grads = x.softmax(1).unwrap().backward_from(&w).unwrap();
         assert_within("softmax", grads.get(&x).unwrap(), &want, |_| bound);
@@ -186,7 +185,7 @@ fn gradients_have_pytorchs_values() {
     }
 }
 
-/// As PyTorch 1.13: NaN and +inf anywhere, and -inf everywhere, make a row NaN; other -inf are shares of 0.
+/// As in PyTorch 1.13: a NaN, a +inf, or -inf in all elements make a row NaN; otherwise -inf has probability 0.
 #[test]
 fn special_values_are_pytorchs() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
@@ -214,14 +213,14 @@ fn special_values_are_pytorchs() {
     };
     let [x, share, log] = [x, share, log].map(|data| Array::new([8, 3], data));
     let turn = |x: &Array| Array::from_fn([3, 8], |i| x.at(&[i[1], i[0]]));
-    // In long rows the rest is so small that it has no share.
+    // In long rows the other elements are so small that their probability is 0.
     let long = |x: &Array, rest: f64| {
         Array::from_fn([8, 1000], |i| if i[1] % 499 == 0 { x.at(&[i[0], i[1] / 499]) } else { rest })
     };
     for device in devices_and_hardware() {
         check(&x.to_tensor(&device), -1, &share, &log);
         check(&turn(&x).to_tensor(&device), 0, &turn(&share), &turn(&log));
-        // Of a broken row each element is NaN, the rest too.
+        // If a row is NaN, all its elements are, including the others.
         let rest = |y: &Array, rest: f64| {
             let mut y = long(y, rest);
             y.data.chunks_mut(1000).filter(|row| row[0].is_nan()).for_each(|row| row.fill(nan));
@@ -241,9 +240,9 @@ fn turn_long(x: &Array) -> Array {
     Array::from_fn([x.shape[1], x.shape[0]], |i| x.at(&[i[1], i[0]]))
 }
 
-/// Rows of 0 and -inf, of every length and place that makes the kernels cut them up differently. Each share is 1 in the
-/// number of zeros, so one element lost or read twice shows: exponentials of 0 are 1, the sum is a whole number, and one
-/// division follows.
+/// Rows of 0 and -inf, of all lengths and positions for which the kernels divide the work differently. Each probability
+/// is 1 over the number of zeros, so an element that is skipped or counted twice shows: exponentials of 0 are 1, the
+/// sum is a whole number, and one division follows.
 #[test]
 fn long_masked_rows_lose_nothing() {
     let cases: &[(&[usize], usize)] = &[
@@ -273,20 +272,20 @@ fn long_masked_rows_lose_nothing() {
             let x = x.to_tensor(&device).requires_grad().unwrap();
             let y = x.softmax(*axis as isize).unwrap();
             assert_within(&what, &y, &share, |at| 2.5 * 2.0 * EPS * share.data[at]);
-            // sum(y) is 1 up to its roundings, so that a gradient of ones goes to 0: at most 16,384 of a row's
-            // elements pass through one sum after the other, and each y errs by 2.5 ULP.
+            // sum(y) is 1 up to roundings, so the gradient for a dy of ones is 0: at most 16,384 elements of a row are
+            // added sequentially, and each y errs by 2.5 ulp.
             let grads = y.backward_from(&Tensor::ones(*dims, &device).unwrap()).unwrap();
             let zero = share.map(|_| 0.0);
             assert_within(&what, grads.get(&x).unwrap(), &zero, |at| {
                 (16_384.0 + 10.0) * EPS * share.data[at]
             });
             let y = x.log_softmax(*axis as isize).unwrap();
-            // log is within 3 ULP here.
+            // log is within 3 ulp here.
             assert_within(&what, &y, &log, |at| 6.0 * EPS * log.data[at].abs() + 2f64.powi(-21));
-            // dy - exp(y) * cols = 0 where nothing is masked: here 1 - cols / zeros.
+            // dy - exp(y) * cols is 0 if nothing is masked, else 1 - cols / zeros.
             let grads = y.backward_from(&Tensor::ones(*dims, &device).unwrap()).unwrap();
             let want = share.map(|s| 1.0 - s * cols as f64);
-            // exp errs by 3 + 2|y| ULP, and by the error of y itself.
+            // exp errs by 3 + 2|y| ulp, and by the error of y.
             assert_within(&what, grads.get(&x).unwrap(), &want, |at| {
                 let y = if seen(at) { log.data[at].abs() } else { 0.0 };
                 2.0 * ((6.0 + 4.0 * y + 6.0 * y + 10.0) * EPS + 2f64.powi(-21))
@@ -295,15 +294,15 @@ fn long_masked_rows_lose_nothing() {
     }
 }
 
-/// So many and so long rows that one invocation would handle each alone and loop 67,000 times, which lavapipe ends
-/// early without a word.
+/// So many and so long rows that one invocation per row would need 67,000 iterations; lavapipe ends longer loops
+/// silently.
 #[test]
 fn loops_are_kept_short() {
     let [n, cols] = [250, 134_000];
     for device in devices_and_hardware() {
         let x = Tensor::zeros([1, 1], &device).unwrap().expand([n, cols]).unwrap().requires_grad().unwrap();
         let y = x.softmax(1).unwrap();
-        // Each share errs by a division's 2.5 ULP; then at most a sixteenth of them are added one after the other.
+        // Each probability errs by a division's 2.5 ulp; at most a sixteenth of them are added sequentially.
         let ones = Array::new([n], vec![1.0; n]);
         let bound = (5 + cols / 16) as f64 * EPS;
         assert_within("softmax", &y.sum(&[1], false).unwrap(), &ones, |_| bound);
@@ -314,14 +313,14 @@ fn loops_are_kept_short() {
     }
 }
 
-/// A row that a team of sixteen invocations can not walk alone: each would take more turns than lavapipe grants.
+/// A row so long that sixteen invocations would each need more iterations than lavapipe allows.
 #[test]
 fn a_row_of_millions_is_sliced() {
     let cols = 5_000_000;
     for device in devices() {
         let x = Tensor::zeros([1, cols], &device).unwrap().requires_grad().unwrap();
         let y = x.softmax(1).unwrap();
-        // A division's 2.5 ULP, and a sum in which at most a sixteenth of the row follows each other.
+        // A division's 2.5 ulp, and a sum in which at most a sixteenth of the row is added sequentially.
         let bound = (5 + cols / 16) as f64 * EPS;
         let got = y.to_vec().unwrap();
         let share = 1.0 / cols as f64;
@@ -334,7 +333,7 @@ fn a_row_of_millions_is_sliced() {
     }
 }
 
-/// A row whose maximum grows from part to part: each sum so far has to be scaled down.
+/// A row whose maximum grows from part to part, so that the sum is rescaled repeatedly.
 #[test]
 fn growing_rows_are_scaled_down() {
     for (dims, axis) in [([1, 262_144], 1), ([3, 20_000], 1), ([20_000, 3], 0)] {
@@ -343,8 +342,8 @@ fn growing_rows_are_scaled_down() {
         let (share, _) = reference(&x, axis);
         for device in devices_and_hardware() {
             let got = x.to_tensor(&device).softmax(axis as isize).unwrap();
-            // At most 1 in 16 elements pass one after the other, and the maximum grows 8 times; no merge is missing,
-            // which would change every share by far more.
+            // At most 1 in 16 elements are added sequentially, and the maximum grows 8 times. A missing merge would
+            // change every probability by far more.
             let bound = relative(16, 6.0) + (cols / 16 + 400) as f64 * EPS;
             assert_within("softmax", &got, &share, |at| bound * share.data[at]);
         }

@@ -1,9 +1,10 @@
-//! The table of cases (`gristmill::proof`), row by row: each op on every device against its reference in f64 within the
-//! derived bound, forward and backward; special values by class, and numbers whose squares overflow; the same on the worst adapter
-//! that keeps to WGSL, and under small limits; and the table's own proof, that its gradients are slopes and its bounds are tight.
+//! The table of cases (`gristmill::proof`), row by row. Each op runs on every device and is compared with its reference
+//! in f64 within the derived bound, forward and backward. Special values are compared by class, and there are inputs
+//! whose squares overflow. The same runs on the worst-case device that conforms to WGSL, and under small limits. The
+//! table itself is tested too: gradient references against finite differences, and bounds for tightness.
 //!
-//! One test a row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the cases of
-//! agreement, of which the other properties take an eighth; `GRISTMILL_TABLE_CASES` those of this suite alone.
+//! One test per row and property, as in `cargo test --test table softmax`. `PROPTEST_CASES` sets the number of cases
+//! for agreement; the other properties run an eighth of it. `GRISTMILL_TABLE_CASES` sets it for this suite only.
 
 mod common;
 
@@ -21,11 +22,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// What the rows used of their bounds, by row and device.
+/// The fractions of their bounds that the rows used, by row and device.
 static SHARES: Mutex<BTreeMap<(String, String), Outcome>> = Mutex::new(BTreeMap::new());
 
-/// The devices of this thread. Tests that share a device wait for each other, for the kernels that it compiles most of all: so
-/// on lavapipe there are two sets, since it keeps on disk what it compiled, and a second device need not do so again.
+/// The devices of this thread. Tests that share a device wait for each other, mostly while kernels compile. So on
+/// lavapipe there are two sets; its disk cache saves the second device from compiling again.
 fn own_devices() -> &'static Devices {
     static SETS: [Devices; 2] = [const { Devices::unopened() }; 2];
     static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -36,13 +37,13 @@ fn own_devices() -> &'static Devices {
     &SETS[THREAD.with(|thread| thread % sets)]
 }
 
-/// The largest of most cases, in elements or multiplications, and of the few that take many workgroups.
+/// Maximum size of most cases, in elements or multiplications, and of the few that need many workgroups.
 const LARGEST: usize = 3000;
 const MANY: usize = 40_000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    // For `cargo xtask mutate`, which knows the rows that a kernel is reached from, and to which one failure says all.
+    // For `cargo xtask mutate`, which selects the rows that reach a kernel, and needs only the first failure.
     let only = std::env::var("GRISTMILL_ROWS").unwrap_or_default();
     let fail_fast = std::env::var_os("GRISTMILL_FAIL_FAST").is_some();
     let wanted = |row: &Row| only.is_empty() || only.split(',').any(|name| name == row.name);
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Runs `property` on random seeds and sizes; a failure is tried again with smaller sizes.
+/// Runs `property` on random seeds and sizes. A failure is retried with smaller sizes.
 fn property(
     cases: u32,
     [largest, most]: [usize; 2],
@@ -107,7 +108,7 @@ fn checked(row: &Row, device: &Device, seed: u64, size: usize, values: Values) -
     check(&case, device, seed).map_err(|failure| located(row.name, &case, device.id(), seed, size, &failure))
 }
 
-/// The cases of a property.
+/// The number of cases of a property.
 fn count() -> u32 {
     let own = std::env::var("GRISTMILL_TABLE_CASES").ok().and_then(|count| count.parse().ok());
     own.unwrap_or(cases().cases)
@@ -124,8 +125,8 @@ fn agrees_with_f64(row: Row) -> Result<(), Failed> {
         }
         Ok(())
     })?;
-    // An element next to a corner, such as relu's, has a gradient of which nothing is known: in rows that have corners, in a
-    // case in a thousand. A row of which that is one element in twenty proves less than it says.
+    // The gradient at a corner, such as relu's, has no bound. In rows with corners this happens in about one case in a
+    // thousand. If one element in twenty has no bound, the row proves too little.
     let shares = SHARES.lock().unwrap_or_else(PoisonError::into_inner);
     let all = shares.iter().filter(|((name, _), _)| name == row.name).map(|(_, &outcome)| outcome);
     let Outcome { unknown, elements, .. } = all.fold(Outcome::default(), Outcome::and);
@@ -145,7 +146,7 @@ fn keeps_special_values(row: Row) -> Result<(), Failed> {
     })
 }
 
-/// The rows of ops that square their inputs or the distances between them.
+/// The rows of ops that square their inputs or differences between them.
 const SQUARING: &[&str] = &[
     "square",
     "var",
@@ -164,7 +165,7 @@ const SQUARING: &[&str] = &[
     "huber_loss",
 ];
 
-/// Squares that overflow have one answer on every device.
+/// Squares that overflow give the same result on every device.
 fn bears_overflow(row: Row) -> Result<(), Failed> {
     let devices = own_devices();
     property(count().div_ceil(4), [LARGEST, MANY], |seed, size| {
@@ -175,7 +176,7 @@ fn bears_overflow(row: Row) -> Result<(), Failed> {
     })
 }
 
-/// What built-in functions answer to special values is of no account, nor which invocation goes first.
+/// Results do not depend on what built-in functions return for special values, nor on the order of invocations.
 fn bears_adversity(row: Row) -> Result<(), Failed> {
     let devices = own_devices().worst_case();
     if devices.is_empty() {
@@ -187,7 +188,8 @@ fn bears_adversity(row: Row) -> Result<(), Failed> {
     })
 }
 
-/// With half of what every WebGPU device offers, and grids of two dimensions, an op is right or refused by what it needs.
+/// With half of WebGPU's guaranteed limits and two-dimensional grids, an op is right, or refused with the limit it
+/// exceeds.
 fn keeps_to_small_limits(row: Row) -> Result<(), Failed> {
     let Some(device) = own_devices().small() else { return Ok(()) };
     property(count().div_ceil(8), [LARGEST, MANY], |seed, size| {
@@ -228,7 +230,7 @@ fn bounds_are_tight(row: Row) -> Result<(), Failed> {
     })
 }
 
-/// What a tensor offers that computes nothing: looking at it, moving it, autograd.
+/// Methods of `Tensor` that compute nothing: constructors, accessors, copies, autograd.
 const NO_OPS: &[&str] = &[
     "from_slice",
     "from_ids",
@@ -247,7 +249,7 @@ const NO_OPS: &[&str] = &[
     "numel",
     "dtype",
     "device",
-    "layout", // looking at it
+    "layout", // accessors
     "requires_grad",
     "is_differentiable",
     "is_leaf",
@@ -256,7 +258,7 @@ const NO_OPS: &[&str] = &[
     "backward_from", // autograd
 ];
 
-/// The methods of `Tensor` and the functions of `nn` that the sources declare.
+/// The public methods of `Tensor` and functions of `nn`, as declared in the sources.
 fn public_ops() -> BTreeSet<String> {
     fn sources(dir: &Path, all: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).unwrap().flatten() {

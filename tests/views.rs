@@ -1,4 +1,4 @@
-//! Views, copies and constants: what was worked by hand, bits untouched, errors. The table of cases proves chains of views.
+//! Views, copies and constants: values worked by hand, unchanged bits, errors. The table tests chains of views.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn known_views() {
         assert_eq!(show(x.slice(1, 1..3)), [1.0, 2.0, 4.0, 5.0]);
         assert_eq!(show(x.slice_step(-1, 0..3, 2)), [0.0, 2.0, 3.0, 5.0]);
         assert_eq!(show(x.slice(0, 1..1)), [0.0; 0]);
-        // An empty slice after an empty slice, each from the end on.
+        // Empty slices at the end of each axis.
         assert_eq!(show(x.slice(0, 2..2).unwrap().slice(1, 3..3).unwrap().sum_all().unwrap().exp()), [1.0]);
         assert_eq!(show(x.t().unwrap().reshape([6])), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(show(x.slice(0, 1..2).unwrap().expand([2, 3])), [3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
@@ -33,7 +33,7 @@ fn a_step_far_past_an_axis_shows_its_first_element() {
         let x = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], &device).unwrap();
         let x = x.requires_grad().unwrap();
         for step in [3, 1 << 40, isize::MAX as usize, usize::MAX] {
-            // The stride was multiplied past usize, and one that was not did not fit a kernel.
+            // Regression: the stride overflowed usize, or did not fit a kernel.
             let y = x.slice_step(0, 0..2, step).unwrap().slice_step(1, 1..3, step).unwrap();
             assert_eq!((y.shape().to_vec(), y.to_vec().unwrap()), (vec![1, 1], vec![1.0]), "step {step}");
             let product = y.matmul(&Tensor::ones([1, 2], &device).unwrap()).unwrap();
@@ -58,7 +58,7 @@ fn views_launch_nothing_and_own_nothing() {
     }
 }
 
-/// Bit patterns that arithmetic would change: NaN payloads of both kinds and signs, -0.0, subnormals, infinities.
+/// Bit patterns that arithmetic might change: NaN payloads of both kinds and signs, -0.0, subnormals, infinities.
 const BITS: [u32; 10] = [
     0x7fc0_1234,
     0x7f80_0001,
@@ -123,7 +123,7 @@ fn ids_and_tensors_of_no_element_move_between_devices() {
     }
 }
 
-/// Asserts that an error of shapes names the op and says all of `parts`.
+/// Asserts that a shape error names the op and contains all of `parts`.
 fn refused<T: std::fmt::Debug>(result: Result<T>, op: &str, parts: &[&str]) {
     match result {
         Err(ref error @ Error::Shape { op: found, .. }) => {

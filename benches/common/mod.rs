@@ -1,6 +1,6 @@
-//! The harness of every bench: it runs each case on each device, checks its result once, lets criterion sample GPU
-//! time, and prints one line a case beside the roofline. BENCHMARKS.md says what the columns mean.
-#![allow(dead_code, clippy::panic)] // each bench uses its part; a failure ends the run, naming the case
+//! The harness of all benches. It runs each case on each device, checks its result once, lets criterion sample the
+//! times, and prints one line per case with the roofline. BENCHMARKS.md explains the columns.
+#![allow(dead_code, clippy::panic)] // each bench uses a part of this module; a failure ends the run and names the case
 
 mod roofline;
 
@@ -18,28 +18,28 @@ const SAMPLES: usize = 10;
 /// Half a unit in the last place of 1.0f32: the relative error of one rounded operation.
 pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 
-/// What an algorithm must do at least, whatever a kernel does: the numerator of its rate.
+/// The minimum work of an algorithm, whatever the kernel: the numerator of its rate.
 #[derive(Clone, Copy)]
 pub enum Work {
-    /// Floating-point operations, where arithmetic bounds it.
+    /// Floating-point operations, for a compute-bound op.
     Flops(usize),
-    /// Bytes read and written, each once, where memory bounds it.
+    /// Bytes read and written, each counted once, for a memory-bound op.
     Bytes(usize),
 }
 
 /// How a case is timed.
 #[derive(Clone, Copy, PartialEq)]
 enum Clock {
-    /// The sum of the dispatches' timestamps.
+    /// Sum of the timestamps of the dispatches.
     Gpu,
-    /// Wall clock from the call until the device is idle.
+    /// Wall clock, from the call until the device is idle.
     Wall,
 }
 
 type Timed = Box<dyn FnOnce() -> Result<Tensor>>;
 type Check = Box<dyn Fn(&[f32])>;
 
-/// Something to time, and the test of its result.
+/// Work to time, and a check of its result.
 pub struct Case {
     prepare: Box<dyn FnMut() -> Result<Timed>>,
     check: Check,
@@ -57,8 +57,8 @@ impl Case {
         Case { prepare: Box::new(prepare), check: Box::new(check), clock: Clock::Gpu }
     }
 
-    /// Times the gradient of `forward` with regard to `leaf`, given that of its output, which is `grad`. The forward
-    /// pass runs before the clock does.
+    /// Times the gradient of `forward` with respect to `leaf`, given the gradient `grad` of the output. The forward
+    /// pass is not timed.
     pub fn gradient(
         leaf: Tensor,
         grad: Tensor,
@@ -77,17 +77,18 @@ impl Case {
         Case { prepare: Box::new(prepare), check: Box::new(check), clock: Clock::Gpu }
     }
 
-    /// Counts what the host does too: uploads, recording, waiting.
+    /// Counts the host's work too: uploads, recording, waiting.
     pub fn by_wall_clock(self) -> Case {
         Case { clock: Clock::Wall, ..self }
     }
 
-    /// The first call: what it took with the kernels' compilation, and how many kernels it ran. Checks the result.
+    /// Makes the first call and checks its result. Returns its time in seconds, including the compilation of kernels,
+    /// and the number of kernels it ran.
     fn first(&mut self, device: &Device) -> Result<(f64, u64)> {
         if !device.is_gpu() {
             self.clock = Clock::Wall;
         }
-        // Not into memory that holds another kernel's right answer.
+        // A reused buffer might still hold the right answer of another kernel.
         device.trim();
         let timed = (self.prepare)()?;
         device.synchronize()?;
@@ -101,7 +102,7 @@ impl Case {
         Ok((seconds, after.kernels - before.kernels + after.cpu_twins - before.cpu_twins))
     }
 
-    /// Seconds of one run.
+    /// Runs once; returns seconds.
     fn time(&mut self, device: &Device) -> Result<f64> {
         let mut timed = (self.prepare)()?;
         if let (Device::Gpu(gpu), Clock::Gpu) = (device, self.clock) {
@@ -110,7 +111,7 @@ impl Case {
             if let Some(nanoseconds) = profile.total() {
                 return Ok(nanoseconds * 1e-9);
             }
-            self.clock = Clock::Wall; // this adapter's timestamps are not to be believed
+            self.clock = Clock::Wall; // the timestamps of this adapter are unreliable
             timed = (self.prepare)()?;
         }
         device.synchronize()?;
@@ -123,7 +124,7 @@ impl Case {
     }
 }
 
-/// One family of kernels on one device.
+/// The benches of a family of kernels on one device.
 pub struct Bench<'c> {
     pub device: Device,
     group: BenchmarkGroup<'c, WallTime>,
@@ -131,13 +132,13 @@ pub struct Bench<'c> {
     rows: Vec<Row>,
 }
 
-/// Runs `cases` on each device: the one that `GRISTMILL_DEVICE` names, else the CPU twins and the best GPU.
+/// Runs `cases` on the device that `GRISTMILL_DEVICE` names, or on the CPU twins and the best GPU.
 pub fn run(family: &str, cases: impl Fn(&mut Bench) -> Result<()>) -> Result<()> {
     let devices = match std::env::var("GRISTMILL_DEVICE") {
         Ok(name) => vec![Device::open(&name)?],
         Err(_) => [Device::cpu()].into_iter().chain(Device::gpu()).collect(),
     };
-    // The command line overrides the lengths of time and the resampling, but not the group's settings.
+    // The command line overrides the durations and the number of resamples, but not the settings of the group.
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
@@ -155,18 +156,18 @@ pub fn run(family: &str, cases: impl Fn(&mut Bench) -> Result<()>) -> Result<()>
 }
 
 impl Bench<'_> {
-    /// Whether the device is a software rasteriser: the rungs of a ladder that are not meant for one take seconds
-    /// there for the large cases, which leave them out.
+    /// Whether the device is a software rasteriser. The large cases then skip kernels made for hardware, which take
+    /// seconds there.
     pub fn is_software(&self) -> bool {
         matches!(&self.device, Device::Gpu(gpu) if gpu.adapter().kind == AdapterKind::Software)
     }
 
-    /// Whether the kernels that broadcast within a subgroup run on the device.
+    /// Whether the kernels with subgroup broadcasts run on the device.
     pub fn has_small_subgroups(&self) -> bool {
         matches!(&self.device, Device::Gpu(gpu) if [(4, 4), (8, 8)].contains(&gpu.adapter().subgroup_size))
     }
 
-    /// Runs one case, unless the command line leaves it out; `setup` makes its inputs on the device.
+    /// Runs one case, unless the command line filters it out. `setup` creates its inputs on the device.
     pub fn case(&mut self, name: &str, work: Work, setup: impl Fn(&Device) -> Result<Case>) {
         let (device, roofline) = (&self.device, &self.roofline);
         let fail = |error| -> ! { panic!("{name} on {}: {error}", device.id()) };
@@ -194,7 +195,7 @@ impl Bench<'_> {
                 let times = times.unwrap_or_else(|error| fail(error));
                 let sum = Duration::from_secs_f64(times.iter().sum());
                 if case.clock != clock {
-                    samples.clear(); // two clocks do not mix
+                    samples.clear(); // samples of two clocks are not comparable
                 } else {
                     samples.push(times);
                 }
@@ -202,7 +203,7 @@ impl Bench<'_> {
             });
         });
         let Some((case, first)) = prepared else { return };
-        // What went before criterion's samples was its warm-up.
+        // The samples before criterion's own are its warm-up.
         let mut times = samples.split_off(samples.len().saturating_sub(SAMPLES)).concat();
         if times.is_empty() {
             return;
@@ -211,7 +212,7 @@ impl Bench<'_> {
         self.rows.push(Row { name: name.to_string(), work, times, first, clock: case.clock });
     }
 
-    /// Prints the table. The roofline is measured once more, since a busy machine may have hidden it before.
+    /// Prints the table. Measures the roofline once more, since the machine may have been busy the first time.
     fn finish(self, family: &str) -> Result<()> {
         self.group.finish();
         let Some(before) = self.roofline.get() else { return Ok(()) };
@@ -235,7 +236,7 @@ impl Bench<'_> {
     }
 }
 
-/// What is known of a case that has run.
+/// The results of a case.
 struct Row {
     name: String,
     work: Work,
@@ -267,26 +268,26 @@ impl Row {
     }
 }
 
-/// Three significant digits.
+/// Formats with three significant digits.
 fn digits(x: f64) -> String {
     let whole = if x > 0.0 { x.log10().floor() as i32 + 1 } else { 1 };
     format!("{x:.*}", (3 - whole).clamp(0, 4) as usize)
 }
 
-/// A ratio in percent, with a decimal where it is small.
+/// Formats a ratio in percent, with a decimal if it is small.
 fn share(ratio: f64) -> String {
     let percent = 100.0 * ratio;
     format!("{percent:.*}", usize::from(percent < 9.95))
 }
 
-/// A quantile of sorted values, linear between neighbours.
+/// A quantile of sorted values, by linear interpolation.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     low + (high - low) * at.fract()
 }
 
-/// As the lock file has it.
+/// The wgpu version in Cargo.lock.
 fn wgpu_version() -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let after = lock.split("name = \"wgpu\"\nversion = \"").nth(1);
@@ -299,15 +300,15 @@ fn processor() -> String {
     model.map_or(std::env::consts::ARCH, |(_, name)| name).to_string()
 }
 
-/// Numbers in -1..1, as a tensor and for the references.
+/// Random numbers in -1..1, as a tensor and for the references.
 pub fn random(shape: &[usize], seed: u64, device: &Device) -> Result<(Tensor, Rc<Vec<f64>>)> {
     let x = Tensor::uniform(shape, -1.0, 1.0, seed, device)?;
     let values = x.to_vec()?.into_iter().map(f64::from).collect();
     Ok((x, Rc::new(values)))
 }
 
-/// A check that holds elements spread over the whole output against `want(index)`, a value in f64 and the bound on
-/// the distance to it.
+/// A check that compares elements spread over the whole output with `want(index)`, which returns a value in f64 and the
+/// bound on its error.
 pub fn sampled(want: impl Fn(usize) -> (f64, f64) + 'static) -> impl Fn(&[f32]) {
     const CHECKED: usize = 499;
     move |got| {
@@ -319,7 +320,7 @@ pub fn sampled(want: impl Fn(usize) -> (f64, f64) + 'static) -> impl Fn(&[f32]) 
     }
 }
 
-/// A sum of products and the bound on its error in f32, whatever the order: as many roundings as terms, and one.
+/// A sum of products, and the bound on its error in f32 in any order: one rounding per term, and one more.
 pub fn dot(terms: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
     let (sum, magnitude, count) = terms.fold((0.0, 0.0, 1.0), |(sum, magnitude, count), (a, b)| {
         (sum + a * b, magnitude + (a * b).abs(), count + 1.0)

@@ -1,7 +1,7 @@
-//! What a device can do at best, measured in the run that quotes it: arithmetic and memory.
+//! The peak rates of a device, arithmetic and memory, measured in the run that quotes them.
 //!
-//! On a GPU two kernels of their own, dispatched by ops written here: an op needs nothing that is private to the
-//! crate. On the CPU a large matrix product and a copy.
+//! On a GPU, two kernels dispatched by ops defined here; ops need nothing private to the crate. On the CPU, a large
+//! matrix product and a copy.
 
 use super::Case;
 use gristmill::gpu::{Kernel, Recorder};
@@ -14,16 +14,16 @@ const WG: u32 = 64;
 /// Invocations of the FMA kernel; doubled until a run takes [`LONG_ENOUGH`].
 const INVOCATIONS: usize = 16 << 10;
 const TURNS: u32 = 512;
-/// What an invocation of the FMA kernel does in one turn: 8 chains of 16 steps, two operations each.
+/// Operations of an invocation of the FMA kernel per iteration: 8 chains of 16 steps, two operations each.
 const FLOPS_PER_TURN: f64 = 8.0 * 16.0 * 2.0;
-/// Far above the resolution of any timestamp.
+/// Seconds; far above the resolution of any timestamp.
 const LONG_ENOUGH: f64 = 5e-3;
-/// 64 MiB, read and written: past most caches, within WebGPU's smallest binding.
+/// Elements: 64 MiB, read and written. Larger than most caches, and within the smallest binding limit of WebGPU.
 const COPIED: usize = 16 << 20;
-/// The best of so many runs is the peak.
+/// The peak is the best of this many runs.
 const RUNS: usize = 10;
 
-/// Rates that no kernel exceeds by much, in FLOP/s and bytes/s.
+/// The peak rates, in FLOP/s and bytes/s.
 #[derive(Clone, Copy)]
 pub struct Roofline {
     pub arithmetic: f64,
@@ -31,7 +31,7 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// The higher of each.
+    /// The higher of each rate.
     pub fn max(self, other: Roofline) -> Roofline {
         let arithmetic = self.arithmetic.max(other.arithmetic);
         Roofline { arithmetic, bandwidth: self.bandwidth.max(other.bandwidth) }
@@ -90,7 +90,7 @@ params! {
     }
 }
 
-/// `count` invocations of `shaders/fma.wgsl`.
+/// An op that runs `count` invocations of `shaders/fma.wgsl`.
 struct FmaChains {
     count: usize,
 }
@@ -104,7 +104,7 @@ impl Op for FmaChains {
         Ok(vec![Meta::f32(Shape::new([self.count])?)])
     }
 
-    /// The chains' limit; never timed.
+    /// The sum of the converged chains; never timed.
     fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         outputs[0].data.fill(16.0);
         Ok(())
@@ -128,7 +128,7 @@ params! {
     }
 }
 
-/// A contiguous copy of a number of elements that four divides.
+/// A contiguous copy. The number of elements is divisible by four.
 struct Copy;
 
 impl Op for Copy {

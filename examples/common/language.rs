@@ -1,4 +1,4 @@
-//! What the examples that write text share: the text, the training run with its checkpoints, and the writing.
+//! Code shared by the examples that write text: the data, training with checkpoints, and sampling.
 
 #[path = "output.rs"]
 pub mod output;
@@ -19,95 +19,97 @@ use std::time::{Duration, Instant};
 /// Eight plays of Shakespeare, 1 MB.
 const SHAKESPEARE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/text/shakespeare.txt"));
 
-/// A network that foretells the next character.
+/// A network that predicts the next character.
 pub trait LanguageModel: Module + Sized {
-    /// What it remembers of the characters that it was fed.
+    /// The state after the characters so far.
     type Memory;
 
-    /// One without any.
+    /// The initial state.
     fn memory(&self) -> Result<Self::Memory>;
 
-    /// Takes in more characters, `u32 [1, n]`, and gives the logits `[1, n, characters]` of what follows each.
+    /// Processes more characters, `u32 [1, n]`, and returns the logits `[1, n, characters]` of the next character of
+    /// each.
     fn feed(&self, ids: &Tensor, memory: &mut Self::Memory) -> Result<Tensor>;
 
-    /// How many characters it can be fed; none if there is no end to it.
+    /// The maximum number of characters; `None` if unlimited.
     fn most(&self) -> Option<usize>;
 
-    /// The options that its parameters' shapes do not show, by their names: a checkpoint is resumed with the same ones.
+    /// The options that do not follow from the shapes of the parameters, by name. A checkpoint must be resumed with the
+    /// same ones.
     fn hidden_options(&self) -> Metadata {
         Metadata::new()
     }
 }
 
-/// The options of the training and of the writing.
+/// Options for training and sampling.
 #[derive(Args)]
-#[group(skip)] // named as the struct that it is flattened into, which clap takes for the same group
+#[group(skip)] // the struct has the name of its wrapper, which clap would take for the same group
 pub struct Options {
-    /// cpu, gpu, or an adapter's id such as vulkan:llvmpipe [default: the best there is]
+    /// cpu, gpu, or the id of an adapter such as vulkan:llvmpipe [default: the best available]
     #[arg(long)]
     pub device: Option<String>,
-    /// The text to learn from, UTF-8 [default: eight plays of Shakespeare]; its last tenth is kept for validation
+    /// The text to learn from, UTF-8 [default: eight plays of Shakespeare]; its last tenth is used for validation
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Steps to train; with 0 and --resume, only write
     #[arg(long, default_value_t = 2400)]
     steps: u64,
-    /// Windows of text a step
+    /// Windows of text per step
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
-    /// Characters a window
+    /// Characters per window
     #[arg(long, default_value_t = 128)]
     pub context: usize,
-    /// The learning rate after the warm-up; it falls to a tenth by half a cosine
+    /// Learning rate after the warm-up; it decays to a tenth by half a cosine
     #[arg(long, default_value_t = 3e-3)]
     learning_rate: f32,
     /// Steps over which the learning rate rises
     #[arg(long, default_value_t = 100)]
     warm_up: u64,
-    /// The weight decay of AdamW
+    /// Weight decay of AdamW
     #[arg(long, default_value_t = 0.5)]
     weight_decay: f64,
     /// Probability of dropping an activation
     #[arg(long, default_value_t = 0.0)]
     pub dropout: f32,
-    /// Steps between two looks at the validation text, each of which also writes the checkpoint
+    /// Steps between validations, each of which also writes the checkpoint
     #[arg(long, default_value_t = 250)]
     check_every: u64,
-    /// Seeds the weights, the windows, the dropout and the writing
+    /// Seeds the weights, the windows, the dropout and the sampling
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// The checkpoint, as safetensors
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Go on from this checkpoint, with the same options
+    /// Continue from this checkpoint, with the same options
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// What the writing begins with
+    /// Start of the text to write
     #[arg(long, default_value = "ROMEO.\\n")]
     prompt: String,
     /// Characters to write
     #[arg(long, default_value_t = 500)]
     write: usize,
-    /// What the logits are divided by; 0 takes the likeliest character
+    /// Divisor of the logits; 0 takes the likeliest character
     #[arg(long, default_value_t = 0.8)]
     temperature: f32,
-    /// Draw from so many of the likeliest characters only
+    /// Sample only from this many of the likeliest characters
     #[arg(long)]
     top_k: Option<usize>,
-    /// Draw from the fewest of the likeliest characters that have this probability
+    /// Sample only from the fewest of the likeliest characters whose probabilities add up to this
     #[arg(long)]
     top_p: Option<f32>,
 }
 
-/// Windows a step of a validation pass, and how many are looked at during the training.
+/// Windows per step of a validation pass, and windows per validation during training.
 const VALIDATION_BATCH: usize = 8;
 const VALIDATION_WINDOWS: usize = 128;
 /// Gradients with a larger norm are scaled down to it.
 const CLIP: f32 = 1.0;
-/// Steps between two looks at the device.
+/// Steps between read-backs.
 const LOOK_EVERY: u64 = 10;
 
-/// Trains a model that `build` makes for so many characters, and lets it write.
+/// Trains the model that `build` makes for a given number of characters, and samples text from it.
 pub fn run<M: LanguageModel>(
     name: &'static str,
     options: &Options,
@@ -125,7 +127,7 @@ pub fn run<M: LanguageModel>(
     let vocabulary = Vocabulary::of(&text);
     let ids = vocabulary.encode(&text)?;
     let (train, validation) = ids.split_at(ids.len() / 10 * 9);
-    // Before the model, whose table of positions is as long as the context.
+    // Before the model is built, because its position table has the length of the context.
     let [train, validation] =
         [Windows::new(train, options.context)?, Windows::new(validation, options.context)?];
     let model = build(vocabulary.len(), &device)?;
@@ -181,7 +183,7 @@ struct Run<'a, M> {
 }
 
 impl<M: LanguageModel> Run<'_, M> {
-    /// Takes up a checkpoint, and gives the step that comes next.
+    /// Loads a checkpoint and returns the next step.
     fn resume(&mut self, path: &Path, vocabulary: &Vocabulary) -> Result<u64> {
         let metadata = load_checkpoint(&self.model, &mut self.optimizer, path)?;
         let wrong = |message: &str| Error::File { path: path.to_path_buf(), message: message.to_string() };
@@ -208,7 +210,7 @@ impl<M: LanguageModel> Run<'_, M> {
         save_checkpoint(&self.model, &self.optimizer, &self.checkpoint, &metadata)
     }
 
-    /// The steps from `first` on.
+    /// Trains from step `first` on.
     fn train(&mut self, first: u64, vocabulary: &Vocabulary) -> Result<()> {
         let options = self.options;
         let schedule =
@@ -244,7 +246,7 @@ impl<M: LanguageModel> Run<'_, M> {
             if check {
                 let loss = self.validate(VALIDATION_WINDOWS)?;
                 self.save(done, vocabulary)?;
-                // Read before: the bar is locked while it is suspended.
+                // Read it first: the bar is locked while it is suspended.
                 let message = bar.message();
                 let line = format!("step {done}/{} - {message} - val_loss: {loss:.4}", options.steps);
                 bar.suspend(|| say(line));
@@ -271,7 +273,7 @@ impl<M: LanguageModel> Run<'_, M> {
         logits.reshape([targets.len(), classes])?.cross_entropy(&y)
     }
 
-    /// The mean loss over at most so many windows of the validation text, evenly spread.
+    /// The mean loss over at most `most` windows of the validation text, evenly spaced.
     fn validate(&self, most: usize) -> Result<f64> {
         self.model.eval();
         let every = self.validation.count().div_ceil(most).max(1);
@@ -288,7 +290,7 @@ impl<M: LanguageModel> Run<'_, M> {
         Ok(sum / f64::from(count as u32))
     }
 
-    /// Writes on from the prompt, character by character as they are drawn.
+    /// Samples text after the prompt and prints each character at once.
     fn write(&self, vocabulary: &Vocabulary) -> Result<()> {
         let options = self.options;
         if options.write == 0 {
@@ -306,7 +308,7 @@ impl<M: LanguageModel> Run<'_, M> {
         say(format!("\n{prompt}"));
         let (mut memory, mut held, mut fed) = (self.model.memory()?, 0, 0);
         for at in 0..options.write {
-            // Where the memory is full, it begins anew with the later half of what it can hold.
+            // If the memory is full, start again with the second half of what it can hold.
             let room = self.model.most().unwrap_or(usize::MAX);
             if held + written.len() - fed > room {
                 (memory, held, fed) = (self.model.memory()?, 0, written.len() - (room / 2).max(1));
@@ -317,7 +319,7 @@ impl<M: LanguageModel> Run<'_, M> {
             let next =
                 sampling.choose(&logits[logits.len() - vocabulary.len()..], options.seed, at as u64)?;
             if !print(vocabulary.decode(&[next])?) {
-                return Ok(()); // nobody reads on
+                return Ok(()); // standard output is closed
             }
             written.push(next);
         }

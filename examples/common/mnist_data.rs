@@ -20,13 +20,13 @@ const MNIST: [&[u8]; 4] = [
     embedded!("t10k-labels-idx1-ubyte"),
 ];
 
-/// The training and the test split: MNIST, or the data set of MNIST's sizes (such as Fashion-MNIST) in `dir`.
+/// The training and the test split: MNIST, or the data set of the same sizes (such as Fashion-MNIST) in `dir`.
 ///
-/// The `mnist` crate parses the files. It panics on anything but 60,000 and 10,000 whole images of 28 x 28
-/// and reads no `.gz`, so they are unpacked to the cache directory and checked first.
+/// The `mnist` crate parses the files. It panics on anything but 60,000 and 10,000 complete images of 28 x 28, and does
+/// not read `.gz`, so the files are unpacked to the cache directory and checked first.
 ///
 /// # Errors
-/// [`Error::File`] naming the file when one is missing, damaged or of another size, or the cache cannot be
+/// [`Error::File`] with the name of the file if one is missing, damaged or of another size, or if the cache cannot be
 /// written.
 pub fn load(dir: Option<&Path>) -> Result<(Split, Split)> {
     let cache = data::cache_dir()?;
@@ -56,7 +56,7 @@ pub fn load(dir: Option<&Path>) -> Result<(Split, Split)> {
     ))
 }
 
-/// A cache folder for each source, so that two data sets do not overwrite one another.
+/// A cache directory per source, so that data sets do not overwrite each other.
 fn folder(source: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     source.canonicalize().as_deref().unwrap_or(source).hash(&mut hasher);

@@ -1,10 +1,10 @@
-//! The network of the main job, for the example, the tests and the benches.
+//! The MNIST network, for the example, the tests and the benches.
 
 use gristmill::nn::{Conv2d, Dropout, Flatten, Init, Linear, MaxPool2d, Sequential};
 use gristmill::{Activation, Device, Result};
 
-/// conv 32 of 3x3, relu - max-pool 2x2 - flatten - dense 128, relu - dense 10, on `[n, 1, 28, 28]`; with dropout before the
-/// last layer, so that the layers have the same names whether it is 0 or not.
+/// conv 32 of 3x3, relu - max-pool 2x2 - flatten - dense 128, relu - dropout - dense 10, on `[n, 1, 28, 28]`. The
+/// dropout layer exists even if `dropout` is 0, so that the layers keep their names.
 pub fn mnist_cnn(device: &Device, seed: u64, dropout: f32) -> Result<Sequential> {
     let mut init = Init::new(seed, device);
     Ok(Sequential::new()

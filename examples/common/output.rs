@@ -1,14 +1,14 @@
-//! Standard output that may be closed or full, for examples and commands: `println!` panics there.
+//! Standard output that may be closed or full, where `println!` would panic; for examples and commands.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-/// Why nothing is printed any more.
+/// The error after which nothing more is printed.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints at once, unless printing has failed before. Whether it has not.
+/// Prints at once, unless printing has failed before. Returns whether all printing has succeeded.
 pub fn print(text: impl Display) -> bool {
     if FAILED.get().is_none() {
         let mut out = io::stdout().lock();
@@ -24,7 +24,7 @@ pub fn say(line: impl Display) {
     print(format!("{line}\n"));
 }
 
-/// How the program ends. A pipe that nobody reads any more, as that of `| head`, is no failure; a full disk is one.
+/// The exit code of the program. A closed pipe, as with `| head`, is no failure; a full disk is one.
 pub fn exit(result: Result<(), impl Display>) -> ExitCode {
     let broken = FAILED.get().filter(|error| error.kind() != ErrorKind::BrokenPipe);
     let message = match (result, broken) {
@@ -32,7 +32,7 @@ pub fn exit(result: Result<(), impl Display>) -> ExitCode {
         (Ok(()), Some(error)) => format!("standard output can't be written: {error}"),
         (Ok(()), None) => return ExitCode::SUCCESS,
     };
-    // Nothing is left to say it to where this fails.
+    // If this fails too, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::FAILURE
 }

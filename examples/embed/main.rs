@@ -1,5 +1,4 @@
-//! Sentences as vectors: a pretrained sentence encoder, all-MiniLM-L6-v2, whose vectors of alike sentences point the same
-//! way.
+//! Sentence embeddings with a pretrained encoder, all-MiniLM-L6-v2: similar sentences have similar vectors.
 //!
 //! The weights and the tokenizer come with a Python package:
 //!
@@ -21,26 +20,26 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
 
-/// Ranks sentences by how alike their meaning is to that of the first.
+/// Ranks sentences by their similarity in meaning to the first one.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     /// Directory with model.safetensors and tokenizer.json of all-MiniLM-L6-v2
     model: PathBuf,
-    /// The sentences, the first one being what the others are compared with
+    /// The sentences; the others are compared with the first one
     #[arg(default_values = [
         "That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day",
     ])]
     sentences: Vec<String>,
-    /// cpu, gpu, or an adapter's id such as vulkan:llvmpipe [default: the best there is]
+    /// cpu, gpu, or the id of an adapter such as vulkan:llvmpipe [default: the best available]
     #[arg(long)]
     device: Option<String>,
-    /// Also measure how long so many passes over the sentences take
+    /// Also measure the time of this many passes over the sentences
     #[arg(long, default_value_t = 0)]
     bench: u32,
 }
 
-/// What the encoder was trained for.
+/// The maximum length that the encoder was trained with.
 const MOST_TOKENS: usize = 256;
 
 fn main() -> ExitCode {
@@ -54,7 +53,7 @@ fn run(options: &Options) -> Result<()> {
     let tokens = tokenize(&options.model.join("tokenizer.json"), &options.sentences)?;
     let embed = || no_grad(|| model.embed(&tokens.ids(&device)?, &tokens.mask(&device)?));
     let vectors = embed()?;
-    // The vectors have length 1, so their products are the cosines of the angles between them.
+    // The vectors have length 1, so their products are cosine similarities.
     let similarity = vectors.matmul(&vectors.slice(0, 0..1)?.t()?)?.to_vec()?;
     let mut order: Vec<usize> = (1..similarity.len()).collect();
     order.sort_by(|&a, &b| similarity[b].total_cmp(&similarity[a]));
@@ -81,7 +80,7 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Sentences as token ids, padded to one length.
+/// Sentences as token ids, padded to the same length.
 struct Tokens {
     ids: Vec<u32>,
     /// 1 for a token, 0 for padding.
@@ -107,7 +106,7 @@ fn tokenize(path: &Path, sentences: &[String]) -> Result<Tokens> {
     let mut tokenizer = Tokenizer::from_file(path).map_err(failed)?;
     let truncation = TruncationParams { max_length: MOST_TOKENS, ..TruncationParams::default() };
     tokenizer.with_truncation(Some(truncation)).map_err(failed)?;
-    // As long as the longest sentence.
+    // Pads to the longest sentence.
     tokenizer.with_padding(Some(PaddingParams::default()));
     let encodings = tokenizer.encode_batch(sentences.to_vec(), true).map_err(failed)?;
     let length = encodings.first().map_or(0, |encoding| encoding.len());

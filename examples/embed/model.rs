@@ -1,6 +1,6 @@
-//! The encoder: BERT ([Devlin et al.](https://arxiv.org/abs/1810.04805)) of six layers
-//! ([Wang et al.](https://arxiv.org/abs/2002.10957)), whose last states are averaged over the tokens
-//! ([Reimers & Gurevych](https://arxiv.org/abs/1908.10084)).
+//! The encoder: BERT ([Devlin et al.](https://arxiv.org/abs/1810.04805)) with six layers ([Wang et
+//! al.](https://arxiv.org/abs/2002.10957)), whose last hidden states are averaged over the tokens ([Reimers &
+//! Gurevych](https://arxiv.org/abs/1908.10084)).
 
 use gristmill::{Activation, AttentionMask, AttentionOptions, Device, Error, Result, Tensor, io};
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ impl Layer {
         })
     }
 
-    /// States `[rows, length, width]` to states.
+    /// Maps hidden states `[rows, length, width]` to hidden states.
     fn forward(&self, x: &Tensor, attention: &AttentionOptions) -> Result<Tensor> {
         let shape = x.shape();
         let (rows, length, width) = (shape[0], shape[1], shape[2]);
@@ -91,21 +91,21 @@ pub struct MiniLm {
 }
 
 impl MiniLm {
-    /// From a file with BERT's names.
+    /// Loads a file with BERT's names.
     pub fn load(path: &Path, device: &Device) -> Result<MiniLm> {
         let weights = Weights::load(path, device)?;
         Ok(MiniLm {
             words: weights.get("embeddings.word_embeddings.weight")?,
             positions: weights.get("embeddings.position_embeddings.weight")?,
-            // Every sentence stands alone: kind 0 of 2.
+            // Every input is a single sentence: token type 0 of 2.
             kind: weights.get("embeddings.token_type_embeddings.weight")?.slice(0, 0..1)?,
             norm: weights.pair("embeddings.LayerNorm")?,
             layers: (0..LAYERS).map(|number| Layer::load(&weights, number)).collect::<Result<_>>()?,
         })
     }
 
-    /// Token ids `[rows, length]` with their mask, 1 for a token and 0 for padding, to vectors `[rows, width]` of
-    /// length 1.
+    /// Maps token ids `[rows, length]` and their mask, 1 for a token and 0 for padding, to unit vectors `[rows,
+    /// width]`.
     pub fn embed(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
         let (rows, length) = (ids.shape()[0], ids.shape()[1]);
         let x = self.words.embedding(ids)?.add(&self.positions.slice(0, 0..length)?)?.add(&self.kind)?;
@@ -116,7 +116,7 @@ impl MiniLm {
         for layer in &self.layers {
             x = layer.forward(&x, &attention)?;
         }
-        // The mean over the tokens; its length does not matter, since it is made 1.
+        // The sum has the direction of the mean, and is normalized to length 1.
         let sum = x.mul(&mask.reshape([rows, length, 1])?)?.sum(&[1], false)?;
         sum.div(&sum.norm(2.0, &[-1], true)?)
     }

@@ -1,9 +1,9 @@
-//! A Transformer learns to write like Shakespeare, character by character.
+//! Trains a Transformer to write like Shakespeare, character by character.
 //!
 //!     cargo run --release --example gpt
 //!
-//! The text is embedded; `--help` lists the options. It trains, writes checkpoints on the way, and then writes text of its
-//! own. `--steps 0 --resume gpt.safetensors` only writes.
+//! The text is embedded; `--help` lists the options. The example trains, writes checkpoints, and then samples text.
+//! `--steps 0 --resume gpt.safetensors` only samples.
 
 #[path = "../common/language.rs"]
 mod language;
@@ -18,19 +18,19 @@ use language::LanguageModel;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Trains a Transformer on a text, character by character, and lets it write.
+/// Trains a Transformer on a text, character by character, and samples text from it.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     #[command(flatten)]
     run: language::Options,
-    /// Blocks of attention and feed-forward part
+    /// Number of Transformer blocks
     #[arg(long, default_value_t = 4)]
     layers: usize,
-    /// Heads of each attention
+    /// Attention heads per block
     #[arg(long, default_value_t = 4)]
     heads: usize,
-    /// Elements of a character's vector
+    /// Size of the embedding
     #[arg(long, default_value_t = 128)]
     width: usize,
 }
@@ -41,9 +41,9 @@ pub(crate) fn main() -> ExitCode {
     language::output::exit(language::run("gpt", &options.run, build))
 }
 
-/// A language model in the way of GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019): a
-/// vector for each character, pre-norm blocks with causal attention, and logits for the next character. Positions are told
-/// by turning queries and keys ([Su et al.](https://arxiv.org/abs/2104.09864)).
+/// A language model like GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019): an
+/// embedding of the characters, pre-norm blocks with causal attention, and logits for the next character. Positions are
+/// encoded by rotary embeddings ([Su et al.](https://arxiv.org/abs/2104.09864)).
 struct Gpt {
     characters: Embedding,
     blocks: TransformerEncoder,
@@ -56,7 +56,7 @@ impl Gpt {
     fn new(characters: usize, options: &Options, device: &Device) -> Result<Gpt> {
         let (width, context) = (options.width, options.run.context);
         let mut init = Init::new(options.run.seed, device);
-        // GPT-2's spread of the first and the last weights.
+        // GPT-2's standard deviation for the embedding and the output layer.
         let table = |seed: u64| Tensor::randn([characters, width], 0.0, 0.02, seed, device);
         let [first, last] = [table(init.seed())?, table(init.seed())?];
         let rotary = Rotary::new(width / options.heads.max(1), context, 1e4, RotaryPairs::Halves, device)?;

@@ -1,9 +1,8 @@
-//! A recurrent network learns to write like Shakespeare, character by character: the task of the example `gpt`, for
-//! comparison.
+//! Trains a recurrent network to write like Shakespeare, character by character, for comparison with the example `gpt`.
 //!
 //!     cargo run --release --example lstm
 //!
-//! `--help` lists the options, `--cell` chooses between LSTM, GRU and a plain network.
+//! `--help` lists the options; `--cell` chooses between LSTM, GRU and a plain recurrent network.
 
 #[path = "../common/language.rs"]
 mod language;
@@ -14,19 +13,19 @@ use gristmill::{Device, Result, Shape, Tensor};
 use language::LanguageModel;
 use std::process::ExitCode;
 
-/// Trains a recurrent network on a text, character by character, and lets it write.
+/// Trains a recurrent network on a text, character by character, and samples text from it.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
     #[command(flatten)]
     run: language::Options,
-    /// What the layers are made of
+    /// Type of the recurrent layers
     #[arg(long, value_enum, default_value_t = Cell::Lstm)]
     cell: Cell,
-    /// Recurrent layers
+    /// Number of recurrent layers
     #[arg(long, default_value_t = 2)]
     layers: usize,
-    /// Units of a layer
+    /// Units per layer
     #[arg(long, default_value_t = 256)]
     width: usize,
 }
@@ -51,7 +50,7 @@ enum Layers {
     Rnn(Rnn),
 }
 
-/// The layers' states after the last step; none at the beginning.
+/// The states of the layers after the last step; `None` at the beginning.
 enum Memory {
     Lstm(LstmState),
     Other(Tensor),
@@ -89,7 +88,7 @@ impl Layers {
     }
 }
 
-/// A vector for each character, recurrent layers, and logits for the next character.
+/// An embedding of the characters, recurrent layers, and logits for the next character.
 struct Network {
     characters: Embedding,
     layers: Layers,

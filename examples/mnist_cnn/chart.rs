@@ -1,9 +1,9 @@
-//! The picture at the end of a run: loss and accuracy by epoch, and the digits the network got wrong.
+//! The chart at the end of a run: loss and accuracy by epoch, and the misread digits.
 
 use plotters::prelude::*;
 use std::error::Error;
 
-/// What one epoch came to.
+/// Results of an epoch.
 pub struct Epoch {
     pub train_loss: f64,
     pub train_accuracy: f64,
@@ -11,19 +11,19 @@ pub struct Epoch {
     pub test_accuracy: f64,
 }
 
-/// A test image the network got wrong.
+/// A misread test image.
 pub struct Miss {
     pub pixels: Vec<u8>,
     pub predicted: u32,
     pub label: u32,
 }
 
-/// Misses shown, in rows of `ACROSS`.
+/// Misses are shown in `DOWN` rows of `ACROSS`.
 const ACROSS: usize = 12;
 const DOWN: usize = 3;
 pub const MOST_MISSES: usize = ACROSS * DOWN;
 
-/// The picture as SVG: it needs no font on the machine that draws it.
+/// Draws the chart as SVG, which needs no font on this machine.
 pub fn draw(
     title: &str,
     epochs: &[Epoch],

@@ -1,4 +1,4 @@
-//! The main job: a convolutional network learns to read handwritten digits, on the WGSL kernels or their CPU twins.
+//! Trains a convolutional network to read handwritten digits, on the WGSL kernels or their CPU twins.
 //!
 //!     cargo run --release --example mnist_cnn
 //!
@@ -33,46 +33,46 @@ use std::time::Instant;
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// cpu, gpu, or an adapter's id such as vulkan:llvmpipe [default: the best there is]
+    /// cpu, gpu, or the id of an adapter such as vulkan:llvmpipe [default: the best available]
     #[arg(long)]
     device: Option<String>,
     /// Passes over the training images
     #[arg(long, default_value_t = 10)]
     epochs: u64,
-    /// Images a step
+    /// Images per step
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
     /// Seeds the weights, the order of the images, the shifts and the dropout
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Adam's learning rate at the start
+    /// Initial learning rate of Adam
     #[arg(long, default_value_t = 1e-3)]
     learning_rate: f32,
-    /// How the learning rate goes on: constant, or down to 0 by half a cosine over all epochs
+    /// Schedule of the learning rate: constant, or half a cosine down to 0 over all epochs
     #[arg(long, value_enum, default_value_t = Decay::Cosine)]
     schedule: Decay,
     /// Probability of dropping an activation before the last layer
     #[arg(long, default_value_t = 0.0)]
     dropout: f32,
-    /// The most pixels by which a training image is shifted at random
+    /// Maximum random shift of a training image, in pixels
     #[arg(long, default_value_t = 1)]
     shift: u32,
     /// Directory with the four IDX files of another data set of the same sizes, such as Fashion-MNIST
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Use only so many of the training images, and of the test images: for a quick try
+    /// Use only this many training images, and this many test images: for a quick try
     #[arg(long, value_name = "N")]
     images: Option<NonZeroUsize>,
-    /// Where the trained parameters are written, as safetensors
+    /// Output file for the trained parameters, as safetensors
     #[arg(long, value_name = "FILE", default_value = "mnist_cnn.safetensors")]
     save: PathBuf,
-    /// Where the picture with the curves and the misread digits is written
+    /// Output file for the chart with the curves and the misread digits
     #[arg(long, value_name = "FILE", default_value = "mnist_cnn.svg")]
     chart: PathBuf,
     /// Start from these parameters; with --epochs 0, only test them
     #[arg(long, value_name = "FILE")]
     load: Option<PathBuf>,
-    /// Read the digit in this picture with the parameters of --load, and leave
+    /// Classify the digit in this picture with the parameters of --load, and exit
     #[arg(long, value_name = "IMAGE", requires = "load")]
     predict: Option<PathBuf>,
 }
@@ -83,9 +83,9 @@ enum Decay {
     Cosine,
 }
 
-/// Steps between two looks at the device: their losses and logits wait there until then.
+/// Steps between read-backs; losses and logits stay on the device until then.
 const LOOK_EVERY: usize = 20;
-/// Images a step of a test pass.
+/// Images per step of a test pass.
 const TEST_BATCH: usize = 500;
 
 pub(crate) fn main() -> ExitCode {
@@ -169,7 +169,7 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What a pass over the test images found.
+/// Results of a pass over the test images.
 struct Tested {
     loss: f64,
     accuracy: f64,
@@ -186,7 +186,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One pass over the training images; the mean loss and the accuracy, both as the network was at each step.
+    /// One pass over the training images. Returns the mean loss and the accuracy, both measured at each step before its
+    /// update.
     fn train_epoch(&mut self, train: &Split, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
         self.model.train();
         let parameters = self.model.parameters();
@@ -228,7 +229,7 @@ impl Run<'_> {
         Ok(figures.mean())
     }
 
-    /// The network's loss, accuracy and misses on the test images.
+    /// The loss, accuracy and misses on the test images.
     fn test(&mut self, test: &Split) -> Result<Tested> {
         self.model.eval();
         let mut figures = Figures::default();
@@ -300,7 +301,7 @@ fn best_class(logits: &[f32], rows: usize) -> Vec<u32> {
     logits.chunks(classes.max(1)).map(best).collect()
 }
 
-/// The line of Keras: epoch, step, bar, time, figures.
+/// A progress line in the style of Keras: epoch, step, bar, time, figures.
 fn progress_bar(steps: usize, epoch: u64, epochs: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {pos}/{len} {bar:30} {elapsed} - {msg}");
     let bar = ProgressBar::new(steps as u64).with_prefix(format!("epoch {epoch}/{epochs}"));

@@ -1,12 +1,12 @@
-//! Reading a picture of a digit the way MNIST's were made.
+//! Reads a picture of a digit and normalizes it as MNIST's were.
 
 use gristmill::{Error, Result};
 use image::imageops::{FilterType, resize};
 use image::{GrayImage, Luma};
 use std::path::Path;
 
-/// The picture as `rows` x `columns` bytes, bright on dark. It is made grey, turned to bright on dark if its rim is
-/// bright, cut to what is drawn, scaled to fit 20 of 28 pixels, and centred by its mass, as MNIST's digits were (LeCun,
+/// The picture as `rows` x `columns` bytes, bright on dark. It is converted to grey, inverted if its rim is bright,
+/// cropped to the drawing, scaled to fit 20 of 28 pixels, and centred by its mass, as MNIST's digits were (LeCun,
 /// Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition", 1998).
 pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Vec<u8>> {
     let fail = |message: String| Error::File { path: path.to_path_buf(), message };
@@ -17,7 +17,7 @@ pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Vec<u8>> {
         return Err(fail("the picture is empty".to_string()));
     }
     if (width as usize, height as usize) == (columns, rows) && !is_bright(&picture) {
-        return Ok(picture.into_raw()); // made like the training images already
+        return Ok(picture.into_raw()); // already in the format of the training images
     }
     if is_bright(&picture) {
         image::imageops::invert(&mut picture);
@@ -45,7 +45,7 @@ pub fn read(path: &Path, rows: usize, columns: usize) -> Result<Vec<u8>> {
     Ok(out.into_raw())
 }
 
-/// Whether the rim, and so the background, is bright.
+/// Whether the rim is bright, and so the background.
 fn is_bright(picture: &GrayImage) -> bool {
     let (width, height) = picture.dimensions();
     let rim = |x, y| x == 0 || y == 0 || x == width - 1 || y == height - 1;

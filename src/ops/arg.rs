@@ -80,6 +80,15 @@ impl Tensor {
 
     /// As [`Tensor::argmax`], for the smallest element.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 0.0, 4.0, -1.0, 2.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.argmin(0, false)?.to_ids()?, [0, 1, 0]); // of each column
+    /// assert_eq!(x.argmin(-1, true)?.to_ids()?, [2, 1]); // of each row
+    /// assert_eq!(x.argmin(-1, true)?.shape(), [2, 1]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::argmax`].
     pub fn argmin(&self, axis: isize, keepdim: bool) -> Result<Tensor> {

@@ -110,6 +110,14 @@ impl Tensor {
     /// Window i has the rows from `⌊i h / size[0]⌋` up to, but not including, `⌈(i + 1) h / size[0]⌉`; columns
     /// likewise.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 5.0, 7.0], [1, 1, 1, 4], &Device::cpu())?;
+    /// assert_eq!(x.adaptive_avg_pool2d([1, 2])?.to_vec()?, [2.0, 6.0]);
+    /// assert_eq!(x.adaptive_avg_pool2d([1, 3])?.to_vec()?, [2.0, 4.0, 6.0]); // windows overlap
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, or the device fails.
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {

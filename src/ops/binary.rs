@@ -168,7 +168,7 @@ macro_rules! methods {
             $(#[$doc])*
             ///
             /// # Errors
-            /// The shapes do not broadcast, the devices differ, or the device fails.
+            /// The shapes do not broadcast, a tensor of ids, the devices differ, or the device fails.
             pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
                 // Functions without a gradient are not recorded in the graph.
                 let through = |x: &Tensor| if $op.has_gradient() { x.clone() } else { x.detach() };
@@ -180,36 +180,166 @@ macro_rules! methods {
 
 methods! {
     /// `self + other`, element-wise, with broadcasting.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// let row = Tensor::from_slice(&[10.0, 20.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.add(&row)?.to_vec()?, [11.0, 22.0, 13.0, 24.0]); // to each row of x
+    /// assert_eq!((&x + &row)?.to_vec()?, [11.0, 22.0, 13.0, 24.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     add => Binary::Add,
     /// `self - other`, element-wise, with broadcasting.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// let column = Tensor::from_slice(&[1.0, 3.0], [2, 1], &Device::cpu())?;
+    /// assert_eq!(x.sub(&column)?.to_vec()?, [0.0, 1.0, 0.0, 1.0]); // from each column of x
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sub => Binary::Sub,
     /// `self * other`, element-wise, with broadcasting.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let column = Tensor::from_slice(&[1.0, 2.0, 3.0], [3, 1], &Device::cpu())?;
+    /// let row = Tensor::from_slice(&[1.0, 10.0], [2], &Device::cpu())?;
+    /// let product = column.mul(&row)?; // both broadcast to [3, 2]
+    /// assert_eq!(product.to_vec()?, [1.0, 10.0, 2.0, 20.0, 3.0, 30.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     mul => Binary::Mul,
     /// `self / other`, element-wise, with broadcasting.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[1.0, 6.0, -1.0], [3], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[4.0, 3.0, 0.0], [3], &Device::cpu())?;
+    /// assert_eq!(a.div(&b)?.to_vec()?, [0.25, 2.0, f32::NEG_INFINITY]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     div => Binary::Div,
     /// The larger of each pair; NaN if either is NaN. At a tie the gradient is split evenly, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 2.0, 5.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.maximum(&two)?.to_vec()?, [2.0, 2.0, 5.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     maximum => Binary::Maximum,
     /// The smaller of each pair; NaN if either is NaN. At a tie the gradient is split evenly, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 2.0, 5.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.minimum(&two)?.to_vec()?, [-1.0, 2.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     minimum => Binary::Minimum,
     /// `self ^ other` as IEEE 754 `pow`: 1 where the exponent is 0, NaN for a negative base and a fractional exponent.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let base = Tensor::from_slice(&[2.0, 3.0, -2.0], [3], &Device::cpu())?;
+    /// let exponent = Tensor::from_slice(&[3.0, 0.0, -1.0], [3], &Device::cpu())?;
+    /// assert_eq!(base.pow(&exponent)?.to_vec()?, [8.0, 1.0, -0.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pow => Binary::Pow,
     /// 1 where `self == other`, else 0; NaN equals nothing. Not differentiable, as all comparisons.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[1.0, 2.0, f32::NAN], [3], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[1.0, 3.0, f32::NAN], [3], &Device::cpu())?;
+    /// assert_eq!(a.eq(&b)?.to_vec()?, [1.0, 0.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     eq => Binary::Eq,
     /// 1 where `self != other`, else 0; NaN differs from everything.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[1.0, 2.0, f32::NAN], [3], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[1.0, 3.0, f32::NAN], [3], &Device::cpu())?;
+    /// assert_eq!(a.ne(&b)?.to_vec()?, [0.0, 1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ne => Binary::Ne,
     /// 1 where `self < other`, else 0; 0 for NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.lt(&two)?.to_vec()?, [1.0, 0.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     lt => Binary::Lt,
     /// 1 where `self <= other`, else 0; 0 for NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.le(&two)?.to_vec()?, [1.0, 1.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     le => Binary::Le,
     /// 1 where `self > other`, else 0; 0 for NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.gt(&two)?.to_vec()?, [0.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     gt => Binary::Gt,
     /// 1 where `self >= other`, else 0; 0 for NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let two = Tensor::scalar(2.0, x.device())?;
+    /// assert_eq!(x.ge(&two)?.to_vec()?, [0.0, 1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ge => Binary::Ge,
     /// 1 where both are true, else 0; every element but 0 is true, NaN too. Not differentiable.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[0.0, 0.0, 5.0, 5.0], [4], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[0.0, -1.0, 0.0, -1.0], [4], &Device::cpu())?;
+    /// assert_eq!(a.logical_and(&b)?.to_vec()?, [0.0, 0.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     logical_and => Binary::And,
     /// 1 where at least one is true, else 0, as [`Tensor::logical_and`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[0.0, 0.0, 5.0, 5.0], [4], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[0.0, -1.0, 0.0, -1.0], [4], &Device::cpu())?;
+    /// assert_eq!(a.logical_or(&b)?.to_vec()?, [0.0, 1.0, 1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     logical_or => Binary::Or,
     /// 1 where exactly one is true, else 0, as [`Tensor::logical_and`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[0.0, 0.0, 5.0, 5.0], [4], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[0.0, -1.0, 0.0, -1.0], [4], &Device::cpu())?;
+    /// assert_eq!(a.logical_xor(&b)?.to_vec()?, [0.0, 1.0, 1.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     logical_xor => Binary::Xor,
 }
 
@@ -221,24 +351,45 @@ impl Tensor {
 
     /// `self + value`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.add_scalar(-10.0)?.to_vec()?, [-9.0, -8.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The device fails.
+    /// A tensor of ids, or the device fails.
     pub fn add_scalar(&self, value: f32) -> Result<Tensor> {
         self.add(&Tensor::scalar(value, self.device())?)
     }
 
     /// `self * value`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.mul_scalar(0.5)?.to_vec()?, [0.5, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The device fails.
+    /// A tensor of ids, or the device fails.
     pub fn mul_scalar(&self, value: f32) -> Result<Tensor> {
         self.mul(&Tensor::scalar(value, self.device())?)
     }
 
     /// `self ^ value`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, -3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.pow_scalar(3.0)?.to_vec()?, [1.0, 8.0, -27.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The device fails.
+    /// A tensor of ids, or the device fails.
     pub fn pow_scalar(&self, value: f32) -> Result<Tensor> {
         self.pow(&Tensor::scalar(value, self.device())?)
     }

@@ -108,6 +108,15 @@ impl Tensor {
     /// Stacks tensors of one shape along a new axis at index `axis`: three of `[4]` give `[3, 4]` along axis 0 and
     /// `[4, 3]` along -1.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let a = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
+    /// let b = Tensor::from_slice(&[3.0, 4.0], [2], &Device::cpu())?;
+    /// assert_eq!(Tensor::stack(&[&a, &b], 0)?.to_vec()?, [1.0, 2.0, 3.0, 4.0]); // as rows
+    /// assert_eq!(Tensor::stack(&[&a, &b], -1)?.to_vec()?, [1.0, 3.0, 2.0, 4.0]); // as columns
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No tensors, no such axis, shapes or types that differ, a rank over 6, or the device fails.
     pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
@@ -125,6 +134,15 @@ impl Tensor {
     /// Splits an axis into parts of these lengths.
     ///
     /// The parts are views, and their gradients are concatenated once.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// let parts = x.split(&[1, 2], 1)?; // of shapes [2, 1] and [2, 2]
+    /// assert_eq!(parts[0].to_vec()?, [1.0, 4.0]);
+    /// assert_eq!(parts[1].to_vec()?, [2.0, 3.0, 5.0, 6.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No such axis, lengths that do not sum to its own, or more than 1,048,576 of them.
@@ -161,6 +179,14 @@ impl Tensor {
     ///
     /// If `count` does not divide the axis, the length is rounded up: the last part is shorter, and there may be fewer
     /// parts. The parts are views.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0], [5], &Device::cpu())?;
+    /// let parts = x.chunk(2, 0)?;
+    /// assert_eq!((parts[0].to_vec()?, parts[1].to_vec()?), (vec![1.0, 2.0, 3.0], vec![4.0, 5.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No such axis, a count of 0, or more than 1,048,576 parts.

@@ -197,6 +197,15 @@ pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: u
 impl Tensor {
     /// A contiguous copy in a buffer of its own.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
+    /// let columns = x.t()?.copy()?;
+    /// assert_eq!(columns.to_vec()?, [1.0, 3.0, 2.0, 4.0]);
+    /// assert!(columns.layout().is_contiguous()); // x.t() is not
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The device is out of memory.
     pub fn copy(&self) -> Result<Tensor> {

@@ -219,6 +219,14 @@ impl Tensor {
     ///
     /// Axis 0 of `[5, 3]` by the ids `[4, 4, 0]` gives `[3, 3]`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2], &Device::cpu())?;
+    /// let ids = Tensor::from_ids(&[2, 0], [2], x.device())?;
+    /// assert_eq!(x.index_select(0, &ids)?.to_vec()?, [5.0, 6.0, 1.0, 2.0]); // rows 2 and 0
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No such axis, ids that are not of rank 1, or as [`Tensor::gather`].
     pub fn index_select(&self, axis: isize, ids: &Tensor) -> Result<Tensor> {

@@ -241,6 +241,14 @@ impl Tensor {
     ///
     /// With the paper's matrices this tensor is `[x W | x V]`. The order of the halves is not that of [`Tensor::glu`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 10.0], [1, 2], &Device::cpu())?;
+    /// let y = x.swiglu(-1)?.item()?; // silu(1) · 10
+    /// assert_eq!(format!("{y:.3}"), "7.311");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::glu`].
     pub fn swiglu(&self, axis: isize) -> Result<Tensor> {
@@ -249,6 +257,14 @@ impl Tensor {
 
     /// GEGLU: `gelu(g) v`, with the halves as in [`Tensor::swiglu`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 10.0], [1, 2], &Device::cpu())?;
+    /// let y = x.geglu(-1)?.item()?; // gelu(1) · 10
+    /// assert_eq!(format!("{y:.3}"), "8.413");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::glu`].
     pub fn geglu(&self, axis: isize) -> Result<Tensor> {
@@ -256,6 +272,13 @@ impl Tensor {
     }
 
     /// ReGLU: `max(g, 0) v`, with the halves as in [`Tensor::swiglu`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, -1.0, 10.0, 10.0], [1, 4], &Device::cpu())?;
+    /// assert_eq!(x.reglu(-1)?.to_vec()?, [30.0, 0.0]); // max(3, 0) · 10 and max(-1, 0) · 10
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::glu`].

@@ -61,6 +61,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         moments::KERNELS,
         norm::KERNELS,
         optim::KERNELS,
+        crate::naive::KERNELS,
         pad::KERNELS,
         pool2d::KERNELS,
         recurrent::KERNELS,

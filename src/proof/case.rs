@@ -32,20 +32,20 @@ impl Row {
 /// The minimum work of an algorithm, whatever the kernel: the numerator of its rate.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
-    /// Floating-point operations, where arithmetic bounds it.
+    /// Floating-point operations, for a compute-bound op.
     Flops(usize),
-    /// Bytes read and written, each counted once, if the op is memory bound.
+    /// Bytes read and written, each counted once, for a memory-bound op.
     Bytes(usize),
 }
 
 /// The role of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Numbers that the op is differentiable in.
+    /// Numbers with a gradient.
     Variable,
-    /// Numbers that it is not differentiated in.
+    /// Numbers without a gradient.
     Constant,
-    /// Ids, `u32`.
+    /// `u32` ids.
     Ids,
 }
 

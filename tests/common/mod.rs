@@ -1,6 +1,6 @@
-//! What the test suites share: the device under test, arrays of f64 for references, and two comparisons: a
-//! device against the reference within a derived bound, gradients against central differences.
-#![allow(dead_code, unused_imports, unused_macros)] // each suite uses its part
+//! Shared by the test suites: the device under test, arrays of f64 for references, and two comparisons: of a device
+//! with the reference within a derived bound, and of gradients with central differences.
+#![allow(dead_code, unused_imports, unused_macros)] // each suite uses a part of this module
 
 pub mod picture;
 pub mod works;
@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 /// Half a unit in the last place of 1.0f32: the relative error of one rounded operation.
 pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 
-/// The device under test, opened in the ways that tests ask for, each when it is first asked for. A GPU is guarded: an element
-/// that a kernel leaves unwritten is NaN, and a read-back fails if a kernel wrote past the end of a buffer.
+/// The device under test, opened with the options that tests need, each on first use. A GPU is guarded: unwritten
+/// elements are NaN, and a read-back fails if a kernel wrote past the end of a buffer.
 pub struct Devices {
     tested: OnceLock<Device>,
     hardware: OnceLock<Option<Device>>,
@@ -34,8 +34,8 @@ impl Devices {
         }
     }
 
-    /// What `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the install hint; it is never
-    /// skipped.
+    /// The device that `GRISTMILL_DEVICE` names, else a GPU. Without an adapter the test fails with the install hint;
+    /// it is never skipped.
     fn tested(&self) -> &Device {
         let wanted = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
         let open = || match &*wanted {
@@ -45,26 +45,26 @@ impl Devices {
         self.tested.get_or_init(open)
     }
 
-    /// The device under test and the CPU: every property holds on both.
+    /// The device under test and the CPU; every property must hold on both.
     pub fn plain(&self) -> Vec<Device> {
         let tested = self.tested().clone();
         if tested.is_gpu() { vec![tested, Device::cpu()] } else { vec![tested] }
     }
 
-    /// The device under test, if it is a GPU, with the kernels that are chosen on hardware.
+    /// The device under test with the kernels for hardware, if it is a GPU.
     pub fn hardware(&self) -> Option<Device> {
         self.hardware.get_or_init(|| opened(&as_hardware(guarded()))).clone()
     }
 
-    /// If it is a GPU, as the worst that keeps to WGSL: with the kernels chosen for it, and with those that are chosen on
-    /// hardware.
+    /// The worst-case device ([`GpuOptions::worst_case`]) if a GPU is under test: with its own kernels, and with those
+    /// for hardware.
     pub fn worst_case(&self) -> &[Device] {
         let worst_case = || GpuOptions { worst_case: true, ..guarded() };
         let open = || [worst_case(), as_hardware(worst_case())].iter().filter_map(opened).collect();
         self.worst_case.get_or_init(open)
     }
 
-    /// If it is a GPU, with half of what every WebGPU device offers, and grids of two dimensions.
+    /// If a GPU is under test: half of WebGPU's guaranteed limits, and two-dimensional grids.
     pub fn small(&self) -> Option<Device> {
         let limits = LimitsProfile::HalfWebGpu;
         let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
@@ -90,7 +90,7 @@ pub fn devices() -> Vec<Device> {
     SHARED.plain()
 }
 
-/// A device of the same kind that nobody else uses, not guarded: for what counts, or what breaks a device.
+/// An unguarded device of the same kind that no other test uses: for tests that count, or that break the device.
 pub fn fresh(device: &Device) -> Device {
     match device {
         Device::Cpu(_) => Device::cpu_with_budget(u64::MAX),
@@ -98,12 +98,12 @@ pub fn fresh(device: &Device) -> Device {
     }
 }
 
-/// As [`devices`], and the device under test once more with the kernels that are chosen on hardware.
+/// As [`devices`], plus the device under test with the kernels for hardware.
 pub fn devices_and_hardware() -> Vec<Device> {
     devices().into_iter().chain(SHARED.hardware()).collect()
 }
 
-/// The device under test, if it is a GPU, opened anew with options.
+/// The device under test, opened with options, if it is a GPU.
 pub fn opened(options: &GpuOptions) -> Option<Device> {
     match device() {
         Device::Cpu(_) => None,
@@ -111,12 +111,12 @@ pub fn opened(options: &GpuOptions) -> Option<Device> {
     }
 }
 
-/// The device under test as the worst, twice ([`Devices::worst_case`]).
+/// The two worst-case devices ([`Devices::worst_case`]).
 pub fn worst_case() -> Vec<Device> {
     SHARED.worst_case().to_vec()
 }
 
-/// Cases a property is tried with: `PROPTEST_CASES`, else 32 (every case waits for the device).
+/// The number of cases of a property: `PROPTEST_CASES`, else 32 (every case waits for the device).
 pub fn cases() -> ProptestConfig {
     let count = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(32);
     ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
@@ -144,7 +144,7 @@ impl Array {
         Array { shape, data }
     }
 
-    /// Pseudo-random values in `low..high` that f32 holds exactly, from a seed.
+    /// Pseudo-random values in `low..high` that f32 holds exactly.
     pub fn random(shape: impl Into<Vec<usize>>, seed: u64, low: f64, high: f64) -> Array {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
         Array::from_fn(shape, |_| {
@@ -175,7 +175,7 @@ impl Array {
         Tensor::from_slice(&data, &self.shape, device).unwrap()
     }
 
-    /// The element that index `index` of a broadcast of this array shows.
+    /// The element at `index` of a broadcast of this array.
     pub fn broadcast_at(&self, index: &[usize]) -> f64 {
         let lead = index.len() - self.shape.len();
         let own: Vec<usize> =
@@ -199,8 +199,8 @@ pub fn ravel(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }
 
-/// Asserts that a device's result has the reference's shape and lies within `bound` of it, element by element.
-/// Non-finite elements agree by class.
+/// Asserts that a result has the reference's shape, and that each element is within `bound` of it. Non-finite elements
+/// are compared by class.
 pub fn assert_within(what: &str, got: &Tensor, want: &Array, bound: impl Fn(usize) -> f64) {
     assert_eq!(got.shape().to_vec(), want.shape, "{what}: shape on {}", got.device().id());
     let values = got.to_vec().unwrap_or_else(|error| panic!("{what} on {}: {error}", got.device().id()));
@@ -218,9 +218,9 @@ pub fn assert_within(what: &str, got: &Tensor, want: &Array, bound: impl Fn(usiz
     }
 }
 
-/// Checks a function's gradients on every device: `f` on tensors against central differences of `reference` in f64,
-/// both contracted with the same random weights. `slack` is the forward function's relative rounding error, which
-/// its gradient shares up to a small factor.
+/// Compares the gradients of `f` on every device with central differences of `reference` in f64, both contracted with
+/// the same random weights. `slack` is the relative rounding error of the forward function; that of the gradient is a
+/// small multiple.
 pub fn check_gradients(
     what: &str,
     inputs: &[Array],
@@ -231,8 +231,8 @@ pub fn check_gradients(
     let out = reference(inputs);
     let weights = Array::random(out.shape.clone(), 99, -1.0, 1.0);
     let dot = |y: &Array| y.data.iter().zip(&weights.data).map(|(y, w)| y * w).sum::<f64>();
-    // The truncation error of a central difference is h²/6 times the third derivative, its rounding error
-    // eps/h: both are near 1e-10 for h = 1e-5 and values near 1, far below f32's own.
+    // The truncation error of a central difference is h²/6 times the third derivative; the rounding error is eps/h.
+    // Both are near 1e-10 for h = 1e-5 and values near 1, far below f32's.
     let h = 1e-5;
     let numeric: Vec<Array> = (0..inputs.len())
         .map(|which| {
@@ -266,7 +266,7 @@ pub fn check_gradients(
     }
 }
 
-/// Axis lengths where kernels go wrong: 0, 1, primes, and a tile size give or take one.
+/// Axis lengths where kernels tend to fail: 0, 1, primes, and tile sizes plus or minus one.
 pub fn length() -> impl Strategy<Value = usize> {
     prop_oneof![
         1 => Just(0usize),
@@ -282,8 +282,7 @@ pub fn shape(most: usize, numel: usize) -> impl Strategy<Value = Vec<usize>> {
         .prop_filter("too large", move |dims| dims.iter().product::<usize>() <= numel)
 }
 
-/// The array as a tensor laid out in one of several ways that show the same elements: contiguous, transposed,
-/// or a slice of something larger.
+/// Uploads the array in one of several layouts: contiguous, transposed, or a slice of a larger tensor.
 pub fn laid_out(x: &Array, way: u8, device: &Device) -> Tensor {
     let plain = x.to_tensor(device);
     let rank = x.shape.len();
@@ -293,7 +292,7 @@ pub fn laid_out(x: &Array, way: u8, device: &Device) -> Tensor {
             plain.permute(&order).unwrap().contiguous().unwrap().permute(&order).unwrap()
         }
         2 if rank >= 1 => {
-            // Every second element, from the second on, of an axis twice as long and one longer.
+            // Every second element, starting at index 1, of an axis of length 2n + 1.
             let mut wide = x.shape.clone();
             let last = rank - 1;
             wide[last] = wide[last] * 2 + 1;

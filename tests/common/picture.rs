@@ -1,9 +1,9 @@
-//! Views by index arithmetic: what the suite of views and its fuzz target hold a tensor's layouts to.
+//! Views by index arithmetic: the reference for the layouts of tensors, in the suite of views and its fuzz target.
 
 use gristmill::proof::{ravel, unravel};
 use gristmill::{MAX_RANK, Result, Shape, Tensor};
 
-/// A view's reference: its shape, and which element of the tensor it was made from each of its elements is.
+/// The reference of a view: its shape, and for each element its position in the original tensor.
 #[derive(Debug, Clone)]
 pub struct Picture {
     pub shape: Vec<usize>,
@@ -15,7 +15,7 @@ impl Picture {
         Picture { shape: shape.to_vec(), from: (0..shape.iter().product()).collect() }
     }
 
-    /// The picture of `shape` whose element at an index is this one's at `source` of it.
+    /// The view of `shape` whose element at an index is this view's element at `source(index)`.
     fn gather(&self, shape: Vec<usize>, source: impl Fn(&[usize]) -> Vec<usize>) -> Picture {
         let count = shape.iter().product();
         let from =
@@ -40,7 +40,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The step that `kind` and the random numbers `n` mean for a tensor of this shape, which allows it.
+    /// The step selected by `kind` and the random numbers `n`, valid for a tensor of this shape.
     pub fn choose(kind: u8, n: [usize; 3], shape: &[usize]) -> Step {
         let (rank, count) = (shape.len(), shape.iter().product::<usize>());
         let ones: Vec<usize> = (0..rank).filter(|&k| shape[k] == 1).collect();
@@ -58,7 +58,7 @@ impl Step {
                 let end = start + n[2] % (shape[axis] - start + 1);
                 Step::Slice { axis: axis as isize, start, end, step: 1 + n[2] % 3 }
             }
-            // One axis split in two, or two neighbours joined.
+            // Splits an axis in two, or joins two adjacent axes.
             4 if rank > 0 && rank < MAX_RANK => {
                 let axis = n[0] % rank;
                 let factor =
@@ -107,7 +107,7 @@ impl Step {
         }
     }
 
-    /// The same by index arithmetic; `None` where the shape does not allow the step.
+    /// Applies the step by index arithmetic; `None` if the shape does not allow it.
     pub fn of_picture(&self, x: &Picture) -> Option<Picture> {
         let rank = x.shape.len();
         let axis = |axis: isize, rank: usize| {

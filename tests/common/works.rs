@@ -1,5 +1,5 @@
-//! What the suites of faults and limits share: work whose results are exact, to tell whether a device works, and ops whose
-//! kernel is a test's own.
+//! Shared by the suites of faults and limits: work with exact results, to check that a device works, and ops with
+//! custom kernels.
 
 use gristmill::gpu::{GpuDevice, Kernel, Recorder};
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op};
@@ -23,7 +23,7 @@ pub fn tensor(dims: &[usize], seed: usize, device: &Device) -> Tensor {
     Tensor::from_slice(&whole(dims, seed), dims, device).unwrap()
 }
 
-/// Results of many ops and of their gradients, all exact: the same on every device.
+/// Results of many ops and their gradients, all exact, so the same on every device.
 pub fn workload(device: &Device, seed: usize) -> Result<Vec<Vec<f32>>> {
     let x = tensor(&[37, 61], seed, device).requires_grad()?;
     let w = tensor(&[61, 19], seed + 1, device).requires_grad()?;
@@ -32,7 +32,7 @@ pub fn workload(device: &Device, seed: usize) -> Result<Vec<Vec<f32>>> {
     let rows = y.t()?.sum(&[0], false)?;
     let most = y.max(&[1], true)?;
     let loss = rows.add(&most.reshape([37])?)?.sum_all()?;
-    // Ties share the gradient of a maximum by fractions: take the gradients of what has none.
+    // Ties split the gradient of a maximum into fractions, so a function without ties is differentiated.
     let grads = y.square()?.sum_all()?.backward()?;
     let gradient = |leaf: &Tensor| grads.get(leaf).map_or(Ok(Vec::new()), Tensor::to_vec);
     Ok(vec![
@@ -46,13 +46,13 @@ pub fn workload(device: &Device, seed: usize) -> Result<Vec<Vec<f32>>> {
     ])
 }
 
-/// Asserts that a device computes as the CPU does.
+/// Asserts that a device computes the same as the CPU.
 pub fn assert_works(device: &Device, seed: usize) {
     let want = workload(&Device::cpu(), seed).unwrap();
     assert_eq!(workload(device, seed).unwrap(), want, "on {device}");
 }
 
-/// An op whose kernel is a test's own.
+/// An op with a custom kernel.
 pub struct Custom {
     pub kernel: &'static Kernel,
     pub constants: &'static [u32],
@@ -92,7 +92,7 @@ impl Op for Custom {
     }
 }
 
-/// The WGSL of a kernel that reads x and writes y, arrays of these elements, with `p.count` as its parameter.
+/// The WGSL of a kernel that reads x and writes y, arrays of these element types, with the parameter `p.count`.
 macro_rules! x_to_y {
     ($element:literal, $body:literal) => {
         concat!(
@@ -108,7 +108,7 @@ macro_rules! x_to_y {
 pub(crate) use x_to_y;
 
 gristmill::params! {
-    /// What [`Custom`] gives to its kernel.
+    /// The parameters of a [`Custom`] kernel.
     pub struct CustomParams {
         pub count: u32,
         pub check: u32,
@@ -134,7 +134,7 @@ pub fn double(rec: &mut Recorder, x: &GpuView, y: &GpuOut) -> Result<()> {
     rec.dispatch(&DOUBLE, &[], &[x.buffer, y.buffer], &params, count.div_ceil(64))
 }
 
-/// A kernel of this WGSL that reads one buffer and writes so many.
+/// A kernel with this WGSL that reads one buffer and writes `writes` buffers.
 pub const fn kernel(entry: &'static str, source: &'static str, writes: usize) -> Kernel {
     Kernel::new("test.wgsl", entry, source).buffers(1, writes).params::<CustomParams>()
 }

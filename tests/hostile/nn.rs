@@ -1,4 +1,4 @@
-//! `nn`: layers, parameters, initialisation, losses and checkpoints.
+//! `nn`: layers, parameters, initialization, losses and checkpoints.
 
 use crate::calls;
 use crate::tensor::{
@@ -9,7 +9,7 @@ use gristmill::nn::*;
 use gristmill::{AttentionOptions, Result, RotaryPairs, Shape, Tensor};
 use std::sync::Arc;
 
-/// A layer, or several put together, and the shape of an input that it takes.
+/// A layer, or a composition of layers, and the shape of a valid input.
 pub fn module(w: &mut World) -> Result<(Box<dyn Module>, Vec<usize>)> {
     let [n, a, b] = [w.small(), w.size(), w.small()];
     let mut init = w.init();
@@ -52,7 +52,7 @@ fn recurrent(w: &mut World) -> RecurrentOptions {
     RecurrentOptions { layers, bidirectional: w.flag(), bias: w.flag() }
 }
 
-/// A width, and attention of it.
+/// A width, and options of an attention of that width.
 fn heads(w: &mut World) -> Result<(usize, MultiHeadOptions)> {
     let (heads, each) = (w.small(), w.pick(&[1, 2, 4]));
     let heads = if w.odd() { w.size() } else { heads };
@@ -81,12 +81,12 @@ fn block(w: &mut World, cross: bool) -> Result<(usize, BlockOptions)> {
     Ok((width, BlockOptions { attention, hidden, feed_forward, norm, norm_first, eps, dropout, cross }))
 }
 
-/// How attention to a sequence of so many may be hidden.
+/// Options for attention of `n` queries to `m` keys.
 fn hidden(w: &mut World, n: usize, m: usize) -> Result<AttentionOptions> {
     if w.flag() { attention_options(w, &[n, m]) } else { Ok(AttentionOptions::default()) }
 }
 
-/// A block, or a stack of them, that attends to another sequence.
+/// A decoder block, or a stack of them.
 struct Decoding {
     width: usize,
     options: BlockOptions,
@@ -133,14 +133,14 @@ fn filled(w: &mut World) -> Result<(KvCache, Vec<Tensor>)> {
     Ok((cache, held.into()))
 }
 
-/// A module's parameters in a file.
+/// Saves a module's parameters to a file.
 fn saved(w: &mut World, module: &dyn Module) -> Result<std::path::PathBuf> {
     let path = w.dir.join("saved.safetensors");
     save_parameters(module, &path)?;
     Ok(path)
 }
 
-/// An activation as a layer.
+/// Activation layers.
 macro_rules! activations {
     ($($name:ident $(($attribute:ident))?),*) => {
         fn activation(w: &mut World) -> Box<dyn Module> {
@@ -151,7 +151,7 @@ macro_rules! activations {
 }
 activations! { Relu, Sigmoid, Tanh, Gelu, Silu, Hardswish, Softplus, LeakyRelu(number), Elu(number) }
 
-/// The constructors of a recurrent layer, and its way from a state.
+/// The constructors of a recurrent layer, and its forward pass from a state.
 macro_rules! recurrents {
     ($($name:ident: $new:literal $options:literal $from:literal, |$given:ident| $state:expr;)*) => {
         &[$(Call { name: $new, run: |w| {
@@ -178,7 +178,7 @@ macro_rules! recurrents {
     };
 }
 
-/// What layers with a kernel that slides have in common.
+/// Layers with a sliding kernel.
 macro_rules! convolutions {
     ($($name:ident: $new:literal $options:literal $from:literal $activation:literal, $kernel:ident, $drawn:ident, $ranks:literal;)*) => {
         &[$(Call { name: $new, run: |w| {
@@ -211,7 +211,7 @@ macro_rules! convolutions {
     };
 }
 
-/// Normalisations over channels.
+/// Batch normalization layers.
 macro_rules! batch_norms {
     ($($name:ident: $new:literal $momentum:literal $eps:literal, $space:expr;)*) => {
         &[$(Call { name: $new, run: |w| {

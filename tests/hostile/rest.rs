@@ -1,4 +1,4 @@
-//! `optim`, `io`, `data`, `metrics`: training, files and what lies around them.
+//! `optim`, `io`, `data`, `metrics`: training and files.
 
 use crate::calls;
 use crate::nn::module;
@@ -11,15 +11,15 @@ use gristmill::optim::*;
 use gristmill::{Gradients, Result, Tensor};
 use std::path::PathBuf;
 
-/// Parameters of one graph and their gradients. Rarely one is there twice or elsewhere, has no gradient, or one computed
-/// from ids that are out of range.
+/// Parameters of one graph and their gradients. Rarely one is duplicated, on another device, without a gradient, or
+/// with one computed from ids that are out of range.
 fn trained(w: &mut World) -> Result<(Vec<Parameter>, Gradients)> {
     let mut parameters = vec![Parameter::new(&w.of_rank(1)?)?, Parameter::new(&w.of_rank(2)?)?];
     let mut loss = if w.odd() { w.tensor()? } else { parameters[0].tensor().square()?.sum_all()? };
     if w.flag() {
         loss = loss.add(&parameters[1].tensor().sum_all()?)?;
     }
-    // An empty table's gradient has no element that could tell of a bad id.
+    // The gradient of an empty table has no element that could report a bad id.
     if w.odd() && parameters[1].numel() > 0 {
         let ids = w.ids(&[2], parameters[1].shape().first().copied().unwrap_or(1))?;
         loss = loss.add(&parameters[1].tensor().embedding(&ids)?.sum_all()?)?;
@@ -40,7 +40,7 @@ fn optimizer(w: &mut World) -> Box<dyn Optimizer> {
     }
 }
 
-/// Two steps, the second rarely with other parameters.
+/// Two steps; in rare cases the second has other parameters.
 fn steps(w: &mut World, optimizer: &mut dyn Optimizer) -> Result<Out> {
     let (parameters, gradients) = trained(w)?;
     optimizer.step(&parameters, &gradients)?;
@@ -59,7 +59,7 @@ fn hyper(w: &mut World) -> f64 {
     f64::from(w.probability()) * if w.flag() { 1.0 } else { 0.9 }
 }
 
-/// A model, an optimizer that has done a step, and their checkpoint.
+/// A model, an optimizer after a step, and their checkpoint.
 fn checkpoint(w: &mut World) -> Result<(Linear, Box<dyn Optimizer>, PathBuf)> {
     let [inputs, outputs] = [w.small(), w.small()];
     let model = Linear::new(inputs, outputs, &mut w.init())?;
@@ -77,7 +77,7 @@ fn named(w: &mut World) -> Result<Vec<(String, Tensor)>> {
     (0..count).map(|_| Ok((names[w.draw.below(names.len())].to_string(), w.tensor()?))).collect()
 }
 
-/// The bytes of a safetensors file, some of them wrong.
+/// The bytes of a safetensors file, sometimes damaged.
 fn bytes(w: &mut World) -> Result<Vec<u8>> {
     let headers = [
         r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
@@ -124,12 +124,11 @@ fn split(w: &mut World) -> Split {
     split
 }
 
-/// The bytes of an IDX file, some of them wrong.
-/// Two images of one pixel, and their labels.
+/// An IDX file with two images of one pixel, and one with their labels.
 const IMAGES: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 7, 9];
 const LABELS: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 2, 5, 6];
 
-/// A file, or what is left of it.
+/// A copy of a file, sometimes damaged.
 fn damaged(w: &mut World, file: &[u8]) -> Vec<u8> {
     let mut bytes = file.to_vec();
     if w.odd() {

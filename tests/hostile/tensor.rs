@@ -1,4 +1,4 @@
-//! The methods of `Tensor`, of what autograd gives, and the shapes, layouts and devices that tensors have.
+//! The methods of `Tensor`, and of autograd results, shapes, layouts and devices.
 
 use crate::calls;
 use crate::world::{Call, Out, World, said};
@@ -27,7 +27,7 @@ macro_rules! pairs {
     };
 }
 
-/// Methods of an axis.
+/// Methods with an axis.
 macro_rules! axis {
     ($($name:ident)*) => {
         &[$(Call {
@@ -41,7 +41,7 @@ macro_rules! axis {
     };
 }
 
-/// Methods of axes and of whether they stay.
+/// Methods with axes and `keepdim`.
 macro_rules! reductions {
     ($($name:ident)*) => {
         &[$(Call {
@@ -68,7 +68,8 @@ fn scalars(w: &mut World, f: fn(&Tensor, f32) -> Result<Tensor>) -> Result<Out> 
     Ok(f(&x, value)?.into())
 }
 
-/// An input `[n, in, ..]`, a weight and perhaps a bias of a convolution with so many sides, and its groups.
+/// The arguments of a convolution in so many dimensions: an input `[n, in, ..]`, a weight, an optional bias, and the
+/// groups.
 fn convolved(
     w: &mut World,
     sides: usize,
@@ -153,12 +154,12 @@ fn reduction(w: &mut World) -> Reduction {
     w.pick(&[Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None])
 }
 
-/// Weight and bias of a normalisation.
+/// Weight and bias of a normalization.
 fn affine(w: &mut World, shape: &[usize]) -> Result<[Option<Tensor>; 2]> {
     Ok([w.optional(|w| w.of(shape))?, w.optional(|w| w.of(shape))?])
 }
 
-/// A tensor, how many of its last axes are to be normalised, and weight and bias of their shape.
+/// A tensor, how many of its last axes to normalize over, and weight and bias of that shape.
 fn by_row(w: &mut World) -> Result<(Tensor, usize, [Option<Tensor>; 2])> {
     let x = w.tensor()?;
     let axes = if w.odd() { w.size() } else { 1 + w.draw.below(x.rank().max(1)) };
@@ -246,7 +247,7 @@ calls! {
         let x = w.tensor()?;
         said(x.device().same(&w.device))
     };
-    "Tensor::layout": |w| said(w.tensor()?.layout().shape); // whether an op gives a view is its own matter
+    "Tensor::layout": |w| said(w.tensor()?.layout().shape); // whether an op returns a view may differ
     "Tensor::is_differentiable": |w| said(w.tensor()?.is_differentiable());
     "Tensor::is_leaf": |w| said(w.tensor()?.is_leaf());
     "Tensor::detach": |w| w.tensor()?.detach();

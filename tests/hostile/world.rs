@@ -1,5 +1,5 @@
-//! What a call draws its arguments from: a device, results of earlier calls, and a source of choices. Most arguments are
-//! such as the function takes, so that calls get far; about one in ten is not.
+//! The source of a call's arguments: a device, results of earlier calls, and random choices. Most arguments are valid,
+//! so that calls get far; about one in ten is not.
 
 use gristmill::nn::{Init, Module, Scheme};
 use gristmill::proof::{Gen, Values};
@@ -8,17 +8,17 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// A public function and the call of it with drawn arguments.
+/// A public function, and a call of it with random arguments.
 pub struct Call {
     pub name: &'static str,
     pub run: fn(&mut World) -> Result<Out>,
 }
 
-/// What a call gave.
+/// Results of a call.
 #[derive(Default)]
 pub struct Out {
     pub tensors: Vec<Tensor>,
-    /// What else has to be the same on every device.
+    /// Other output that must be the same on every device.
     pub said: String,
 }
 
@@ -50,7 +50,7 @@ impl From<(Tensor, Tensor)> for Out {
     }
 }
 
-/// Lengths at the ends of what grids, kernels, addresses and numbers can count.
+/// Lengths near the limits of grids, kernels, address spaces and integers.
 const HUGE: [usize; 12] = [
     65_536,
     1 << 20,
@@ -66,7 +66,7 @@ const HUGE: [usize; 12] = [
     usize::MAX,
 ];
 
-/// Numbers at the ends of what f32 holds, and those that are none.
+/// Numbers near the limits of f32, and non-finite ones.
 const NUMBERS: [f32; 16] = [
     0.0,
     -0.0,
@@ -86,19 +86,19 @@ const NUMBERS: [f32; 16] = [
     0.999_999_9,
 ];
 
-/// Results that are kept for later calls.
+/// Number of results kept for later calls.
 const POOL: usize = 12;
 
 pub struct World {
     pub device: Device,
-    /// Another device than the tensors'.
+    /// A device other than that of the tensors.
     pub other: Device,
-    /// A directory that belongs to this world.
+    /// A directory for this world only.
     pub dir: PathBuf,
     pub draw: Gen,
     pool: Vec<Tensor>,
     kept: usize,
-    /// The arguments so far, for the report of a failure.
+    /// The arguments so far, for failure reports.
     pub told: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ impl World {
         self.pool.clear();
     }
 
-    /// Keeps a result for later calls: half of them in their graph, the others as leaves or cut off.
+    /// Keeps a result for later calls: half of them with their graph, the others as leaves or detached.
     pub fn keep(&mut self, tensor: &Tensor) {
         let slot = self.kept % POOL;
         self.kept += 1;
@@ -152,7 +152,7 @@ impl World {
         tensor
     }
 
-    /// Whether the next argument is to be out of bounds.
+    /// Whether the next argument is to be invalid.
     pub fn odd(&mut self) -> bool {
         self.draw.one_in(14)
     }
@@ -170,7 +170,7 @@ impl World {
         self.pick(&HUGE)
     }
 
-    /// A length or a count: mostly a small one.
+    /// A length or a count, mostly small.
     pub fn size(&mut self) -> usize {
         match self.draw.below(28) {
             0 => self.huge(),
@@ -183,13 +183,13 @@ impl World {
         }
     }
 
-    /// 1 to 4.
+    /// A size from 1 to 4.
     pub fn small(&mut self) -> usize {
         let size = self.draw.range(1..=4);
         self.tell(size)
     }
 
-    /// Two lengths for the sides of a kernel, a stride and so on.
+    /// Two lengths, for kernels, strides and so on.
     pub fn sides(&mut self) -> [usize; 2] {
         [self.side(), self.side()]
     }
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Paddings: mostly none.
+    /// Two paddings, mostly 0.
     pub fn paddings(&mut self) -> [usize; 2] {
         [self.padding(), self.padding()]
     }
@@ -223,7 +223,7 @@ impl World {
         self.tell(shape)
     }
 
-    /// A shape of this rank without long axes.
+    /// A shape of this rank with short axes.
     pub fn small_shape(&mut self, rank: usize) -> Vec<usize> {
         (0..rank).map(|_| if self.draw.one_in(20) { 0 } else { self.draw.range(1..=5) }).collect()
     }
@@ -236,7 +236,7 @@ impl World {
         self.tell(number)
     }
 
-    /// For what has to be positive.
+    /// A number for an argument that must be positive.
     pub fn positive(&mut self) -> f32 {
         if self.odd() { self.number() } else { self.pick(&[1e-5, 0.1, 1.0, 2.5]) }
     }
@@ -259,7 +259,7 @@ impl World {
         self.tell(axis)
     }
 
-    /// Some of the axes, rarely one twice.
+    /// Some of the axes; rarely with a duplicate.
     pub fn axes(&mut self, rank: usize) -> Vec<isize> {
         let mut axes: Vec<isize> = (0..rank as isize).filter(|_| self.draw.flag()).collect();
         axes.iter_mut().for_each(|axis| *axis -= if self.draw.flag() { rank as isize } else { 0 });
@@ -270,7 +270,7 @@ impl World {
         self.tell(axes)
     }
 
-    /// Positions of an axis of this length; an odd one has its ends the wrong way round or past the axis.
+    /// A range within an axis of length `len`; an invalid one is reversed or out of bounds.
     pub fn range(&mut self, len: usize) -> Range<usize> {
         let start = self.draw.below(len.saturating_add(1));
         let end = start + self.draw.below((len - start).saturating_add(1));
@@ -294,7 +294,7 @@ impl World {
             .collect()
     }
 
-    /// As many as a shape has elements, but no more than the memory of a test; rarely one more.
+    /// The number of elements of a shape, limited by the memory of a test; rarely one more.
     pub fn count_for(&mut self, shape: &[usize]) -> usize {
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
         count.min(1 << 16) + usize::from(self.odd())
@@ -308,7 +308,7 @@ impl World {
         if self.flag() { draw(self).map(Some) } else { Ok(None) }
     }
 
-    /// The device, rarely another.
+    /// The device, rarely another one.
     pub fn place(&mut self) -> Device {
         if self.draw.one_in(30) { self.other.clone() } else { self.device.clone() }
     }
@@ -319,7 +319,7 @@ impl World {
         Init::new(seed, &self.place()).with_scheme(scheme)
     }
 
-    /// A new tensor of floats of this shape, in one of several layouts.
+    /// A new float tensor of this shape, in a random layout.
     fn fresh(&mut self, shape: &[usize]) -> Result<Tensor> {
         let device = self.place();
         let rank = shape.len();
@@ -329,7 +329,7 @@ impl World {
             Tensor::from_slice(&values, shape, &device)
         };
         let x = match self.draw.below(8) {
-            // One number throughout. Such a view may have more elements than there is memory.
+            // A constant, expanded: such a view may have more elements than there is memory.
             _ if count.is_none_or(|count| count > 100_000) => {
                 of(self, &vec![1; rank.min(6)])?.expand(shape)?
             }
@@ -368,7 +368,7 @@ impl World {
         Ok(self.tell_tensor(tensor))
     }
 
-    /// A tensor of floats of this shape; rarely any other.
+    /// A float tensor of this shape; rarely of another.
     pub fn of(&mut self, shape: &[usize]) -> Result<Tensor> {
         if self.odd() {
             return self.tensor();
@@ -381,13 +381,13 @@ impl World {
         Ok(self.tell_tensor(tensor))
     }
 
-    /// A tensor of floats of this rank without long axes; rarely any other.
+    /// A float tensor of this rank with short axes; rarely of another shape.
     pub fn of_rank(&mut self, rank: usize) -> Result<Tensor> {
         let shape = self.small_shape(rank);
         self.of(&shape)
     }
 
-    /// A tensor of another's shape, or one that broadcasts to it or with it.
+    /// A tensor of the same shape, or one that broadcasts with it.
     pub fn like(&mut self, x: &Tensor) -> Result<Tensor> {
         let mut shape = x.shape().to_vec();
         if self.draw.one_in(4) {
@@ -397,14 +397,14 @@ impl World {
         self.of(&shape)
     }
 
-    /// Two tensors that mostly broadcast.
+    /// Two tensors that usually broadcast.
     pub fn two(&mut self) -> Result<(Tensor, Tensor)> {
         let x = self.tensor()?;
         let y = self.like(&x)?;
         Ok(if self.flag() { (x, y) } else { (y, x) })
     }
 
-    /// Ids below `below`, known to the host or to the device alone; rarely with one out of range, or another tensor.
+    /// Ids below `below`, known to the host or only to the device; rarely with one out of range, or another tensor.
     pub fn ids(&mut self, shape: &[usize], below: usize) -> Result<Tensor> {
         if self.odd() {
             return self.tensor();
@@ -418,7 +418,7 @@ impl World {
         }
         let device = self.place();
         let tensor = if self.flag() {
-            // The host can't tell that the last one is left out.
+            // The host can't tell that the last id is not selected.
             let all = [&ids[..], &[u32::MAX]].concat();
             let places: Vec<u32> = (0..ids.len() as u32).collect();
             let all = Tensor::from_ids(&all, [all.len()], &device)?;
@@ -430,13 +430,13 @@ impl World {
         Ok(self.tell_tensor(tensor))
     }
 
-    /// The output of a module for an input of this shape, or for another input.
+    /// The output of a module for an input of this shape, or rarely of another.
     pub fn through(&mut self, module: &dyn Module, input: &[usize]) -> Result<Out> {
         let x = if self.draw.one_in(8) { self.tensor()? } else { self.of(input)? };
         self.forward(module, &x)
     }
 
-    /// The output for `x`. What the module says of it beforehand has to be true.
+    /// The output for `x`. The shape that the module predicts must be right.
     pub fn forward(&mut self, module: &dyn Module, x: &Tensor) -> Result<Out> {
         if self.draw.one_in(4) {
             module.eval();
@@ -448,7 +448,7 @@ impl World {
         Ok(y.into())
     }
 
-    /// A path: a file's that can be written, or one where none can be.
+    /// A path, which may not be writable.
     pub fn path(&mut self) -> PathBuf {
         let long = "x".repeat(300);
         let names = [

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 pub struct Binary {
-    /// `table` of `tests/table.rs`; of a crate's own tests the crate and the file, since several have a main.rs.
+    /// `table` for `tests/table.rs`; for the unit tests of a crate its name and file, since several have a main.rs.
     pub name: String,
     pub path: PathBuf,
 }
 
-/// Builds them all. Shows what cargo says.
+/// Builds all test binaries and shows cargo's messages.
 pub fn build(arguments: &[&str]) -> Result<Vec<Binary>, String> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--tests"]).args(arguments).args(FEATURES);
@@ -35,7 +35,7 @@ pub fn build(arguments: &[&str]) -> Result<Vec<Binary>, String> {
     }
 }
 
-/// `  Executable tests/table.rs (target/debug/deps/table-a9b9470123715bd8)`, or `unittests src/lib.rs (…)`.
+/// Parses `  Executable tests/table.rs (target/debug/deps/table-a9b9470123715bd8)`, or `unittests src/lib.rs (…)`.
 fn parse(line: &str) -> Option<Binary> {
     let (file, path) = line.trim().strip_prefix("Executable ")?.rsplit_once(" (")?;
     let path = std::path::absolute(path.strip_suffix(')')?).ok()?;

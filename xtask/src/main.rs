@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the whole suite, on every adapter of this machine. `cargo xtask mutate`: whether it would notice.
+//! `cargo xtask test` runs the whole suite on every adapter. `cargo xtask mutate` is mutation testing of the kernels.
 
 mod binaries;
 mod mutants;
@@ -10,7 +10,7 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What the tests are built with; the same everywhere, so that they are built once.
+/// The features of all test builds; always the same, so that everything is built once.
 const FEATURES: [&str; 2] = ["--features", "gristmill/cli"];
 
 fn main() -> ExitCode {
@@ -23,31 +23,32 @@ fn main() -> ExitCode {
     output::exit(result)
 }
 
-/// cargo, in the tests' environment.
+/// cargo, in the environment of the tests.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     prepare(&mut cargo);
     cargo
 }
 
-/// Gives a command an environment in which the Vulkan loader finds every driver.
+/// Sets up an environment in which the Vulkan loader finds every driver.
 fn prepare(command: &mut Command) {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // EGL asks for it, and writes nothing there.
+        // EGL requires it, and writes nothing there.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
     if let (None, Some(swiftshader)) = (std::env::var_os("VK_DRIVER_FILES"), swiftshader()) {
-        // SwiftShader is no system driver. Naming it hides the others, so they are named too.
+        // SwiftShader is not a system driver. Naming it hides the others, so these are named too.
         let drivers = system_drivers().into_iter().chain([swiftshader]);
         if let Ok(files) = std::env::join_paths(drivers) {
             command.env("VK_DRIVER_FILES", files);
         }
     }
-    // Where RUST_BACKTRACE is set, wgpu with debug assertions takes one at each lock, at some cost. A panic still has its own.
+    // With RUST_BACKTRACE set, wgpu with debug assertions takes a backtrace at each lock, which is slow. Panics still
+    // get one.
     command.env("RUST_LIB_BACKTRACE", "0");
 }
 
-/// The SwiftShader that comes with Chromium.
+/// The SwiftShader installed with Chromium.
 fn swiftshader() -> Option<PathBuf> {
     let places = ["/usr/lib/chromium", "/usr/lib64/chromium-browser", "/opt/google/chrome"];
     let named = std::env::var_os("GRISTMILL_SWIFTSHADER_ICD").map(PathBuf::from);

@@ -1,32 +1,32 @@
-//! The mutants of a WGSL file: every place where one token may be another.
+//! The mutants of a WGSL file: every place where one token can be replaced by another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One change of one file.
 pub struct Mutant {
     pub file: String,
-    /// Of the line, counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// The line as it is, and as it is changed, without the space around.
+    /// The line before and after the change, trimmed.
     pub was: String,
     pub is: String,
-    /// Which of the file's mutants of that line and change it is, counted from 1.
+    /// Number of this mutant among those with the same line text and change, from 1.
     nth: usize,
-    /// The function, constant or variable that it is in; none in a file without any.
+    /// The enclosing function, constant or variable; `None` if the file has no declarations.
     pub declaration: Option<String>,
-    /// The whole changed text.
+    /// The whole text of the changed file.
     pub text: String,
 }
 
 impl Mutant {
-    /// What stands for it in lists: it must not depend on the line's number.
+    /// The identity of the mutant in lists, which does not depend on the line number.
     pub fn key(&self) -> String {
         let nth = if self.nth > 1 { format!(" ({})", self.nth) } else { String::new() };
         format!("{}\t{}{nth}\t{}", self.file, self.was, self.is)
     }
 }
 
-/// A token of WGSL code: where it lies, and the text.
+/// A token of WGSL code: position and text.
 struct Token<'t> {
     at: usize,
     text: &'t str,
@@ -46,7 +46,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             let first = rest.chars().next().unwrap_or(' ');
             let len = if word(first) {
                 let number = first.is_ascii_digit();
-                // An exponent's sign belongs to its number.
+                // The sign of an exponent belongs to the number.
                 let mut before = ' ';
                 let end = rest.find(|c: char| {
                     let inside = word(c)
@@ -81,7 +81,7 @@ pub fn mutants(file: &str, shaders: &BTreeMap<String, String>) -> Vec<Mutant> {
         let t = |at: usize| tokens.get(at).map_or("", |token| token.text);
         let before = if i == 0 { "" } else { t(i - 1) };
         in_struct = (in_struct && before != "}") || token.text == "struct";
-        // Attributes such as @binding(0), and the arguments of types.
+        // Skip attributes such as @binding(0), and the arguments of types.
         if token.text == "@" && t(i + 2) == "(" {
             skip_until = skip_until.max(closing(&tokens, i + 2, "(", ")"));
         }
@@ -107,7 +107,7 @@ pub fn mutants(file: &str, shaders: &BTreeMap<String, String>) -> Vec<Mutant> {
     all
 }
 
-/// What a file declares: where each declaration begins, and its name. They begin at the margin.
+/// The declarations of a file: start and name. They begin in the first column.
 fn declarations(text: &str) -> Vec<(usize, &str)> {
     let (mut all, mut start) = (Vec::new(), 0);
     for line in text.split_inclusive('\n') {
@@ -122,7 +122,7 @@ fn declarations(text: &str) -> Vec<(usize, &str)> {
     all
 }
 
-/// By file and name of what the shared files declare: the kernel files that use it, directly or not.
+/// For each file and name of a declaration in a shared file: the kernel files that use it, directly or not.
 pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTreeSet<&str>> {
     let imports = |file: &str| shaders[file].lines().filter_map(|line| line.strip_prefix("#import "));
     let mut all: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
@@ -144,7 +144,7 @@ pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTree
             }
         }
         let mut open = vec![&**text];
-        // What nobody calls but the host.
+        // Declarations that only the host uses, such as entry points.
         for &file in &files {
             for (start, name) in declarations(&shaders[file]) {
                 let before = shaders[file][..start].lines().next_back().unwrap_or_default();
@@ -170,7 +170,7 @@ pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTree
 
 const TYPES: [&str; 9] = ["array", "var", "ptr", "bitcast", "vec2", "vec3", "vec4", "atomic", "mat4x4"];
 
-/// The place of the token that closes the one at `open`.
+/// The position of the token that closes the bracket at `open`.
 fn closing(tokens: &[Token], open: usize, left: &str, right: &str) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -185,7 +185,7 @@ fn closing(tokens: &[Token], open: usize, left: &str, right: &str) -> usize {
     open
 }
 
-/// The u32 fields of the file's `struct Params`: one may be mistaken for another.
+/// The u32 fields of the file's `struct Params`, which may be exchanged.
 fn param_fields(text: &str) -> Vec<String> {
     let Some(body) = text.split("struct Params {").nth(1).and_then(|rest| rest.split('}').next()) else {
         return Vec::new();
@@ -196,12 +196,12 @@ fn param_fields(text: &str) -> Vec<String> {
     fields.split(',').filter_map(field).collect()
 }
 
-/// What may be put in place of the tokens from `i` to the one that is named first.
+/// The replacements for the tokens from `i` to the first of each returned pair.
 fn changes(tokens: &[Token], i: usize, fields: &[String]) -> Vec<(usize, String)> {
     let t = |at: usize| tokens.get(at).map_or("", |token| token.text);
     let (token, before) = (t(i), if i == 0 { "" } else { t(i - 1) });
     let here = |changes: &[&str]| changes.iter().map(|change| (i, change.to_string())).collect::<Vec<_>>();
-    // A value ends before a binary operator.
+    // A binary operator follows a value.
     let binary =
         before.ends_with(|c: char| c.is_ascii_alphanumeric() || "_)]".contains(c)) && before != "return";
     match token {
@@ -229,7 +229,7 @@ fn changes(tokens: &[Token], i: usize, fields: &[String]) -> Vec<(usize, String)
             };
             vec![(i, other)]
         }
-        // A swizzle: another component, or two exchanged.
+        // A swizzle: another component, or two components exchanged.
         swizzle if before == "." && !swizzle.is_empty() && swizzle.chars().all(|c| "xyzw".contains(c)) => {
             let letters: Vec<char> = swizzle.chars().collect();
             let changed = match letters[..] {

@@ -1,9 +1,10 @@
-//! `cargo xtask mutate`: changes the kernels one place at a time and looks whether the tests notice.
+//! `cargo xtask mutate`: changes the kernels at one place at a time and checks whether the tests fail.
 //!
-//! A mutant is a copy of `shaders/` with one token changed; the test binaries read it through `GRISTMILL_SHADERS`, so
-//! nothing is compiled but the kernels. It meets first golden cases and rows of the table that reach its file, then, if
-//! it lives, more of them (where few rows reach it) and the quick tests of the other suites that do. Which those are is
-//! found out first. What lives on one adapter meets the next. A survivor needs its reason in `tests/survivors.txt`.
+//! A mutant is a copy of `shaders/` with one token changed. The test binaries read it through `GRISTMILL_SHADERS`, so
+//! only kernels are compiled. A survey first finds the tests that reach each file. A mutant first runs golden cases and
+//! a few rows of the table that reach its file. If it survives, it runs more of them (if few rows reach the file) and
+//! the quick tests of the other suites that do. Survivors of one adapter run on the next. Every survivor needs a reason
+//! in `tests/survivors.txt`.
 
 use crate::binaries::{self, Binary};
 use crate::mutants::{Mutant, mutants, users};
@@ -28,9 +29,9 @@ that the changed one imports, are others by now.
   --list    only list the mutants
   --fresh   forget what earlier runs found";
 
-/// Cases a row of the table is tried with at first, and where the mutant survived them: as many as the suite has.
+/// Cases per row at first, and for mutants that survived these; the latter is the default of the suite.
 const CASES: [&str; 2] = ["24", "256"];
-/// The suites that dispatch no kernel, break devices on purpose, or take their time.
+/// Suites that dispatch no kernel, break devices on purpose, or are slow.
 const STRANGERS: [&str; 12] = [
     "shaders",
     "faults",
@@ -45,11 +46,11 @@ const STRANGERS: [&str; 12] = [
     "examples",
     "files",
 ];
-/// Tests that are not run by rows and take longer are left to the suite.
+/// Slower tests that are not rows of the table are not run on mutants.
 const SLOW: Duration = Duration::from_secs(4);
-/// Rows run at first, of those that reach a file.
+/// Number of rows per file that run at first.
 const FEW: usize = 2;
-/// More rows than this are not tried with more cases.
+/// If more rows than this reach a file, they are not run again with more cases.
 const MANY: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +58,7 @@ enum Fate {
     Killed,
     Invalid,
     Survived,
-    /// Killed too: its tests did not come to an end.
+    /// Counts as killed: its tests did not end in time.
     Hung,
 }
 
@@ -87,7 +88,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     }
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let (reach, devices) = (Reach::known(&place, root, &test_binaries()?)?, devices());
-    // One job takes a file whole; the largest first.
+    // A job processes whole files, the largest first.
     let mut by_file: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
     mutants.iter().for_each(|mutant| by_file.entry(&mutant.file).or_default().push(mutant));
     let mut queue: Vec<Vec<&Mutant>> = by_file.into_values().collect();
@@ -120,7 +121,7 @@ pub fn mutate(arguments: &[String]) -> Result<(), String> {
     report(&counts, &survivors, &root.join("tests/survivors.txt"))
 }
 
-/// Prints the counts, and the survivors that have no reason.
+/// Prints the counts, and the survivors without a reason.
 fn report(counts: &BTreeMap<String, [usize; 4]>, survivors: &[&Mutant], known: &Path) -> Result<(), String> {
     let known = fs::read_to_string(known).unwrap_or_default();
     // file, line, changed line, reason
@@ -162,25 +163,25 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a row or a test takes with the kernels as they are, by adapter, binary, name and cases; for all jobs.
+/// The time of a row or test with unchanged kernels, by adapter, binary, name and cases. Shared by all jobs.
 type Times<'a> = Mutex<BTreeMap<(&'a str, &'a Path, String, &'static str), Duration>>;
 
-/// Where one job's mutants meet the tests.
+/// Runs the tests on the mutants of one job.
 struct Bench<'a> {
     runner: Runner<'a>,
-    /// Where all jobs keep what was found.
+    /// The directory in which all jobs store results.
     place: &'a Path,
     shaders: &'a BTreeMap<String, String>,
     reach: &'a Reach,
     devices: &'a [String],
-    /// The rows that reach a file, those that killed its last mutants first.
+    /// The rows that reach a file; those that killed its previous mutants come first.
     rows: BTreeMap<String, Vec<String>>,
-    /// The golden cases that killed a file's mutants, and how many.
+    /// The golden cases that killed mutants of a file, with counts.
     killers: BTreeMap<String, BTreeMap<String, usize>>,
-    /// The kernel files that use what a shared file declares.
+    /// For each declaration of a shared file, the kernel files that use it.
     users: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
     times: &'a Times<'a>,
-    /// By the mutant's key and text.
+    /// Earlier results, by key and text of the mutant.
     found: BTreeMap<String, Fate>,
 }
 
@@ -203,7 +204,7 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// What became of a mutant; looked up, or found out and kept.
+    /// The fate of a mutant: an earlier result, or a new one, which is stored.
     fn fate(&mut self, mutant: &Mutant) -> Result<Fate, String> {
         let key = format!("{}\t{:016x}", mutant.key(), hash(&mutant.text));
         if let Some(&fate) = self.found.get(&key) {
@@ -216,14 +217,15 @@ impl<'a> Bench<'a> {
             .append(true)
             .open(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        // In one write: the other jobs append to it too.
+        // A single write, because other jobs append to the file too.
         let line = format!("{key}\t{fate:?}\n");
         file.write_all(line.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
         self.found.insert(key, fate);
         Ok(fate)
     }
 
-    /// Whether a test that reaches a mutant's file has a kernel that uses the place: a shared file is used in part.
+    /// Whether a test that reaches the mutant's file runs a kernel that uses the changed declaration: kernels use only
+    /// parts of a shared file.
     fn meets(&self, binary: &Path, name: &str, mutant: &Mutant) -> bool {
         let place = (&*mutant.file, mutant.declaration.as_deref().unwrap_or_default());
         let files = self.reach.files.get(&(binary.to_path_buf(), name.to_string()));
@@ -253,7 +255,7 @@ impl<'a> Bench<'a> {
         let tests: Vec<(&'a Path, Vec<String>)> =
             tests.map(|(binary, names)| (binary.as_path(), meet(binary, names))).collect();
         let few = |names: &[String]| names[..names.len().min(FEW)].to_vec();
-        // The golden files first: a case costs least, and tells much.
+        // Golden cases run first: they cost least and detect much.
         let golden = tests.iter().filter(|(binary, _)| separator(binary).is_some());
         let mut runs: Vec<(&Path, Vec<String>, &'static str)> =
             golden.map(|(binary, names)| (*binary, few(names), CASES[0])).collect();
@@ -261,7 +263,7 @@ impl<'a> Bench<'a> {
         if rows.len() > FEW {
             runs.push((&reach.table, rows.clone(), CASES[0]));
         }
-        // Where dozens of rows reach a file, more cases of each say little more, and take minutes.
+        // If dozens of rows reach a file, more cases of each detect little more and take minutes.
         if rows.len() <= MANY && *device == self.devices[0] {
             runs.push((&reach.table, rows, CASES[1]));
         }
@@ -281,7 +283,7 @@ impl<'a> Bench<'a> {
         Ok(Fate::Survived)
     }
 
-    /// The golden cases that killed most of a file's mutants, joined: they go first.
+    /// The golden cases to run first, joined: those that killed most mutants of the file.
     fn first(&self, file: &str) -> String {
         let mut killers: Vec<(&String, &usize)> = self.killers.get(file).into_iter().flatten().collect();
         killers.sort_by_key(|(_, killed)| std::cmp::Reverse(**killed));
@@ -289,12 +291,12 @@ impl<'a> Bench<'a> {
         names.join("|")
     }
 
-    /// What a run makes of a mutant.
+    /// The fate of a mutant by one run.
     fn fate_by(&mut self, mutant: &Mutant, run: &Run<'a, '_>) -> Result<Fate, String> {
         let (mut fate, mut log) = (Fate::Hung, String::new());
-        // Hung is whoever takes many times as long as the kernels as they are, twice: the machine may have become busier.
+        // A mutant hangs if it twice takes many times as long as unchanged kernels. Once may be due to a busy machine.
         for _ in 0..2 {
-            // Drivers keep what they compiled of the kernels as they are, but not of a changed one.
+            // Allows for compilation: drivers cache the unchanged kernels, but not a changed one.
             let mut patience = Duration::from_secs(60);
             for name in run.names {
                 patience += 4 * self.time(run, name)?;
@@ -308,7 +310,7 @@ impl<'a> Bench<'a> {
             }
             locked(self.times).retain(|(_, _, name, _), _| !run.names.contains(name));
         }
-        // What kills one of a file's mutants may well kill the next: it goes first.
+        // A case that kills a mutant is likely to kill the next one of the file, so it runs first.
         let said = |what: &str| log.lines().find_map(|line| line.strip_prefix(what));
         if let Some(case) = said("failed case: ") {
             *self.killers.entry(mutant.file.clone()).or_default().entry(case.to_string()).or_default() += 1;
@@ -322,7 +324,7 @@ impl<'a> Bench<'a> {
         Ok(fate)
     }
 
-    /// How long one of a run's names takes with the kernels as they are.
+    /// The time of a row or test of the run with unchanged kernels.
     fn time(&mut self, run: &Run<'a, '_>, name: &String) -> Result<Duration, String> {
         let key = (run.device, run.binary, name.clone(), run.cases);
         if let Some(&time) = locked(self.times).get(&key) {
@@ -349,11 +351,11 @@ struct Run<'b, 'n> {
     binary: &'b Path,
     names: &'n [String],
     cases: &'static str,
-    /// The golden cases that go first.
+    /// The golden cases to run first.
     first: &'n str,
 }
 
-/// Runs tests on shaders of its own, which stand in for the crate's.
+/// Runs tests on its own copy of the shaders, in place of the crate's.
 struct Runner<'a> {
     root: &'a Path,
     own: PathBuf,
@@ -387,7 +389,7 @@ impl<'a> Runner<'a> {
         command
     }
 
-    /// How the tests end, and what they printed.
+    /// Runs tests; returns the fate and the output.
     fn run(&self, run: &Run, patience: Duration) -> Result<(Fate, String), String> {
         let log = self.own.join("log.txt");
         let file = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
@@ -414,7 +416,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Which tests reach which kernel files.
+/// The kernel files that each test reaches.
 struct Reach {
     table: PathBuf,
     /// Rows of the table by file.
@@ -426,7 +428,7 @@ struct Reach {
 }
 
 impl Reach {
-    /// Looked up, if it was found out since the tests were built.
+    /// Reads an earlier survey if it is newer than the test binaries; else makes one.
     fn known(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<Reach, String> {
         let table = binaries.get("table").ok_or("there is no test binary `table`")?;
         let list = place.join("reach.tsv");
@@ -453,13 +455,13 @@ impl Reach {
             };
             names.push(name);
         }
-        // Those that reach few files first: they are the most likely to tell.
+        // Rows that reach few files come first: they are the most likely to detect a change.
         let count = |name: &String| rows_by_name.get(name).copied().unwrap_or(0);
         rows.values_mut().for_each(|names: &mut Vec<String>| names.sort_by_key(count));
         Ok(Reach { table: table.clone(), rows, tests, files })
     }
 
-    /// Runs each row and each test by itself and looks which kernels it asks for: lines of file, binary and name.
+    /// Runs each row and each test by itself and records the kernels it requests, as lines of file, binary and name.
     fn survey(place: &Path, root: &Path, binaries: &BTreeMap<String, PathBuf>) -> Result<String, String> {
         say("finding out which tests reach which kernels");
         let mut all = Vec::new();
@@ -504,7 +506,7 @@ impl Reach {
     }
 }
 
-/// The adapters that mutants meet.
+/// The adapters that mutants are tested on.
 fn devices() -> Vec<String> {
     if let Ok(device) = std::env::var("GRISTMILL_DEVICE") {
         return vec![device];
@@ -513,7 +515,7 @@ fn devices() -> Vec<String> {
     ["vulkan:llvmpipe".to_string()].into_iter().chain(swiftshader).collect()
 }
 
-/// In the suites that are run by rows: what stands behind a row's name in that of a test.
+/// For suites that are run by rows: the separator after the name of the row in the name of a test.
 fn separator(binary: &Path) -> Option<&'static str> {
     let name = binary.file_name()?.to_str()?;
     [("table-", "::"), ("golden-", " ")]
@@ -550,7 +552,7 @@ fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The test binaries of the crate's own suites, by name.
+/// The test binaries of the main crate's suites, by name.
 fn test_binaries() -> Result<BTreeMap<String, PathBuf>, String> {
     let all = binaries::build(&[])?.into_iter().filter(|binary| !binary.name.contains(' '));
     Ok(all.map(|Binary { name, path }| (name, path)).collect())

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the whole suite on every adapter, and the matrix of what passed where.
+//! `cargo xtask test`: the whole suite on every adapter, and a matrix of the results.
 
 use crate::binaries::{self, Binary};
 use crate::output::say;
@@ -21,11 +21,11 @@ SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decid
   --jobs N           test binaries that run at once; 2 where not said
   -- ARGUMENTS       passed on to each test binary, such as the part of a test's name";
 
-/// Suites that use no device, or look at all of them by themselves: one run is enough.
+/// Suites that use no device, or test all devices themselves: they run once.
 const ONCE: [&str; 7] = ["doc_examples", "examples", "files", "floors", "fuzz", "kernel_headers", "shaders"];
-/// The table's properties of references alone, which are the same on every device.
+/// Tests of the references alone, which do not depend on the device.
 const REFERENCES: [&str; 2] = ["gradients_are_slopes", "bounds_are_tight"];
-/// Suites that are left out by `--quick`: they count memory, start processes, or train.
+/// Suites that `--quick` skips: they measure memory, start processes, or train.
 const SLOW: [&str; 7] = ["determinism", "doctor", "examples", "leaks", "limits", "memory", "mnist"];
 
 #[derive(Debug, PartialEq)]
@@ -70,7 +70,7 @@ struct Run {
     device: String,
     passed: usize,
     failed: Vec<String>,
-    /// Whether it came to its end. A process that crashed did not.
+    /// Whether the process ran to its end, without a crash.
     ended: bool,
     took: Duration,
 }
@@ -118,7 +118,7 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
     let [built, all] = [built, began.elapsed()].map(|took| took.as_secs());
     say(format!("{all} seconds in all, {built} of them to build; {} at once", options.jobs));
     let (passed, failed) = runs.iter().fold((0, 0), |(passed, failed), run| {
-        // One that crashed has failed by more than it could say.
+        // A crash counts as a failure, even if no failed test was reported.
         (
             passed + run.passed,
             failed + run.failed.len() + usize::from(!run.is_well() && run.failed.is_empty()),
@@ -135,7 +135,7 @@ struct Task {
     command: Command,
 }
 
-/// All that is to be run, what takes longest first.
+/// All tasks, the longest first.
 fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Task> {
     let mut tasks = Vec::new();
     for binary in binaries {
@@ -169,8 +169,8 @@ fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Tas
     tasks.into()
 }
 
-/// How many cases properties get on a device, by variable. The table of cases gets the most; the older suites draw larger
-/// cases.
+/// The number of cases of property tests on a device, by environment variable. The table of cases gets the most; the
+/// older suites draw larger cases.
 fn cases(id: &str, quick: bool) -> Vec<(&'static str, &'static str)> {
     let is_set = |variable| std::env::var_os(variable).is_some();
     if is_set("PROPTEST_CASES") {
@@ -194,7 +194,7 @@ fn cases(id: &str, quick: bool) -> Vec<(&'static str, &'static str)> {
 }
 
 impl Task {
-    /// Runs it to its end, and prints what it printed.
+    /// Runs the process to its end, and prints its output.
     fn run(mut self) -> Run {
         let began = Instant::now();
         let output = self.command.output();
@@ -216,13 +216,13 @@ impl Task {
     }
 }
 
-/// How many tests passed, which failed, and whether all came to an end.
+/// The number of passed tests, the failed tests, and whether the process ran to its end.
 fn outcome(printed: &str) -> (usize, Vec<String>, bool) {
     let (mut passed, mut failed, mut ended) = (0, Vec::new(), false);
     for line in printed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
-            // One for each package where the documentation is tested.
+            // One line per package for documentation tests.
             ["test", "result:", _, count, "passed;", ..] => {
                 passed += count.parse().unwrap_or(0);
                 ended = true;
@@ -234,7 +234,7 @@ fn outcome(printed: &str) -> (usize, Vec<String>, bool) {
     (passed, failed, ended)
 }
 
-/// The table of suites and devices, and what failed.
+/// The table of suites and devices, and the failures.
 fn matrix(runs: &[Run], ids: &[String]) -> String {
     let by_place: BTreeMap<(&str, &str), &Run> =
         runs.iter().map(|run| ((run.suite.as_str(), run.device.as_str()), run)).collect();

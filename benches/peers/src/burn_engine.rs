@@ -1,4 +1,4 @@
-//! burn, on wgpu (fusion and autotune on) and on its two CPU backends.
+//! burn, on wgpu (with fusion and autotune) and on its two CPU backends.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl Burn {
         Burn { device, about: format!("burn {} ({on})", version("burn")) }
     }
 
-    /// The job that calls `work` for each run.
+    /// A job that calls `work` for each run.
     fn job<const D: usize>(&self, work: impl Fn() -> Tensor<D> + 'static) -> Box<dyn Job> {
         Box::new(OpJob { device: self.device.clone(), work, output: None })
     }
@@ -149,7 +149,7 @@ struct BackwardJob {
 
 impl Job for BackwardJob {
     fn run(&mut self) -> Result<Duration> {
-        // backward() eats the graph, so each run needs a forward pass of its own.
+        // backward() consumes the graph, so each run needs its own forward pass.
         let bias = Some(self.bias.clone());
         let y = conv2d(self.x.clone(), self.weight.clone(), bias, conv_options(self.pad));
         self.device.sync()?;
@@ -205,7 +205,7 @@ impl Net {
 struct TrainJob {
     device: Device,
     batches: Vec<(Vec<f32>, Vec<i32>)>,
-    /// Always there, but while the optimizer has it.
+    /// `None` only while the optimizer has it, or after a failed step.
     net: Option<Net>,
     adam: ModuleOptimizer,
     step: usize,

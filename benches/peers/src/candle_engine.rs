@@ -1,4 +1,4 @@
-//! candle on the CPU. It computes at once, so there is nothing to wait for.
+//! candle on the CPU. It computes eagerly, so there is nothing to wait for.
 
 use std::time::{Duration, Instant};
 
@@ -127,7 +127,7 @@ impl TrainJob {
         let mut vars = Vec::new();
         for (i, array) in case.inputs[..6].iter().enumerate() {
             let value = tensor(array)?;
-            // candle keeps dense weights as [out, in].
+            // candle stores dense weights as [out, in].
             let value = if i == 2 || i == 4 { value.t()?.contiguous()? } else { value };
             vars.push(Var::from_tensor(&value)?);
         }

@@ -1,8 +1,8 @@
-//! The cases: one table, read by every engine.
+//! The cases: one table for all engines.
 
 use crate::random::Random;
 
-/// What an engine has to do with the inputs of a case. Everything is f32 and row-major.
+/// The operation of a case. Everything is f32 and row-major.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Op {
     /// `[m, k] x [k, n]`
@@ -11,28 +11,28 @@ pub enum Op {
     Conv2d {
         pad: usize,
     },
-    /// The gradients for x, weight and bias of that convolution, for an output gradient of ones.
-    /// The forward pass stays outside the clock.
+    /// The gradients of x, weight and bias of that convolution, for an output gradient of ones. The forward pass is not
+    /// timed.
     Conv2dBackward {
         pad: usize,
     },
-    /// Windows of 2x2, stride 2.
+    /// 2x2 windows, stride 2.
     MaxPool2d,
     /// Over the last axis.
     Softmax,
-    /// Scaled dot-product attention of q, k and v, `[1, heads, length, size]` each; to every key.
+    /// Scaled-dot-product attention of q, k and v, each `[1, heads, length, size]`, without a mask.
     Attention,
     Add,
-    /// Of every element.
+    /// The sum of all elements.
     Sum,
-    /// `gelu(a * b + 1)`, the exact gelu, with erf.
+    /// `gelu(a * b + 1)`, with the exact GELU (erf).
     GeluMulAdd,
-    /// One step of training: see [`train_inputs`].
+    /// One training step: see [`train_inputs`].
     TrainStep,
 }
 
 impl Op {
-    /// The name that the python scripts know, and the padding.
+    /// The name in the Python scripts, and the padding.
     pub fn for_python(self) -> (&'static str, usize) {
         match self {
             Op::Matmul => ("matmul", 0),
@@ -55,7 +55,7 @@ pub struct Array {
 }
 
 impl Array {
-    /// The shape, as the array that a typed tensor API wants.
+    /// The shape as an array, for APIs with a static rank.
     pub fn dims<const D: usize>(&self) -> [usize; D] {
         self.shape[..].try_into().expect("a case of another rank")
     }
@@ -69,7 +69,7 @@ pub struct Case {
 
 type Fill = fn() -> (Op, Vec<Array>);
 
-/// Names and makers, so that only the chosen cases are filled with numbers.
+/// Names and constructors, so that only the selected cases allocate data.
 pub const CASES: &[(&str, Fill)] = &[
     ("matmul 256", || (Op::Matmul, uniform(&[&[256, 256], &[256, 256]]))),
     ("matmul 512", || (Op::Matmul, uniform(&[&[512, 512], &[512, 512]]))),
@@ -103,19 +103,19 @@ fn positive(shape: &[usize]) -> Vec<Array> {
     vec![Random::new(1).array(shape, 0.0, 1.0)]
 }
 
-/// How many batches the training step goes round.
+/// The number of batches that the training steps cycle through.
 pub const BATCHES: usize = 4;
 pub const BATCH: usize = 64;
 pub const LEARNING_RATE: f64 = 1e-3;
-/// Of Adam: PyTorch's; burn's own default is 1e-5.
+/// Adam's epsilon, as in PyTorch; burn's default is 1e-5.
 pub const EPSILON: f64 = 1e-8;
-/// The losses of so many first steps are a training job's output.
+/// The output of a training job: the losses of this many first steps.
 pub const LOSSES: usize = 5;
 
-/// The net and its data: conv 32 of 3x3, relu, max-pool 2x2, flatten (5408), dense 128, relu, dense 10,
-/// softmax cross entropy, Adam. The inputs are the six parameters (dense weights as `[in, out]`), the
-/// images `[BATCHES, BATCH, 1, 28, 28]` and the labels `[BATCHES, BATCH]`, whole numbers.
-/// A step uploads batch `step % BATCHES`, and goes forward, back and through the optimizer.
+/// The network and its data: conv 32 of 3x3, relu, max-pool 2x2, flatten (5408), dense 128, relu, dense 10, softmax
+/// cross-entropy, Adam. The inputs are the six parameters (dense weights as `[in, out]`), the images `[BATCHES, BATCH,
+/// 1, 28, 28]` and the labels `[BATCHES, BATCH]`, whole numbers. A step uploads batch `step % BATCHES` and runs
+/// forward, backward and the optimizer.
 fn train_inputs() -> Vec<Array> {
     let mut random = Random::new(2);
     let mut inputs = Vec::new();
@@ -133,7 +133,7 @@ fn train_inputs() -> Vec<Array> {
     inputs
 }
 
-/// One batch of a training case: its images and its labels.
+/// A batch of a training case: images and labels.
 pub fn batch(case: &Case, step: usize) -> (&[f32], Vec<i32>) {
     let index = step % BATCHES;
     let images = &case.inputs[6].data[index * BATCH * 784..][..BATCH * 784];

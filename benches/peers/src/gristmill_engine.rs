@@ -1,4 +1,4 @@
-//! gristmill on a GPU and on its CPU twins. Its GPU work is recorded, so the clock holds the wait for its end.
+//! gristmill on a GPU and on its CPU twins. GPU work is recorded, so the time includes waiting for its end.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ struct BackwardJob {
 
 impl Job for BackwardJob {
     fn run(&mut self) -> Result<Duration> {
-        // backward() frees the graph, so each run needs a forward pass of its own.
+        // backward() frees the graph, so each run needs its own forward pass.
         let y = conv2d(&self.leaves, self.pad)?;
         y.device().synchronize()?;
 
@@ -129,7 +129,7 @@ impl TrainJob {
         let parameters = net.parameters();
         for (i, (parameter, array)) in parameters.iter().zip(&case.inputs).enumerate() {
             let value = tensor(array, device)?;
-            // gristmill keeps dense weights as [out, in].
+            // gristmill stores dense weights as [out, in].
             parameter.set(&if i == 2 || i == 4 { value.t()? } else { value })?;
         }
         let owned = |(x, y): (&[f32], Vec<i32>)| (x.to_vec(), y.iter().map(|&label| label as u32).collect());

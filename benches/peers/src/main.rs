@@ -1,4 +1,4 @@
-//! The same cases on gristmill's peers, in turn in one run. See README.md.
+//! The same cases on gristmill and its peers, interleaved in one run. See README.md.
 
 mod burn_engine;
 mod candle_engine;
@@ -19,8 +19,7 @@ use engine::{Engine, Result};
 
 type Open = fn() -> Result<Box<dyn Engine>>;
 
-/// Every engine, by the name that `--engine` takes. One whose name begins with `gristmill` gets a column
-/// of ratios.
+/// All engines, by the name that `--engine` takes. Engines whose name begins with `gristmill` get a column of ratios.
 const ENGINES: &[(&str, Open)] = &[
     ("gristmill-gpu", gristmill_engine::gpu),
     ("gristmill-cpu", gristmill_engine::cpu),

@@ -1,4 +1,4 @@
-//! The rounds: every engine has its turn in each, so that a drift of the machine meets all of them.
+//! The rounds: every engine runs in each round, so that drift of the machine affects all of them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use crate::engine::{Engine, Job, Result};
 use crate::options::Options;
 use crate::reference;
 
-/// The thread pools of OpenBLAS and others spin for a while after their work: let them fall asleep before
-/// the next engine has the cores.
+/// The thread pools of OpenBLAS and others spin for a while after their work. This lets them go to sleep before the
+/// next engine runs.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an engine did with a case.
+/// The results of an engine for a case.
 pub struct Entry {
     pub engine: &'static str,
     pub figures: Result<Figures>,
 }
 
 pub struct Figures {
-    /// From the host's arrays to the first result: upload, compiling and autotune.
+    /// From the host's arrays to the first result: upload, compilation and autotune.
     pub first: Duration,
     /// Sorted.
     pub times: Vec<Duration>,
-    /// How far the result is from the reference, or what is wrong with it.
+    /// The error relative to the reference, or a message if the run failed.
     pub error: std::result::Result<f64, String>,
 }
 
@@ -45,7 +45,7 @@ pub fn measure(
         let begin = Instant::now();
         let job = engine.start(case).and_then(|mut job| job.run().map(|_| job));
         let mut runner = Runner { engine: name, job, first: begin.elapsed(), times: Vec::new() };
-        // Fusion and autotune may think again at the second call.
+        // Fusion and autotune may compile again at the second call.
         runner.attempt(|job, _| job.run().and_then(|_| job.run()).map(drop));
         runners.push(runner);
     }
@@ -59,7 +59,7 @@ pub fn measure(
     runners.into_iter().map(|runner| runner.finish(case)).collect()
 }
 
-/// One call to warm the caches, then timed calls, one at least, until the time is gone.
+/// One call to warm the caches, then timed calls until `length` has passed, but at least one.
 fn turn(job: &mut dyn Job, times: &mut Vec<Duration>, length: Duration) -> Result<()> {
     job.run()?;
     let begin = Instant::now();
@@ -72,7 +72,7 @@ fn turn(job: &mut dyn Job, times: &mut Vec<Duration>, length: Duration) -> Resul
 }
 
 impl Runner {
-    /// Does some work with the job, whose place an error takes.
+    /// Runs `work` on the job; an error replaces the job.
     fn attempt(&mut self, work: impl FnOnce(&mut dyn Job, &mut Vec<Duration>) -> Result<()>) {
         if let Ok(job) = &mut self.job
             && let Err(error) = work(job.as_mut(), &mut self.times)

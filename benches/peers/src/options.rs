@@ -18,7 +18,7 @@ pub struct Options {
     engines: Vec<String>,
     cases: Vec<String>,
     pub rounds: usize,
-    /// Timed calls go on in a turn until so much time is gone.
+    /// Duration of the timed calls of an engine in a round.
     pub turn: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Options {
     }
 }
 
-/// None where the question is answered already.
+/// `None` if the arguments only asked for information, which has been printed.
 pub fn parse() -> Result<Option<Options>> {
     let mut options = Options { engines: vec![], cases: vec![], rounds: 7, turn: Duration::from_millis(100) };
     let mut args = std::env::args().skip(1);

@@ -1,5 +1,5 @@
-//! torch and jax: a python child for each, which answers one line of JSON for each line of JSON.
-//! Arrays travel as raw files, and the child holds the clock. See `peer_loop.py`.
+//! torch and jax: a Python child process for each, which answers one line of JSON per line of JSON. Arrays are passed
+//! as raw files, and the child measures the time. See `peer_loop.py`.
 
 use std::cell::RefCell;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::cases::Case;
 use crate::engine::{Engine, Job, Result};
 
 pub fn torch() -> Result<Box<dyn Engine>> {
-    // Debian's python3-torch belongs to Debian's python.
+    // Debian's python3-torch is installed for Debian's python.
     Python::start("TORCH_PYTHON", "/usr/bin/python3", "torch_bench.py")
 }
 

@@ -1,4 +1,4 @@
-//! Numbers that are the same in every run.
+//! Random numbers, the same in every run.
 
 use crate::cases::Array;
 
@@ -10,7 +10,7 @@ impl Random {
         Random(seed)
     }
 
-    /// In [0, 1), with the 24 bits that an f32 holds.
+    /// In [0, 1), with 24 bits, as many as an f32 holds.
     fn unit(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,8 +1,8 @@
-//! The right answers in f64, by plain loops: whole for the training step, else at sampled places.
+//! Reference results in f64 by plain loops: complete for the training step, else at sampled positions.
 
 use crate::cases::{BATCH, Case, EPSILON, LEARNING_RATE, LOSSES, Op, batch};
 
-/// The greatest error of the outputs, relative to the greatest value of the same output.
+/// The largest error of the outputs, relative to the largest value of the same output.
 pub fn error(case: &Case, outputs: &[Vec<f32>]) -> Result<f64, String> {
     let want = wanted(case);
     if outputs.len() != want.len() {
@@ -24,7 +24,7 @@ pub fn error(case: &Case, outputs: &[Vec<f32>]) -> Result<f64, String> {
     Ok(worst)
 }
 
-/// How large that error may be. Five steps of Adam amplify rounding; one op does not.
+/// The largest error allowed. Five steps of Adam amplify rounding; one op does not.
 pub fn tolerance(op: Op) -> f64 {
     if op == Op::TrainStep { 1e-3 } else { 1e-5 }
 }
@@ -34,7 +34,7 @@ struct Want<'a> {
     at: Box<dyn Fn(usize) -> f64 + 'a>,
 }
 
-/// Up to 2048 places, the first and the last among them.
+/// Up to 2048 evenly spaced positions, including the first and the last.
 fn samples(len: usize) -> Vec<usize> {
     let count = len.min(2048);
     (0..count).map(|i| if count == 1 { 0 } else { i * (len - 1) / (count - 1) }).collect()
@@ -64,7 +64,7 @@ fn wanted(case: &Case) -> Vec<Want<'_>> {
             vec![
                 Want { len: input(0).len(), at: Box::new(move |i| conv.grad_x(i)) },
                 Want { len: input(1).len(), at: Box::new(move |i| conv.grad_w(i)) },
-                // Every output adds its gradient, a one.
+                // Every output contributes its gradient, which is 1.
                 Want { len: conv.o, at: Box::new(move |_| (conv.outputs() / conv.o) as f64) },
             ]
         }
@@ -113,7 +113,7 @@ fn wanted(case: &Case) -> Vec<Want<'_>> {
     }
 }
 
-/// A convolution of stride 1.
+/// A convolution with stride 1.
 #[derive(Clone, Copy)]
 struct Conv<'a> {
     x: &'a [f32],
@@ -144,7 +144,7 @@ impl<'a> Conv<'a> {
         self.n * self.o * self.oh * self.ow
     }
 
-    /// An element of x, zero in the padding. `y` and `x` count from the padding's corner.
+    /// An element of x, zero in the padding. `y` and `x` are relative to the corner of the padding.
     fn padded(&self, n: usize, c: usize, y: usize, x: usize) -> f64 {
         let inside = (self.pad..self.h + self.pad).contains(&y) && (self.pad..self.w + self.pad).contains(&x);
         if !inside {
@@ -168,7 +168,7 @@ impl<'a> Conv<'a> {
         sum
     }
 
-    /// Each weight that meets this element of x, once for every output.
+    /// The sum over outputs of the weights that multiply this element of x.
     fn grad_x(&self, i: usize) -> f64 {
         let (x, y) = (i % self.w + self.pad, i / self.w % self.h + self.pad);
         let c = i / (self.h * self.w) % self.c;
@@ -225,7 +225,7 @@ fn loss_and_grads(params: &[Vec<f64>], images: &[f32], labels: &[i32]) -> (f64, 
     let mut grads: Vec<Vec<f64>> = params.iter().map(|p| vec![0.0; p.len()]).collect();
     let mut loss = 0.0;
     for (image, &label) in images.chunks(784).zip(labels) {
-        // Forward. A pooled value remembers the pixel that its window's greatest output stands on.
+        // Forward. Each pooled value keeps the position of the largest pixel of its window.
         let mut pooled = Vec::with_capacity(5408);
         let mut corners = Vec::with_capacity(5408);
         for o in 0..32 {
@@ -273,7 +273,7 @@ fn dense(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
     y
 }
 
-/// Adds to the gradients of weight and bias, and returns that of x, through the relu that made x.
+/// Adds to the gradients of weight and bias, and returns the gradient of x, through the relu that computed x.
 fn dense_backward(
     x: &[f64],
     weight: &[f64],

@@ -1,4 +1,4 @@
-//! The markdown table.
+//! The Markdown table.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use crate::cases::Case;
 use crate::measure::{Entry, Figures};
 use crate::reference::tolerance;
 
-/// `ours` are gristmill's engines in this run.
+/// `ours` are the gristmill engines in this run.
 pub fn print_head(ours: &[&str]) {
     let ratios: String = ours.iter().map(|name| format!(" ÷ {name} |")).collect();
     println!("\n| case | engine | median ms | quartiles |{ratios} first call ms | check |");
     println!("|---|---|--:|--:|{}--:|---|", "--:|".repeat(ours.len()));
 }
 
-/// Ratios stand only between two right results.
+/// Prints a ratio only if both results are right.
 pub fn print_rows(case: &Case, ours: &[&str], entries: Vec<Entry>) {
     let ours: Vec<Option<f64>> = ours.iter().map(|name| right_median(case, &entries, name)).collect();
     for entry in &entries {
@@ -59,7 +59,7 @@ fn verdict(case: &Case, figures: &Figures) -> String {
 }
 
 impl Figures {
-    /// In ms. 0.5 is the median.
+    /// A quantile in ms; 0.5 is the median.
     fn quantile(&self, share: f64) -> f64 {
         milliseconds(self.times[((self.times.len() - 1) as f64 * share).round() as usize])
     }

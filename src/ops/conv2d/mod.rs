@@ -199,6 +199,15 @@ impl Tensor {
     /// Padding is multiplied as zeros. So a weight that is not finite may give NaN where one of its taps lies in the
     /// padding, and a gradient of the output that is not finite may give NaN in the gradient of the weight.
     ///
+    /// ```
+    /// # use gristmill::{Conv2dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1, 1, 2, 3], &Device::cpu())?;
+    /// let kernel = Tensor::from_slice(&[1.0, 0.0, 0.0, 10.0], [1, 1, 2, 2], &Device::cpu())?;
+    /// let y = x.conv2d(&kernel, None, Conv2dOptions::default())?; // [1, 1, 1, 2]
+    /// assert_eq!(y.to_vec()?, [51.0, 62.0]); // 1 + 10 · 5 and 2 + 10 · 6: the kernel is not flipped
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Ranks other than 4, channels that do not divide into the groups, a kernel larger than the padded input, a bias
     /// of another shape, a stride, dilation or number of groups of 0, or the device fails.
@@ -207,6 +216,17 @@ impl Tensor {
     }
 
     /// As [`Tensor::conv2d`], with a choice of the GPU kernel.
+    ///
+    /// ```
+    /// # use gristmill::{Activation, Conv2dKernel, Conv2dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &Device::cpu())?;
+    /// let weight = Tensor::from_slice(&[1.0, -1.0], [2, 1, 1, 1], &Device::cpu())?;
+    /// let bias = Tensor::from_slice(&[0.5, 1.5], [2], &Device::cpu())?;
+    /// let options = Conv2dOptions { activation: Activation::Relu, ..Conv2dOptions::default() };
+    /// let y = x.conv2d_with(&weight, Some(&bias), options, Conv2dKernel::Naive)?;
+    /// assert_eq!(y.to_vec()?, [1.5, 2.5, 0.5, 0.0]); // two channels
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], or an adapter that can't run that kernel.
@@ -231,6 +251,15 @@ impl Tensor {
     ///
     /// This tensor is `[n, c_in, l]`, `weight` is `[c_out, c_in / groups, k]`, and `bias` is `[c_out]`. The result,
     /// after the activation, is `[n, c_out, l']`.
+    ///
+    /// ```
+    /// # use gristmill::{Conv1dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [1, 1, 4], &Device::cpu())?;
+    /// let kernel = Tensor::from_slice(&[1.0, 10.0, 100.0], [1, 1, 3], &Device::cpu())?;
+    /// let options = Conv1dOptions { stride: 2, padding: 1, ..Conv1dOptions::default() };
+    /// assert_eq!(x.conv1d(&kernel, None, options)?.to_vec()?, [210.0, 432.0]); // of 0 1 2 and 2 3 4
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], for ranks of 3.
@@ -280,6 +309,16 @@ impl Tensor {
 
     /// As [`Tensor::conv_transpose2d`], with a choice of the GPU kernel.
     ///
+    /// ```
+    /// # use gristmill::{Conv2dKernel, ConvTranspose2dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &Device::cpu())?;
+    /// let kernel = Tensor::from_slice(&[1.0, 10.0], [1, 1, 1, 2], &Device::cpu())?;
+    /// let options = ConvTranspose2dOptions { stride: [1, 2], ..Default::default() };
+    /// let y = x.conv_transpose2d_with(&kernel, None, options, Conv2dKernel::Naive)?;
+    /// assert_eq!(y.to_vec()?, [1.0, 10.0, 2.0, 20.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], or an adapter that can't run that kernel.
     pub fn conv_transpose2d_with(
@@ -298,6 +337,15 @@ impl Tensor {
     ///
     /// This tensor is `[n, c_in, l]`, `weight` is `[c_in, c_out / groups, k]`, and `bias` is `[c_out]`. The result,
     /// after the activation, is `[n, c_out, l']`.
+    ///
+    /// ```
+    /// # use gristmill::{ConvTranspose1dOptions, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 2], &Device::cpu())?;
+    /// let kernel = Tensor::from_slice(&[1.0, 10.0, 100.0], [1, 1, 3], &Device::cpu())?;
+    /// let y = x.conv_transpose1d(&kernel, None, ConvTranspose1dOptions::default())?;
+    /// assert_eq!(y.to_vec()?, [1.0, 12.0, 120.0, 200.0]); // 1 10 100 0 + 2 · (0 1 10 100)
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], for ranks of 3.

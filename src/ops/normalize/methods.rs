@@ -118,6 +118,14 @@ impl Tensor {
 
     /// [`Tensor::rms_norm`] of `self + residual`, and the sum itself, as [`Tensor::add_layer_norm`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, -3.0], [1, 2], &Device::cpu())?;
+    /// let [y, sum] = x.add_rms_norm(&Tensor::ones([1, 2], x.device())?, 1, None, 0.0)?;
+    /// assert_eq!((y.to_vec()?, sum.to_vec()?), (vec![1.0, -1.0], vec![2.0, -2.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::add_layer_norm`].
     pub fn add_rms_norm(
@@ -136,6 +144,13 @@ impl Tensor {
     /// shape of these axes. A NaN makes NaN of all elements with the same mean. If the sum of the squares exceeds f32's
     /// range, q is infinite, as v in [`Tensor::layer_norm`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[2.0, -2.0, 8.0, 8.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.rms_norm(1, None, 0.0)?.to_vec()?, [1.0, -1.0, 1.0, 1.0]); // each row by its own q
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::layer_norm`].
     pub fn rms_norm(&self, axes: usize, weight: Option<&Tensor>, eps: f32) -> Result<Tensor> {
@@ -146,6 +161,13 @@ impl Tensor {
     ///
     /// As [`Tensor::layer_norm`], with one mean and variance for each n and each of `groups` equal groups of channels;
     /// weight and bias are `[c]`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 30.0], [1, 4], &Device::cpu())?;
+    /// assert_eq!(x.group_norm(2, None, None, 0.0)?.to_vec()?, [-1.0, 1.0, -1.0, 1.0]); // two channels each
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A rank below 2, groups that do not divide the channels, a weight or a bias of another shape, a negative `eps`,
@@ -163,6 +185,15 @@ impl Tensor {
     /// Instance normalization ([Ulyanov, Vedaldi & Lempitsky](https://arxiv.org/abs/1607.08022)):
     /// [`Tensor::group_norm`] with one channel per group.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 30.0], [1, 2, 2], &Device::cpu())?;
+    /// let bias = Tensor::from_slice(&[5.0, 100.0], [2], &Device::cpu())?;
+    /// let y = x.instance_norm(None, Some(&bias), 0.0)?;
+    /// assert_eq!(y.to_vec()?, [4.0, 6.0, 99.0, 101.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::group_norm`].
     pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
@@ -173,6 +204,15 @@ impl Tensor {
     ///
     /// As [`Tensor::layer_norm`], with the mean and the variance of each channel over all other axes; weight and bias
     /// are `[c]`. It also returns these statistics, for [`BatchNorm::update`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 10.0, 3.0, 30.0], [2, 2], &Device::cpu())?;
+    /// let norm = x.batch_norm(None, None, 0.0)?; // of channels (1, 3) and (10, 30)
+    /// assert_eq!(norm.output.to_vec()?, [-1.0, -1.0, 1.0, 1.0]);
+    /// assert_eq!((norm.mean.to_vec()?, norm.variance.to_vec()?), (vec![2.0, 20.0], vec![1.0, 100.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::group_norm`], or one element per channel, which has no variance.
@@ -187,6 +227,16 @@ impl Tensor {
     ///
     /// As [`Tensor::batch_norm`], with the given mean and variance of each channel, `[c]`, instead of the batch's. They
     /// are constants: no gradient flows into them. A channel whose variance plus `eps` is negative is NaN.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, 30.0], [1, 2], &Device::cpu())?;
+    /// let mean = Tensor::from_slice(&[1.0, 10.0], [2], &Device::cpu())?;
+    /// let variance = Tensor::from_slice(&[4.0, 16.0], [2], &Device::cpu())?;
+    /// let y = x.batch_norm_by(&mean, &variance, None, None, 0.0)?;
+    /// assert_eq!(y.to_vec()?, [1.0, 5.0]); // (3 - 1) / √4 and (30 - 10) / √16
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::group_norm`], or statistics of another shape.

@@ -1,4 +1,4 @@
-//! Scaled-dot-product attention with every option.
+//! Scaled-dot-product attention with all its options.
 
 use super::pointwise::tanh;
 use crate::ops::attention::most_rescales;
@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     bench: None,
 }];
 
-/// The sizes, and the options but for the mask, which is input 3.
+/// The sizes and the options, except the mask, which is input 3.
 #[derive(Clone, Debug)]
 struct Call {
     lead: Vec<usize>,
@@ -29,21 +29,21 @@ struct Call {
     options: AttentionOptions,
 }
 
-/// What a query and a key that it sees come to.
+/// A query and a key that it sees.
 #[derive(Clone, Copy)]
 struct Pair {
     key: usize,
     score: Bounded,
-    /// The score's derivative by the scaled product.
+    /// The derivative of the score with respect to the scaled dot product.
     slope: Bounded,
-    /// What dropout multiplies the weight with; `None` where it drops it.
+    /// The dropout factor of the weight; `None` if it is dropped.
     keep: Option<Bounded>,
 }
 
-/// A row of scores, and what the forward pass makes of it.
+/// The scores of a query, and the results of the forward pass.
 struct Scores {
     pairs: Vec<Pair>,
-    /// Relative to the largest score.
+    /// exp(score - largest score).
     weights: Vec<Bounded>,
     sum: Bounded,
     log: Bounded,
@@ -58,7 +58,7 @@ impl Call {
         self.kv_heads * self.group
     }
 
-    /// `[.., heads, n, last]`.
+    /// The shape `[.., heads, n, last]`.
     fn by_query(&self, last: usize) -> Vec<usize> {
         [&self.lead[..], &[self.heads(), self.n, last]].concat()
     }
@@ -72,12 +72,12 @@ impl Call {
         self.options.scale.map_or(f64::from((1.0 / (self.d.max(1) as f64).sqrt()) as f32), scale)
     }
 
-    /// Row `i` of a tensor of rows of `width`.
+    /// Row `i` of a tensor whose rows have `width` elements.
     fn row(x: &Array, i: usize, width: usize) -> &[Bounded] {
         &x.data[i * width..][..width]
     }
 
-    /// The key row in k and v of a query row and a key.
+    /// The row in k and v of key `key`, for query row `query`.
     fn key_row(&self, query: usize, key: usize) -> usize {
         query / self.n / self.group * self.m + key
     }
@@ -126,12 +126,12 @@ impl Call {
         kept.then(|| Bounded::rounded(1.0 / (1.0 - probability)))
     }
 
-    /// The scores of a query, and their running maximum and sum as kernels form them: tile by tile, with what was summed before scaled
-    /// down by exp(-d) where the largest score is a new one.
+    /// The scores of a query, and their maximum and sum by online softmax, as the kernels compute it: tile by tile;
+    /// when the maximum grows by d, the sum so far is scaled by exp(-d).
     ///
-    /// In units, exp errs by 3 + 2d and the difference d is rounded, which makes d more; all the d on a weight's way make
-    /// up its distance from the largest score. Each time it is scaled down are 3 for exp(0) at least, and a product. The
-    /// largest score itself is one factor in all the weights, which goes out in the division.
+    /// In ulp, exp errs by 3 + 2d, and the rounding of d adds another d. The d that apply to a weight add up to its
+    /// distance from the largest score. Each rescaling costs at least 3 for exp(0), and one for the product. The error
+    /// of the largest score is a common factor of all weights, which cancels in the division.
     fn scores(&self, x: &[Array], query: usize) -> Scores {
         let pairs: Vec<Pair> = (0..self.m).filter_map(|key| self.pair(x, query, key)).collect();
         let largest = pairs.iter().fold(f64::NEG_INFINITY, |most, pair| most.max(pair.score.value()));
@@ -141,7 +141,7 @@ impl Call {
         let weight = |pair: &Pair| {
             let (score, error) = (pair.score.value(), pair.score.error());
             let below = largest - score + error;
-            // What is too small to be a normal number has the smallest of them for a weight.
+            // A weight below the normal numbers may be flushed.
             let own = if below.is_finite() { (4.0 * rescales + 3.0 + 3.0 * below) * ULP * 1.01 } else { 0.0 };
             let value = (score - largest).exp();
             Bounded::new(value, value * (error.exp_m1() + own * error.exp()) + 2.0 * TINY)
@@ -150,7 +150,7 @@ impl Call {
         let of = |value: Bounded| if known || lost { of(value) } else { Bounded::UNKNOWN };
         let weights: Vec<Bounded> = pairs.iter().map(|pair| of(weight(pair))).collect();
         let sum = Bounded::sum(weights.iter().copied());
-        // The logarithm of a number that is 1 at least but for its error.
+        // The sum is at least 1, up to its error.
         let log = of(Bounded::new(largest, 0.0) + sum.ln());
         Scores { pairs, weights, sum, log }
     }
@@ -166,7 +166,7 @@ impl Call {
                 let terms = scores.pairs.iter().zip(&scores.weights).filter_map(|(pair, &w)| {
                     pair.keep.map(|keep| w * keep * x[2].data[self.key_row(query, pair.key) * self.dv + c])
                 });
-                // Without a term it is 0, and NaN where the sum is.
+                // An empty sum is 0, or NaN if the sum of the weights is NaN.
                 o.data[query * self.dv + c] = Bounded::sum(terms) / scores.sum;
             }
         }
@@ -223,24 +223,24 @@ impl Call {
     }
 }
 
-/// A product. Where the weight is 0 itself, a kernel may leave out what it is for, or not.
+/// A product with a weight. A kernel may skip a term of weight 0, so 0 times infinity has no bound.
 fn weighted(w: Bounded, x: Bounded) -> Bounded {
     let none = w.value() == 0.0 && w.error() == 0.0;
     if none && x.value().is_infinite() { Bounded::UNKNOWN } else { w * x }
 }
 
-/// Multiplications for each of a case's `size`: lengths and sizes share them, and with fewer most cases have no third
-/// query, or no fourth key.
+/// Multiplications per unit of a case's `size`. With fewer, most cases would have fewer than three queries or four
+/// keys.
 const WORK: usize = 16;
 
-/// Lengths and sizes with at most `WORK * size` multiplications in all.
+/// Random sizes with at most `WORK * size` multiplications in all.
 fn call(g: &mut Gen) -> Call {
     let lead: Vec<usize> = (0..g.below(3)).map(|_| g.range(1..=2)).collect();
     let [kv_heads, group] = [0; 2].map(|_| g.choose(&[1, 1, 2, 3]));
     let in_fours = g.flag();
     let mut sizes = [g.length(), g.length(), g.length(), g.length()];
     if g.one_in(4) {
-        // Many keys to few queries: they are cut up.
+        // Many keys and few queries: the keys are cut into slices (split-K).
         sizes = [1, g.choose(&[257, 600, 1030]), 1, g.range(0..=1)];
     }
     let most = (WORK * g.size / (lead.iter().product::<usize>() * kv_heads * group)).max(1);
@@ -250,7 +250,7 @@ fn call(g: &mut Gen) -> Call {
         sizes[longest] = sizes[longest].div_ceil(2);
     }
     let [n, m, d, dv] = sizes;
-    // Every other time in fours, which some kernels read at once.
+    // Half of the cases have widths divisible by four, because some kernels load four elements at once.
     let fours = |size: usize| if in_fours { size.next_multiple_of(4).min(256) } else { size.min(256) };
     let (d, dv) = (fours(d), fours(dv));
     let reach = |g: &mut Gen| g.one_in(3).then(|| g.below(m + 2));

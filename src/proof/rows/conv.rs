@@ -1,8 +1,9 @@
-//! Convolutions, both ways.
+//! Convolutions, forward and transposed.
 //!
-//! A convolution links a small plane's pixels with a big one's: pixel o of the small one, by tap k of the kernel, with
-//! pixel `o stride + k dilation - padding` of the big one, if there is one. Forward, the small planes are sums over the
-//! links; transposed, the big ones; and the weight's gradient is a sum over the links of one tap.
+//! A convolution links pixels of a small plane with pixels of a big one: pixel o of the small plane and tap k of the
+//! kernel are linked with pixel `o stride + k dilation - padding` of the big plane, if it exists. A convolution sums
+//! over the links of a pixel of the small plane; a transposed convolution over those of a pixel of the big plane; the
+//! gradient of the weight over those of a tap.
 
 use super::pointwise::{sigmoid, tanh};
 use crate::ops::unary::Activation;
@@ -25,15 +26,15 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "conv_transpose1d", covers: &["conv_transpose1d"], draw: conv_transpose1d, bench: None },
 ];
 
-/// The sizes of a convolution and how it slides; along one axis, over planes of one row.
+/// The arguments of a convolution. In one dimension, planes have a single row.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// Axes of a plane, 1 or 2.
+    /// Number of axes of a plane, 1 or 2.
     axes: usize,
     transposed: bool,
     images: usize,
     groups: usize,
-    /// Channels a group of the small planes, and of the big ones.
+    /// Channels per group of the small planes (`rows`) and of the big planes (`depth`).
     rows: usize,
     depth: usize,
     small: [usize; 2],
@@ -41,13 +42,14 @@ struct Sizes {
     kernel: [usize; 2],
     stride: [usize; 2],
     padding: [usize; 2],
-    /// Pixels of the big planes past the last that the small ones' size asks for.
+    /// The output padding of a transposed convolution.
     extra: [usize; 2],
     dilation: [usize; 2],
 }
 
 impl Sizes {
-    /// Of at most `g.size` multiply-adds, around the kernels' tiles: 8 and 16 channels, 8, 32 and 64 pixels.
+    /// Random sizes with at most `g.size` multiply-adds, near the kernels' tile sizes: 8 and 16 channels, 8, 32 and 64
+    /// pixels.
     fn draw(g: &mut Gen, axes: usize, transposed: bool, depthwise: bool) -> Sizes {
         const ROWS: [usize; 10] = [0, 1, 1, 2, 3, 7, 8, 9, 16, 17];
         const DEPTH: [usize; 6] = [0, 1, 1, 2, 3, 5];
@@ -77,7 +79,7 @@ impl Sizes {
         if axes == 1 {
             (plane[0], s.kernel[0], s.stride[0], s.padding[0], s.dilation[0]) = (1, 1, 1, 0, 1);
         }
-        // As small as can be after some rounds.
+        // After 40 rounds of halving everything is as small as it gets.
         for _ in 0..40 {
             s.fit(g, plane);
             let links = s.rows * s.depth * area(s.small) * area(s.kernel);
@@ -85,7 +87,8 @@ impl Sizes {
             if s.images * s.groups * links.max(elements) <= g.size {
                 break;
             }
-            // Any of them, so that each may stay long; a depthwise convolution keeps two groups.
+            // Halves a random subset, so that any length may stay long. A depthwise convolution keeps at least two
+            // groups.
             let [height, width] = &mut plane;
             let [kernel_h, kernel_w] = &mut s.kernel;
             for length in [&mut s.images, &mut s.rows, &mut s.depth, height, width, kernel_h, kernel_w] {
@@ -98,7 +101,7 @@ impl Sizes {
         s
     }
 
-    /// The sizes of both planes from that of x.
+    /// Computes the sizes of both planes from the plane of x.
     fn fit(&mut self, g: &mut Gen, plane: [usize; 2]) {
         for (k, &plane) in plane.iter().enumerate() {
             let (stride, dilation) = (self.stride[k], self.dilation[k]);
@@ -117,7 +120,7 @@ impl Sizes {
         }
     }
 
-    /// `[a, b, ..plane]`.
+    /// The shape `[a, b, ..plane]`.
     fn shape(&self, outer: [usize; 2], plane: [usize; 2]) -> Vec<usize> {
         [&outer[..], &plane[2 - self.axes..]].concat()
     }
@@ -134,7 +137,7 @@ impl Sizes {
         self.shape([self.groups * self.rows, self.depth], self.kernel)
     }
 
-    /// Calls `link` with the places in the small tensor, the weight and the big tensor.
+    /// Calls `link` for each link, with the positions in the small tensor, the weight and the big tensor.
     fn links(&self, mut link: impl FnMut([usize; 3])) {
         let &Sizes { rows, depth, kernel, stride, padding, dilation, .. } = self;
         let small = [self.images, self.groups * rows, self.small[0], self.small[1]];
@@ -155,10 +158,11 @@ impl Sizes {
         }
     }
 
-    /// The tensor at place `to` of a link (small, weight, big), as the sum over its links of the products of the other two.
+    /// Computes tensor `to` of (small, weight, big): each element is the sum over its links of the products of the
+    /// other two.
     ///
-    /// A kernel may also count what has no link, as a 0 outside of a plane times a number inside of another tensor. So a
-    /// sum says nothing if such a number may be other than finite.
+    /// A kernel may also add products for missing links: a 0 outside of a plane times an element of the other tensor.
+    /// If such an element may not be finite, the sum has no bound.
     fn sum(&self, to: usize, shape: Vec<usize>, of: [&Array; 3]) -> Array {
         let (outside, inside) = [(2, 1), (2, 0), (0, 1)][to];
         let (outer, inner) = (of[outside], of[inside]);
@@ -188,7 +192,7 @@ impl Sizes {
         })
     }
 
-    /// The sums, and a bias for each channel.
+    /// The sums, plus the bias of each channel.
     fn forward(&self, x: &[Array]) -> Array {
         let none = Array::zeros(vec![0]);
         let sums = match self.transposed {
@@ -199,7 +203,7 @@ impl Sizes {
         Array::from_fn(sums.shape.clone(), |index| sums.at(index) + bias.data[index[1]])
     }
 
-    /// The gradients, given that of the sums.
+    /// The gradients of the inputs, from the gradient of the sums.
     fn backward(&self, x: &[Array], dy: &Array) -> Vec<Option<Array>> {
         let none = Array::zeros(vec![0]);
         let (dx, dw) = match self.transposed {
@@ -270,12 +274,12 @@ impl Sizes {
     }
 }
 
-/// Elements of a plane.
+/// Number of elements of a plane.
 fn area(plane: [usize; 2]) -> usize {
     plane[0] * plane[1]
 }
 
-/// An activation of a sum.
+/// Applies the activation to a sum.
 fn activated(activation: Activation, y: Bounded) -> Bounded {
     match activation {
         Activation::None => y,
@@ -285,12 +289,12 @@ fn activated(activation: Activation, y: Bounded) -> Bounded {
     }
 }
 
-/// Its slope.
+/// The derivative of the activation.
 fn slope(activation: Activation, y: Bounded) -> Bounded {
     let z = activated(activation, y);
     match activation {
         Activation::None => Bounded::ONE,
-        // Nothing is known at the corner.
+        // No bound at the corner.
         Activation::Relu if y.error() > 0.0 && y.value().abs() <= y.error() => Bounded::UNKNOWN,
         Activation::Relu if y.value() <= 0.0 => Bounded::ZERO,
         Activation::Relu => Bounded::ONE,
@@ -299,7 +303,7 @@ fn slope(activation: Activation, y: Bounded) -> Bounded {
     }
 }
 
-/// A case of any activation, on one of the ladder's rungs.
+/// A case with a random activation and kernel.
 fn draw(g: &mut Gen, axes: usize, transposed: bool, depthwise: bool) -> Case {
     use Activation::{None, Relu, Sigmoid, Tanh};
     use Conv2dKernel::{Auto, Naive, Registers};
@@ -332,7 +336,7 @@ fn conv_transpose1d(g: &mut Gen) -> Case {
     draw(g, 1, true, depthwise)
 }
 
-/// A case to time.
+/// A case for benches.
 fn bench(g: &mut Gen, sizes: Sizes) -> (Work, Case) {
     let mut links = 0;
     sizes.links(|_| links += 1);

@@ -1,4 +1,4 @@
-//! Running sums.
+//! Cumulative sums.
 
 use super::reduce::Reduction;
 use crate::ops::cumsum as scan;
@@ -27,7 +27,7 @@ fn cumsum_of(x: Input, reduction: Reduction, axis: isize) -> Case {
             if backward {
                 group.reverse();
             }
-            // As `Bounded::sum_by`, of every beginning.
+            // As in `Bounded::sum_by`, for every prefix.
             let (mut value, mut error, mut magnitude) = (0.0, 0.0, 0.0);
             for (before, &at) in group.iter().enumerate() {
                 let (term, roundings) = (x.data[at], depth.min(before) as f64);

@@ -1,4 +1,5 @@
-//! What moves elements and changes none: joining, padding, taking by ids, putting back, sorting. Views are in `views.rs`.
+//! Ops that move elements without changing them: concatenation, padding, gathering and scattering by ids, sorting.
+//! Views are in `views.rs`.
 
 use crate::Result;
 use crate::ops::pad::PadMode;
@@ -27,11 +28,11 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "topk places", covers: &["topk"], draw: topk_places, bench: None },
 ];
 
-/// From the inputs and an index of the output, the index of the element of input 0 that is there, if one is.
+/// Maps the inputs and an index of the output to the index of the source element in input 0, if there is one.
 type Source = Rc<dyn Fn(&[Array], &[usize]) -> Option<Vec<usize>>>;
 
-/// A case whose every output is an element of input 0, the one that `source` says, or else `filling`. The gradient
-/// sums what each element went to.
+/// A case whose outputs are the elements of input 0 that `source` selects, or `filling`. The gradient sums over the
+/// outputs of each element.
 pub(super) fn moved(
     label: String,
     inputs: Vec<Input>,
@@ -59,19 +60,19 @@ pub(super) fn moved(
     })
 }
 
-/// `index` with another number at `axis`.
+/// `index` with `at` at `axis`.
 fn with(index: &[usize], axis: usize, at: usize) -> Vec<usize> {
     let mut index = index.to_vec();
     index[axis] = at;
     index
 }
 
-/// An axis of a shape, named from either end.
+/// An axis, counted from either end.
 fn either_end(g: &mut Gen, axis: usize, rank: usize) -> isize {
     if g.flag() { axis as isize } else { axis as isize - rank as isize }
 }
 
-/// Shapes that differ along an axis alone, that axis, and the shape of all together.
+/// Shapes that differ only along one axis, that axis, and the shape of the concatenation.
 fn joinable(g: &mut Gen) -> (Vec<Vec<usize>>, usize, Vec<usize>) {
     let rank = g.range(1..=4);
     let first = g.shape_of_rank(rank);
@@ -85,7 +86,7 @@ fn joinable(g: &mut Gen) -> (Vec<Vec<usize>>, usize, Vec<usize>) {
     (shapes, axis, whole)
 }
 
-/// Arrays one after the other along an axis, and the gradient's parts.
+/// A concatenation along `axis`.
 fn joined(label: String, inputs: Vec<Input>, axis: usize, whole: Vec<usize>, at: isize) -> Case {
     let part = move |x: &[Array], place: usize| -> (usize, usize) {
         let mut start = 0;
@@ -171,7 +172,7 @@ fn stack(g: &mut Gen) -> Case {
     })
 }
 
-/// One of the parts that an axis was cut into.
+/// One part of an axis that is split.
 fn one_part(
     x: Input,
     axis: usize,
@@ -208,7 +209,7 @@ fn chunk(g: &mut Gen) -> Case {
     let shape = g.shape_of_rank(rank);
     let axis = g.below(rank);
     let (count, whole) = (g.range(1..=5), shape[axis]);
-    // Parts of ceil(whole / count); an empty axis has `count` empty ones.
+    // Parts of length ceil(whole / count). An empty axis gives `count` empty parts.
     let each = whole.div_ceil(count);
     let parts = if whole == 0 { count } else { whole.div_ceil(each) };
     let which = g.below(parts);
@@ -222,7 +223,8 @@ fn chunk(g: &mut Gen) -> Case {
     })
 }
 
-/// Padding of the last axes: the case, but for what lies outside.
+/// Padding of the last axes. `most` bounds the padding of an axis; `outside` maps an index outside the axis to its
+/// source.
 fn padding(
     g: &mut Gen,
     most: impl Fn(usize) -> usize,
@@ -271,8 +273,8 @@ fn pad_reflect(g: &mut Gen) -> Case {
     padding(g, |length| (length - 1).min(9), PadMode::Reflect, mirrored)
 }
 
-/// The shape of an index into `x`, along `axis` of any length; where its axes are to be expanded, the shape it is
-/// expanded from.
+/// The shape of an index into `x`, of any length along `axis`; and the shape to expand it from, which differs in one
+/// case of three.
 fn index_shape(g: &mut Gen, x: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>) {
     let mut shape: Vec<usize> = x.iter().map(|&d| if g.one_in(3) { g.below(d + 1) } else { d }).collect();
     shape[axis] = 1;
@@ -285,17 +287,17 @@ fn index_shape(g: &mut Gen, x: &[usize], axis: usize) -> (Vec<usize>, Vec<usize>
     (shape, narrow)
 }
 
-/// Terms that one sum has about at most: of many more, the bound lets one go missing.
+/// The approximate maximum number of terms of a sum. With many more, the bound would not detect a missing term.
 const MOST_TERMS: usize = 300;
 
-/// Ids into an axis of length `length`, `count` for each of its lines; often few different ones.
+/// Ids below `length`, `count` per row; often only a few distinct ones.
 fn some_ids(g: &mut Gen, shape: &[usize], count: usize, length: usize) -> Input {
     let few = g.range(1..=3).max(count / MOST_TERMS);
     let bound = if g.flag() { length } else { length.min(few) };
     g.ids(shape, bound)
 }
 
-/// What an id says at `index` of an index.
+/// The id at `index`, broadcast.
 fn id_at(ids: &Array, index: &[usize]) -> usize {
     ids.broadcast_at(index).value() as usize
 }
@@ -327,7 +329,7 @@ fn index_select(g: &mut Gen) -> Case {
     moved(format!("{count} along {at} of {shape:?}"), inputs, out, 0.0, run, Rc::new(source))
 }
 
-/// A look-up of ids of this shape in a table of `count` rows.
+/// A lookup of ids of this shape in a table `[count, width]`.
 fn look_up(g: &mut Gen, ids: &[usize], count: usize, width: usize) -> Case {
     let inputs = vec![g.values(&[count, width], -3.0, 3.0), some_ids(g, ids, ids.iter().product(), count)];
     let source = |x: &[Array], index: &[usize]| {
@@ -358,7 +360,7 @@ fn scatter_add(g: &mut Gen) -> Case {
     let shape = g.shape_of_rank(rank);
     let axis = g.below(rank);
     let (wide, narrow) = index_shape(g, &shape, axis);
-    // The terms may reach further than the index.
+    // The terms may be larger than the index.
     let terms: Vec<usize> = wide.iter().map(|&d| if g.one_in(6) { d + 1 } else { d }).collect();
     let inputs = vec![
         g.values(&shape, -3.0, 3.0),
@@ -411,7 +413,7 @@ fn one_hot(g: &mut Gen) -> Case {
     )
 }
 
-/// A shape to sort, and the axis: some of them longer than a tile.
+/// A shape to sort and the axis. In some cases the axis is longer than a tile.
 fn sortable(g: &mut Gen) -> (Vec<usize>, usize) {
     let rank = g.range(1..=4);
     if g.one_in(4) {
@@ -423,7 +425,7 @@ fn sortable(g: &mut Gen) -> (Vec<usize>, usize) {
     (shape, g.below(rank))
 }
 
-/// The places of a row's elements in ascending or descending order: equal ones in the order they have, NaN after all.
+/// The permutation that sorts a row, ascending or descending. It is stable; NaN counts as larger than all numbers.
 fn order(row: &[f64], descending: bool) -> Vec<usize> {
     let compare = |a: f64, b: f64| match (a.is_nan(), b.is_nan()) {
         (false, false) if a < b => Ordering::Less,
@@ -438,7 +440,7 @@ fn order(row: &[f64], descending: bool) -> Vec<usize> {
     places
 }
 
-/// Where along `axis` the `place`-th element in order of the row through `index` is.
+/// The positions along `axis` of the first `keep` elements of each row in sorted order.
 fn ranked(x: &Array, axis: usize, descending: bool, keep: usize) -> Array {
     let shape = with(&x.shape, axis, keep);
     let mut orders = vec![None; x.numel()];
@@ -452,7 +454,7 @@ fn ranked(x: &Array, axis: usize, descending: bool, keep: usize) -> Array {
     })
 }
 
-/// The elements that are first in order.
+/// The values of the first `keep` elements in sorted order.
 fn first_in_order(
     x: Input,
     axis: usize,
@@ -477,7 +479,7 @@ fn first_in_order(
         })
 }
 
-/// Where the elements that are first in order are.
+/// The positions of the first `keep` elements in sorted order.
 fn first_places(
     x: Input,
     axis: usize,
@@ -489,7 +491,7 @@ fn first_places(
     Case::new(label, vec![x], move |t| run(&t[0]), move |x| ranked(&x[0], axis, descending, keep))
 }
 
-/// Numbers many of which are equal.
+/// Numbers with many ties.
 fn repeated(g: &mut Gen, shape: &[usize]) -> Input {
     let x = g.constants(shape, -3.0, 3.0);
     Input { array: x.array.map(|x| Bounded::exact(x.value().round())), kind: Kind::Constant }

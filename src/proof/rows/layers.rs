@@ -1,4 +1,4 @@
-//! What the layers of transformers and recurrent networks are made of: gated units, rotary positions, cells.
+//! The building blocks of Transformers and recurrent networks: gated units, rotary embeddings, cells.
 
 use super::pointwise::{fork, gelu, gelu_slope, sigmoid, silu, silu_slope, tanh};
 use crate::proof::{Array, Bounded, Case, Gen, Input, Row, Work};
@@ -20,13 +20,13 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A gated unit: the function of the half that gates, and its slope.
+/// A gated unit: the activation of the gate, and its derivative.
 #[derive(Clone, Copy)]
 struct Gated {
     run: fn(&Tensor, isize) -> Result<Tensor>,
     f: fn(Bounded) -> Bounded,
     slope: fn(Bounded) -> Bounded,
-    /// Whether the second half gates.
+    /// Whether the second half is the gate.
     last: bool,
 }
 
@@ -47,7 +47,7 @@ impl Gated {
         let axis = g.below(rank);
         shape[axis] += shape[axis] % 2;
         if g.flag() {
-            // By four.
+            // So that both halves are divisible by four.
             shape[rank - 1] = shape[rank - 1].next_multiple_of(8);
         }
         let signed = axis as isize - if g.flag() { rank as isize } else { 0 };
@@ -63,7 +63,7 @@ impl Gated {
     fn case(self, x: Input, axis: usize, signed: isize) -> Case {
         let mut half = x.array.shape.clone();
         half[axis] /= 2;
-        // Of each element of y, where in x it has the gating element and the other.
+        // The indices in x of the gate and of the value, for an index of y.
         let length = half[axis];
         let places = move |index: &[usize]| {
             let mut further = index.to_vec();
@@ -127,7 +127,7 @@ fn rotary_of(g: &mut Gen, shape: &[usize], pairs: usize, which: RotaryPairs) -> 
             };
             let angle = [index[axis - 1], pair];
             let (a, b, cos, sin) = (element(false), element(true), cos.at(&angle), sin.at(&angle));
-            // The sign is free of error.
+            // Changing the sign is exact.
             let sin = if sign < 0.0 { -sin } else { sin };
             if second { b * cos + a * sin } else { a * cos - b * sin }
         })
@@ -138,7 +138,7 @@ fn rotary_of(g: &mut Gen, shape: &[usize], pairs: usize, which: RotaryPairs) -> 
         .gradient(move |x, dy| vec![Some(turned(dy, &x[1], &x[2], -1.0)), None, None])
 }
 
-/// What a step's rows have for unit `index` of a state, gate by gate.
+/// The values of all gates for the state element at `index`.
 fn gates<const N: usize>(of: &Array, index: &[usize]) -> [Bounded; N] {
     let last = index.len() - 1;
     let units = of.shape[last] / N;
@@ -149,7 +149,7 @@ fn gates<const N: usize>(of: &Array, index: &[usize]) -> [Bounded; N] {
     })
 }
 
-/// Gates, in which unit `index` of a state has these.
+/// Sets the values of all gates for the state element at `index`.
 fn put<const N: usize>(gates: &mut Array, index: &[usize], values: [Bounded; N]) {
     let last = index.len() - 1;
     let units = gates.shape[last] / N;
@@ -160,7 +160,7 @@ fn put<const N: usize>(gates: &mut Array, index: &[usize], values: [Bounded; N])
     }
 }
 
-/// A state's shape, and the inputs of a step with so many gates.
+/// A random state shape, and the inputs of a step with this number of gates.
 fn drawn_step(g: &mut Gen, gates: usize) -> (Vec<usize>, Vec<Input>) {
     let rank = g.range(1..=3);
     let state = g.shape_of_rank(rank);
@@ -170,7 +170,7 @@ fn drawn_step(g: &mut Gen, gates: usize) -> (Vec<usize>, Vec<Input>) {
     (state, inputs)
 }
 
-/// The slope of the sigmoid, and that of tanh by its value.
+/// The derivative of the sigmoid at `a`. That of tanh, below, is a function of its value y.
 fn sigmoid_slope(a: Bounded) -> Bounded {
     sigmoid(a) * sigmoid(-a)
 }
@@ -179,7 +179,7 @@ fn tanh_slope(y: Bounded) -> Bounded {
     (Bounded::ONE - y) * (Bounded::ONE + y)
 }
 
-/// An LSTM's step: h', c', or both as one tensor.
+/// An LSTM step: shows h', c', or both stacked.
 fn lstm(g: &mut Gen) -> Case {
     let (state, inputs) = drawn_step(g, 4);
     let shown: &'static [usize] = g.choose(&[&[0][..], &[1], &[0, 1]]);
@@ -227,7 +227,7 @@ fn lstm(g: &mut Gen) -> Case {
     })
 }
 
-/// A GRU's step.
+/// A GRU step.
 fn gru(g: &mut Gen) -> Case {
     let (state, inputs) = drawn_step(g, 3);
     let shape = state.clone();

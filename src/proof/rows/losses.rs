@@ -1,4 +1,4 @@
-//! Losses: of pairs, and cross-entropy.
+//! Losses of a prediction and a target, and cross-entropy.
 
 use super::pointwise::{sigmoid, softplus};
 use crate::nn::{self, Loss, Reduction};
@@ -34,12 +34,12 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// Nothing is known of it.
+/// The error of a number without a bound.
 const UNKNOWN: f64 = f64::INFINITY;
 
-/// Losses as [`Reduction`] has it. A sum passes each of n losses through at most n / 16 + 32 additions: on the CPU
-/// through a strand of every sixteenth, then the strands; on a GPU through 8 in an invocation and 8 levels of a
-/// workgroup, and again so over the workgroups' sums, or where a kernel folds alone through 64 / 4 and a few.
+/// Reduces losses. In a sum of n losses each passes through at most n / 16 + 32 additions. The CPU has sixteen
+/// accumulators and then adds these. On a GPU an invocation adds 8, a workgroup has 8 levels, and the sums of the
+/// workgroups are reduced in the same way; a kernel that reduces alone needs 64 / 4 and a few more.
 fn reduced(losses: Array, reduction: Reduction) -> Array {
     let divisor = divisor(&losses.shape, reduction);
     if reduction == Reduction::None {
@@ -57,11 +57,11 @@ fn divisor(losses: &[usize], reduction: Reduction) -> f64 {
     }
 }
 
-/// A derivative, of the prediction, the target and the weight.
+/// A derivative as a function of prediction, target and weight.
 type Slope = Box<dyn Fn(Bounded, Bounded, Bounded) -> Bounded>;
 
-/// A loss of pairs, reduced in some way. `inputs` are the prediction, the target and, where there is one, the weight; `f`
-/// is the loss of one pair, `slopes` its derivatives with regard to the prediction and the target.
+/// A case of a loss of a prediction and a target. `inputs` are the prediction, the target and optionally the weight.
+/// `f` is the loss of one element, `slopes` its derivatives with respect to the prediction and the target.
 fn pair(
     reduction: Reduction,
     inputs: Vec<Input>,
@@ -94,7 +94,7 @@ fn pair(
     )
 }
 
-/// A reduction, a shape that it takes, and every fourth time one that several workgroups fold.
+/// A reduction and a shape that it accepts; one in four is so large that several workgroups reduce it.
 fn reduction(g: &mut Gen) -> (Reduction, Vec<usize>) {
     let reduction = g.choose(&[Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None]);
     let rank = g.range(usize::from(reduction == Reduction::BatchMean)..=4);
@@ -105,7 +105,7 @@ fn reduction(g: &mut Gen) -> (Reduction, Vec<usize>) {
     (reduction, shape)
 }
 
-/// A pair of one shape with numbers of these ranges.
+/// A reduction, and two inputs of the same shape with numbers in these ranges.
 fn drawn(g: &mut Gen, ranges: [(f64, f64); 2]) -> (Reduction, Vec<Input>) {
     let (reduction, shape) = reduction(g);
     let inputs = ranges.map(|(low, high)| g.values(&shape, low, high));
@@ -137,7 +137,7 @@ fn mse_bench(g: &mut Gen) -> (Work, Case) {
     (Work::Bytes(2 * 4 * shape[0] * shape[1]), mse_of(Reduction::Mean, inputs))
 }
 
-/// -1, 0 or 1; unknown where the sign is.
+/// -1, 0 or 1; no bound if the sign may change within the error.
 fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => x,
@@ -185,7 +185,7 @@ fn huber(g: &mut Gen) -> Case {
 fn hinge(g: &mut Gen) -> Case {
     let (reduction, inputs) = drawn(g, [(-3.0, 3.0), (-1.5, 1.5)]);
     let margin = |x: Bounded, t: Bounded| Bounded::ONE - t * x;
-    // -t left of the corner, 0 right of it, and of neither near it.
+    // -t on one side of the corner, 0 on the other, and no bound near it.
     let slope = move |x: Bounded, t: Bounded| {
         let side = sign(margin(x, t));
         match side.value() {
@@ -213,7 +213,7 @@ fn bce(g: &mut Gen) -> Case {
 
 fn weighted_bce(g: &mut Gen) -> Case {
     let (reduction, mut inputs) = drawn(g, [(-8.0, 8.0), (0.0, 1.0)]);
-    // Some of the axes, from some axis on.
+    // The weight broadcasts: its axes are the last ones, some of length 1.
     let shape = &inputs[0].array.shape;
     let cut = g.below(shape.len() + 1);
     let all = g.flag();
@@ -241,7 +241,7 @@ fn bce_bench(g: &mut Gen) -> (Work, Case) {
     (Work::Bytes(2 * 4 * shape[0] * shape[1]), bce_of(Reduction::Mean, inputs))
 }
 
-/// 0 for a target without probability, unless the prediction is NaN; unknown where the probability may be flushed to 0.
+/// 0 if the target's probability is 0, unless the prediction is NaN; no bound if the probability may be flushed to 0.
 fn unless_zero(value: Bounded, probability: Bounded, x: Bounded) -> Bounded {
     match probability.value() {
         _ if x.value().is_nan() => x,
@@ -276,14 +276,14 @@ fn log_kl(g: &mut Gen) -> Case {
     )
 }
 
-/// The largest element of a row, and the sum of the exponentials relative to it, as any of the kernels may have it;
-/// both NaN where the softmax is.
+/// The maximum of a row, and the sum of the exponentials relative to it, with a bound that holds for all kernels. Both
+/// are NaN if the softmax is NaN.
 fn online_softmax(row: &[Bounded]) -> [Bounded; 2] {
     let max = row.iter().copied().fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max);
     if !max.value().is_finite() {
         return [Bounded::exact(f64::NAN); 2];
     }
-    // An invocation takes every `lanes`-th element, and scales its sum down whenever its maximum grows: how often?
+    // An invocation visits every `lanes`-th element. Counts how often it rescales its sum because its maximum grows.
     let growths = |lanes: usize| {
         let of_lane = |lane: usize| {
             let (mut top, mut count) = (f64::NEG_INFINITY, 0);
@@ -301,8 +301,8 @@ fn online_softmax(row: &[Bounded]) -> [Bounded; 2] {
         if below == f64::INFINITY {
             return Bounded::ZERO;
         }
-        // A product of one exponential and one more for each growth, whose arguments add up to `below`: each errs by
-        // 3 + 2|argument| units, by the rounding of its argument, and by that of its product.
+        // A product of one exponential, and one more per rescaling, whose arguments add up to `below`. Each errs by 3 +
+        // 2|argument| ulp, by the rounding of its argument, and by the rounding of its product.
         let units = (4.0 * most + 3.0 + 3.0 * below) * ULP;
         let power = (-below).exp();
         Bounded::new(power, power * units / (1.0 - units).max(ULP) + (most + 1.0) * TINY)
@@ -327,7 +327,7 @@ impl Settings {
         if self.smoothing == 0.0 { Bounded::ZERO } else { Bounded::rounded(self.smoothing / classes as f64) }
     }
 
-    /// A row's loss, of class `id` and with the weights `w`.
+    /// The loss of a row with class `id` and class weights `w`.
     fn loss(&self, row: &[Bounded], id: usize, w: &[Bounded]) -> Bounded {
         let [max, sum] = online_softmax(row);
         let log_sum = sum.ln();
@@ -341,7 +341,7 @@ impl Settings {
         loss + self.spread(row.len()) * (total * (log_sum + (max - origin)) - dot)
     }
 
-    /// A row's gradient, but for dy and the divisor.
+    /// The gradient of a row, without the factor dy and the divisor.
     fn slopes(&self, row: &[Bounded], id: usize, w: &[Bounded]) -> Vec<Bounded> {
         let [max, sum] = online_softmax(row);
         let spread = self.spread(row.len());
@@ -356,7 +356,7 @@ impl Settings {
             .collect()
     }
 
-    /// What the sum of the losses is divided by.
+    /// The divisor of the sum of the losses.
     fn divisor(&self, ids: &Array, w: &[Bounded], weighted: bool) -> Bounded {
         if self.reduction == Reduction::Mean && (weighted || self.ignored.is_some()) {
             let counting =
@@ -371,8 +371,8 @@ fn over(x: Bounded, divisor: Bounded) -> Bounded {
     if divisor.value() == 1.0 && divisor.error() == 0.0 { x } else { x / divisor }
 }
 
-/// Calls `f` with each row of logits `[n, classes, ..]`: where it begins, the distance between its elements, the
-/// elements, and its class id.
+/// Calls `f` for each row of logits `[n, classes, ..]` with the position of its first element, the stride of its
+/// elements, the elements, and the class id.
 fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Bounded>, usize)) {
     let (classes, inner) = (x.shape[1], x.shape[2..].iter().product::<usize>());
     for (row, id) in ids.data.iter().enumerate() {
@@ -382,7 +382,7 @@ fn each_row(x: &Array, ids: &Array, mut f: impl FnMut(usize, usize, Vec<Bounded>
     }
 }
 
-/// Inputs: logits, class ids and, where there are some, weights.
+/// A case of cross-entropy. Inputs: logits, class ids and optionally class weights.
 fn cross_entropy_of(settings: Settings, inputs: Vec<Input>) -> Case {
     let weights =
         |x: &[Array]| x.get(2).map_or_else(|| vec![Bounded::ONE; x[0].shape[1]], |w| w.data.clone());
@@ -433,13 +433,13 @@ fn cross_entropy_of(settings: Settings, inputs: Vec<Input>) -> Case {
     })
 }
 
-/// Logits of rank 2 to 4: long rows, many rows, or neither.
+/// A shape of logits, of rank 2 to 4: long rows, many rows, or neither.
 fn logits(g: &mut Gen) -> Vec<usize> {
     let rank = g.choose(&[2, 2, 3, 4]);
     let mut shape: Vec<usize> = (0..rank).map(|_| g.some_length()).collect();
     if g.one_in(3) {
-        // A few rows of so many classes that all lanes turn more than once, but not so many that one more or less would
-        // not show; or many rows of a few.
+        // Either a few rows of so many classes that every lane has more than one iteration, but so few that a missing
+        // one shows; or many rows of a few classes.
         let few = g.range(1..=3);
         shape = if g.flag() { vec![few, g.range(257..=520)] } else { vec![(g.size / few).max(1), few] };
     }
@@ -467,7 +467,7 @@ fn cross_entropy(g: &mut Gen) -> Case {
         g.choose(&[Reduction::Mean, Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None]);
     let smoothing = if g.flag() { g.number(0.05, 1.0) } else { 0.0 };
     let mut ids = g.ids(&targets(&shape), classes);
-    // One of the classes, or an id past them.
+    // One of the classes, or an id out of range.
     let ignored = g.flag().then(|| if g.flag() { g.below(classes) } else { classes + 3 });
     if let Some(ignored) = ignored {
         for id in ids.array.data.iter_mut() {
@@ -478,7 +478,7 @@ fn cross_entropy(g: &mut Gen) -> Case {
     }
     let mut inputs = vec![g.values(&shape, -3.0, 3.0), ids];
     if g.flag() {
-        // None of them special: what an infinite weight makes of a loss near 0 nobody can say.
+        // No special values: there is no bound for an infinite weight times a loss near 0.
         let weights: Vec<f64> = (0..classes).map(|_| g.number(0.5, 2.0)).collect();
         inputs.push(Input { array: Array::exact([classes], &weights), kind: Kind::Constant });
     }

@@ -1,4 +1,4 @@
-//! Matrix products: every rung of the ladder, batched, broadcast and transposed, with bias and activation.
+//! Matrix products: every kernel, with batches, broadcasting, transposes, bias and activation.
 
 use super::pointwise::{sigmoid, tanh};
 use crate::proof::{Array, Bounded, Case, Gen, Row, broadcast};
@@ -14,8 +14,8 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "linear", covers: &["linear"], draw: linear, bench: None },
 ];
 
-/// The product over the last two axes, those before them broadcast. In whatever order and slices a kernel adds its k
-/// products, none passes through more than k - 1 additions.
+/// The product over the last two axes; the leading axes broadcast. In any order and slicing, no product passes through
+/// more than k - 1 additions.
 fn product(a: &Array, b: &Array) -> Array {
     let split = |x: &Array| {
         (x.shape[..x.shape.len() - 2].to_vec(), x.shape[x.shape.len() - 2], x.shape[x.shape.len() - 1])
@@ -33,7 +33,7 @@ fn product(a: &Array, b: &Array) -> Array {
     })
 }
 
-/// With the last two axes exchanged.
+/// The transpose of the last two axes.
 fn turned(x: &Array) -> Array {
     let rank = x.shape.len();
     let mut shape = x.shape.clone();
@@ -45,7 +45,7 @@ fn turned(x: &Array) -> Array {
     })
 }
 
-/// An activation, as the kernels have it.
+/// An activation, as the kernels compute it.
 fn activate(activation: Activation, z: Bounded) -> Bounded {
     match activation {
         Activation::None => z,
@@ -56,12 +56,12 @@ fn activate(activation: Activation, z: Bounded) -> Bounded {
     }
 }
 
-/// The gradient with regard to an activation's input z, from its output y and the gradient of that.
+/// The gradient with respect to the input z of an activation, from the gradient `dy` of its output.
 fn deactivate(activation: Activation, z: Bounded, dy: Bounded) -> Bounded {
     let y = activate(activation, z);
     match activation {
         Activation::None => dy,
-        // NaN passes it on. On which side of the corner an element near it lies, a device may see differently.
+        // NaN passes the gradient on. Within the error of the corner, the device may be on either side.
         Activation::Relu if z.value().is_nan() || z.value() > z.error() => dy,
         Activation::Relu if z.value() < -z.error() => Bounded::ZERO,
         Activation::Relu if z.value() == 0.0 && z.error() == 0.0 => Bounded::ZERO,
@@ -87,7 +87,7 @@ fn layer(a: &Array, b: &Array, bias: Option<&Array>, activation: Activation) -> 
     sums(a, b, bias).map(|z| activate(activation, z))
 }
 
-/// The gradients with regard to a, b and the bias.
+/// The gradients with respect to a, b and the bias.
 fn layer_grads(a: &Array, b: &Array, bias: Option<&Array>, activation: Activation, dy: &Array) -> [Array; 3] {
     let dz = sums(a, b, bias).zip(dy, |z, dy| deactivate(activation, z, dy));
     let columns = dz.shape[dz.shape.len() - 1];
@@ -98,15 +98,16 @@ fn layer_grads(a: &Array, b: &Array, bias: Option<&Array>, activation: Activatio
     ]
 }
 
-/// Sizes of a product with at most `size` multiplications: every sixth time with a k so long that it is cut into slices,
-/// but no longer, or one product more or less would not show; and more often with a short one and a large result.
+/// Random sizes m, n, k of a product with at most `size` multiplications. If `size` allows, one in six has a k so long
+/// that it is cut into slices (split-K), but not so long that a missing product would not show. More often, k is short
+/// and the result large.
 fn sizes(g: &mut Gen, batches: usize) -> [usize; 3] {
     let most = (g.size / batches.max(1)).max(1);
     if most >= 1100 && g.one_in(6) {
         let m = g.range(1..=most / 1100);
         return [m, 1, g.range(1024..=1100)];
     }
-    // A wide result of short sums, for which many workgroups are needed.
+    // A wide result with short sums, which needs many workgroups.
     if g.one_in(6) || (most >= 10_000 && g.flag()) {
         let k = g.range(1..=3);
         let m = g.range(1..=200).min(most.div_ceil(k));
@@ -120,7 +121,7 @@ fn sizes(g: &mut Gen, batches: usize) -> [usize; 3] {
     sizes
 }
 
-/// The batch axes of two operands, which broadcast.
+/// The leading axes of two operands, which broadcast.
 fn leads(g: &mut Gen) -> [Vec<usize>; 2] {
     let rank = g.choose(&[0, 0, 1, 2]);
     let whole: Vec<usize> = (0..rank).map(|_| g.range(1..=3)).collect();
@@ -129,7 +130,7 @@ fn leads(g: &mut Gen) -> [Vec<usize>; 2] {
     if g.flag() { [whole, part] } else { [part, whole] }
 }
 
-/// An activation, and the range of numbers whose products, summed in numbers of k, it does not flatten.
+/// An activation, and a range of operands such that sums of k products do not saturate it.
 fn activation(g: &mut Gen, k: usize) -> (Activation, f64) {
     match g.choose(&[Activation::None, Activation::Relu, Activation::Sigmoid, Activation::Tanh]) {
         plain @ (Activation::None | Activation::Relu) => (plain, 2.0),
@@ -164,7 +165,7 @@ fn matmul(g: &mut Gen, kernel: MatMulKernel) -> Case {
     )
 }
 
-/// `kernel`, if the tensor's device has it.
+/// `kernel`, or `Auto` if the tensor's device does not support it.
 fn available(tensor: &Tensor, kernel: MatMulKernel) -> MatMulKernel {
     match tensor.device() {
         Device::Gpu(gpu) if kernel == MatMulKernel::Subgroup => match gpu.adapter().subgroup_size {
@@ -195,7 +196,7 @@ fn tiled(g: &mut Gen) -> Case {
     matmul(g, MatMulKernel::Tiled)
 }
 
-/// One product of all rows of the input, whatever axes they are counted by, with the weight transposed.
+/// A product of all rows of the input, whatever its leading axes, with the transposed weight.
 fn linear(g: &mut Gen) -> Case {
     let lead: Vec<usize> = (0..g.below(3)).map(|_| g.range(1..=4)).collect();
     let [m, n, k] = sizes(g, lead.iter().product());

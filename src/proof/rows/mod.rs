@@ -1,4 +1,4 @@
-//! The rows, one file a family.
+//! The rows, one file per family of ops.
 
 use super::case::Row;
 

@@ -1,4 +1,4 @@
-//! Normalisations.
+//! Normalization.
 
 use crate::Tensor;
 use crate::proof::{Array, Bounded, Case, Gen, Input, Row, ULP, Work};
@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// What shares a mean and a variance.
+/// Which elements have a mean and a variance in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Layer(usize),
@@ -34,7 +34,7 @@ enum Kind {
     Batch,
 }
 
-/// A normalisation of a tensor of this shape.
+/// A normalization of a tensor of this shape.
 #[derive(Debug, Clone)]
 struct Norm {
     kind: Kind,
@@ -49,12 +49,12 @@ impl Norm {
         let bias = g.flag() && !matches!(kind, Kind::Rms(_));
         let mut norm = Norm { kind, shape, eps: g.choose(&[1e-5, 1e-3, 0.5]), weight: g.flag(), bias };
         if !norm.centred() && norm.channels().iter().product::<usize>() == 1 {
-            norm.eps = 0.5; // or all results were 1 and -1, but for their last digits
+            norm.eps = 0.5; // else all results are near 1 or -1
         }
         norm
     }
 
-    /// The shape of weight and bias.
+    /// The shape of the weight and the bias.
     fn channels(&self) -> Vec<usize> {
         match self.kind {
             Kind::Layer(axes) | Kind::Rms(axes) => self.shape[self.shape.len() - axes..].to_vec(),
@@ -70,7 +70,7 @@ impl Norm {
         }
     }
 
-    /// Which mean and variance element `at` has.
+    /// The row of element `at`: which mean and variance it is normalized by.
     fn statistics(&self, at: usize) -> usize {
         match self.kind {
             Kind::Layer(_) | Kind::Rms(_) => at / self.channels().iter().product::<usize>(),
@@ -79,7 +79,7 @@ impl Norm {
         }
     }
 
-    /// How many means and variances there are.
+    /// The number of rows, each with a mean and a variance.
     fn rows(&self) -> usize {
         match self.kind {
             Kind::Layer(axes) | Kind::Rms(axes) => self.shape[..self.shape.len() - axes].iter().product(),
@@ -92,20 +92,20 @@ impl Norm {
         !matches!(self.kind, Kind::Rms(_))
     }
 
-    /// The elements by what `number` says of their places, below `count`.
+    /// Groups the elements into `count` sets; `number` maps a position to its set.
     fn sorted(x: &[Bounded], count: usize, number: impl Fn(usize) -> usize) -> Vec<Vec<Bounded>> {
         let mut sets = vec![Vec::new(); count];
         x.iter().enumerate().for_each(|(at, &x)| sets[number(at)].push(x));
         sets
     }
 
-    /// The mean and the variance of each row.
+    /// The mean and the variance of each row; for RMS norm 0 and the mean square.
     fn moments(&self, x: &Array) -> Vec<[Bounded; 2]> {
         let rows = Norm::sorted(&x.data, self.rows(), |at| self.statistics(at));
         rows.iter().map(|row| if self.centred() { moments(row) } else { squares(row) }).collect()
     }
 
-    /// The elements without their mean and spread, and what each was multiplied with.
+    /// The normalized elements, and the factor that each was multiplied by.
     fn normalized(&self, x: &Array, statistics: &[[Bounded; 2]]) -> (Vec<Bounded>, Vec<Bounded>) {
         let scales: Vec<Bounded> =
             statistics.iter().map(|[_, v]| (*v + f64::from(self.eps)).rsqrt()).collect();
@@ -115,13 +115,13 @@ impl Norm {
         (h, (0..x.numel()).map(|at| scales[own(at)]).collect())
     }
 
-    /// Weight and bias among the inputs after the first few.
+    /// The weight and the bias, from the inputs that follow the others.
     fn parameters<'a, T>(&self, inputs: &'a [T]) -> [Option<&'a T>; 2] {
         let weight = inputs.first().filter(|_| self.weight);
         [weight, inputs.get(usize::from(self.weight)).filter(|_| self.bias)]
     }
 
-    /// The output.
+    /// The output of the op.
     fn output(&self, x: &Array, statistics: &[[Bounded; 2]], parameters: &[Array]) -> Array {
         let [weight, bias] = self.parameters(parameters);
         let (h, _) = self.normalized(x, statistics);
@@ -132,7 +132,7 @@ impl Norm {
         Array { shape: x.shape.clone(), data: y.collect() }
     }
 
-    /// The gradients with regard to x, weight and bias. `given`: whether the statistics do not depend on x.
+    /// The gradients with respect to x, weight and bias. `given`: the statistics are inputs, and do not depend on x.
     fn gradients(
         &self,
         x: &Array,
@@ -150,7 +150,7 @@ impl Norm {
         let dh: Vec<Bounded> = dy.data.iter().zip(&h).map(|(&dy, &h)| dy * h).collect();
         let [dw, db] = [by_channel(&dh), by_channel(&dy.data)];
 
-        // Where a row has one weight, that comes last.
+        // If all elements of a row have the same weight, it is applied last.
         let weight = |at: usize| weight.map_or(Bounded::ONE, |w| w.data[self.channel(at)]);
         let (inside, scale): (Vec<Bounded>, Vec<Bounded>) = match self.kind {
             Kind::Batch => (0..x.numel()).map(|at| (Bounded::ONE, scale[at] * weight(at))).unzip(),
@@ -175,7 +175,7 @@ impl Norm {
         [Array { shape: x.shape.clone(), data: dx.collect() }, dw, db]
     }
 
-    /// Of the gradients those whose inputs there are.
+    /// The gradients of the inputs that exist. `between`: the number of inputs without a gradient after x.
     fn present(&self, [dx, dw, db]: [Array; 3], between: usize) -> Vec<Option<Array>> {
         let mut all = vec![None; 1 + between];
         all[0] = Some(dx);
@@ -189,27 +189,27 @@ impl Norm {
         format!("{kind:?} of {shape:?}, eps {eps}, weight {weight}, bias {bias}")
     }
 
-    /// The inputs: x, far from zero in some cases, then weight and bias.
+    /// The inputs: x, in some cases far from zero, then weight and bias.
     fn inputs(&self, g: &mut Gen) -> Vec<Input> {
         let centre = if self.centred() { g.choose(&[0.0, 0.0, 0.0, -20.0, 300.0]) } else { 0.0 };
         let x = g.values(&self.shape, centre - 3.0, centre + 3.0);
         let mut inputs = vec![x];
         for _ in 0..usize::from(self.weight) + usize::from(self.bias) {
-            // Away from 0: of a row of one element the weight or bias is all that a bound can see.
+            // Away from 0: if a row has one element, only the weight or the bias shows in the result.
             inputs.push(g.values(&self.channels(), 0.5, 2.0));
         }
         inputs
     }
 }
 
-/// The additions that an element passes through in a sum over `n`, at most: one invocation adds four an iteration, after two
-/// among them and before up to three that are left over; or lanes and slices share it, which merge in fewer steps than
-/// they save. The twin has sixteen strands of a slice, and adds up the slices.
+/// An upper bound on the additions that a term passes through in a sum of `n`. One invocation adds four terms per
+/// iteration, with two more additions to combine them and up to three for the remainder. If lanes and slices divide the
+/// sum, merging takes fewer steps than it saves. The CPU twin has sixteen accumulators per slice, and adds the slices.
 fn depth(n: usize) -> usize {
     n / 4 + 20
 }
 
-/// The roundings of merging up to `n / 16` slices.
+/// An upper bound on the roundings of merging up to `n / 16` slices.
 fn merging(n: usize) -> usize {
     n / 256 + 20
 }
@@ -223,20 +223,20 @@ fn gamma(n: usize) -> f64 {
     n as f64 * ULP / (1.0 - n as f64 * ULP)
 }
 
-/// Where squares are taken of the elements themselves.
+/// The mean square, for normalization without a mean.
 fn squares(x: &[Bounded]) -> [Bounded; 2] {
     let squares: Vec<Bounded> = x.iter().map(|&x| x * x).collect();
     [Bounded::ZERO, sum(&squares) / x.len() as f64]
 }
 
-/// The mean and the variance as the kernels compute them. That the first mean cancels out is beyond a rule for each
-/// operation, which would count its error twice; so the bound follows by hand. n elements lie within `range` of each
-/// other, and slices of theirs too; `most` is the largest.
+/// The mean and the variance, as the kernels compute them. The first mean cancels out; a rule per operation would count
+/// its error twice, so this bound is derived by hand. The n elements, and those of each slice, lie within `range` of
+/// each other; `most` is the largest magnitude.
 fn moments(x: &[Bounded]) -> [Bounded; 2] {
     let (n, count) = (x.len(), x.len() as f64);
     let values = || x.iter().map(|x| x.value());
     if values().any(|x| !x.is_finite()) || n == 0 {
-        // An infinity less an infinite mean is NaN, in every sum.
+        // An infinity minus an infinite mean is NaN, in any order.
         return [Bounded::exact(f64::NAN); 2];
     }
     let mean = values().sum::<f64>() / count;
@@ -246,31 +246,31 @@ fn moments(x: &[Bounded]) -> [Bounded; 2] {
     let range = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
     let (sums, merges) = (gamma(depth(n)), gamma(merging(n)));
 
-    // A slice's first mean m: the sum's error, and a division's.
+    // The first mean m of a slice: the errors of a sum and of a division.
     let first = (sums + 2.5 * ULP) * most;
-    // d = x - m, and sum(d)/n, which m - mean is exactly: how far that may be off, and how large it is.
+    // d = x - m. sum(d)/n equals m - mean up to `shift_error`, and is at most `shift`.
     let apart = range + first;
     let shift_error = (sums + ULP) * apart + 2.5 * ULP * first;
     let shift = first + shift_error;
-    // Where the squares overflow the first mean is left as it is.
+    // If the squares overflow, the kernel keeps the first mean.
     let overflows = squares > 0.99 * f64::from(f32::MAX);
     let slice_mean = shift_error + ULP * most + if overflows { first } else { 0.0 };
-    // Σd² - Σd·Σd/n: the squares about the slice's mean, whatever m is.
+    // Σd² - Σd·Σd/n: the sum of squares about the mean of the slice, for any m.
     let within = (sums + 4.0 * ULP) * (squares + count * first * first)
         + count * (2.0 * first * shift_error + shift_error * shift_error + 5.0 * ULP * shift * shift);
 
-    // Of slices: the mean of their means from the first on, and the squares n_s (m_s - mean)² between them.
+    // Merging slices: the mean of their means relative to the first, and the squares n_s (m_s - mean)² between them.
     let whole_mean = slice_mean + (merges + 5.0 * ULP) * (range + 2.0 * slice_mean) + ULP * most;
     let off = slice_mean + whole_mean + ULP * range;
     let between = 2.0 * off * distances + count * off * off + (merges + 3.0 * ULP) * squares;
     let sliced = n >= 32;
-    // A hundredth for the products of errors, and what may be flushed.
+    // 1% for products of errors, and 1e-37 per element for flushing.
     let error = |own: f64, more: f64| 1.01 * if sliced { own + more } else { own } + 1e-37 * count;
     let mean = Bounded::new(mean, error(slice_mean, whole_mean));
     [mean, Bounded::new(squares, error(within, between)) / count]
 }
 
-/// A case of an op that finds the statistics itself.
+/// A case of an op that computes the statistics itself.
 fn case(
     g: &mut Gen,
     norm: Norm,
@@ -290,7 +290,7 @@ fn case(
     })
 }
 
-/// A shape of rank 1 to 4 of which some last axes are normalised over.
+/// A shape of rank 1 to 4, and how many of the last axes are normalized over.
 fn rows(g: &mut Gen) -> (Vec<usize>, usize) {
     let rank = g.range(1..=4);
     (g.shape_of_rank(rank), g.range(1..=rank))
@@ -322,8 +322,8 @@ fn rms_norm(g: &mut Gen) -> Case {
     rms(g, shape, axes)
 }
 
-/// A normalisation of the sum of two tensors: of its outputs the first, the sum, or both as one tensor. The inputs have so
-/// few digits that their sum is exact.
+/// A normalization of the sum of two tensors. Shows output 0, the sum, or both stacked. The inputs have so few digits
+/// that their sum is exact.
 fn added(
     g: &mut Gen,
     norm: Norm,
@@ -343,7 +343,7 @@ fn added(
     let sum = move |x: &[Array]| {
         x[0].zip(&x[1], |a, b| match a.value() + b.value() {
             sum if exact(sum) => Bounded::exact(sum),
-            // Of what is many times larger than all others.
+            // One term is much larger than the others.
             sum => Bounded::rounded(sum),
         })
     };
@@ -376,7 +376,7 @@ fn added(
         let [through, mut dw, mut db] =
             c.gradients(&sum, &c.moments(&sum), weight, of_y.as_ref().unwrap_or(&none), false);
         if of_y.is_none() {
-            // Nothing comes back through the norm: not 0 times what may be infinite, but 0.
+            // The norm has no gradient: use 0, because 0 times infinity would be NaN.
             [dw, db] = [dw, db].map(|grad| Array::zeros(grad.shape));
         }
         let dx = match (&of_y, of_sum) {
@@ -426,7 +426,7 @@ fn instance_norm(g: &mut Gen) -> Case {
     case(g, norm, |norm, x, [w, b]| x.instance_norm(w, b, norm.eps))
 }
 
-/// A shape that batch normalisation trains with: one element a channel has no variance.
+/// A shape for batch normalization in training: one element per channel would have no variance.
 fn batch(g: &mut Gen) -> Vec<usize> {
     let mut shape = planes(g);
     if shape[0] * shape[2..].iter().product::<usize>() == 1 {
@@ -445,10 +445,10 @@ fn batch_norm(g: &mut Gen) -> Case {
     batched(g, shape)
 }
 
-/// The batch's mean and variance, and running ones that follow them.
+/// The mean and the variance of the batch, and the running statistics updated with them.
 fn batch_statistics(g: &mut Gen) -> Case {
-    // An empty batch has none; and where there is nothing to drop no bound can show that it is tight.
-    // Of so few elements that one missing shows in spite of the error of the means.
+    // An empty batch has no statistics, and without elements to drop the tightness check fails. At most 1000 elements
+    // per channel, so that a missing one exceeds the error of the means.
     let mut shape: Vec<usize> =
         planes(g).iter().enumerate().map(|(axis, &d)| d.max(if axis == 0 { 2 } else { 1 })).collect();
     while shape.iter().product::<usize>() / shape[1] > 1000 {
@@ -511,7 +511,7 @@ fn batch_norm_by(g: &mut Gen) -> Case {
     by(g, shape)
 }
 
-/// x read once, y written once.
+/// x is read once, y written once.
 fn timed(case: Case) -> (Work, Case) {
     (Work::Bytes(8 * case.inputs[0].array.numel()), case)
 }
@@ -520,7 +520,7 @@ fn layer_norm_bench(g: &mut Gen) -> (Work, Case) {
     timed(layer(g, vec![4096, 1024], 1))
 }
 
-/// Two tensors read once, two written once.
+/// Two tensors are read once, two written once.
 fn add_layer_norm_bench(g: &mut Gen) -> (Work, Case) {
     let case = add_layer(g, vec![4096, 1024], 1);
     (Work::Bytes(16 * case.inputs[0].array.numel()), case)

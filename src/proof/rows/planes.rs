@@ -1,4 +1,4 @@
-//! Pooling and resampling of planes.
+//! Pooling and upsampling.
 
 use crate::proof::{Array, Bounded, Case, Gen, Row, Work, ravel, unravel};
 use crate::tensor::Tensor;
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// PlaneIndex of at most `g.size` elements, some of them one long line: `[n, c, h, w]`.
+/// `[n, c, h, w]` with at most `g.size` elements; in some cases one long row or column.
 fn planes(g: &mut Gen) -> [usize; 4] {
     let mut side = || if g.flag() { g.some_length() } else { g.range(1..=40) };
     let [height, width] = [side(), side()];
@@ -44,8 +44,8 @@ fn planes(g: &mut Gen) -> [usize; 4] {
     shape
 }
 
-/// How many windows an axis has, by PyTorch's rule: those that fit, or with `ceil_mode` those that start in the axis or in
-/// the padding before it and of which less than one stride sticks out.
+/// The number of windows along an axis, by PyTorch's rule: those that fit. With `ceil_mode` also those that start in
+/// the axis or in the padding before it, and end less than one stride past the end.
 fn windows(o: &Pool2dOptions, axis: usize, len: usize) -> usize {
     let [stride, padding, dilation] = [o.stride, o.padding, o.dilation].map(|pair| pair[axis] as i64);
     let (span, len) = ((o.kernel[axis] as i64 - 1) * dilation, len as i64);
@@ -58,7 +58,7 @@ fn windows(o: &Pool2dOptions, axis: usize, len: usize) -> usize {
         .count()
 }
 
-/// Windows that fit the planes; some of them one whole plane, and every third the usual 2 by 2 or 3 by 3.
+/// Windows that fit the planes. Some cover a whole axis; half of the cases are the usual 2 by 2 or 3 by 3.
 fn pooling(g: &mut Gen, [_, _, height, width]: [usize; 4]) -> Pool2dOptions {
     let ceil_mode = g.flag();
     let mut o = Pool2dOptions { ceil_mode, ..Pool2dOptions::new([0; 2]) };
@@ -78,7 +78,7 @@ fn pooling(g: &mut Gen, [_, _, height, width]: [usize; 4]) -> Pool2dOptions {
     o
 }
 
-/// A number as a device reads it that flushes subnormals.
+/// The number as read by a device that flushes subnormals.
 fn unsubnormal(x: Bounded) -> f64 {
     if x.error() > 0.0 { 0.0 } else { x.value() }
 }
@@ -88,7 +88,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
     let o = pooling(g, dims);
     let x = g.distinct(&dims, -3.0, 3.0);
     let out = [dims[0], dims[1], windows(&o, 0, dims[2]), windows(&o, 1, dims[3])];
-    // Where a window's largest element is: the first of equal ones, the last NaN.
+    // The position of a window's largest element: the first of equal ones, or the last NaN.
     let largest = move |x: &Array, index: &[usize], value: fn(Bounded) -> f64| -> Option<usize> {
         let along = |k: usize| {
             let first = (index[2 + k] * o.stride[k]) as i64 - o.padding[k] as i64;
@@ -110,7 +110,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
             let Some(at) = largest(&x[0], index, Bounded::value) else {
                 return Bounded::exact(f64::NEG_INFINITY);
             };
-            // The largest as a device finds it that flushes subnormals, but may give it as it is.
+            // A device that flushes subnormals may choose another element as the largest, but return it unflushed.
             let other = largest(&x[0], index, unsubnormal).map_or(x[0].data[at], |at| x[0].data[at]);
             let found = x[0].data[at];
             if found.value().is_nan() {
@@ -126,7 +126,7 @@ fn max_pool2d(g: &mut Gen) -> Case {
             for (at, &dy) in dy.data.iter().enumerate() {
                 let index = unravel(at, &out);
                 let found = largest(&x[0], &index, Bounded::value);
-                // A device may flush subnormals, and then take another for the first of equal ones.
+                // A device that flushes subnormals may choose another of the elements that are then equal.
                 let flushed = largest(&x[0], &index, unsubnormal);
                 let unknown = Bounded::UNKNOWN;
                 match (found, flushed) {
@@ -143,15 +143,15 @@ fn max_pool2d(g: &mut Gen) -> Case {
     )
 }
 
-/// What output `o` of an axis is made of: places with their weights, none of them 0.
+/// For each output along an axis, the input positions and their weights, all nonzero.
 type Taps = Vec<Vec<(usize, Bounded)>>;
 
-/// A number as the host rounds it for the device.
+/// A constant as the host rounds it for the device.
 fn constant(x: f64) -> Bounded {
     if f64::from(x as f32) == x { Bounded::exact(x) } else { Bounded::rounded(x) }
 }
 
-/// `y[.., i, j] = Σ rows[i] cols[j] x`: each term is multiplied by one weight, then by the other.
+/// `y[.., i, j] = Σ rows[i] cols[j] x`, where each term is multiplied by one weight and then by the other.
 fn separable(
     label: String,
     g: &mut Gen,
@@ -160,7 +160,7 @@ fn separable(
     run: impl Fn(&Tensor) -> Result<Tensor> + 'static,
 ) -> Case {
     let out = [dims[0], dims[1], rows.len(), cols.len()];
-    // Each product of weights with its place in x and in y.
+    // Calls `term` with the position in x, the position in y and the product of the weights.
     let each = move |mut term: Box<dyn FnMut(usize, usize, Bounded) + '_>| {
         for y in 0..out.iter().product() {
             let index = unravel(y, &out);
@@ -237,7 +237,7 @@ fn averaged(g: &mut Gen, dims: [usize; 4], o: AvgPool2dOptions) -> Case {
     separable(format!("{o:?} of {dims:?}"), g, dims, taps, move |x| x.avg_pool2d(o))
 }
 
-/// A size to come to from one of `planes`, so that neither has more than `g.size` elements.
+/// A random output size, such that the output of `planes` has at most `g.size` elements.
 fn target(g: &mut Gen, dims: [usize; 4]) -> [usize; 2] {
     let mut size = [g.some_length(), g.some_length()];
     if g.one_in(8) {
@@ -297,7 +297,7 @@ fn linear(g: &mut Gen, dims: [usize; 4], size: [usize; 2], corners: bool) -> Cas
     let taps = [0, 1].map(|k| -> Taps {
         let (from, to) = (dims[2 + k] as i64, size[k] as i64);
         let two = |i: i64| {
-            // The place, as a fraction.
+            // The source position, as a fraction.
             let (over, under) = match corners {
                 true => (i * (from - 1), (to - 1).max(1)),
                 false => (((2 * i + 1) * from - to).max(0), 2 * to),
@@ -316,7 +316,7 @@ fn linear(g: &mut Gen, dims: [usize; 4], size: [usize; 2], corners: bool) -> Cas
     separable(label, g, dims, taps, move |x| x.upsample_bilinear2d(size, corners))
 }
 
-/// Each element read and written once.
+/// Each element is read or written once.
 fn bytes(from: [usize; 4], to: [usize; 2]) -> Work {
     Work::Bytes(4 * from[0] * from[1] * (from[2] * from[3] + to[0] * to[1]))
 }

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::proof::{Array, Bounded, Case, Gen, Input, Row, TINY, Work, broadcast};
 use crate::tensor::Tensor;
 
-/// Rows that are named as the method that they prove; some are timed.
+/// Rows named after the method that they test; some have a bench.
 macro_rules! rows {
     ($($name:ident: $draw:expr $(, timed: $bench:expr)?;)*) => {
         &[$(Row {
@@ -107,7 +107,7 @@ pub(super) const ROWS: &[Row] = rows! {
     where_cond: where_cond, timed: timed_where;
 };
 
-/// A function of one operand; `slope` is its derivative. Now and then the operand is one element, expanded.
+/// A function of one operand; `slope` is its derivative. In one case of eight the operand is one element, expanded.
 fn unary(
     g: &mut Gen,
     (low, high): (f64, f64),
@@ -128,7 +128,7 @@ fn unary(
         })
 }
 
-/// A function of two operands, broadcast; `slopes` are its derivatives.
+/// A function of two operands that broadcast; `slopes` are its derivatives.
 fn binary(
     g: &mut Gen,
     ranges: [(f64, f64); 2],
@@ -148,7 +148,7 @@ fn binary(
     })
 }
 
-/// A function of one operand and a number, as [`unary`].
+/// A function of one operand and a number; see [`unary`].
 fn with_scalar(
     g: &mut Gen,
     ends: (f64, f64),
@@ -162,13 +162,13 @@ fn with_scalar(
     Case { label: format!("with {value}"), ..case }
 }
 
-/// `f` of each pair of elements of the first two arrays, broadcast.
+/// Applies `f` to each pair of elements of the first two arrays, broadcast.
 fn pairs(x: &[Array], f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
     let shape = broadcast(&x[0].shape, &x[1].shape).unwrap_or_default();
     Array::from_fn(shape, |index| f(x[0].broadcast_at(index), x[1].broadcast_at(index)))
 }
 
-/// A function of two operands that is 1 or 0 and depends on the numbers as they are, subnormal or not.
+/// A function of two operands that is 1 or 0. Comparisons see subnormals unflushed.
 fn comparison(g: &mut Gen, run: fn(&Tensor, &Tensor) -> Result<Tensor>, holds: fn(f64, f64) -> bool) -> Case {
     let (a, b) = g.broadcast_pair(5);
     let inputs = vec![whole(g, &a), whole(g, &b)];
@@ -198,7 +198,7 @@ fn where_cond(g: &mut Gen) -> Case {
     })
 }
 
-/// Elements of the cases that are timed.
+/// Number of elements of the timed cases.
 const TIMED: usize = 1 << 20;
 
 fn timed_unary(g: &mut Gen, run: fn(&Tensor) -> Result<Tensor>, f: fn(Bounded) -> Bounded) -> (Work, Case) {
@@ -221,7 +221,7 @@ fn timed_where(g: &mut Gen) -> (Work, Case) {
     (Work::Bytes(4 * 4 * TIMED), case)
 }
 
-/// Small whole numbers, so that many are equal and many 0; without a gradient.
+/// Small whole numbers, so that there are ties and zeros; without a gradient.
 fn whole(g: &mut Gen, shape: &[usize]) -> Input {
     let x = g.constants(shape, -2.5, 2.5);
     let round = |x: Bounded| if x.value().abs() < TINY { x } else { x.value().round().into() };
@@ -232,8 +232,7 @@ fn one_if(holds: bool) -> Bounded {
     if holds { Bounded::ONE } else { Bounded::ZERO }
 }
 
-/// `yes` where it holds of x, else `no`; anything from the one to the other where it turns on whether a subnormal was
-/// flushed.
+/// `yes` if `holds` is true of x, else `no`. If flushing a subnormal x decides it, anything between the two.
 pub(super) fn fork(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bounded) -> Bounded {
     match [x.value(), 0.0].map(holds) {
         [as_it_is, flushed] if x.error() > 0.0 && as_it_is != flushed => {
@@ -245,7 +244,7 @@ pub(super) fn fork(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bo
     }
 }
 
-/// A function that is no number below 0: of a negative subnormal, which may be flushed, nothing is known.
+/// A function that is NaN below 0. A negative subnormal may be flushed, so it has no bound.
 fn rooted(x: Bounded, f: fn(Bounded) -> Bounded) -> Bounded {
     if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Bounded::new(0.0, f64::INFINITY) } else { f(x) }
 }
@@ -255,7 +254,7 @@ fn square_root(x: Bounded) -> Bounded {
 }
 
 fn rsqrt(x: Bounded) -> Bounded {
-    // The sign of zero is free.
+    // The sign of zero is not specified.
     if x.value() == 0.0 { f64::INFINITY.into() } else { rooted(x, Bounded::rsqrt) }
 }
 
@@ -268,7 +267,7 @@ pub(super) fn sigmoid(x: Bounded) -> Bounded {
     (if x.value() < 0.0 { e } else { Bounded::ONE }) / (e + 1.0)
 }
 
-/// The units are those of `cpu::functions`.
+/// The error bounds are those of `cpu::functions`.
 pub(super) fn tanh(x: Bounded) -> Bounded {
     if x.value().abs() < 0.625 {
         return x.through(f64::tanh).plus(0.0, 2.5);
@@ -289,7 +288,8 @@ pub(super) fn silu(x: Bounded) -> Bounded {
     x.max((-104.0).into()) * sigmoid(x)
 }
 
-/// 1 - sigmoid(x) is sigmoid(-x). Past ±104 the one or the other is 0 and keeps an infinity from becoming NaN.
+/// Uses 1 - sigmoid(x) = sigmoid(-x). Beyond ±104 one of the sigmoids is 0; the clamp keeps 0 times infinity from
+/// becoming NaN.
 pub(super) fn silu_slope(x: Bounded) -> Bounded {
     sigmoid(x) * (x.max((-104.0).into()).min(104.0.into()) * sigmoid(-x) + 1.0)
 }
@@ -310,7 +310,7 @@ fn error_function(x: Bounded) -> Bounded {
     x.through(erf).plus(0.0, 4.0)
 }
 
-/// Twice the normal distribution function.
+/// Twice the cumulative normal distribution.
 fn twice_phi(x: Bounded) -> Bounded {
     error_function(x * Bounded::rounded(std::f64::consts::FRAC_1_SQRT_2)) + 1.0
 }
@@ -325,7 +325,7 @@ pub(super) fn gelu_slope(x: Bounded) -> Bounded {
     twice_phi(x) * 0.5 + c * density
 }
 
-/// Sine or cosine: of angles within a few turns, within thousands, and of any number.
+/// Sine or cosine, of angles up to ±7, up to ±1e4, or up to f32's range.
 fn wave(
     g: &mut Gen,
     run: fn(&Tensor) -> Result<Tensor>,
@@ -334,7 +334,7 @@ fn wave(
 ) -> Case {
     let reach = g.choose(&[0.7, 7.0, 7.0, 1e4, 3e38]);
     let case = unary(g, (-reach, reach), run, f, slope);
-    // No difference quotient sees the slope there.
+    // Finite differences do not resolve the slope there.
     if reach > 1e4 { Case { gradient: None, ..case } } else { case }
 }
 
@@ -346,7 +346,7 @@ fn cosine(x: Bounded) -> Bounded {
     x.with_slope(f64::cos, 1.0).plus(2f64.powi(-28), 6.0)
 }
 
-/// The share of a maximum's gradient that goes to `a`.
+/// The fraction of the maximum's gradient that `a` gets.
 fn share(a: Bounded, b: Bounded) -> Bounded {
     match a.value().partial_cmp(&b.value()) {
         Some(std::cmp::Ordering::Less) => Bounded::ZERO,
@@ -355,10 +355,11 @@ fn share(a: Bounded, b: Bounded) -> Bounded {
     }
 }
 
-/// a^b. WGSL: exp2(b · log2(a)); log2 is within 3 units, or 2^-21 absolutely in [0.5, 2], exp2 within 3 + 2·|x|.
+/// a^b. WGSL defines it as exp2(b · log2(a)); log2 errs by 3 ulp, or 2^-21 absolute in [0.5, 2], and exp2 by 3 + 2·|x|
+/// ulp.
 fn power(a: Bounded, b: Bounded) -> Bounded {
     let (size, y) = (a.value().abs(), a.value().powf(b.value()));
-    // What may be flushed may be 0, whose powers are something else.
+    // A number that may be flushed to 0 has no bound, since powers of 0 differ.
     if [a, b].iter().any(|x| x.value() != 0.0 && x.value().abs() < TINY) {
         return Bounded::new(0.0, f64::INFINITY);
     }
@@ -380,7 +381,7 @@ fn power_by_base(a: Bounded, b: Bounded) -> Bounded {
         return Bounded::ZERO;
     }
     let slope = b * power(a, b - 1.0);
-    // An exponent that may be flushed may be 0, which has no slope even where the base is NaN or infinite.
+    // If the exponent may be flushed to 0, the slope may be 0 even if the base is NaN or infinite.
     if b.error() > 0.0 && !slope.value().is_finite() { Bounded::UNKNOWN } else { slope }
 }
 
@@ -388,7 +389,7 @@ fn power_by_exponent(a: Bounded, b: Bounded) -> Bounded {
     if a.value() == 0.0 && b.value() >= 0.0 { Bounded::ZERO } else { power(a, b) * rooted(a, Bounded::ln) }
 }
 
-/// The error function, by its series and its continued fraction.
+/// The error function, by its power series and its continued fraction.
 pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum(); // 1 to the last bit

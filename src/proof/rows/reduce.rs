@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A reduction: what of which shape.
+/// The arguments of a reduction.
 #[derive(Clone)]
 pub(super) struct Reduction {
     pub(super) shape: Vec<usize>,
@@ -40,11 +40,11 @@ pub(super) struct Reduction {
 }
 
 impl Reduction {
-    /// Any axes of any shape. `chooses`: of at least one element.
+    /// A random reduction over any axes. `chooses`: the op needs at least one element, as max does.
     pub(super) fn draw(g: &mut Gen, chooses: bool) -> Reduction {
         let mut shape = g.shape(6);
         if g.one_in(3) {
-            // Long and thin, so that it is cut up.
+            // Long and thin, so that the reduction is cut into slices.
             let [outer, inner] = [0; 2].map(|_| g.range(1..=3).min(g.size));
             let long = g.range(1..=(g.size / (outer * inner)).max(1));
             shape = vec![outer, long, inner];
@@ -56,7 +56,7 @@ impl Reduction {
         Reduction { shape, reduced, keepdim: g.flag() }
     }
 
-    /// One axis of a shape.
+    /// A random reduction over one axis, and the axis, which may be negative.
     pub(super) fn draw_axis(g: &mut Gen) -> (Reduction, isize) {
         let mut reduction = Reduction::draw(g, true);
         if reduction.shape.is_empty() {
@@ -72,7 +72,7 @@ impl Reduction {
         (0..self.shape.len()).filter(|&axis| self.reduced[axis]).map(|axis| axis as isize).collect()
     }
 
-    /// The shape with the reduced axes of length 1.
+    /// The shape, with the reduced axes set to 1.
     fn kept(&self) -> Vec<usize> {
         self.shape.iter().zip(&self.reduced).map(|(&d, &reduced)| if reduced { 1 } else { d }).collect()
     }
@@ -94,7 +94,7 @@ impl Reduction {
         reduction::depth(self.outputs(), self.length())
     }
 
-    /// The places in a row-major array of what each output is reduced from.
+    /// For each output, the row-major positions of the elements that it is reduced from.
     pub(super) fn groups(&self) -> Vec<Vec<usize>> {
         let kept = Array::zeros(self.kept());
         let mut groups = vec![Vec::new(); kept.numel()];
@@ -107,7 +107,7 @@ impl Reduction {
         groups
     }
 
-    /// A case of a function that `value` says on the terms of one output.
+    /// A case whose output is `value` of the terms of each output element.
     pub(super) fn case(
         self,
         x: Input,
@@ -127,7 +127,7 @@ impl Reduction {
         })
     }
 
-    /// The reference of the gradient: what `slopes` says of the terms of one output.
+    /// The gradient reference: `slopes` maps the terms of an output and its gradient to the gradients of the terms.
     pub(super) fn gradient(
         self,
         slopes: impl Fn(&[Bounded], Bounded) -> Vec<Bounded> + 'static,
@@ -143,7 +143,7 @@ impl Reduction {
     }
 }
 
-/// A row-wise reduction of a size that is timed.
+/// A row-wise reduction of `[4096, 1024]`, for benches.
 pub(super) fn timed(g: &mut Gen, case: fn(Input, Reduction) -> Case) -> (Work, Case) {
     let shape = [4096, 1024];
     let reduction = Reduction { shape: shape.to_vec(), reduced: vec![false, true], keepdim: false };
@@ -151,7 +151,7 @@ pub(super) fn timed(g: &mut Gen, case: fn(Input, Reduction) -> Case) -> (Work, C
     (Work::Bytes(4 * (shape[0] * shape[1] + shape[0])), case(x, reduction))
 }
 
-/// Nothing is known.
+/// A number without a bound.
 fn unknown() -> Bounded {
     Bounded::new(0.0, f64::INFINITY)
 }
@@ -186,9 +186,9 @@ fn average(depth: usize, terms: &[Bounded]) -> Bounded {
     Bounded::sum_by(depth, terms.iter().copied()) / terms.len() as f64
 }
 
-/// A product of some terms. Each multiplication errs by a unit of its result, and so of the whole product, in whatever order: there
-/// are as many roundings as terms, and `more`. What is known of it depends on the order where some of them together overflow or
-/// underflow.
+/// A product. Each multiplication errs by one ulp of its result, so of the whole product, in any order: there are as
+/// many roundings as terms, and `more`. There is no bound if some of the terms together overflow or underflow, because
+/// the result then depends on the order.
 fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Bounded> + Clone) -> Bounded {
     let sizes = terms.clone().map(|x| x.value().abs()).filter(|x| *x > 0.0 && x.is_finite());
     let (large, small) = sizes.fold((1.0, 1.0), |(large, small), x| (large * x.max(1.0), small * x.min(1.0)));
@@ -202,7 +202,7 @@ fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Bounded> + Clone) ->
 
 fn prod(g: &mut Gen) -> Case {
     let reduction = Reduction::draw(g, false);
-    // Not so far from 1 that many of them overflow or vanish.
+    // Close enough to 1 that few products overflow or vanish.
     let x = match reduction.length() {
         0..=40 => g.values(&reduction.shape, -1.5, 1.5),
         length => {
@@ -212,13 +212,13 @@ fn prod(g: &mut Gen) -> Case {
     };
     reduction.clone().case(x, Tensor::prod, move |terms| product(0, terms.iter())).gradient(
         reduction.gradient(move |terms, dy| {
-            // That of all but the zeros, divided by the element: two more roundings and a division, and one of a product
-            // with 1 or 0. An infinity is divided by itself.
+            // The kernel divides the product of all nonzero terms by the element: two more roundings and a division,
+            // and one for a product with 1 or 0. An infinity is divided by itself, which gives NaN.
             let slope = |at: usize| match terms[at].value().is_finite() {
                 true => product(6, terms[..at].iter().chain(&terms[at + 1..])) * dy,
                 false => nan(),
             };
-            // With a NaN or a number that may be a zero, all of them.
+            // If the product has no bound, no gradient has one.
             match product(0, terms.iter()).error() == f64::INFINITY {
                 true => vec![unknown(); terms.len()],
                 false => (0..terms.len()).map(slope).collect(),
@@ -227,7 +227,7 @@ fn prod(g: &mut Gen) -> Case {
     )
 }
 
-/// `sign` 1: the largest of the terms, -1: the smallest.
+/// The largest term for `sign` 1, the smallest for `sign` -1.
 fn extreme(sign: f64, terms: &[Bounded]) -> Bounded {
     let turn = |x: Bounded| if sign < 0.0 { -x } else { x };
     turn(terms.iter().map(|&x| turn(x)).fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max))
@@ -242,10 +242,10 @@ fn extremes(g: &mut Gen, sign: f64, run: fn(&Tensor, &[isize], bool) -> Result<T
         .gradient(reduction.gradient(move |terms, dy| shared(terms, extreme(sign, terms), dy)))
 }
 
-/// The gradient of an extreme, shared evenly by all that equal it.
+/// The gradient of an extreme, divided evenly among all terms equal to it.
 fn shared(terms: &[Bounded], top: Bounded, dy: Bounded) -> Vec<Bounded> {
     let equal = |x: &Bounded| x.value() == top.value() || (x.value().is_nan() && top.value().is_nan());
-    // A subnormal may be flushed, and then equal zeros.
+    // A subnormal may be flushed, and then equals zero.
     if terms.iter().any(|x| !equal(x) && (x.value() - top.value()).abs() <= x.error() + top.error()) {
         return vec![unknown(); terms.len()];
     }
@@ -292,7 +292,7 @@ fn of_all(g: &mut Gen) -> Case {
 
 fn sum_to(g: &mut Gen) -> Case {
     let drawn = Reduction::draw(g, false);
-    // The leading axes of length 1 may go.
+    // Some leading axes of length 1 are dropped.
     let mut to = drawn.kept();
     let leading = to.iter().take_while(|&&d| d == 1).count();
     to.drain(..g.below(leading + 1));
@@ -310,7 +310,7 @@ fn sum_to(g: &mut Gen) -> Case {
     case.gradient(reduction.gradient(|terms, dy| vec![dy; terms.len()]))
 }
 
-/// The place of the first of the largest terms, or of the first NaN.
+/// The index of the first of the largest terms, or of the first NaN.
 fn first(sign: f64, terms: &[Bounded]) -> Bounded {
     let beats = |a: f64, b: f64| !b.is_nan() && (a.is_nan() || a > b);
     let mut best = 0;
@@ -324,7 +324,7 @@ fn first(sign: f64, terms: &[Bounded]) -> Bounded {
 
 fn argmax(g: &mut Gen) -> Case {
     let (reduction, axis) = Reduction::draw_axis(g);
-    // Few numbers, so that many are equal.
+    // Half of the cases have few distinct numbers, so that there are ties.
     let x = if g.flag() {
         g.distinct(&reduction.shape, -3.0, 3.0)
     } else {
@@ -343,7 +343,7 @@ fn argmin(g: &mut Gen) -> Case {
     reduction.case(x, move |x, _, keepdim| x.argmin(axis, keepdim), |terms| first(-1.0, terms))
 }
 
-/// Numbers from `low` to `high`, half of them with a minus.
+/// Magnitudes in `low..high` with random signs.
 fn signed(g: &mut Gen, shape: &[usize], low: f64, high: f64) -> Input {
     let x = g.values(shape, low, high);
     let values: Vec<f64> =
@@ -351,22 +351,22 @@ fn signed(g: &mut Gen, shape: &[usize], low: f64, high: f64) -> Input {
     Input { array: Array::exact(shape, &values), ..x }
 }
 
-/// Rounded to whole numbers.
+/// Rounds the elements to whole numbers.
 fn whole(x: Input) -> Input {
     let values: Vec<f64> = x.array.data.iter().map(|x| x.value().round()).collect();
     Input { array: Array::exact(x.array.shape, &values), ..x }
 }
 
-/// The sum of squared deviations from the mean, as the kernel forms it: by merges of two sets, with the counts a and b,
-/// the distance d of their means and the weight w = ab / (a + b), of which d²w joins the sum.
+/// The sum of squared deviations from the mean. The kernel merges partial results: two sets with counts a and b, whose
+/// means differ by d, add d²w to the sum, with the weight w = ab / (a + b).
 ///
-/// Let the means be relative to the first element and Q the range of the elements, within which all of them lie. A merge
-/// adds to the error of a mean, in units: 4.5 of its step (a difference, a quotient, a product), which is at most Q / 2,
-/// the second set never being the larger, but where the first is empty; and 1 of itself. So after `depth` merges the
-/// means are off by at most E = (4 depth + 6) Q units. d²w errs by 7.5 units of itself (two differences, a quotient, four
-/// products), and by w (4 E d + 4 E²). All d²w make up S, no w is above the smaller count, so that all make up
-/// W <= n log2(n) / 2, and by Cauchy and Schwarz all w d are at most sqrt(S W). The additions, two a merge, err by
-/// 2 depth units of S. (The twin, in f64, errs less.)
+/// Let all means be relative to the first element, and let Q be the range of the elements. A merge adds to the error of
+/// a mean, in ulp: 4.5 of its step (a difference, a quotient, a product), and 1 of itself. The step is at most Q / 2,
+/// because the second set is never the larger one, unless the first is empty. So after `depth` merges the means err by
+/// at most E = (4 depth + 6) Q ulp. d²w errs by 7.5 ulp of itself (two differences, a quotient, four products), and by
+/// w (4 E d + 4 E²). All d²w add up to S. No w exceeds the smaller count, so all w add up to W <= n log2(n) / 2. By
+/// Cauchy-Schwarz all w d add up to at most sqrt(S W). The additions, two per merge, err by 2 depth ulp of S. (The CPU
+/// twin computes in f64 and errs less.)
 fn squares(depth: usize, terms: &[Bounded]) -> Bounded {
     let n = terms.len() as f64;
     let first = terms.first().map_or(0.0, |x| x.value());
@@ -374,15 +374,15 @@ fn squares(depth: usize, terms: &[Bounded]) -> Bounded {
     let mean = distances().sum::<f64>() / n;
     let s: f64 = distances().map(|d| (d - mean).powi(2)).sum();
     let range = distances().fold(0.0, f64::max) - distances().fold(0.0, f64::min);
-    // Subnormals among the terms may be flushed.
+    // Subnormal terms may be flushed.
     let off = (4 * depth + 6) as f64 * ULP * range + terms.iter().map(|x| x.error()).fold(0.0, f64::max);
     let w = n * n.max(1.0).log2() / 2.0;
     let error = (7.5 + 2.0 * depth as f64) * ULP * s + 4.0 * off * (s * w).sqrt() + 4.0 * off * off * w;
     Bounded::new(s, error * 1.001)
 }
 
-/// Values for a variance, some far from 0, and the correction; of so few terms that one missing shows in spite of the
-/// error of the means.
+/// Values for a variance, some of them far from 0, and the correction. There are at most 1000 terms per output, so that
+/// a missing one exceeds the error of the means.
 fn spread(g: &mut Gen) -> (Input, Reduction, usize) {
     let mut reduction = Reduction::draw(g, false);
     while reduction.length() > 1000 {
@@ -401,7 +401,7 @@ fn variance(depth: usize, correction: usize, terms: &[Bounded]) -> Bounded {
     squares(depth, terms) / freedom
 }
 
-/// How far each term is from the mean.
+/// The distance of each term from the mean.
 fn deviations(reduction: &Reduction) -> impl Fn(&[Bounded]) -> Vec<Bounded> + 'static {
     let depth = reduction.depth();
     move |terms| {
@@ -455,7 +455,7 @@ fn std_by(correction: usize, x: Input, reduction: Reduction) -> Case {
     )
 }
 
-/// 1, -1 or 0; unknown where the number may be flushed.
+/// 1, -1 or 0; no bound if the number may be flushed.
 fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => nan(),
@@ -469,13 +469,14 @@ fn sign_of(x: f64) -> Bounded {
     Bounded::exact(x.signum())
 }
 
-/// The sum of |x|^p and its root, as the kernel forms them for a p that is no plain reduction.
+/// The sum of |x|^p and its root, for a p that is not a plain reduction, as the kernel computes it.
 ///
-/// Everything is relative to 2^e, e being the largest exponent. A power errs by 1 unit where p = 2; else its logarithm
-/// errs by 2^-21, and by a unit once multiplied by p, and exp2 by 3 + 2p. A term whose own exponent is k below e is
-/// scaled down at most k times, exactly where p = 2; else by factors 2^(-pj), the j making up k, which each err by 3 and
-/// 2pj units, by the rounding of pj, and by the product's. The terms pass through `depth` additions. The root: for p = 2
-/// 4.5 units; else a logarithm, a division by p and exp2. The product with 2^e is a unit more.
+/// Everything is relative to 2^e, where e is the largest exponent. A power errs by 1 ulp if p = 2; else its logarithm
+/// errs by 2^-21, and by one ulp when multiplied by p, and exp2 by 3 + 2p. A term whose exponent is k below e is scaled
+/// down at most k times. That is exact if p = 2; else the factors are 2^(-pj), whose j add up to k. Each factor errs by
+/// 3 + 2pj ulp, by the rounding of pj, and by the rounding of the product. The terms pass through `depth` additions.
+/// The root errs by 4.5 ulp if p = 2; else it is a logarithm, a division by p and an exp2. The product with 2^e adds
+/// one ulp.
 fn p_norm(p: f64, depth: usize, terms: &[Bounded]) -> Bounded {
     use std::f64::consts::LN_2;
     let size = |x: &Bounded| x.value().abs();
@@ -510,7 +511,7 @@ fn p_norm(p: f64, depth: usize, terms: &[Bounded]) -> Bounded {
     root * top.exp2()
 }
 
-/// r^q of a number from 0 to 1, by exp2(q log2(r)): a logarithm's 3 units, or 2^-21 near 1; a product; exp2's 3 + 2|e|.
+/// r^q for r in 0..=1, by exp2(q log2(r)): 3 ulp for the logarithm, or 2^-21 near 1; a product; 3 + 2|e| for exp2.
 fn power(r: Bounded, q: f64) -> Bounded {
     let log = r.value().log2().abs().min(150.0) + 1.0;
     let exponent = q.abs() * (2f64.powi(-21) + 4.0 * ULP * log);
@@ -525,7 +526,7 @@ fn norm(g: &mut Gen) -> Case {
         f64::INFINITY => g.distinct(&reduction.shape, -3.0, 3.0),
         0.0 => whole(g.constants(&reduction.shape, -1.0, 1.0)),
         2.0 => g.values(&reduction.shape, -3.0, 3.0),
-        // Off the corner at 0, or the pole of a slope.
+        // Away from 0, where the slope has a corner or a pole.
         _ => signed(g, &reduction.shape, 0.3, 3.0),
     };
     norm_of(p, x, reduction)
@@ -556,7 +557,7 @@ fn norm_of(p: f64, x: Input, reduction: Reduction) -> Case {
             _ if x.value().is_nan() || y.value().is_nan() => nan(),
             (_, 0.0) => Bounded::ZERO,
             (_, v) if v.is_infinite() => nan(),
-            // Flushed it has the gradient of 0, which is none; else one that may be infinite.
+            // A flushed x has gradient 0; otherwise the gradient may be infinite.
             (_, v) if v.abs() <= x.error() => unknown(),
             _ if y.value() <= y.error() => unknown(),
             (2.0, _) => x / y * dy,

@@ -1,4 +1,4 @@
-//! Softmax, its logarithm, and the logarithm of a sum of exponentials.
+//! softmax, log_softmax and logsumexp.
 
 use super::reduce::{Reduction, timed};
 use crate::Result;
@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// The places of each row along `axis`.
+/// The positions of the elements of each row along `axis`.
 fn rows_along(shape: &[usize], axis: usize) -> Vec<Vec<usize>> {
     let inner: usize = shape[axis + 1..].iter().product();
     let cols = shape[axis];
@@ -26,7 +26,7 @@ fn rows_along(shape: &[usize], axis: usize) -> Vec<Vec<usize>> {
     (0..count).map(|row| (0..cols).map(|c| start(row) + c * inner).collect()).collect()
 }
 
-/// A function of each row of some arrays of one shape.
+/// Applies `f` to the corresponding rows of several arrays of the same shape.
 fn by_row(axis: usize, x: &[&Array], f: impl Fn(&[Vec<Bounded>]) -> Vec<Bounded>) -> Array {
     let mut y = x[0].clone();
     for row in rows_along(&x[0].shape, axis) {
@@ -44,7 +44,7 @@ fn shares(depth: usize, row: &[Bounded]) -> Vec<Bounded> {
     row.iter().map(share).collect()
 }
 
-/// Its logarithm.
+/// The log-softmax of one row.
 fn logarithms(depth: usize, row: &[Bounded]) -> Vec<Bounded> {
     let (max, sum) = online_softmax(depth, row);
     let broken = !max.value().is_finite();
@@ -62,7 +62,7 @@ fn drawn(
     let rank = g.range(1..=4);
     let mut shape = g.shape_of_rank(rank);
     if g.one_in(3) {
-        // Long and thin, so that it is cut up.
+        // Long and thin, so that the rows are cut into slices.
         let [outer, inner] = [0; 2].map(|_| g.range(1..=3).min(g.size));
         shape = vec![outer, g.range(1..=(g.size / (outer * inner)).max(1)), inner];
     }
@@ -97,11 +97,11 @@ fn log_softmax(g: &mut Gen) -> Case {
     drawn(g, Tensor::log_softmax, logarithms, |y, dy, sum| dy - y.exp() * sum, |_, dy| dy)
 }
 
-/// The largest of some terms and the sum of the exponentials relative to it, as the kernels form it: by at most `depth`
-/// merges of two sums, of which one is scaled down by exp(-d).
+/// Online softmax, as the kernels compute it: the maximum, and the sum of the exponentials relative to it, by at most
+/// `depth` merges of two sums, one of which is scaled by exp(-d).
 ///
-/// In units, a merge errs by 3 + 2d (exp), by d (the difference is rounded) and by 2 (a product and an addition); the d
-/// on a term's way make up its distance from the largest. Where exp is 0 it is because the result is subnormal.
+/// In ulp, a merge errs by 3 + 2d (exp), by d (the rounding of the difference) and by 2 (a product and an addition).
+/// The d of a term add up to its distance from the maximum. If exp is 0, the result is subnormal.
 fn online_softmax(depth: usize, terms: &[Bounded]) -> (Bounded, Bounded) {
     let max = terms.iter().copied().fold(Bounded::exact(f64::NEG_INFINITY), Bounded::max);
     let (mut sum, mut error) = (0.0, 0.0);
@@ -129,7 +129,7 @@ fn logsumexp_of(x: Input, reduction: Reduction) -> Case {
         if max.value().is_finite() { max + sum.ln() } else { max }
     };
     reduction.clone().case(x, Tensor::logsumexp, value).gradient(reduction.gradient(move |terms, dy| {
-        // y's own error is one factor in all the powers, which goes out in the division.
+        // The error of y is a common factor of all powers, which cancels in the division.
         let y = Bounded::exact(value(terms).value());
         let powers: Vec<Bounded> = terms.iter().map(|&x| (x - y).exp()).collect();
         let scale = dy / Bounded::sum_by(depth, powers.iter().copied());

@@ -1,4 +1,4 @@
-//! What training alone needs: dropout, and the optimizers' steps.
+//! Ops used only in training: dropout, and the steps of the optimizers.
 
 use crate::nn::Parameter;
 use crate::optim::{Adam, AdamW, Optimizer, Sgd};
@@ -13,7 +13,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "adamw", covers: &[], draw: adamw, bench: None },
 ];
 
-/// The mask is a matter of whole numbers: it must be the same to the last element.
+/// The mask depends on integers only, so it must match exactly.
 fn dropout(g: &mut Gen) -> Case {
     let shape = g.shape(4);
     let probability = match g.below(4) {
@@ -41,9 +41,9 @@ fn dropout(g: &mut Gen) -> Case {
         .gradient(move |_, dy| vec![Some(masked(dy))])
 }
 
-/// One step of an optimizer. `step` gives one element's new weight and state from the old ones and the gradient, for the
-/// number of the step. Inputs: the weight, the gradient, and after the first step the state, one tensor for each of
-/// `names`; the output is the new weight or one of the new state's tensors.
+/// One step of an optimizer. `step` maps the number of the step, an element's gradient, and its old weight and state to
+/// the new weight and state. Inputs: the weight, the gradient, and after the first step one state tensor for each of
+/// `names`. The output is the new weight or one of the new state tensors.
 fn update<O: Optimizer>(
     g: &mut Gen,
     names: &'static [&'static str],
@@ -58,7 +58,7 @@ fn update<O: Optimizer>(
         inputs.push(g.constants(&shape, -2.0, 2.0));
     }
     if done > 0 && names.len() == 2 {
-        // A running mean of squares: not negative, and so none of the special values.
+        // A running mean of squares: not negative, so without special values.
         let squares: Vec<f64> = (0..inputs[0].array.numel()).map(|_| g.number(0.0, 4.0)).collect();
         inputs.push(Input { array: Array::exact(&*shape, &squares), kind: Kind::Constant });
     }
@@ -73,7 +73,7 @@ fn update<O: Optimizer>(
             let state: Vec<_> = [("0.step".to_string(), step)].into_iter().chain(tensors).collect();
             optimizer.load_state(all, &state)?;
         }
-        // The gradient reaches the optimizer as it is laid out.
+        // The optimizer gets the gradient with the layout of t[1].
         optimizer.step(all, &parameter.tensor().backward_from(&t[1])?)?;
         match shown {
             0 => Ok(parameter.tensor().detach()),
@@ -92,7 +92,7 @@ fn update<O: Optimizer>(
     Case::new(format!("step {}, shows {shown}", done + 1), inputs, run, reference)
 }
 
-/// A strength of weight decay, every other time none.
+/// A weight decay; 0 in half of the cases.
 fn decay(g: &mut Gen) -> f64 {
     if g.flag() { 0.0 } else { g.number(1e-4, 0.5) }
 }
@@ -143,7 +143,7 @@ fn adam_of(g: &mut Gen, decoupled: bool) -> Case {
         }
         let mean = |beta: f64, old: Bounded, new: Bounded| old * beta + new * Bounded::rounded(1.0 - beta);
         let m = mean(betas.0, m, d);
-        // In the kernel's order: (1 - beta) d d.
+        // In the order of the kernel: (1 - beta) d d.
         let v = v * betas.1 + d * Bounded::rounded(1.0 - betas.1) * d;
         let bias = |beta: f64| 1.0 - beta.powf(f64::from(t));
         let below = v.sqrt() * Bounded::rounded(1.0 / bias(betas.1).sqrt()) + Bounded::rounded(eps);

@@ -1,4 +1,4 @@
-//! Views and copies, in chains as they are used, and constants.
+//! Chains of views and copies, and filled tensors.
 
 use super::indexing::moved;
 use crate::Result;
@@ -28,7 +28,7 @@ const VIEWS: &[&str] = &[
     "contiguous",
 ];
 
-/// A view's reference: its shape, and which element of the tensor it was made from each of its elements is.
+/// The reference of a view: its shape, and for each element its position in the original tensor.
 #[derive(Clone)]
 struct Picture {
     shape: Vec<usize>,
@@ -36,7 +36,7 @@ struct Picture {
 }
 
 impl Picture {
-    /// The picture of `shape` whose element at an index is this one's at `source` of it.
+    /// The view of `shape` whose element at an index is this view's element at `source(index)`.
     fn seen(&self, shape: Vec<usize>, source: impl Fn(&[usize]) -> Vec<usize>) -> Picture {
         let count = shape.iter().product();
         let from =
@@ -51,7 +51,7 @@ impl Picture {
 
 type Step = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
-/// A random step that the shape at hand allows: its name, the call, and the picture after it.
+/// A random op that the shape allows: its name, the call, and the reference after it.
 fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
     let mut shape = x.shape.clone();
     let rank = shape.len();
@@ -68,7 +68,7 @@ fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
             (format!("permute {axes:?}"), Box::new(move |x| x.permute(&axes)), after)
         }
         kind @ 1..=2 if rank > kind - 1 => {
-            // t() is the last two.
+            // t() swaps the last two.
             let (a, b) = if kind == 2 { (rank - 2, rank - 1) } else { (at, g.below(rank)) };
             shape.swap(a, b);
             let after = x.seen(shape, |index| {
@@ -98,7 +98,7 @@ fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
             };
             (format!("slice {at} {start}..{end} by {step}"), run, after)
         }
-        // One axis split in two, or two neighbours joined.
+        // Splits an axis in two, or joins two adjacent axes.
         kind @ 5..=6 if rank > 0 => {
             if kind == 5 && rank < MAX_RANK {
                 let factors: Vec<usize> =
@@ -143,7 +143,7 @@ fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
     }
 }
 
-/// A chain of views of a tensor of shape `whole`: its name, the calls, and the picture at its end.
+/// A chain of views of a tensor of shape `whole`: its name, the calls, and the reference of the result.
 fn chain(g: &mut Gen, whole: &[usize]) -> (String, Vec<Step>, Picture) {
     let mut picture = Picture { shape: whole.to_vec(), from: (0..whole.iter().product()).collect() };
     let (mut names, mut steps) = (Vec::new(), Vec::new());
@@ -180,7 +180,7 @@ fn views_of_ids(g: &mut Gen) -> Case {
     Case::new(label, vec![ids], move |t| run(&steps, &t[0]), reference)
 }
 
-/// What is filled takes no input; one names the device.
+/// The op has no input; the input of the case only determines the device.
 fn full(g: &mut Gen) -> Case {
     let shape = g.shape(MAX_RANK);
     let here = g.constants(&[1], 0.0, 1.0);
