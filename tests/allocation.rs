@@ -286,7 +286,7 @@ fn batches_without_end_are_refused() {
 
 /// Regression: a window of `usize::MAX` keys overflowed.
 #[test]
-fn an_attention_window_of_any_size_is_taken() {
+fn attention_windows_of_any_size_are_accepted() {
     let x = Tensor::ones([1, 2, 4], &common::device()).unwrap();
     let options = AttentionOptions { window: [Some(usize::MAX); 2], ..AttentionOptions::default() };
     assert_eq!(x.scaled_dot_product_attention(&x, &x, &options).unwrap().to_vec().unwrap(), [1.0; 8]);
@@ -314,7 +314,7 @@ fn more_elements_than_a_kernel_counts_are_refused_alike() {
 
 /// Scratch memory of a twin counts in the budget, and is freed afterwards.
 #[test]
-fn scratch_of_twins_counts_in_the_budget() {
+fn scratch_memory_of_twins_counts_in_the_budget() {
     let Device::Cpu(cpu) = small() else { unreachable!() };
     let before = cpu.memory().in_use;
     let mut scratch = cpu.scratch(1000).unwrap();

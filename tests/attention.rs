@@ -1,4 +1,4 @@
-//! Attention beyond the table and the golden files: long rows, what must not be read, errors, memory.
+//! Attention beyond the table and the golden files: long rows, elements that must not be read, errors, memory.
 
 mod common;
 
@@ -9,8 +9,8 @@ use gristmill::{AttentionMask, AttentionOptions, Device, Result, Tensor, no_grad
 /// A whole unit in the last place of 1.0f32.
 const ULP: f64 = f32::EPSILON as f64;
 
-/// The device under test, the CPU, and hardware's kernels where they are others: on software whose subgroups have 8 invocations.
-/// To compile the same ones twice takes SwiftShader half a minute.
+/// The device under test, the CPU, and the device with the kernels for hardware if these differ: on software with
+/// subgroups of 8. SwiftShader takes half a minute to compile the same ones twice.
 fn tested() -> Vec<Device> {
     let others = |gpu: &GpuDevice| gpu.adapter().subgroup_size == (8, 8);
     match device() {
@@ -19,7 +19,7 @@ fn tested() -> Vec<Device> {
     }
 }
 
-/// Devices, each with a size whose operands are read in words of 4 and one whose are not: those go to different kernels.
+/// Devices, each with a size that is read in words of four and one that is not: these use different kernels.
 fn by_size(devices: Vec<Device>) -> impl Iterator<Item = (Device, usize)> {
     devices.into_iter().flat_map(|device| [(device.clone(), 4), (device, 3)])
 }
@@ -28,7 +28,7 @@ fn random(shape: &[usize], seed: u64) -> Array {
     Array::random(shape, seed, -1.0, 1.0)
 }
 
-/// Rows of `[heads, n, d]`: head h, place i.
+/// Row `i` of head `h` of a tensor `[heads, n, d]`.
 fn row(x: &Array, h: usize, i: usize) -> &[f64] {
     let (n, d) = (x.shape[1], x.shape[2]);
     &x.data[(h * n + i) * d..][..d]
@@ -38,17 +38,18 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Results, and how far off each element may be.
+/// Results, and the error bound of each element.
 struct Wanted {
     results: Vec<Array>,
     bounds: Vec<Array>,
 }
 
-/// The output and the gradients for q `[heads, n, d]`, k and v `[kv_heads, m, ..]` of numbers up to 1, causal or not, in f64.
+/// The output and the gradients for q `[heads, n, d]`, k and v `[kv_heads, m, ..]` of numbers up to 1, causal or not,
+/// in f64.
 ///
-/// Scores are off by a unit for each of their d products and two more; weights by twice that (their own, and the sum's),
-/// and by a unit for each addition, scaling and exponential, of at most 12 a tile of 32 keys; slopes by what do · v and
-/// delta are, of dv products each.
+/// A score errs by one ulp for each of its d products, and two more. A weight errs by twice that (its own error, and
+/// that of the sum), and by one ulp per addition, rescaling and exponential, at most 12 per tile of 32 keys. A slope
+/// errs by the errors of do · v and delta, with dv products each.
 fn reference(q: &Array, k: &Array, v: &Array, dy: &Array, causal: bool) -> Wanted {
     let [heads, n, d] = [q.shape[0], q.shape[1], q.shape[2]];
     let [kv_heads, m, dv] = [v.shape[0], v.shape[1], v.shape[2]];
@@ -121,7 +122,7 @@ fn long_rows_are_right() {
     holds([&[2, 1025, 8], &[1, 1025, 8], &[1, 1025, 5]], true);
 }
 
-/// The keys are cut into slices: for want of queries, and for the loops of an invocation not to be too long.
+/// The keys are cut into slices, because there are few queries, and to keep the loops of an invocation short.
 #[test]
 fn one_query_over_a_long_cache_is_right() {
     holds([&[4, 1, 64], &[2, 4099, 64], &[2, 4099, 64]], true);
@@ -129,11 +130,11 @@ fn one_query_over_a_long_cache_is_right() {
     holds([&[1, 3, 2], &[1, 600, 2], &[1, 600, 1]], false);
 }
 
-/// So many queries that one dispatch takes but a few of a slice's keys, where all three gradients come from one kernel.
+/// So many queries that a dispatch processes only a few keys of a slice, if all three gradients come from one kernel.
 #[test]
-fn gradients_go_on_from_round_to_round() {
+fn gradients_accumulate_over_several_dispatches() {
     if device().id().contains("swiftshader") {
-        return; // its subgroups are not of 8, so that it has no such kernel, and it would take half a minute
+        return; // its subgroups are not of 8, so it lacks this kernel, and it would take half a minute
     }
     for causal in [false, true] {
         holds([&[1, 16_000, 4], &[1, 300, 4], &[1, 300, 4]], causal);
@@ -141,7 +142,7 @@ fn gradients_go_on_from_round_to_round() {
 }
 
 #[test]
-fn what_webgpu_offers_at_least_is_enough() {
+fn webgpus_minimum_limits_are_enough() {
     let Some(device) = opened(&GpuOptions { limits: LimitsProfile::WebGpu, ..GpuOptions::default() }) else {
         return;
     };
@@ -153,16 +154,16 @@ fn what_webgpu_offers_at_least_is_enough() {
         let grads = y.square().unwrap().sum_all().unwrap().backward().unwrap();
         leaves.each_ref().map(|leaf| grads.get(leaf).unwrap().to_vec().unwrap()).concat()
     };
-    // Each is a sum of 40 products of numbers up to 1, so off by some 50 units on either device.
+    // Each is a sum of 40 products of numbers up to 1, so it errs by about 50 ulp on either device.
     let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 100.0 * f32::EPSILON;
     assert!(run(&device).iter().zip(&run(&Device::cpu())).all(close));
 }
 
-/// Each dropped weight takes Philox's ten rounds: whether loops count them or not, none ends early.
+/// Each dropped weight needs ten rounds of Philox: no loop ends early, whether or not wgpu counts its iterations.
 #[test]
 fn dropout_of_long_rows_is_whole() {
     if device().id().contains("swiftshader") {
-        return; // it ends no loop early, and would take its time
+        return; // it ends no loop early, and would be slow
     }
     let options = AttentionOptions { dropout: 0.5, seed: 7, ..AttentionOptions::default() };
     let run = |device: &Device| {
@@ -180,7 +181,8 @@ fn dropout_of_long_rows_is_whole() {
     let want = run(&Device::cpu());
     for device in tested() {
         for (what, (want, got)) in run(&device).iter().zip(&want).enumerate() {
-            // A sum of 4,096 weights of 2 / 4,096 each, times values up to 2.5 and, in a gradient, their slopes up to 20.
+            // A sum of 4,096 weights of 2 / 4,096 each, times values up to 2.5; in a gradient also times their slopes
+            // up to 20.
             let bound = 4096.0 * f32::EPSILON * if what == 1 { 20.0 } else { 2.5 };
             let far = want.iter().zip(got).find(|(a, b)| (*a - *b).abs() > bound);
             assert!(far.is_none(), "{what} on {}: {far:?}", device.id());
@@ -194,7 +196,8 @@ fn the_largest_heads_are_right() {
     holds([&[2, 3, 80], &[2, 131, 80], &[2, 131, 100]], true);
 }
 
-/// The first query's largest score is in the first slice, the second's in the last, both 200 above all others.
+/// The largest score of the first query is in the first slice, that of the second in the last; both exceed all others
+/// by 200.
 #[test]
 fn slices_far_apart_are_merged() {
     for (device, d) in by_size(tested()) {
@@ -209,23 +212,23 @@ fn slices_far_apart_are_merged() {
         let [q, k, v] = [q, k, v].map(|x| x.to_tensor(&device));
         let options = AttentionOptions { scale: Some(0.5), ..AttentionOptions::default() };
         let y = q.scaled_dot_product_attention(&k, &v, &options).unwrap();
-        // A value up to 1, times a weight and divided by it; the other weights are as nothing.
+        // A value up to 1, multiplied and divided by a weight; the other weights are negligible.
         assert_within(&format!("size {d}"), &y, &want, |_| 4.0 * ULP);
     }
 }
 
 #[test]
 fn whole_tiles_and_one_more_are_right() {
-    // Tiles of 32 rows by 64 columns, or 17 words of 4; two matrices, of which the second begins where it should.
+    // Tiles of 32 rows by 64 columns, or 17 words of 4; two matrices, to check where the second begins.
     holds([&[2, 32, 4], &[2, 64, 4], &[2, 64, 68]], false);
     holds([&[2, 31, 3], &[2, 65, 3], &[2, 65, 65]], false);
-    // The last key is seen by the last query alone.
+    // Only the last query sees the last key.
     holds([&[1, 64, 3], &[1, 97, 3], &[1, 97, 3]], true);
 }
 
-/// Also where `max` and `exp` lose it, as WGSL lets them.
+/// Even if `max` and `exp` drop the NaN, as WGSL allows.
 #[test]
-fn a_single_key_that_is_nan_makes_all_nan() {
+fn a_single_nan_key_makes_the_row_nan() {
     const PLACES: [usize; 6] = [0, 1, 7, 31, 64, 69];
     for (device, d) in by_size([tested(), worst_case()].concat()) {
         let [q, k, v] = [3, 70, 70].map(|n| random(&[PLACES.len(), n, d], n as u64));
@@ -246,14 +249,14 @@ fn an_infinite_value_makes_its_column_infinite() {
         let y =
             q.scaled_dot_product_attention(&k, &v.to_tensor(&device), &AttentionOptions::default()).unwrap();
         let y = y.to_vec().unwrap();
-        // Of ones it is a sum of 70 weights divided by the same sum, each off by a unit for every addition.
+        // For values of 1, a sum of 70 weights divided by the same sum; each errs by one ulp per addition.
         let near = |y: f32| (y - 1.0).abs() <= 2.0 * 70.0 * f32::EPSILON;
         let right = |at: usize| if at.is_multiple_of(d) { y[at] == f32::INFINITY } else { near(y[at]) };
         assert!((0..y.len()).all(right), "size {d} on {}: {y:?}", device.id());
     }
 }
 
-/// One key for all places, without a copy; of each matrix the mask shows another value.
+/// One key expanded to all positions, without a copy; the mask shows a different value for each matrix.
 #[test]
 fn an_expanded_key_has_a_mask() {
     for (device, d) in by_size(tested()) {
@@ -265,14 +268,14 @@ fn an_expanded_key_has_a_mask() {
             AttentionOptions { mask: Some(AttentionMask::Boolean(mask)), ..AttentionOptions::default() };
         let y = q.scaled_dot_product_attention(&k, &v, &options).unwrap();
         let want = Array::from_fn([3, 2, d], |i| (i[0] + 1) as f64);
-        // A number up to 3, times a weight, and divided by it.
+        // A number up to 3, multiplied and divided by a weight.
         assert_within(&format!("size {d}"), &y, &want, |_| 6.0 * ULP);
     }
 }
 
 #[test]
-fn what_a_query_does_not_see_is_of_no_account() {
-    // Caches of which the last places are not filled, but NaN; of the larger, gradients take one pass on lavapipe.
+fn hidden_keys_have_no_influence() {
+    // Caches whose last positions are unfilled, here NaN. For the larger one, gradients take one pass on lavapipe.
     for (device, [n, m, filled, d]) in tested()
         .into_iter()
         .flat_map(|device| [[3, 40, 33, 4], [70, 200, 150, 32]].map(|size| (device.clone(), size)))
@@ -297,7 +300,7 @@ fn what_a_query_does_not_see_is_of_no_account() {
         };
         let (want, got) = (run(&plain, &AttentionOptions::default()), run(&masked, &options));
         for (want, got) in want.iter().zip(&got) {
-            // The same sums, cut into tiles alike but for the last.
+            // The same sums, with the same tiles except the last.
             assert!(
                 want.iter().zip(got).all(|(a, b)| (a - b).abs() <= 1e-5),
                 "{}: {want:?} {got:?}",
@@ -307,9 +310,9 @@ fn what_a_query_does_not_see_is_of_no_account() {
     }
 }
 
-/// The weights that are dropped are those that dropout of the weights themselves would drop.
+/// Attention drops the same weights as dropout of the weight matrix with the same seed.
 #[test]
-fn dropout_is_that_of_the_weights() {
+fn dropout_equals_dropout_of_the_weights() {
     for device in tested() {
         let [heads, n, m] = [2, 5, 7];
         let zeros = |rows| Tensor::zeros([heads, rows, 1], &device).unwrap();
@@ -325,9 +328,9 @@ fn dropout_is_that_of_the_weights() {
     }
 }
 
-/// Of a mask that is learnt, as a bias of positions is: one number a head, broadcast.
+/// A learned mask, such as a position bias: one number per head, broadcast.
 #[test]
-fn a_mask_that_is_added_has_a_gradient() {
+fn an_additive_mask_has_a_gradient() {
     for device in tested() {
         let zeros = |rows| Tensor::zeros([2, rows, 1], &device).unwrap();
         let v = Tensor::from_slice(&[1.0, 3.0, 1.0, 5.0], [2, 2, 1], &device).unwrap();
@@ -407,7 +410,7 @@ fn no_keys_and_no_queries_are_ordinary() {
     }
 }
 
-/// Twice the length takes twice the memory, forward and backward; a matrix of scores would take four times as much.
+/// Twice the length needs twice the memory, forward and backward; a matrix of scores would need four times as much.
 #[test]
 fn memory_is_linear_in_the_length() {
     let peak = |device: &Device, n: usize| -> Result<u64> {
@@ -420,11 +423,11 @@ fn memory_is_linear_in_the_length() {
         Ok(device.memory().peak)
     };
     for device in devices().iter().map(fresh) {
-        // The peak of a device only rises, and so do the lengths.
+        // The peak of a device only rises, so lengths are in ascending order.
         let [small, middle, large] = [512, 1024, 2048].map(|n| peak(&device, n).unwrap());
         let grown = [middle as f64 / small as f64, large as f64 / middle as f64];
         assert!(grown.iter().all(|&grown| grown < 2.1), "{}: {small}, {middle}, {large} bytes", device.id());
-        // Less than a quarter of the scores alone.
+        // Less than a quarter of the matrix of scores.
         assert!(large < 2048 * 2048 * 4 / 4, "{}: {large} bytes", device.id());
     }
 }

@@ -26,7 +26,7 @@ fn on_a_small_stack(work: impl FnOnce() + Send) {
 const LONG: usize = 100_000;
 
 #[test]
-fn a_chain_of_a_hundred_thousand_nodes_is_walked_and_dropped() {
+fn backward_and_drop_of_a_hundred_thousand_nodes_do_not_recurse() {
     // Three kinds of nodes: one that saves nothing, one that saves a tensor, and a view.
     let step = |y: &Tensor, at: usize| match at % 3 {
         0 => y.neg(),
@@ -44,7 +44,7 @@ fn a_chain_of_a_hundred_thousand_nodes_is_walked_and_dropped() {
 }
 
 #[test]
-fn a_shared_subexpression_is_walked_once_with_the_sum_of_its_gradients() {
+fn a_shared_subexpression_is_visited_once_with_the_sum_of_its_gradients() {
     for device in devices().iter().map(fresh) {
         let x = leaf(&[2.0, -3.0], &device);
         // s = x^2, y = s*s + s: y' = (2s + 1) 2x = 4x^3 + 2x.
@@ -62,7 +62,7 @@ fn a_shared_subexpression_is_walked_once_with_the_sum_of_its_gradients() {
 }
 
 #[test]
-fn only_what_took_part_has_a_gradient() {
+fn only_inputs_of_the_result_have_a_gradient() {
     for device in devices() {
         let (a, b, unused) = (leaf(&[1.0, 2.0], &device), leaf(&[3.0], &device), leaf(&[4.0], &device));
         let constant = Tensor::from_slice(&[5.0, 6.0], [2], &device).unwrap();
@@ -90,7 +90,7 @@ fn a_leaf_is_its_own_gradient() {
 }
 
 #[test]
-fn gradients_nobody_needs_are_not_computed() {
+fn unneeded_gradients_are_not_computed() {
     for device in devices() {
         // Counts are compared, so no other test may use the device.
         let device = fresh(&device);
@@ -135,7 +135,7 @@ fn refused<T>(result: Result<T>, parts: &[&str]) {
 }
 
 #[test]
-fn a_graph_is_walked_once() {
+fn a_graph_is_differentiated_once() {
     for device in devices() {
         let x = leaf(&[3.0], &device);
         let shared = x.square().unwrap();
@@ -151,7 +151,7 @@ fn a_graph_is_walked_once() {
 }
 
 #[test]
-fn backward_says_what_it_can_not_start_from() {
+fn backward_refuses_invalid_starts() {
     for device in devices() {
         let x = leaf(&[1.0, 2.0], &device);
         refused(x.backward(), &["[2]", "sum it first"]);
@@ -224,7 +224,7 @@ fn devices_do_not_mix() {
 }
 
 #[test]
-fn a_walk_frees_what_it_has_passed() {
+fn the_backward_pass_frees_saved_tensors_as_it_goes() {
     const STEPS: u64 = 20;
     let data = vec![0.5; 64 << 10];
     let bytes = 4 * data.len() as u64;
@@ -250,7 +250,7 @@ fn a_walk_frees_what_it_has_passed() {
 }
 
 #[test]
-fn a_graph_that_is_dropped_unwalked_frees_all() {
+fn a_graph_dropped_before_backward_frees_all() {
     for device in devices().iter().map(fresh) {
         let x = leaf(&[1.0; 1000], &device);
         let before = device.memory().in_use;

@@ -1,5 +1,5 @@
-//! Average pooling and resizing: PyTorch's values, windows of any length, exactness, the edges, errors. Their rows of the
-//! table (tests/table.rs) hold them to f64.
+//! Average pooling and upsampling: PyTorch's values, windows of any length, exactness, edge cases, errors. The table
+//! (tests/table.rs) compares them with f64.
 
 mod common;
 
@@ -8,15 +8,15 @@ use gristmill::{AvgPool2dOptions, Device, Error, Result, Tensor};
 
 type Run = fn(&Tensor) -> Result<Tensor>;
 
-/// The values and gradients of PyTorch 1.13 in f64, of `x[i] = 37 i mod 101` and `dy = 1, 2, 3, ...`: each is a sum of at
-/// most nine products of a weight, off by at most 14 roundings.
+/// Compares with values and gradients of PyTorch 1.13 in f64, for `x[i] = 37 i mod 101` and `dy = 1, 2, 3, ...`. Each
+/// is a sum of at most nine products with a weight, and errs by at most 14 roundings.
 fn known(dims: [usize; 4], run: Run, out: [usize; 4], y: &[f64], dx: &[f64]) {
     let x = Array::from_fn(dims, |i| (ravel(i, &dims) * 37 % 101) as f64);
     let dy = Array::from_fn(out, |i| (ravel(i, &out) + 1) as f64);
     for device in devices() {
         let x = x.to_tensor(&device).requires_grad().unwrap();
         let got = run(&x).unwrap();
-        // The reference itself is printed with six decimals.
+        // The reference was printed with six decimals.
         let near = |want: &[f64], at: usize| 14.0 * EPS * want[at].abs() + 6e-7;
         assert_within("output", &got, &Array::new(out, y.to_vec()), |at| near(y, at));
         let grads = got.backward_from(&dy.to_tensor(&device)).unwrap();
@@ -51,7 +51,7 @@ fn average_pooling_is_pytorchs() {
         &[5.0, 65.5, 38.5, 21.75, 30.0, 92.75, 77.5, 17.25, 35.0, 49.75, 48.0, 26.5],
         &[0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.5, 2.0, 2.0, 2.5, 2.5, 3.0, 1.25, 1.5, 1.5, 1.75, 1.75, 2.0, 3.5, 4.0, 4.0,
           4.5, 4.5, 5.0, 2.25, 2.5, 2.5, 2.75, 2.75, 3.0]);
-    // A last row of windows that sticks out past the input, and a last column past the padding too.
+    // A last row of windows that extends past the input, and a last column that extends past the padding too.
     let ceil = |x: &Tensor| {
         x.avg_pool2d(AvgPool2dOptions { kernel: [3, 3], padding: [0, 1], ..pool(true, true, None) })
     };
@@ -94,7 +94,7 @@ fn resizing_is_pytorchs() {
         &[1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }
 
-/// Windows longer than one invocation sums, along either axis and both: whole numbers make any lost term show.
+/// Windows longer than one invocation sums, along either axis and both. With whole numbers any missing term shows.
 #[test]
 fn windows_of_any_length() {
     for device in devices() {
@@ -106,7 +106,7 @@ fn windows_of_any_length() {
             let got = grads.get(&x).unwrap().to_vec().unwrap();
             assert!(got.iter().all(|&got| got == dx), "{dims:?} on {device:?}: {:?}", &got[..8]);
         };
-        // Sums of all elements; past 2^20 of them the parts have parts.
+        // Sums of all elements. With more than 2^20, the partial sums are reduced in two levels.
         let all = |x: &Tensor| {
             let kernel = [x.shape()[2], x.shape()[3]];
             x.avg_pool2d(AvgPool2dOptions { divisor_override: Some(1), ..AvgPool2dOptions::new(kernel) })
@@ -115,11 +115,11 @@ fn windows_of_any_length() {
             check([1, 1, plane[0], plane[1]], &all, (plane[0] * plane[1]) as f32, 1.0);
         }
         check([3, 2, 64, 128], &all, 8192.0, 1.0);
-        // Many outputs of one input: the gradient's windows are the long ones.
+        // Many outputs of one input, so that the windows of the gradient are long.
         check([1, 2, 1, 1], &|x| x.upsample_nearest2d([1, 70_001]), 1.0, 70_001.0);
         check([1, 1, 1, 1], &|x| x.upsample_nearest2d([300, 200]), 1.0, 60_000.0);
         check([1, 1, 2, 1], &|x| x.upsample_bilinear2d([8192, 3], false), 1.0, 12_288.0);
-        // Long windows that overlap: sums over 2,000 of 4,000 elements, and of the 2,001 sums that hold one.
+        // Long windows that overlap: sums over 2,000 of 4,000 elements; each element is part of 2,001 sums.
         let overlap = AvgPool2dOptions {
             stride: [1, 1],
             divisor_override: Some(1),
@@ -134,22 +134,22 @@ fn windows_of_any_length() {
     }
 }
 
-/// Where PyTorch's f32 scale is off by one place: 41 outputs of 43 inputs have `i · 43 / 41` whole at i = 0 only, while
-/// 6 of 10 have `i · 10 / 6` whole at 3; and of large sizes no place is rounded.
+/// Sizes for which PyTorch's f32 scale is off by one position. With 41 outputs of 43 inputs `i · 43 / 41` is whole only
+/// at i = 0, with 6 of 10 `i · 10 / 6` is whole at 3. Large sizes must not round positions either.
 #[test]
-fn places_are_exact() {
+fn source_positions_are_exact() {
     for device in devices() {
         for (from, to) in [(10, 6), (43, 41), (5, 12), (100_003, 3), (7, 70_000), (65_537, 65_536)] {
             let x: Vec<f32> = (0..from).map(|i| i as f32).collect();
             let want: Vec<f32> = (0..to).map(|i| (i * from / to) as f32).collect();
             let x = Tensor::from_slice(&x, [1, 1, 1, from], &device).unwrap();
             assert_eq!(x.upsample_nearest2d([1, to]).unwrap().to_vec().unwrap(), want);
-            // A line stays a line: its ends are aligned, and t is rounded once.
+            // A linear ramp stays linear: its ends are aligned, and t is rounded once.
             let line = x.upsample_bilinear2d([1, to], true).unwrap();
             let want = Array::from_fn([1, 1, 1, to], |i| (i[3] * (from - 1)) as f64 / (to - 1) as f64);
             assert_within("line", &line, &want, |at| 4.0 * EPS * (want.data[at] + 1.0));
         }
-        // The same size is the same image.
+        // Resizing to the same size is the identity.
         let x = Array::random([2, 3, 5, 7], 3, -1.0, 1.0).to_tensor(&device);
         for same in [
             x.upsample_nearest2d([5, 7]),
@@ -163,9 +163,9 @@ fn places_are_exact() {
     }
 }
 
-/// NaN reaches the outputs whose windows have it with a weight, and no other.
+/// NaN propagates to the outputs whose windows contain it, with nonzero weight, and to no others.
 #[test]
-fn nan_reaches_what_it_touches_and_no_more() {
+fn nan_reaches_only_the_windows_that_contain_it() {
     for device in devices() {
         let mut x = vec![1.0; 16];
         x[5] = f32::NAN;
@@ -182,7 +182,7 @@ fn nan_reaches_what_it_touches_and_no_more() {
 }
 
 #[test]
-fn the_emptiest() {
+fn empty_planes_give_empty_results() {
     for device in devices() {
         for dims in [[0, 2, 4, 4], [2, 0, 4, 4]] {
             let x = Tensor::ones(dims, &device).unwrap().requires_grad().unwrap();
@@ -246,7 +246,7 @@ fn shapes_that_do_not_fit_are_refused() {
     }
 }
 
-/// A grid of two dimensions, because a dimension holds few workgroups.
+/// Two-dimensional grids, because a dimension holds few workgroups.
 #[test]
 fn grids_of_two_dimensions_cover_all() {
     let tested = device();

@@ -150,7 +150,7 @@ fn long_sums_are_whole() {
 
 /// Eight channels per group fill a row of the weight gradient's tiles, and two groups a workgroup.
 #[test]
-fn tiles_of_groups_follow_each_other() {
+fn groups_that_fill_a_tile_are_right() {
     for device in devices() {
         let x = Tensor::ones([1, 84, 3, 3], &device).unwrap();
         let w = Tensor::ones([16, 42, 3, 3], &device).unwrap().requires_grad().unwrap();

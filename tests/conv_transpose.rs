@@ -175,7 +175,7 @@ fn pytorch_agrees_in_one_dimension() {
 
 /// The gradient of a convolution with respect to x equals the transposed convolution of the output's gradient, bitwise.
 #[test]
-fn the_two_ways_are_each_others_gradient() {
+fn conv_and_conv_transpose_are_each_others_gradient() {
     for device in devices() {
         let x = Array::random([2, 3, 9, 8], 1, -1.0, 1.0).to_tensor(&device).requires_grad().unwrap();
         let w = Array::random([4, 3, 3, 2], 2, -1.0, 1.0).to_tensor(&device);

@@ -59,7 +59,7 @@ fn gradient(parameter: &Parameter) -> Gradients {
 }
 
 #[test]
-fn an_optimizers_step_does_not_wait_for_a_task_that_waits_for_its_parameter() {
+fn an_optimizer_step_does_not_deadlock_with_tasks_that_use_its_parameter() {
     let device = device();
     within_a_minute("a step beside tasks", move || {
         // Only the CPU uses rayon.
@@ -77,7 +77,7 @@ fn an_optimizers_step_does_not_wait_for_a_task_that_waits_for_its_parameter() {
 }
 
 #[test]
-fn batch_norm_does_not_wait_for_a_task_that_waits_for_its_statistics() {
+fn batch_norm_does_not_deadlock_with_tasks_that_use_its_statistics() {
     let device = device();
     within_a_minute("batch norm beside tasks", move || {
         const CHANNELS: usize = 1 << 18;
@@ -93,7 +93,7 @@ fn batch_norm_does_not_wait_for_a_task_that_waits_for_its_statistics() {
 }
 
 #[test]
-fn threads_that_step_one_parameter_do_not_wait_for_each_other_for_ever() {
+fn threads_that_step_one_parameter_do_not_deadlock() {
     let device = device();
     within_a_minute("steps on eight threads", move || {
         let parameter = Parameter::new(&tensor(&[300, 300], 1, &device)).unwrap();

@@ -1,7 +1,7 @@
 //! The same program on the same device gives the same bits. A small training run is repeated in separate processes,
 //! which share neither compiled kernels, nor the contents of buffers, nor the number of threads.
 
-use gristmill::data::{Normalisation, Split, gather_images, parse_idx};
+use gristmill::data::{Normalization, Split, gather_images, parse_idx};
 use gristmill::nn::{self, Conv2d, Dropout, Flatten, Init, Linear, MaxPool2d, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Activation, Device, Result, Tensor};
@@ -47,7 +47,7 @@ fn train(device: &Device, seed: u64) -> Result<String> {
     let mut lines = String::new();
     for step in 0..STEPS {
         let indices: Vec<usize> = (step * BATCH..(step + 1) * BATCH).collect();
-        let (x, y) = gather_images(&digits, &indices, Normalisation::MNIST, None)?;
+        let (x, y) = gather_images(&digits, &indices, Normalization::MNIST, None)?;
         let x = Tensor::from_slice(&x, [BATCH, 1, 28, 28], device)?;
         let loss = network.forward(&x)?.cross_entropy(&Tensor::from_ids(&y, [BATCH], device)?)?;
         adam.step(&parameters, &loss.backward()?)?;

@@ -147,7 +147,7 @@ fn a_bad_id_does_not_keep_another_tensor_from_being_saved() {
 }
 
 #[test]
-fn hundreds_of_checks_are_closed_in_time_and_the_bad_one_is_found() {
+fn a_bad_id_is_found_among_hundreds_of_checks() {
     let Some(device) = own() else { return };
     let ids = nine_and_zero(&device);
     // The check of each step is still open when the next step begins; there are more checks than words.

@@ -1,4 +1,4 @@
-//! Every public method of `Tensor` has an example in its docs, of 2 to 6 lines that a reader sees, with the expected value.
+//! Every public method of `Tensor` has an example in its docs, with 2 to 6 visible lines and the expected value.
 
 #[path = "hostile/scan.rs"]
 #[allow(dead_code, reason = "its exceptions are from being called")]
@@ -7,7 +7,7 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Adds the docs of the public methods of `Tensor` in a file, or in those of a folder.
+/// Adds the docs of the public methods of `Tensor` in a file, or in all files of a directory.
 fn visit(path: &Path, found: &mut BTreeMap<String, Vec<String>>) {
     if path.is_dir() {
         std::fs::read_dir(path).unwrap().for_each(|entry| visit(&entry.unwrap().path(), found));
@@ -17,7 +17,7 @@ fn visit(path: &Path, found: &mut BTreeMap<String, Vec<String>>) {
 }
 
 fn scan_docs(text: &str, found: &mut BTreeMap<String, Vec<String>>) {
-    // As in `scan`: blocks begin in the first column, and tests stand last.
+    // As in `scan`: blocks begin in the first column, and tests come last.
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let (mut block, mut docs) = ("", Vec::new());
     for line in text.lines() {
@@ -43,9 +43,9 @@ fn scan_docs(text: &str, found: &mut BTreeMap<String, Vec<String>>) {
     }
 }
 
-/// What is wrong with the example in these docs.
+/// What is wrong with the example in these docs, if anything.
 fn fault(docs: &[String]) -> Option<String> {
-    // A fence with attributes, such as `ignore` or `text`, is no example.
+    // A fence with attributes, such as `ignore` or `text`, is not an example.
     let Some(begin) = docs.iter().position(|line| line == "```") else {
         return Some("no example".to_string());
     };

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_doctor_finds_the_device_under_test_well() {
+fn the_doctor_passes_the_device_under_test() {
     let output = gristmill(&["doctor", "--device", &tested(), "--seconds", "5"]);
     let report = text(&output.stdout);
     assert!(output.status.success(), "{report}{}", text(&output.stderr));
@@ -46,7 +46,7 @@ fn the_doctor_finds_the_device_under_test_well() {
 }
 
 #[test]
-fn a_row_and_a_seed_run_alone_and_the_same_again() {
+fn a_row_with_a_seed_is_reproducible() {
     let outcome = || {
         let output = gristmill(&[
             "doctor",
@@ -72,7 +72,7 @@ fn a_row_and_a_seed_run_alone_and_the_same_again() {
 }
 
 #[test]
-fn what_there_is_not_is_refused() {
+fn unknown_devices_and_rows_are_refused() {
     let output = gristmill(&["doctor", "--device", "no-such-card"]);
     assert!(!output.status.success() && text(&output.stderr).contains("no-such-card"));
     let output = gristmill(&["doctor", "--row", "no-such-row"]);

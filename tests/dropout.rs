@@ -68,7 +68,7 @@ fn another_seed_or_offset_gives_another_mask() {
 }
 
 #[test]
-fn a_view_is_dropped_by_its_own_places() {
+fn the_mask_of_a_view_follows_its_own_indices() {
     let x = Array::random([7, 5], 1, 1.0, 2.0);
     for device in devices() {
         let part = x.to_tensor(&device).slice(0, 3..7).unwrap();
@@ -79,7 +79,7 @@ fn a_view_is_dropped_by_its_own_places() {
 }
 
 #[test]
-fn what_is_dropped_is_zero_whatever_it_was() {
+fn dropped_elements_are_zero_even_if_not_finite() {
     for device in devices() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let x = Tensor::full([256], value, &device).unwrap();
@@ -95,7 +95,7 @@ fn what_is_dropped_is_zero_whatever_it_was() {
 }
 
 #[test]
-fn probabilities_of_nothing_and_all() {
+fn probabilities_zero_and_one() {
     for device in devices() {
         let x = Tensor::ones([5], &device).unwrap().requires_grad().unwrap();
         let same = x.dropout(0.0, 1, 1).unwrap();
@@ -114,7 +114,7 @@ fn probabilities_of_nothing_and_all() {
 }
 
 #[test]
-fn refuses_what_is_no_probability() {
+fn invalid_probabilities_are_refused() {
     for device in devices() {
         let x = Tensor::ones([5], &device).unwrap();
         for probability in [-0.1, 1.1, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

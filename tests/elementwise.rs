@@ -41,7 +41,7 @@ fn slopes(f: impl Fn(&Tensor) -> Result<Tensor>, x: &[f32], device: &Device) -> 
 }
 
 #[test]
-fn functions_of_one_number() {
+fn unary_functions_by_hand() {
     // Ten ulp: more than the error of any of them near these numbers.
     let close = 10.0 * 2.0 * EPS;
     let values = |name: &str, f: Unary, x: &[f32], want: &[f64]| {
@@ -79,7 +79,7 @@ fn functions_of_one_number() {
 }
 
 #[test]
-fn waves_of_any_number() {
+fn sin_and_cos_of_large_numbers() {
     // The last one is the f32 closest to a multiple of π/2.
     let x = [1e6, 131_072.02, 1e22, f32::MAX, -3.0, -100_000.5, 16_367_173.0 * 2f32.powi(72)];
     let sin = [
@@ -107,7 +107,7 @@ fn waves_of_any_number() {
 }
 
 #[test]
-fn rounding_by_the_standard() {
+fn rounding_as_in_ieee_754() {
     let x = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.4, -2.6, 0.0, 8_388_609.0, 3e38, INF, -INF, NAN];
     let rest = [8_388_609.0, 3e38f32.into(), f64::INFINITY, -f64::INFINITY, f64::NAN];
     let values = |name: &str, f: Unary, want: [f64; 9]| {
@@ -195,7 +195,7 @@ fn a_comparison_ends_the_graph() {
 }
 
 #[test]
-fn where_cond_picks_and_leaves_the_rest_alone() {
+fn where_cond_selects_and_ignores_the_rest() {
     for device in devices() {
         let c = Tensor::from_slice(&[1.0, 0.0, NAN, -0.0], [2, 2], &device).unwrap();
         let a = row(&[10.0, NAN], &device).requires_grad().unwrap();

@@ -1,7 +1,7 @@
-//! The examples as programs: whatever becomes of what they print, their work is saved. This file is its own child: with
-//! `GRISTMILL_TEST_EXAMPLE` in its environment it is the example of that name.
+//! The examples as programs: whatever happens to their output, their work is saved. This file is its own child process:
+//! with `GRISTMILL_TEST_EXAMPLE` in its environment it runs the example of that name.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
-#![allow(clippy::duplicate_mod)] // each example brings in what they share
+#![allow(clippy::duplicate_mod)] // each example includes the modules that they share
 
 #[path = "../examples/gpt/main.rs"]
 mod gpt;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-/// An example with options that make it short, and the files that it saves.
+/// An example with options for a short run, and the files that it saves.
 struct Example {
     name: &'static str,
     options: &'static [(&'static str, &'static str)],
@@ -66,7 +66,7 @@ const GPT: Example = Example {
 };
 
 impl Example {
-    /// In a directory, with some options changed. On the CPU, since no device has a part in this.
+    /// The command in a directory, with some options changed. It runs on the CPU, since the device does not matter.
     fn command(&self, directory: &Path, changes: &[(&str, &str)]) -> Command {
         fs::write(directory.join("text"), "a rose is a rose is a rose. ".repeat(20)).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -84,7 +84,7 @@ impl Example {
     }
 }
 
-/// Runs a check of each example in a directory of its own.
+/// Runs a check of each example in its own directory.
 fn each(check: fn(&Example, &Path)) -> Result<(), Failed> {
     for example in [MNIST_CNN, GPT] {
         check(&example, tempdir()?.path());
@@ -96,7 +96,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// As `| head -1` does.
+/// A reader that stops early, as `| head -1`.
 fn closed_pipe(example: &Example, directory: &Path) {
     let mut child =
         example.command(directory, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -109,7 +109,7 @@ fn closed_pipe(example: &Example, directory: &Path) {
 }
 
 fn full_output(example: &Example, directory: &Path) {
-    let Ok(full) = File::options().write(true).open("/dev/full") else { return }; // Linux alone has it
+    let Ok(full) = File::options().write(true).open("/dev/full") else { return }; // only on Linux
     let output = example.command(directory, &[]).stdout(full).output().unwrap();
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{}: {errors}", example.name);
@@ -123,7 +123,7 @@ fn refused_before(example: &Example, directory: &Path) {
     let (printed, errors) = (text(&output.stdout), text(&output.stderr));
     assert_eq!((output.status.code(), &*printed), (Some(1), ""), "{}: {errors}", example.name);
     assert!(errors.contains("none/model: can't be written: there is no directory none"), "{errors}");
-    // An error is no panic where nobody can read it.
+    // An error does not panic if standard error is full too.
     if let Ok(full) = File::options().write(true).open("/dev/full") {
         assert_eq!(command.stderr(full).status().unwrap().code(), Some(1));
     }

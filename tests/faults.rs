@@ -441,7 +441,7 @@ impl Op for Odd {
 }
 
 #[test]
-fn a_dispatch_that_wgpu_would_reject_does_not_spoil_its_batch() {
+fn a_dispatch_that_wgpu_would_reject_does_not_affect_its_batch() {
     let Some(device) = opened(&GpuOptions::default()) else { return };
     let x = tensor(&[4], 1, &device);
     let valid = x.neg().unwrap();
@@ -605,7 +605,7 @@ fn peek_fours() {
 
 /// The same with vectors, of which one word is changed.
 #[test]
-fn a_read_of_vectors_out_of_bounds_is_said_to_be_one() {
+fn an_out_of_bounds_read_of_vectors_is_reported() {
     let Some(device) = opened(&GpuOptions { worst_case: true, ..guarded() }) else { return };
     for count in [1, 4, 100] {
         let x = Tensor::ones([count], &device).unwrap();
@@ -719,7 +719,7 @@ fn a_known_fault_turns_off_the_variant_that_it_shows_in() {
     assert!(usual == subgroup || usual == registers, "{usual}");
     assert_eq!(chosen(&[], AdapterKind::Hardware).unwrap(), ("matmul.wgsl:tiled".to_string(), 0));
     assert_eq!(chosen(tiles, AdapterKind::Hardware).unwrap(), (usual, 1));
-    // Without zeroed workgroup memory the kernel is the same, as are reductions that use it.
+    // Results are right without zeroed workgroup memory, including those of reductions that use it.
     assert_eq!(chosen(zeroed, AdapterKind::Hardware).unwrap().1, 1);
     // Also with parameters in a storage buffer, which lavapipe uses anyway.
     assert_eq!(chosen(uniform, AdapterKind::Hardware).unwrap().1, 1);

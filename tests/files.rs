@@ -96,7 +96,7 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_umask_s() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_left_alone() {
+fn special_files_are_refused_and_left_alone() {
     let dir = tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
@@ -119,7 +119,7 @@ fn what_is_no_regular_file_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_path_that_can_not_be_written_is_known_before() {
+fn an_unwritable_path_is_reported_beforehand() {
     let dir = tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     fs::write(path("file"), "old").unwrap();
@@ -133,8 +133,7 @@ fn a_path_that_can_not_be_written_is_known_before() {
     }
     let message = io::check_writable("").unwrap_err().to_string();
     assert!(message.contains("names no file"), "{message}");
-    // Names of maximum length, and paths relative to the working directory, also where a temporary name would be too
-    // long.
+    // A name of maximum length; the check adds no temporary suffix to it.
     io::check_writable(path(&"n".repeat(255))).unwrap();
 }
 

@@ -28,7 +28,7 @@ fn gradient(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>, dy: &[f32]) -> Ve
 }
 
 #[test]
-fn joined_and_taken_apart() {
+fn cat_stack_split_and_chunk_by_hand() {
     for device in devices() {
         let x = floats(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &device);
         let y = floats(&[5.0, 6.0], &[2, 1], &device);
@@ -97,7 +97,7 @@ fn padded_as_in_pytorchs_documentation() {
 }
 
 #[test]
-fn taken_and_put_back_as_in_pytorchs_documentation() {
+fn gather_and_scatter_as_in_pytorchs_documentation() {
     for device in devices() {
         // torch.gather
         let t = floats(&[1., 2., 3., 4.], &[2, 2], &device);
@@ -227,7 +227,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, op: &str, parts: &[&str]) {
 }
 
 #[test]
-fn stray_ids_that_were_uploaded_are_refused_at_once() {
+fn uploaded_ids_out_of_range_are_refused_at_once() {
     for device in devices() {
         let x = Tensor::zeros([2, 3], &device).unwrap();
         let stray = ids(&[1, 3, 0], &[3], &device);
@@ -274,7 +274,7 @@ fn what_is_computed_from_ids_out_of_range_is_refused_when_it_is_read() {
 }
 
 #[test]
-fn nothing_gives_nothing() {
+fn empty_inputs_give_empty_results() {
     for device in devices() {
         let none = Tensor::zeros([0, 4], &device).unwrap();
         let no_ids = ids(&[], &[0], &device);

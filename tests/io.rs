@@ -107,7 +107,7 @@ fn files_keep_every_bit() {
 }
 
 #[test]
-fn the_format_s_own_crate_writes_what_is_read() {
+fn files_of_the_safetensors_crate_are_read() {
     use safetensors::tensor::{Dtype, TensorView};
     let dir = Dir::new();
     let path = dir.file("theirs.safetensors");

@@ -550,7 +550,7 @@ fn losses() {
 }
 
 #[test]
-fn gates_and_turns() {
+fn gated_units_and_rotary_embedding() {
     hold(vec![
         Known {
             what: "glu",

@@ -12,7 +12,7 @@ use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Activation, Conv2dOptions, DType, Device, Error, MatMulKernel, Result, Tensor, nn};
 
 #[test]
-fn what_no_buffer_can_hold_is_refused() {
+fn tensors_larger_than_a_buffer_are_refused() {
     let Some(device) = opened(&GpuOptions { limits: LimitsProfile::WebGpu, ..GpuOptions::default() }) else {
         return;
     };

@@ -1,5 +1,5 @@
 //! Losses: PyTorch's values, values worked by hand, special values, long rows and many elements, errors. The table
-//! (`tests/table.rs`) holds every option to f64.
+//! (`tests/table.rs`) compares every option with f64.
 
 mod common;
 
@@ -8,8 +8,8 @@ use gristmill::gpu::GpuOptions;
 use gristmill::nn::{self, Loss, Reduction};
 use gristmill::{CrossEntropyOptions, Device, Error, Result, Tensor};
 
-/// Asserts that a tensor is what PyTorch computes in f64, printed to nine digits. The table has the derived bounds: what
-/// is off by more than this is another formula.
+/// Asserts PyTorch's f64 results, printed to nine digits. The table has the derived bounds; a larger difference here
+/// means another formula.
 fn assert_pytorch(what: &str, got: &Tensor, want: &[f64]) {
     let shape = got.shape().to_vec();
     assert_within(what, got, &Array::new(shape, want.to_vec()), |at| 1e-6 * want[at].abs().max(2.0));
@@ -33,14 +33,14 @@ fn cross_entropy_has_pytorchs_values() {
         let targets = Tensor::from_ids(&[2, 0, 1], [3], &device).unwrap();
         let loss = x.cross_entropy(&targets).unwrap();
         let mean = Array::new([], vec![3334.200572716949]);
-        // Three additions and a division of losses up to 1e4.
+        // The error of three additions and a division of losses up to 1e4.
         assert_within("cross_entropy", &loss, &mean, |_| 10.0 * EPS * 1e4);
         let grads = loss.backward().unwrap();
         assert_pytorch("cross_entropy", grads.get(&x).unwrap(), &want);
     }
 }
 
-/// As PyTorch 1.13: a target of -inf costs inf, a broken row makes the mean NaN.
+/// As in PyTorch 1.13: a target logit of -inf gives an infinite loss; a NaN row makes the mean NaN.
 #[test]
 fn cross_entropy_has_pytorchs_special_values() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -68,10 +68,10 @@ fn cross_entropy_has_pytorchs_special_values() {
     }
 }
 
-/// By hand: equal logits cost ln(classes), whatever the targets and however smoothed; the gradient is what is not smoothed
-/// of 1 / (n classes), less 1 / n at the targets.
+/// By hand: equal logits have loss ln(classes), for any targets and smoothing. The gradient is (1 - smoothing) / (n
+/// classes), minus (1 - smoothing) / n at the targets.
 #[test]
-fn long_and_many_rows_are_all_counted() {
+fn long_rows_and_many_rows_are_complete() {
     for [n, classes] in [[1, 262_144], [3, 70_001], [16, 70_001], [70_001, 2], [40, 1025], [300, 33]] {
         let ids: Vec<u32> = (0..n).map(|row| ((row * 7919 + 13) % classes) as u32).collect();
         for (device, smoothing) in
@@ -87,12 +87,12 @@ fn long_and_many_rows_are_all_counted() {
             let targets = Tensor::from_ids(&ids, [n], &device).unwrap();
             let loss = x.cross_entropy_with(&targets, &options).unwrap();
             let cost = (classes as f64).ln();
-            // log is within 3 ULP or 2^-21, the mean of equal numbers adds a rounding for each in a row: at most
-            // 8192 or n, and a division. Smoothing adds two products and a sum, and the weights, whose sum is exact.
+            // log is within 3 ulp or 2^-21. The mean of equal numbers adds one rounding per sequential addition, at
+            // most 8192 or n, and a division. Smoothing adds two products and a sum; the sum of the weights is exact.
             let bound = 2f64.powi(-21) + (16.0 + n.min(8192) as f64) * EPS * cost;
             assert_within(&what, &loss, &Array::new([], vec![cost]), |_| bound);
             let grads = loss.backward().unwrap();
-            // Share, spread and scale are divided within 2.5 ULP, and subtracted from each other.
+            // Probability, spread and scale are each divided within 2.5 ulp, and subtracted.
             let slack = 16.0 * EPS * (1.0 / classes as f64) / n as f64;
             assert_within(&what, grads.get(&x).unwrap(), &grad, |at| {
                 16.0 * EPS * grad.data[at].abs() + slack
@@ -102,7 +102,7 @@ fn long_and_many_rows_are_all_counted() {
 }
 
 #[test]
-fn cross_entropy_refuses_what_does_not_fit() {
+fn cross_entropy_refuses_invalid_arguments() {
     for device in devices_and_hardware() {
         let logits = |dims: &[usize]| Tensor::zeros(dims, &device).unwrap();
         let targets = |ids: &[u32]| Tensor::from_ids(ids, [ids.len()], &device).unwrap();
@@ -120,12 +120,12 @@ fn cross_entropy_refuses_what_does_not_fit() {
         refused(logits(&[2, 0]), targets(&[0, 0]), &["[2, 0]"]);
         refused(logits(&[2, 3]), targets(&[2, 3]), &["class id 3", "[2, 3]", "3 classes"]);
         refused(logits(&[1, 3]), targets(&[u32::MAX]), &["class id 4294967295"]);
-        // Right after an error the device works on.
+        // After an error the device works on.
         assert_eq!(logits(&[2, 1]).cross_entropy(&targets(&[0, 0])).unwrap().item().unwrap(), 0.0);
     }
 }
 
-/// Of a part of the ids only the device knows the largest: there the kernel checks them.
+/// For some of the ids only the device knows the largest; there the kernel checks them.
 #[test]
 fn a_class_id_out_of_range_on_the_device_is_an_error_of_what_is_computed_from_it() {
     for device in devices_and_hardware() {
@@ -141,7 +141,7 @@ fn a_class_id_out_of_range_on_the_device_is_an_error_of_what_is_computed_from_it
                 assert!(message.starts_with("cross_entropy: ") && message.contains("class id"), "{message}");
             };
 
-            // Past the end in a part that is not seen: no error.
+            // An id out of range in the part that the view omits is no error.
             ids[n] = classes as u32;
             x.cross_entropy(&computed(&ids)).unwrap().item().unwrap();
 
@@ -169,8 +169,7 @@ fn a_class_id_out_of_range_on_the_device_is_an_error_of_what_is_computed_from_it
     }
 }
 
-/// From PyTorch 1.13 in f64: the loss and the gradient with regard to the logits; of losses not reduced the gradient of
-/// their sum weighted by 1, -2 and 0.5.
+/// From PyTorch 1.13 in f64: the loss and the gradient of the logits. Unreduced losses are weighted by 1, -2 and 0.5.
 #[test]
 fn cross_entropy_options_are_pytorchs() {
     #[rustfmt::skip]
@@ -214,7 +213,8 @@ fn cross_entropy_options_are_pytorchs() {
     }
 }
 
-/// A NaN among the logits, in any place, breaks its row's loss and gradient, even where the exponential of NaN is a number.
+/// A NaN logit at any position makes its row's loss and gradient NaN, even if the device's exponential of NaN is a
+/// number.
 #[test]
 fn a_nan_is_found_in_every_place() {
     for device in devices_and_hardware().into_iter().chain(worst_case()) {
@@ -239,9 +239,9 @@ fn a_nan_is_found_in_every_place() {
     }
 }
 
-/// From PyTorch 1.13 in f64, of logits `[2, 3, 2]`.
+/// From PyTorch 1.13 in f64, for logits `[2, 3, 2]`.
 #[test]
-fn classes_lie_along_the_second_axis() {
+fn classes_are_on_the_second_axis() {
     let data = [1.0, 2.0, 3.0, -1.0, 0.5, 0.0, 0.0, -2.0, 2.0, 1.0, 1.0, 1.5];
     #[rustfmt::skip]
     let gradient = [
@@ -262,7 +262,7 @@ fn classes_lie_along_the_second_axis() {
         assert_pytorch("cross_entropy", &loss, &[2.596734097, 0.336512686, 0.507605964, 0.0]);
         let dy = tensor(&[1.0, -2.0, 0.5, 3.0], &[2, 2], &device);
         assert_pytorch("cross_entropy", loss.backward_from(&dy).unwrap().get(&x).unwrap(), &gradient);
-        // A mean over rows wherever they lie: the same as of a matrix.
+        // The mean over all rows, in any layout: the same as for a matrix.
         let rows = x.permute(&[0, 2, 1]).unwrap().reshape([4, 3]).unwrap();
         let options = CrossEntropyOptions { reduction: Reduction::Mean, ..options.clone() };
         let [of_images, of_rows] = [(&x, &targets), (&rows, &targets.reshape([4]).unwrap())]
@@ -271,10 +271,10 @@ fn classes_lie_along_the_second_axis() {
     }
 }
 
-/// As PyTorch: the mean of no row is NaN, their sum 0. An ignored row has no gradient, even one of NaN, to which PyTorch
-/// gives NaN.
+/// As in PyTorch: the mean over no rows is NaN, the sum is 0. Unlike in PyTorch, the gradient of an ignored row is 0
+/// even if the row has NaN.
 #[test]
-fn ignored_rows_cost_nothing() {
+fn ignored_rows_have_no_loss_and_no_gradient() {
     for device in devices_and_hardware() {
         let targets = Tensor::from_ids(&[u32::MAX; 3], [3], &device).unwrap();
         let options = |reduction| CrossEntropyOptions {
@@ -292,7 +292,7 @@ fn ignored_rows_cost_nothing() {
             let grads = loss(reduction).backward().unwrap();
             assert_eq!(grads.get(&x).unwrap().to_vec().unwrap(), [0.0; 15]);
         }
-        // One row counts, and no other: a class among the logits may be ignored too.
+        // Only one row counts: the ignored id may also be one of the classes.
         let x = tensor(&[f32::NAN, 1.0, 0.0, 0.0, 2.0, f32::INFINITY], &[3, 2], &device);
         let targets = Tensor::from_ids(&[1, 0, 1], [3], &device).unwrap();
         let options = CrossEntropyOptions { ignore_index: Some(1), ..CrossEntropyOptions::default() };
@@ -301,7 +301,7 @@ fn ignored_rows_cost_nothing() {
     }
 }
 
-/// As PyTorch: with smoothing every class costs, so that a masked one costs infinitely much.
+/// As in PyTorch: with smoothing every class contributes, so a masked one makes the loss infinite.
 #[test]
 fn smoothed_rows_have_pytorchs_special_values() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -323,7 +323,7 @@ fn smoothed_rows_have_pytorchs_special_values() {
             let grad = loss.backward().unwrap().get(&x).unwrap().to_vec().unwrap();
             assert!(grad.iter().all(|g| g.is_nan() == want.is_nan()), "{row:?}: {grad:?} on {}", device.id());
         }
-        // A target that is masked by a large number, and logits far from 0: no overflow, and nothing cancels.
+        // The target has a very large negative logit, or the logits are far from 0: no overflow and no cancellation.
         let x = tensor(&[-3e38, 0.0, 0.0, 5e4, 5e4 + 1.0, 5e4], &[2, 3], &device);
         let options = CrossEntropyOptions {
             label_smoothing: 0.3,
@@ -337,7 +337,7 @@ fn smoothed_rows_have_pytorchs_special_values() {
         for (got, want) in losses.iter().zip(want) {
             assert!((f64::from(*got) - want).abs() <= 1e-6 * want, "{got} {want} on {}", device.id());
         }
-        // The same where the target weighs nothing: what is left is smaller by thirty orders.
+        // The same if the target has weight 0: the rest of the loss is smaller by thirty orders of magnitude.
         let x = tensor(&[-1e30, 1.0, 2.0], &[1, 3], &device);
         let options =
             CrossEntropyOptions { weight: Some(tensor(&[0.0, 1.0, 1.0], &[3], &device)), ..options };
@@ -348,7 +348,8 @@ fn smoothed_rows_have_pytorchs_special_values() {
     }
 }
 
-/// Five workgroups in a grid of three by two: the sixth has nothing to do, and as much room behind it as it takes.
+/// Five workgroups in a grid of three by two: the sixth has no work, and there is room behind the buffer for what it
+/// would write.
 #[test]
 fn an_idle_workgroup_of_a_loss_writes_nothing() {
     let options = GpuOptions { max_workgroups: Some(3), guarded: true, ..GpuOptions::default() };
@@ -376,9 +377,9 @@ fn options_that_do_not_fit_are_refused() {
         refused(CrossEntropyOptions { weight: weight(&[]), ..plain() }, &[0, 0], &["[3]", "[]"]);
         let ids = Tensor::from_ids(&[1, 1, 1], [3], &device).unwrap();
         refused(CrossEntropyOptions { weight: Some(ids), ..plain() }, &[0, 0], &["f32", "U32"]);
-        // Past the classes only the ignored id may be.
+        // Of the ids out of range, only the ignored one is valid.
         refused(CrossEntropyOptions { ignore_index: Some(5), ..plain() }, &[0, 6], &["class id 6"]);
-        // An empty batch has a sum, and losses.
+        // An empty batch has a sum and unreduced losses.
         let (none, no_ids) =
             (Tensor::zeros([0, 3], &device).unwrap(), Tensor::from_ids(&[], [0], &device).unwrap());
         let of = |reduction| {
@@ -389,7 +390,7 @@ fn options_that_do_not_fit_are_refused() {
     }
 }
 
-/// A loss, predictions, targets, losses, and the gradients with regard to both of their sum weighted by 1, -2, 0.5, 3.
+/// A loss, predictions, targets, losses, and the gradients of both for a sum weighted by 1, -2, 0.5, 3.
 type Known = (Loss, [f32; 4], [f32; 4], [f64; 4], [[f64; 4]; 2]);
 
 /// From PyTorch 1.13 in f64; hinge by hand.
@@ -406,7 +407,7 @@ fn known(device: &Device) -> Vec<Known> {
             [[-0.5, -1.0, 0.25, -0.75], [0.5, 1.0, -0.25, 0.75]]),
         (Loss::Hinge, x, [1.0, 1.0, 1.0, -1.0], [0.5, 2.0, 0.0, 1.0],
             [[-1.0, 2.0, 0.0, 3.0], [-0.5, -2.0, 0.0, 0.0]]),
-        // The first is at the corner, where the gradient is 0.
+        // The first element is at the corner, where the gradient is 0.
         (Loss::Hinge, x, [2.0, 1.0, 1.0, -1.0], [0.0, 2.0, 0.0, 1.0],
             [[0.0, 2.0, 0.0, 3.0], [0.0, -2.0, 0.0, 0.0]]),
         (Loss::BceWithLogits { pos_weight: None }, x, share, [0.474076984, 0.313261688, 1.626928011, std::f64::consts::LN_2],
@@ -448,7 +449,7 @@ fn losses_of_pairs_are_pytorchs() {
             {
                 let reduced = loss.of(&x, &t, reduction).unwrap();
                 assert_pytorch(&what, &reduced, &[sum / divisor]);
-                // The gradient is that of the losses, each taken once and divided.
+                // The gradient of the reduced loss is that of the summed losses, divided.
                 let ones = loss.of(&x, &t, Reduction::None).unwrap().sum_all().unwrap().backward().unwrap();
                 let whole = ones.get(&x).unwrap().to_vec().unwrap();
                 let whole: Vec<f64> = whole.iter().map(|&dx| f64::from(dx) / divisor).collect();
@@ -475,16 +476,16 @@ fn functions_give_the_mean() {
     }
 }
 
-/// A confident logit costs e^-x: far below the last place of 1, to its own last places.
+/// A confident logit has loss e^-x, precise although it is far below an ulp of 1.
 #[test]
-fn binary_cross_entropy_loses_nothing_at_its_ends() {
+fn binary_cross_entropy_is_precise_for_confident_logits() {
     for device in devices() {
         let x = tensor(&[20.0, -20.0, 50.0, -50.0, 1e4, -1e4, -1e4], &[7], &device).requires_grad().unwrap();
         let t = tensor(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], &[7], &device);
         let losses = Loss::BceWithLogits { pos_weight: None }.of(&x, &t, Reduction::None).unwrap();
         let [some, few] = [2.061153620314381e-9, 1.9287498479639178e-22];
         let want = Array::new([7], vec![some, some, few, few, 0.0, 0.0, 1e4]);
-        // An exponential of -50 errs by WGSL's 3 + 2 * 50 units in the last place.
+        // An exponential of -50 errs by WGSL's 3 + 2 * 50 ulp.
         assert_within("bce_with_logits_loss", &losses, &want, |at| 220.0 * EPS * want.data[at]);
         let grads = losses.backward_from(&Tensor::ones([7], &device).unwrap()).unwrap();
         let want = Array::new([7], vec![-some, some, -few, few, 0.0, 0.0, -1.0]);
@@ -495,7 +496,7 @@ fn binary_cross_entropy_loses_nothing_at_its_ends() {
 }
 
 #[test]
-fn a_target_without_probability_adds_nothing() {
+fn a_target_of_probability_zero_adds_nothing() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     let x = [-1.0, -inf, inf, nan, -inf];
     for device in devices() {
@@ -511,14 +512,14 @@ fn a_target_without_probability_adds_nothing() {
             let grads = losses.backward_from(&Tensor::ones([5], &device).unwrap()).unwrap();
             same(grads.get(&t).unwrap(), [0.0, 0.0, 0.0, nan, inf]);
         }
-        // A negative probability is none, as in PyTorch.
+        // A negative probability gives NaN, as in PyTorch.
         let [x, t] = [tensor(&[-1.0], &[1], &device), tensor(&[-0.5], &[1], &device)];
         assert!(nn::kl_div_loss(&x, &t).unwrap().item().unwrap().is_nan());
     }
 }
 
-/// More elements than a workgroup reduces, more partial sums than an invocation adds, all laid out in ways that need each
-/// kernel: whole numbers make any lost element show.
+/// More elements than a workgroup reduces, and more partial sums than an invocation adds, in layouts that select each
+/// kernel. With whole numbers any missing element shows.
 #[test]
 fn every_element_enters_the_sum() {
     for device in devices() {
@@ -526,7 +527,7 @@ fn every_element_enters_the_sum() {
         for n in [2047, 2048, 2049, 70_001, 1 << 20] {
             let (x, t) = (Tensor::full([n], 3.0, &device).unwrap(), Tensor::ones([n], &device).unwrap());
             assert_eq!(sum(&x, &t), 4.0 * n as f32, "{n} on {device:?}");
-            // Off a boundary of four, which takes one element at a time.
+            // Not aligned to four elements, so the kernel loads one at a time.
             let (x, t) = (x.slice(0, 1..n).unwrap(), t.slice(0, 1..n).unwrap());
             assert_eq!(sum(&x, &t), 4.0 * (n - 1) as f32, "{n} on {device:?}");
         }
@@ -561,7 +562,7 @@ fn pairs_that_do_not_fit_are_refused() {
             refused(&zeros(&[]), &zeros(&[]), Reduction::BatchMean, &["rank 0"]);
             let ids = Tensor::from_ids(&[0, 1], [2], &device).unwrap();
             refused(&zeros(&[2]), &ids, Reduction::Mean, &["u32", "[2]"]);
-            // Of no element: the sum is 0, the mean is NaN, and there is no loss.
+            // Without elements the sum is 0, the mean is NaN, and there are no losses.
             let none = zeros(&[0, 3]);
             assert_eq!(loss.of(&none, &none, Reduction::Sum).unwrap().item(), Ok(0.0));
             assert!(loss.of(&none, &none, Reduction::Mean).unwrap().item().unwrap().is_nan());
@@ -581,8 +582,7 @@ fn pairs_that_do_not_fit_are_refused() {
     }
 }
 
-/// Logits that are the same number for every class, as `expand` shows them, have steps of 0 along the classes: the twin read what
-/// lay behind the number.
+/// Regression: expanded logits, with stride 0 along the classes. The CPU twin read past the number.
 #[test]
 fn cross_entropy_of_logits_expanded_along_the_classes_is_the_logarithm_of_their_number() {
     for device in devices() {

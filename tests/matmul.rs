@@ -42,7 +42,7 @@ fn slices_of_k_begin_where_the_last_ended() {
 
 /// A k beyond 65,535, after which some adapters end a loop. With whole numbers any missing term shows.
 #[test]
-fn a_long_k_is_summed_whole() {
+fn a_long_k_is_summed_completely() {
     let k = 70_001;
     for device in devices() {
         let (a, b) = (Tensor::ones([2, k], &device).unwrap(), Tensor::ones([k, 3], &device).unwrap());

@@ -1,5 +1,5 @@
-//! The main job's first steps, on real digits: GPU and CPU agree, the same seed gives the same bits, and a GPU run
-//! leaves the CPU twins alone.
+//! The first steps of the MNIST example, on real digits: GPU and CPU agree, the same seed gives the same bits, and a
+//! GPU run does not use the CPU twins.
 
 mod common;
 #[path = "../examples/common/mnist_data.rs"]
@@ -8,12 +8,12 @@ mod mnist_data;
 mod network;
 
 use common::*;
-use gristmill::data::{Batches, Normalisation, RandomShift, gather_images};
+use gristmill::data::{Batches, Normalization, RandomShift, gather_images};
 use gristmill::nn::{self, Module};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Tensor};
 
-/// The losses of the first steps, and the parameters' hash after them.
+/// The losses of the first steps, and the hash of the parameters after them.
 fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u64) {
     let (train, _) = mnist_data::load(None).unwrap();
     let network = network::mnist_cnn(device, seed, dropout).unwrap();
@@ -23,7 +23,7 @@ fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u
     let shift = RandomShift { max: 1, seed, epoch: 0 };
     let mut losses = Vec::new();
     for indices in Batches::shuffled(train.len(), 64, seed, 0).unwrap().take(steps) {
-        let (x, y) = gather_images(&train, &indices, Normalisation::MNIST, Some(shift)).unwrap();
+        let (x, y) = gather_images(&train, &indices, Normalization::MNIST, Some(shift)).unwrap();
         let x = Tensor::from_slice(&x, [64, 1, 28, 28], device).unwrap();
         let y = Tensor::from_ids(&y, [64], device).unwrap();
         let loss = network.forward(&x).unwrap().cross_entropy(&y).unwrap();
@@ -33,7 +33,7 @@ fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u
     (losses.iter().map(|loss| loss.item().unwrap()).collect(), nn::hash_parameters(&network).unwrap())
 }
 
-/// SwiftShader takes seconds a step.
+/// Reduces the number of steps on SwiftShader, where a step takes seconds.
 fn steps(device: &Device, wanted: usize) -> usize {
     if device.id().contains("swiftshader") { wanted / 20 } else { wanted }
 }

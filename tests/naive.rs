@@ -1,4 +1,4 @@
-//! A third opinion: the plainest kernels agree with the ops of `Tensor`, on every device.
+//! An independent check: the simplest kernels agree with the ops of `Tensor`, on every device.
 
 mod common;
 
@@ -9,8 +9,8 @@ fn random(shape: &[usize], seed: u64, device: &Device) -> Tensor {
     Tensor::uniform(shape, -1.0, 1.0, seed, device).unwrap()
 }
 
-/// Asserts that two tensors of numbers around 1 agree within `terms` roundings of sums of that many terms, and those of an
-/// exponential and a division.
+/// Asserts that two tensors of numbers near 1 agree within the roundings of sums of `terms` terms, an exponential and a
+/// division.
 fn agree(what: &str, plain: &Tensor, fast: &Tensor, terms: usize) {
     assert_eq!(plain.shape(), fast.shape(), "{what}");
     let (plain, fast) = (plain.to_vec().unwrap(), fast.to_vec().unwrap());
@@ -54,7 +54,7 @@ fn plain_kernels_agree_with_the_ops() {
     }
 }
 
-/// A view that begins inside its buffer, and one whose rows are apart.
+/// A view that begins inside its buffer, and one with gaps between rows.
 #[test]
 fn plain_kernels_take_views() {
     for device in devices() {
@@ -67,7 +67,7 @@ fn plain_kernels_take_views() {
 }
 
 #[test]
-fn what_plain_kernels_do_not_take_is_refused() {
+fn unsupported_arguments_of_naive_kernels_are_refused() {
     for device in devices() {
         let zeros = |shape: &[usize]| Tensor::zeros(shape, &device).unwrap();
         let refused = |result: gristmill::Result<Tensor>, part: &str| {

@@ -169,7 +169,7 @@ fn a_convolution_by_hand() {
 }
 
 #[test]
-fn convolutions_along_a_line_and_back() {
+fn one_dimensional_and_transposed_convolution_layers() {
     for device in devices() {
         let weight = tensor(&[1.0, 2.0, 3.0, 1.0, 0.0, -1.0], &[2, 1, 3], &device);
         let bias = tensor(&[10.0, 0.0], &[2], &device);
@@ -453,7 +453,7 @@ fn xor_is_learnt_and_the_same_seed_gives_the_same_bits() {
 }
 
 #[test]
-fn a_line_is_found() {
+fn linear_regression_converges() {
     // y = 2 a - 3 b + 0.5 exactly, so the loss is convex with its minimum there.
     for device in devices() {
         let points = Array::random([32, 2], 1, -1.0, 1.0);

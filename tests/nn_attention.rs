@@ -105,7 +105,7 @@ fn angles_are_exact_far_out() {
 
 /// With rotary positions, scores depend on distances only, so shifted inputs give the same result.
 #[test]
-fn turned_heads_know_distances() {
+fn rotary_attention_depends_on_distances_only() {
     for device in devices() {
         let rotary = Rotary::new(8, 64, 100.0, RotaryPairs::Halves, &device).unwrap();
         let [q, k, v] = [1, 2, 3].map(|seed| random(&[1, 2, 6, 8], seed, &device));
@@ -275,7 +275,7 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn they_say_what_they_are() {
+fn layers_describe_themselves() {
     let device = Device::cpu();
     let mut init = Init::new(1, &device);
     let options = BlockOptions { dropout: 0.1, ..causal_options(&device) };

@@ -19,7 +19,7 @@ fn layers(init: &mut Init, options: RecurrentOptions) -> [Box<dyn Module>; 3] {
 }
 
 #[test]
-fn they_say_what_they_are() {
+fn layers_describe_themselves() {
     let mut init = Init::new(1, &Device::cpu());
     let plain = layers(&mut init, RecurrentOptions::default());
     assert_eq!(plain.each_ref().map(|layer| layer.describe()), ["Rnn 3 -> 5", "Lstm 3 -> 5", "Gru 3 -> 5"]);
@@ -118,7 +118,7 @@ fn a_sequence_cut_in_two_is_the_same_sequence() {
 }
 
 #[test]
-fn checkpoints_hold_them() {
+fn parameters_are_saved_and_loaded() {
     let path = std::env::temp_dir().join(format!("gristmill-recurrent-{}.safetensors", std::process::id()));
     for device in devices() {
         let model = |seed| layers(&mut Init::new(seed, &device), DEEP);
@@ -160,7 +160,7 @@ fn learns_parity(name: &str, layer: impl Module, init: &mut Init, rate: f32, dev
 }
 
 #[test]
-fn they_learn_parity() {
+fn recurrent_layers_learn_parity() {
     let device = device();
     let mut init = Init::new(5, &device);
     let rnn = Rnn::new(1, 16, &mut init).unwrap();

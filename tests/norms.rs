@@ -1,5 +1,5 @@
-//! Normalisations: values worked by hand, rows of every length, errors; the layers with their running statistics. The table
-//! (`tests/table.rs`) holds them to f64.
+//! Normalization: values worked by hand, rows of every length, errors; the layers with their running statistics. The
+//! table (`tests/table.rs`) compares the ops with f64.
 #![allow(clippy::unwrap_used)] // also in helpers, which clippy does not take for tests
 
 mod common;
@@ -15,13 +15,13 @@ fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
     Tensor::from_slice(data, shape, device).unwrap()
 }
 
-/// Within a few roundings of numbers near `size`.
+/// Asserts values within a few roundings of numbers near `size`.
 fn assert_near(what: &str, got: &Tensor, want: &[f64], size: f64) {
     let want = Array::new(got.shape().to_vec(), want.to_vec());
     assert_within(what, got, &want, |_| 16.0 * EPS * size);
 }
 
-/// Mean 5, deviation 2.
+/// Mean 5, standard deviation 2.
 const EIGHT: [f32; 8] = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
 const STANDARD: [f64; 8] = [-1.5, -0.5, -0.5, -0.5, 0.0, 0.0, 1.0, 2.0];
 
@@ -30,22 +30,22 @@ fn layer_norm_by_hand() {
     for device in devices_and_hardware() {
         let x = tensor(&EIGHT, &[2, 4], &device).reshape([8]).unwrap();
         assert_near("layer_norm", &x.layer_norm(1, None, None, 0.0).unwrap(), &STANDARD, 2.0);
-        // A variance of 4 and an eps of 5: divided by 3.
+        // A variance of 4 and an eps of 5: the divisor is 3.
         let thirds = STANDARD.map(|y| y * 2.0 / 3.0);
         assert_near("eps", &x.layer_norm(1, None, None, 5.0).unwrap(), &thirds, 2.0);
-        // Over both axes, with a weight and a bias an element.
+        // Over both axes, with a weight and a bias per element.
         let x = x.reshape([1, 2, 4]).unwrap();
         let weight = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &[2, 4], &device);
         let bias = tensor(&[0.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0], &[2, 4], &device);
         let y = x.layer_norm(2, Some(&weight), Some(&bias), 0.0).unwrap();
         assert_near("affine", &y, &[-1.5, 0.0, -1.5, -2.0, 0.0, -1.0, 7.0, 16.0], 16.0);
-        // Rows of one element are their own mean.
+        // A row of one element equals its mean.
         let y = x.reshape([8, 1]).unwrap().layer_norm(1, None, None, 1e-5).unwrap();
         assert_eq!(y.to_vec().unwrap(), [0.0; 8]);
     }
 }
 
-/// dx = (g - mean(g) - h mean(g h)) / deviation for g = (0, .., 0, 1): means of 1/8 and 2/8.
+/// dx = (g - mean(g) - h mean(g h)) / deviation for g = (0, .., 0, 1): the means are 1/8 and 2/8.
 #[test]
 fn the_gradient_by_hand() {
     let want = [0.125, 0.0, 0.0, 0.0, -0.0625, -0.0625, -0.1875, 0.1875];
@@ -73,7 +73,7 @@ fn rms_norm_by_hand() {
         let grads = y.backward_from(&tensor(&[1.0, 0.0], &[1, 2], &device)).unwrap();
         assert_near("dx", grads.get(&x).unwrap(), &[1.96, -0.28], 2.0);
         assert_near("dw", grads.get(&weight).unwrap(), &[0.2, 0.0], 1.0);
-        // An infinity takes all: 1 / inf is 0, inf / inf is NaN. A NaN makes its row NaN.
+        // With an infinity in the row: 1 / inf is 0, inf / inf is NaN. A NaN makes its row NaN.
         let x = tensor(&[1.0, f32::INFINITY, 1.0, f32::NAN], &[2, 2], &device);
         let y = x.rms_norm(1, None, 0.0).unwrap().to_vec().unwrap();
         assert!(y[0] == 0.0 && y[1..].iter().all(|y| y.is_nan()), "{y:?}");
@@ -83,16 +83,16 @@ fn rms_norm_by_hand() {
 #[test]
 fn group_norm_by_hand() {
     for device in devices_and_hardware() {
-        // Four channels of two: groups of mean 2 and 15, of deviation 1 and 5.
+        // Four channels of two elements: groups with mean 2 and 15, deviation 1 and 5.
         let x = tensor(&[1.0, 3.0, 1.0, 3.0, 10.0, 20.0, 20.0, 10.0], &[1, 4, 2], &device);
         let weight = tensor(&[1.0, 2.0, 3.0, 4.0], &[4], &device);
         let bias = tensor(&[0.0, 0.0, 0.0, 10.0], &[4], &device);
         let y = x.group_norm(2, Some(&weight), Some(&bias), 0.0).unwrap();
         assert_near("group_norm", &y, &[-1.0, 1.0, -2.0, 2.0, -3.0, 3.0, 14.0, 6.0], 14.0);
-        // Each channel by itself is (-1, 1).
+        // Each channel alone is (-1, 1).
         let y = x.instance_norm(None, None, 0.0).unwrap();
         assert_near("instance_norm", &y, &[-1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0], 1.0);
-        // One group is a layer.
+        // One group equals layer normalization.
         let x = tensor(&EIGHT, &[1, 4, 2], &device);
         assert_near("one group", &x.group_norm(1, None, None, 0.0).unwrap(), &STANDARD, 2.0);
     }
@@ -128,7 +128,7 @@ fn batch_norm_by_hand() {
     }
 }
 
-/// A mean a million times the spread: the squares' sum holds nothing of the variance, and the mean has to be right to the
+/// A mean a million times the spread: the variance is lost in the sum of squares, and the mean must be right to the
 /// last bit.
 #[test]
 fn a_mean_far_above_the_spread() {
@@ -137,7 +137,7 @@ fn a_mean_far_above_the_spread() {
             let x = Array::from_fn(dims, |at| 1e6 + if at[1] % 2 == 0 { -1.0 } else { 1.0 });
             let want = x.map(|x| x - 1e6);
             let y = x.to_tensor(&device).layer_norm(1, None, None, 0.0).unwrap();
-            // Off by half a place of the mean, 1/32, at most.
+            // At most half an ulp of the mean, 1/32.
             assert_within(&format!("{dims:?}"), &y, &want, |_| 0.04);
             let y = x.to_tensor(&device).t().unwrap().batch_norm(None, None, 0.0).unwrap().output;
             let want = Array::from_fn([dims[1], dims[0]], |at| want.at(&[at[1], at[0]]));
@@ -146,19 +146,19 @@ fn a_mean_far_above_the_spread() {
     }
 }
 
-/// A row's mean is found from a place among its own numbers: those of the row above are far away.
+/// The mean is computed relative to an element of its own row: the row above has values far away.
 #[test]
 fn rows_far_apart_keep_their_means() {
     for device in devices_and_hardware() {
         let sign = |at: &[usize]| if at[1].is_multiple_of(2) { 1.0 } else { -1.0 };
-        // Neighbouring floats of this size are 8 apart, so that the row above has a spread of 8.
+        // Adjacent floats of this size are 8 apart, so the row above has a spread of 8.
         let x =
             Array::from_fn(
                 [2, 70_002],
                 |at| if at[0] == 0 { 99_999_992.0 + 8.0 * sign(at) } else { sign(at) },
             );
         let want = Array::from_fn([2, 70_002], sign);
-        // Above, half a place of the mean is half the spread; below, the mean is 0 but for roundings, as in long rows.
+        // In the row above, half an ulp of the mean is half the spread; in the row below the mean is 0 up to roundings.
         let near = |at: usize| if at < 70_002 { 0.6 } else { 16.0 * EPS };
         let y = x.to_tensor(&device).layer_norm(1, None, None, 0.0).unwrap();
         assert_within("rows", &y, &want, near);
@@ -167,15 +167,15 @@ fn rows_far_apart_keep_their_means() {
     }
 }
 
-/// What is normalised, and by channel or by row: all the ways in which kernels cut up rows. Each row holds as many -1 as
-/// 1, so sums are small whole numbers and one element lost or read twice shows.
+/// Op, by channel or by row, and shapes: all the ways in which kernels divide rows. Each row has as many -1 as 1, so
+/// sums are small whole numbers, and an element that is skipped or counted twice shows.
 #[test]
 fn long_rows_lose_nothing() {
     type Op = fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
     let layer: Op = |x, w, b| x.layer_norm(1, Some(w), Some(b), 0.0);
     let rms: Op = |x, w, b| x.rms_norm(1, Some(w), 0.0)?.add(b);
     let group: Op = |x, w, b| x.group_norm(2, Some(w), Some(b), 0.0);
-    // Of the sum of two that are halves of it.
+    // The normalization of the sum of two halves.
     let added: Op = |x, w, b| {
         let half = x.mul_scalar(0.5)?;
         Ok(half.add_layer_norm(&half, 1, Some(w), Some(b), 0.0)?[0].clone())
@@ -201,7 +201,7 @@ fn long_rows_lose_nothing() {
         ("batch", batch, &[20_002, 2, 3], 2),
     ];
     for (name, op, dims, channels) in cases {
-        // Signs in turn, along the elements of each row and channel.
+        // Alternating signs along the elements of each row and channel.
         let sign = |index: &[usize]| if index.iter().sum::<usize>() % 2 == 0 { 1.0 } else { -1.0 };
         let x = Array::from_fn(*dims, sign);
         let shape: &[usize] = &[*channels];
@@ -212,7 +212,7 @@ fn long_rows_lose_nothing() {
             let b = Tensor::zeros(shape, &device).unwrap().requires_grad().unwrap();
             let y = op(&x_leaf, &w, &b).unwrap();
             let rows = x.numel() / channels;
-            // The mean is 0 and the deviation 1; one element more or less moves the mean by 1 in all of a row.
+            // The mean is 0 and the deviation 1; a missing element shifts the mean of the whole row by 1 / n.
             let count = match *name {
                 "layer" | "added" | "rms" => *channels,
                 "group" => dims[1..].iter().product::<usize>() / 2,
@@ -227,7 +227,7 @@ fn long_rows_lose_nothing() {
                 assert_within(&format!("{what}: dw"), grads.get(&w).unwrap(), &zeros, |_| 0.5);
             }
             if *name != "rms" {
-                // 1 less a mean of ones, which a division finds.
+                // 1 minus a mean of ones, which has the error of a division.
                 let zeros = Array::from_fn(*dims, |_| 0.0);
                 assert_within(&format!("{what}: dx"), grads.get(&x_leaf).unwrap(), &zeros, |_| {
                     16.0 * EPS + 0.25 / count as f64
@@ -238,7 +238,7 @@ fn long_rows_lose_nothing() {
 }
 
 #[test]
-fn nothing_is_normalised() {
+fn empty_inputs_are_ordinary() {
     for device in devices() {
         let [weight, bias] = [Tensor::ones([3], &device), Tensor::zeros([3], &device)]
             .map(|tensor| tensor.unwrap().requires_grad().unwrap());
@@ -266,7 +266,7 @@ fn nothing_is_normalised() {
         assert_eq!((y.shape().to_vec(), sum.shape().to_vec()), (vec![0, 3], vec![0, 3]));
         let grads = y.add(&sum).unwrap().backward_from(&Tensor::zeros([0, 3], &device).unwrap()).unwrap();
         assert_eq!(grads.get(&bias).unwrap().to_vec().unwrap(), [0.0; 3]);
-        // Rows of nothing.
+        // Empty rows.
         let x = Tensor::zeros([2, 0], &device).unwrap();
         assert_eq!(x.layer_norm(1, None, None, 1e-5).unwrap().shape(), [2, 0]);
         let batch = Tensor::zeros([0, 3, 2], &device).unwrap().batch_norm(None, None, 1e-5).unwrap();
@@ -357,7 +357,7 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn layers_say_what_they_are() {
+fn layers_describe_themselves() {
     for device in devices() {
         let init = Init::new(1, &device);
         let x = Array::random([4, 6, 2, 3], 1, -1.0, 1.0).to_tensor(&device);
@@ -399,7 +399,7 @@ fn layers_say_what_they_are() {
     }
 }
 
-/// The statistics' fields are public: they may be parts of another tensor.
+/// The fields of the statistics are public, so they may be views of another tensor.
 #[test]
 fn statistics_that_are_views_are_followed() {
     for device in devices() {
@@ -410,7 +410,7 @@ fn statistics_that_are_views_are_followed() {
         batch.variance = all.slice(0, 3..5).unwrap();
         let (mut mean, mut variance) = (all.slice(0, 0..2).unwrap(), tensor(&[0.0, 0.0], &[2], &device));
         batch.update(&mut mean, &mut variance, 0.5).unwrap();
-        // By hand: halves of sums, of variances that of 8 numbers over that of 7.
+        // By hand: half of the sums; the unbiased variance divides by 7 and not by 8.
         assert_near("mean", &mean, &[5.0, 1.5], 0.0);
         assert_near("variance", &variance, &[2.0, 4.0], 4.0);
     }
@@ -435,7 +435,7 @@ fn running_statistics_follow_and_are_saved() {
             ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
         );
 
-        // Three steps, with the statistics beside them in f64.
+        // Three steps; the statistics are tracked in f64 as well.
         let mut optimizer = Sgd::new(0.1);
         let mut running = [vec![0.0f64; 4], vec![1.0f64; 4]];
         for step in 0..3 {
@@ -460,7 +460,7 @@ fn running_statistics_follow_and_are_saved() {
             assert_near(&state[4 + at].0, &state[4 + at].1.tensor(), want, 4.0);
         }
 
-        // In evaluation nothing moves, and each row has its own result.
+        // In evaluation mode the statistics are constant, and rows are independent.
         model.eval();
         let x = Array::random([5, 3], 9, -1.0, 1.0).to_tensor(&device);
         let y = model.forward(&x).unwrap();
@@ -480,7 +480,7 @@ fn running_statistics_follow_and_are_saved() {
         assert_eq!(nn::hash_parameters(&model), nn::hash_parameters(&other));
         other.eval();
         assert_eq!(other.forward(&x).unwrap().to_vec(), y.to_vec());
-        // Buffers have no gradient, loaded or not.
+        // Buffers have no gradient, also after loading.
         assert!(!other.named_state()[4].1.tensor().is_differentiable());
         other.train();
         other.forward(&x).unwrap();

@@ -284,7 +284,7 @@ fn a_step_is_one_kernel_and_no_new_memory() {
 }
 
 #[test]
-fn a_leaf_keeps_its_gradient_over_updates_and_sets() {
+fn a_leaf_keeps_its_gradient_after_updates_and_sets() {
     for device in devices() {
         let w = parameter(&[1.0, 2.0], &device);
         let gradients = w.tensor().square().unwrap().sum_all().unwrap().backward().unwrap();

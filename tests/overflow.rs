@@ -1,7 +1,6 @@
 //! Numbers within f32's range whose squares exceed it: every op that squares gives the same result on every device
 //! ("Special values" in ARCHITECTURE.md). A sum of squared deviations that exceeds the range is +inf, and so are the
-//! variance and the standard deviation. A row normalized by it is 0 times the weight plus the bias, and its gradient is
-//! 0.
+//! variance and the standard deviation. A row normalized by it is `0 * weight + bias`, with gradient 0.
 
 mod common;
 
@@ -104,7 +103,7 @@ fn a_deviation_that_overflows_has_a_gradient_of_zero() {
 
 /// A difference that exceeds f32's range is infinite.
 #[test]
-fn variance_of_numbers_that_are_further_apart_than_the_largest_is_infinite() {
+fn variance_is_infinite_if_differences_overflow() {
     for device in devices_and_hardware() {
         for values in [[3e38f32, -3e38, 0.0], [0.0, 3e38, -3e38], [-3e38, 3e38, 3e38], [1.0, 2e38, 1.5]] {
             let x = Tensor::from_slice(&values, [3], &device).unwrap();
@@ -170,7 +169,7 @@ const NORMS: &[Norm] = &[
 ];
 
 #[test]
-fn a_row_whose_variance_overflows_is_normalised_to_its_bias() {
+fn a_row_whose_variance_overflows_is_normalized_to_its_bias() {
     const WEIGHT: f32 = 2.0;
     const BIAS: f32 = 0.25;
     for n in LENGTHS {
@@ -206,7 +205,7 @@ fn a_row_whose_variance_overflows_is_normalised_to_its_bias() {
 
 /// With an infinite variance as input, the output is the bias, whatever the mean.
 #[test]
-fn an_infinite_variance_that_is_given_leaves_the_bias() {
+fn a_given_infinite_variance_gives_the_bias() {
     for device in devices_and_hardware() {
         let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &device).unwrap();
         let x = tensor(&[1.0, 3e38, 2.0, 4.0], &[2, 2]).requires_grad().unwrap();

@@ -1,5 +1,5 @@
-//! Max pooling: known values from PyTorch, long walks, ties, NaN, edges, errors. Its row of the table (tests/table.rs)
-//! holds it to f64 over all options.
+//! Max pooling: known values from PyTorch, large planes and windows, ties, NaN, edge cases, errors. The table
+//! (tests/table.rs) compares all options with f64.
 
 mod common;
 
@@ -16,8 +16,8 @@ fn options(
     Pool2dOptions { kernel, stride, padding, dilation, ceil_mode }
 }
 
-/// How many windows an axis has: those that fit, or with `ceil_mode` those that start in the axis or in the padding
-/// before it and of which less than one stride sticks out.
+/// The number of windows along an axis: those that fit. With `ceil_mode` also those that start in the axis or in the
+/// padding before it, and end less than one stride past the end.
 fn windows(o: &Pool2dOptions, axis: usize, len: usize) -> usize {
     let [stride, padding, dilation] = [o.stride, o.padding, o.dilation].map(|pair| pair[axis] as i64);
     let (span, len) = ((o.kernel[axis] as i64 - 1) * dilation, len as i64);
@@ -30,7 +30,7 @@ fn windows(o: &Pool2dOptions, axis: usize, len: usize) -> usize {
         .count()
 }
 
-/// The outputs in f64, and where in the whole input each was found.
+/// The outputs in f64, and the position in the input of each.
 fn reference(x: &Array, o: &Pool2dOptions) -> (Array, Vec<Option<usize>>) {
     let &[n, c, h, w] = &x.shape[..] else { panic!("rank 4") };
     let mut found = Vec::new();
@@ -53,7 +53,7 @@ fn reference(x: &Array, o: &Pool2dOptions) -> (Array, Vec<Option<usize>>) {
     (y, found)
 }
 
-/// The input's gradient, given the outputs' and where each was found.
+/// The gradient of the input, from the gradient and the positions of the outputs.
 fn reference_gradient(shape: &[usize], found: &[Option<usize>], dy: &Array) -> Array {
     let mut dx = Array::from_fn(shape, |_| 0.0);
     for (at, dy) in found.iter().zip(&dy.data) {
@@ -64,10 +64,10 @@ fn reference_gradient(shape: &[usize], found: &[Option<usize>], dy: &Array) -> A
     dx
 }
 
-/// Compares outputs and gradients, on every device.
+/// Checks outputs and gradients on every device.
 fn check(x: &Array, o: Pool2dOptions) {
     let (want, found) = reference(x, &o);
-    // Of about one size, so that each missing term is seen.
+    // Of similar size, so that each missing term shows.
     let dy = Array::random(want.shape.clone(), 5, 0.5, 1.0);
     let dx = reference_gradient(&x.shape, &found, &dy);
     let overlap: usize = (0..2).map(|k| (o.kernel[k] - 1) * o.dilation[k] / o.stride[k] + 1).product();
@@ -76,7 +76,7 @@ fn check(x: &Array, o: Pool2dOptions) {
         let y = leaf.max_pool2d(o).unwrap();
         assert_within(&format!("{o:?}"), &y, &want, |_| 0.0);
         let grads = y.backward_from(&dy.to_tensor(&device)).unwrap();
-        // A sum of at most `overlap` terms of one sign, of which the first is exact.
+        // A sum of at most `overlap` terms of the same sign; the first is exact.
         let bound = |at: usize| (overlap - 1) as f64 * EPS * dx.data[at] * (1.0 + 1e-4);
         assert_within(&format!("{o:?}, gradient"), grads.get(&leaf).unwrap(), &dx, bound);
     }
@@ -91,8 +91,8 @@ fn with_ties(shape: &[usize], seed: u64) -> Array {
     })
 }
 
-/// x[i] = 37 i mod 101, the gradient of the outputs is 1, 2, 3, ...; the input's gradient as (place, value) where it
-/// is not 0.
+/// x[i] = 37 i mod 101, and the gradient of the outputs is 1, 2, 3, ...; `dx` has the nonzero gradients of the input as
+/// (position, value).
 fn known(dims: [usize; 4], o: Pool2dOptions, out: [usize; 4], y: &[f32], dx: &[(usize, f32)]) {
     let x: Vec<f32> = (0..dims.iter().product::<usize>()).map(|i| (i * 37 % 101) as f32).collect();
     let dy: Vec<f32> = (1..=y.len()).map(|i| i as f32).collect();
@@ -110,8 +110,8 @@ fn known(dims: [usize; 4], o: Pool2dOptions, out: [usize; 4], y: &[f32], dx: &[(
 #[test]
 #[rustfmt::skip]
 fn known_values_of_pytorch() {
-    // torch.nn.functional.max_pool2d and its backward, PyTorch 1.13.0. With ceil_mode the rows gain a window, while
-    // the columns' fourth would start in the padding.
+    // torch.nn.functional.max_pool2d and its backward pass, PyTorch 1.13.0. With ceil_mode there is one more window per
+    // column, while the fourth window of a row would start in the padding.
     let o = options([3, 2], [2, 3], [1, 1], [2, 1], true);
     known([1, 2, 8, 7], o, [1, 2, 4, 3],
         &[70., 80., 90., 83., 93., 90., 96., 93., 90., 96., 93., 79.,
@@ -122,7 +122,7 @@ fn known_values_of_pytorch() {
         &[70., 80., 90., 83., 93., 90., 96., 93., 90., 21., 95., 92., 34., 95., 92., 47., 95., 67.],
         &[(21, 1.), (24, 2.), (27, 18.), (35, 4.), (38, 13.), (49, 7.), (68, 27.), (77, 10.), (79, 42.), (91, 13.),
           (105, 16.), (111, 18.)]);
-    // Windows that overlap.
+    // Overlapping windows.
     known([1, 1, 6, 6], options([3, 3], [2, 2], [1, 1], [1, 1], true), [1, 1, 4, 4],
         &[57., 94., 84., 84., 97., 97., 87., 43., 100., 97., 90., 83., 100., 73., 83., 83.],
         &[(5, 7.), (7, 1.), (8, 2.), (16, 7.), (19, 21.), (23, 8.), (27, 11.), (30, 22.), (32, 14.), (35, 43.)]);
@@ -132,11 +132,11 @@ fn known_values_of_pytorch() {
 }
 
 #[test]
-fn every_step_of_the_walk_is_taken() {
+fn every_axis_longer_than_the_loop_stride_is_covered() {
     let two = Pool2dOptions::new([2, 2]);
     let three = options([3, 3], [1, 1], [1, 1], [1, 1], false);
-    // More planes, rows and columns than the distance of two outputs of one invocation, 256, in turn; and more than
-    // one task of the CPU twin, and than one workgroup.
+    // More planes, rows or columns, in turn, than 256, the distance between two outputs of an invocation; and more than
+    // a task of the CPU twin or a workgroup.
     for dims in [[700, 3, 2, 2], [5, 2, 600, 4], [2, 1, 3, 1300], [3, 5, 34, 34], [1, 2, 257, 257]] {
         for o in [two, three] {
             check(&with_ties(&dims, 7), o);
@@ -158,7 +158,7 @@ fn ties_nan_and_infinities() {
         ([-inf, inf, 1.0, inf], inf, 1),
         ([0.0, -0.0, 0.0, -0.0], 0.0, 0),
     ];
-    // The window as the fast path sees it, and as the general one does.
+    // The same window in the fast and in the general kernel.
     for o in [Pool2dOptions::new([2, 2]), options([2, 2], [2, 2], [1, 1], [1, 1], false)] {
         for (values, largest, at) in &cases {
             let mut x = Array::new([1, 1, 2, 2], values.to_vec());
@@ -180,16 +180,16 @@ fn ties_nan_and_infinities() {
 
 #[test]
 fn a_window_outside_of_the_plane_chooses_nothing() {
-    // Rows -1, 2 and 5 of one row.
+    // Rows -1, 2 and 5 of an input with one row.
     let o = options([3, 1], [5, 1], [1, 0], [3, 1], true);
     let x = Array::new([1, 1, 1, 4], vec![1.0, 2.0, 3.0, 4.0]);
     assert_eq!(reference(&x, &o), (Array::new([1, 1, 1, 4], vec![f64::NEG_INFINITY; 4]), vec![None; 4]));
     check(&x, o);
-    check(&x, Pool2dOptions { stride: [5, 1], kernel: [3, 2], dilation: [3, 2], ..o }); // and windows that overlap
+    check(&x, Pool2dOptions { stride: [5, 1], kernel: [3, 2], dilation: [3, 2], ..o }); // and with overlapping windows
 }
 
 #[test]
-fn the_smallest_and_the_emptiest() {
+fn single_elements_and_empty_planes() {
     for o in [
         Pool2dOptions::new([2, 2]),
         Pool2dOptions::new([1, 1]),
@@ -206,21 +206,21 @@ fn the_smallest_and_the_emptiest() {
 
 #[test]
 fn windows_of_as_many_elements_as_a_kernel_may_loop() {
-    // 65,535 rounds of loops are the most that a kernel may make: those of both loops count, and their ends.
+    // A kernel may loop at most 65,535 times; the iterations of both loops and their ends count.
     for kernel in [[1, 65_530], [21_844, 1], [254, 254]] {
         check(&with_ties(&[1, 1, kernel[0], kernel[1]], 2), Pool2dOptions::new(kernel));
     }
-    // Of windows that overlap; and just so many that four elements fit an invocation, and too many.
+    // Overlapping windows, with sizes around the limit at which an invocation computes four elements.
     for kernel in [[243, 243], [126, 127], [127, 128], [1, 4094], [1, 16_379], [1, 16_380]] {
         let o = options(kernel, [1, 1], [0, 0], [1, 1], false);
         check(&with_ties(&[1, 2, kernel[0] + 2, kernel[1] + 3], 2), o);
     }
-    // Many windows on one element: of 2, but far apart.
+    // Windows of 2 elements that are far apart, so that many overlap.
     check(&with_ties(&[1, 1, 1, 3000], 2), options([1, 2], [1, 1], [0, 0], [1, 1400], false));
 }
 
 #[test]
-fn refuses_what_it_cannot_pool() {
+fn invalid_arguments_are_refused() {
     for device in devices() {
         let refused = |dims: &[usize], o: Pool2dOptions| {
             let error = Tensor::zeros(dims, &device).unwrap().max_pool2d(o).unwrap_err();
@@ -246,7 +246,7 @@ fn refuses_what_it_cannot_pool() {
             assert!(refused(&[1, 1, 4, 4], zero).contains("of 0"));
         }
         assert!(refused(&[1, 1, 4, 4], Pool2dOptions { padding: [0, 2], ..two }).contains("half the kernel"));
-        // PyTorch measures the padding by the kernel, whatever the dilation.
+        // PyTorch limits the padding by the kernel size, whatever the dilation.
         let wide = Pool2dOptions { padding: [2, 0], dilation: [3, 1], ..two };
         assert!(refused(&[1, 1, 9, 9], wide).contains("half the kernel"));
         for kernel in [[1, 65_531], [21_845, 1], [255, 256]] {

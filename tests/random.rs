@@ -109,7 +109,7 @@ fn uniform_stays_below_its_upper_bound() {
 }
 
 #[test]
-fn refuses_what_has_no_distribution() {
+fn invalid_distributions_are_refused() {
     let cpu = Device::cpu();
     for (mean, std) in [(0.0, -1.0), (0.0, f32::NAN), (0.0, f32::INFINITY), (f32::NAN, 1.0)] {
         let error = Tensor::randn([2], mean, std, 0, &cpu).unwrap_err().to_string();

@@ -532,7 +532,7 @@ fn ties_zeros_and_infinities_have_a_first() {
 }
 
 #[test]
-fn what_a_norm_or_a_place_can_not_be_of_is_refused() {
+fn invalid_norms_and_empty_extremes_are_refused() {
     for device in devices() {
         let x = Tensor::ones([2, 3], &device).unwrap();
         for p in [-1.0, f32::NAN, f32::NEG_INFINITY, 64.5] {

@@ -90,14 +90,14 @@ fn seen_by_gradients(length: usize, places: &[usize]) {
 }
 
 #[test]
-fn short_rows_see_each_element() {
+fn short_rows_include_each_element() {
     for length in [1, 3, 18, 70] {
         seen(length, &(0..length).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn few_rows_see_each_element() {
+fn few_rows_include_each_element() {
     // By several lanes per row, which software rasterisers use for fewer than 16 rows.
     for length in [19, 67] {
         (0..length).collect::<Vec<_>>().chunks(13).for_each(|places| seen(length, places));
@@ -105,12 +105,12 @@ fn few_rows_see_each_element() {
 }
 
 #[test]
-fn longer_rows_see_each_element() {
+fn longer_rows_include_each_element() {
     seen(300, &(0..300).collect::<Vec<_>>());
 }
 
 #[test]
-fn rows_in_slices_see_their_elements() {
+fn sliced_rows_include_each_element() {
     // The ends of lanes and slices of any size, and primes between.
     let length = 40_001;
     for places in [[0, 1, 15, 16, 63], [64, 127, 128, 2047, 2048], [4095, 4099, 20_011, 39_999, 40_000]] {

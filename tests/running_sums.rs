@@ -23,7 +23,7 @@ fn sums_run_along_any_axis() {
 
 /// By hand: element k is part of all sums from k on.
 #[test]
-fn gradients_run_backward() {
+fn gradients_are_reversed_running_sums() {
     let weights = Array::new([4], vec![1.0, 10.0, 100.0, 1000.0]);
     let want = Array::new([4], vec![1111.0, 1110.0, 1100.0, 1000.0]);
     for device in devices_and_hardware() {
@@ -73,7 +73,7 @@ fn long_rows_lose_nothing() {
 }
 
 #[test]
-fn nan_and_infinities_stay_from_where_they_are() {
+fn nan_and_infinities_affect_only_later_sums() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     for device in devices_and_hardware() {
         for count in [5, 300, 5000] {

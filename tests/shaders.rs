@@ -253,7 +253,7 @@ fn culprit(path: &Path, write: impl Fn(&Built) -> Vec<u8>) -> String {
 }
 
 #[test]
-fn bindings_keep_the_law() {
+fn bindings_follow_the_rules() {
     every_variant(|built| {
         let Built { name, kernel, module, .. } = built;
         let params_at = (kernel.reads + kernel.writes) as u32;

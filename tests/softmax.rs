@@ -335,7 +335,7 @@ fn a_row_of_millions_is_sliced() {
 
 /// A row whose maximum grows from part to part, so that the sum is rescaled repeatedly.
 #[test]
-fn growing_rows_are_scaled_down() {
+fn growing_maxima_rescale_the_sum() {
     for (dims, axis) in [([1, 262_144], 1), ([3, 20_000], 1), ([20_000, 3], 0)] {
         let cols = dims[axis];
         let x = Array::from_fn(dims, |i| (i[axis] * 8 / cols) as f64 * 0.75);

@@ -58,11 +58,11 @@ fn main() -> ExitCode {
                 })
             })
         };
-        let squares = SQUARING.contains(&row.name).then(|| trial("bears_overflow", bears_overflow));
+        let squares = SQUARING.contains(&row.name).then(|| trial("handles_overflow", handles_overflow));
         let all = [
             trial("agrees_with_f64", agrees_with_f64),
             trial("keeps_special_values", keeps_special_values),
-            trial("bears_adversity", bears_adversity),
+            trial("works_on_the_worst_case_device", works_on_the_worst_case_device),
             trial("keeps_to_small_limits", keeps_to_small_limits),
             trial("gradients_are_slopes", gradients_are_slopes),
             trial("bounds_are_tight", bounds_are_tight),
@@ -166,7 +166,7 @@ const SQUARING: &[&str] = &[
 ];
 
 /// Squares that overflow give the same result on every device.
-fn bears_overflow(row: Row) -> Result<(), Failed> {
+fn handles_overflow(row: Row) -> Result<(), Failed> {
     let devices = own_devices();
     property(count().div_ceil(4), [LARGEST, MANY], |seed, size| {
         for device in devices.plain().into_iter().chain(devices.hardware()) {
@@ -177,7 +177,7 @@ fn bears_overflow(row: Row) -> Result<(), Failed> {
 }
 
 /// Results do not depend on what built-in functions return for special values, nor on the order of invocations.
-fn bears_adversity(row: Row) -> Result<(), Failed> {
+fn works_on_the_worst_case_device(row: Row) -> Result<(), Failed> {
     let devices = own_devices().worst_case();
     if devices.is_empty() {
         return Ok(());

@@ -28,7 +28,7 @@ fn known_views() {
 }
 
 #[test]
-fn a_step_far_past_an_axis_shows_its_first_element() {
+fn a_step_larger_than_the_axis_selects_the_first_element() {
     for device in devices() {
         let x = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], &device).unwrap();
         let x = x.requires_grad().unwrap();

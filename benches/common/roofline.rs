@@ -13,7 +13,7 @@ use std::sync::Arc;
 const WG: u32 = 64;
 /// Invocations of the FMA kernel; doubled until a run takes [`LONG_ENOUGH`].
 const INVOCATIONS: usize = 16 << 10;
-const TURNS: u32 = 512;
+const ITERATIONS: u32 = 512;
 /// Operations of an invocation of the FMA kernel per iteration: 8 chains of 16 steps, two operations each.
 const FLOPS_PER_TURN: f64 = 8.0 * 16.0 * 2.0;
 /// Seconds; far above the resolution of any timestamp.
@@ -62,7 +62,7 @@ fn fma_rate(device: &Device) -> Result<f64> {
         case.first(device)?;
         let seconds = best(&mut case, device)?;
         if seconds > LONG_ENOUGH {
-            return Ok(count as f64 * f64::from(TURNS) * FLOPS_PER_TURN / seconds);
+            return Ok(count as f64 * f64::from(ITERATIONS) * FLOPS_PER_TURN / seconds);
         }
         count *= 2;
     }
@@ -111,7 +111,7 @@ impl Op for FmaChains {
     }
 
     fn gpu(&self, rec: &mut Recorder, _: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let params = FmaParams { factor: 0.5, term: 1.0, turns: TURNS, count: self.count as u32 };
+        let params = FmaParams { factor: 0.5, term: 1.0, turns: ITERATIONS, count: self.count as u32 };
         rec.dispatch(&FMA, &[WG], &[outputs[0].buffer], &params, self.count.div_ceil(WG as usize))
     }
 }

@@ -15,7 +15,7 @@ mod picture;
 
 use chart::{Epoch, MOST_MISSES, Miss};
 use clap::Parser;
-use gristmill::data::{Batches, Normalisation, RandomShift, Split, gather_images, mean_std};
+use gristmill::data::{Batches, Normalization, RandomShift, Split, gather_images, mean_std};
 use gristmill::metrics::{ConfusionMatrix, accuracy};
 use gristmill::nn::{self, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer, Schedule};
@@ -119,7 +119,7 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     let normalisation = match options.data {
-        None => Normalisation::MNIST,
+        None => Normalization::MNIST,
         Some(_) => mean_std(&train.images)?,
     };
 
@@ -181,7 +181,7 @@ struct Run<'a> {
     options: &'a Options,
     device: &'a Device,
     model: Sequential,
-    normalisation: Normalisation,
+    normalisation: Normalization,
     stopped: Arc<AtomicBool>,
 }
 
@@ -315,7 +315,7 @@ fn predict(model: &Sequential, device: &Device, path: &std::path::Path) -> Resul
     model.eval();
     let pixels = picture::read(path, 28, 28)?;
     let digit = Split { images: pixels, labels: vec![0], rows: 28, cols: 28, classes: 10 };
-    let (pixels, _) = gather_images(&digit, &[0], Normalisation::MNIST, None)?;
+    let (pixels, _) = gather_images(&digit, &[0], Normalization::MNIST, None)?;
     let x = Tensor::from_slice(&pixels, [1, 1, 28, 28], device)?;
     let probabilities = no_grad(|| model.forward(&x)?.softmax(-1)?.to_vec())?;
     let best = best_class(&probabilities, 1)[0];

@@ -65,16 +65,16 @@ impl ExactSizeIterator for Batches {}
 
 /// Pixel `p` becomes `(p / 255 - mean) / std`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Normalisation {
+pub struct Normalization {
     /// The mean of the training pixels, scaled to 0 to 1.
     pub mean: f32,
     /// The standard deviation of the training pixels, scaled to 0 to 1.
     pub std: f32,
 }
 
-impl Normalisation {
+impl Normalization {
     /// The constants of MNIST's training images, with the four digits of PyTorch's example.
-    pub const MNIST: Normalisation = Normalisation { mean: 0.1307, std: 0.3081 };
+    pub const MNIST: Normalization = Normalization { mean: 0.1307, std: 0.3081 };
 }
 
 /// The mean and population standard deviation of pixels scaled to 0 to 1.
@@ -83,7 +83,7 @@ impl Normalisation {
 ///
 /// # Errors
 /// [`Error::Argument`] if there are no pixels.
-pub fn mean_std(images: &[u8]) -> Result<Normalisation> {
+pub fn mean_std(images: &[u8]) -> Result<Normalization> {
     if images.is_empty() {
         return Err(Error::argument("mean_std", "no pixels to measure"));
     }
@@ -96,7 +96,7 @@ pub fn mean_std(images: &[u8]) -> Result<Normalisation> {
     // n * squares - sum² is exact in u128: there is no cancellation, and equal pixels give 0.
     let spread = images.len() as u128 * u128::from(squares) - u128::from(sum) * u128::from(sum);
     let std = (spread as f64).sqrt() / count;
-    Ok(Normalisation { mean: (mean / 255.0) as f32, std: (std / 255.0) as f32 })
+    Ok(Normalization { mean: (mean / 255.0) as f32, std: (std / 255.0) as f32 })
 }
 
 /// Augmentation: shifts each image by up to `max` pixels along both axes, and fills with background.
@@ -131,12 +131,12 @@ impl RandomShift {
 pub fn gather_images(
     split: &Split,
     indices: &[usize],
-    normalisation: Normalisation,
+    normalisation: Normalization,
     augment: Option<RandomShift>,
 ) -> Result<(Vec<f32>, Vec<u32>)> {
     let error = |message: String| Err(Error::argument("gather_images", message));
     let &Split { rows, cols, .. } = split;
-    let Normalisation { mean, std } = normalisation;
+    let Normalization { mean, std } = normalisation;
     if !(mean.is_finite() && std.is_finite() && std > 0.0) {
         return error(format!("cannot normalise by mean {mean} and standard deviation {std}"));
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// Keeps pixels as p / 255.
-    const PLAIN: Normalisation = Normalisation { mean: 0.0, std: 1.0 };
+    const PLAIN: Normalization = Normalization { mean: 0.0, std: 1.0 };
 
     #[test]
     fn an_epoch_is_a_permutation_in_batches() {
@@ -236,15 +236,15 @@ mod tests {
     #[test]
     fn mean_and_deviation_by_hand() {
         // 0, 0, 255, 255: mean 1/2, deviation 1/2. A constant has deviation 0.
-        assert_eq!(mean_std(&[0, 0, 255, 255]).unwrap(), Normalisation { mean: 0.5, std: 0.5 });
-        assert_eq!(mean_std(&[51; 7]).unwrap(), Normalisation { mean: 0.2, std: 0.0 });
+        assert_eq!(mean_std(&[0, 0, 255, 255]).unwrap(), Normalization { mean: 0.5, std: 0.5 });
+        assert_eq!(mean_std(&[51; 7]).unwrap(), Normalization { mean: 0.2, std: 0.0 });
         assert!(mean_std(&[]).is_err());
     }
 
     #[test]
     fn gathers_and_normalises() {
         let set = split(vec![0, 255, 51, 102], vec![4, 7], 1, 2);
-        let half = Normalisation { mean: 0.5, std: 0.5 };
+        let half = Normalization { mean: 0.5, std: 0.5 };
         let (images, labels) = gather_images(&set, &[1, 0, 1], half, None).unwrap();
         // 51 / 255 = .2, 102 / 255 = .4: (.2 - .5) / .5 = -.6 and -.2.
         let expected = [-0.6, -0.2, -1.0, 1.0, -0.6, -0.2];
@@ -298,7 +298,7 @@ mod tests {
     fn background_is_normalised_like_a_pixel() {
         let set = split(vec![0; 4], vec![0], 2, 2);
         let (images, _) =
-            gather_images(&set, &[0], Normalisation::MNIST, Some(RandomShift { max: 1, seed: 0, epoch: 0 }))
+            gather_images(&set, &[0], Normalization::MNIST, Some(RandomShift { max: 1, seed: 0, epoch: 0 }))
                 .unwrap();
         assert!(images.iter().all(|&value| value == -0.1307 / 0.3081), "{images:?}");
     }
@@ -314,7 +314,7 @@ mod tests {
         assert!(error(&set, 0, PLAIN, 2).contains("shift of 2 pixels"));
         assert!(error(&set, 0, PLAIN, u32::MAX).contains("shift"));
         for std in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-            assert!(error(&set, 0, Normalisation { mean: 0.0, std }, 0).contains("cannot normalise"));
+            assert!(error(&set, 0, Normalization { mean: 0.0, std }, 0).contains("cannot normalise"));
         }
         assert!(error(&split(vec![0; 7], vec![0, 1], 2, 2), 0, PLAIN, 0).contains("7 pixel bytes"));
         assert!(error(&split(vec![], vec![0], usize::MAX, 2), 0, PLAIN, 0).contains("0 pixel bytes"));

@@ -18,7 +18,7 @@ mod idx;
 mod mnist;
 mod text;
 
-pub use batch::{Batches, Normalisation, RandomShift, gather_images, mean_std};
+pub use batch::{Batches, Normalization, RandomShift, gather_images, mean_std};
 pub use cache::{cache_dir, unpack_idx, unpack_idx_bytes};
 pub use idx::{Idx, MAX_IDX_BYTES, parse_idx, read_idx};
 pub use mnist::{IDX_FILES, Split, load_idx};

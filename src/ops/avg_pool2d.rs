@@ -99,8 +99,8 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Not of rank 4, no window fits, a kernel, stride or divisor of 0, a padding over half the kernel, or the device
-    /// fails.
+    /// Not of rank 4, no window fits, a kernel, stride or divisor of 0, a padding over half the kernel, a tensor of ids,
+    /// or the device fails.
     pub fn avg_pool2d(&self, options: AvgPool2dOptions) -> Result<Tensor> {
         avg_pool_upsample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
     }
@@ -119,7 +119,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// Not of rank 4, a height or width of 0, or the device fails.
+    /// Not of rank 4, a height or width of 0, a tensor of ids, or the device fails.
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
         avg_pool_upsample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
     }

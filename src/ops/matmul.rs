@@ -331,6 +331,16 @@ impl Tensor {
     ///
     /// Leading axes broadcast. Transposed views are read in place.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// let y = Tensor::from_slice(&[1.0, 10.0, 100.0], [3, 1], &Device::cpu())?;
+    /// assert_eq!(x.matmul(&y)?.to_vec()?, [321.0, 654.0]); // 1 + 2 · 10 + 3 · 100, ..
+    /// let batch = Tensor::ones([5, 2, 3], x.device())?;
+    /// assert_eq!(batch.matmul(&y)?.shape(), [5, 2, 1]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Fewer than two axes, inner lengths that differ or exceed 983,040,000, batch axes that do not broadcast, a tensor
     /// of ids, or the device fails.
@@ -339,6 +349,16 @@ impl Tensor {
     }
 
     /// `activation(self · other + bias)` in one kernel, with a bias of shape `[n]`. `kernel` chooses the GPU kernel.
+    ///
+    /// ```
+    /// # use gristmill::{Activation, Device, MatMulKernel, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 2], &Device::cpu())?;
+    /// let weight = Tensor::from_slice(&[1.0, 0.0, 0.0, -1.0], [2, 2], &Device::cpu())?;
+    /// let bias = Tensor::from_slice(&[10.0, 1.0], [2], &Device::cpu())?;
+    /// let y = x.matmul_with(&weight, Some(&bias), Activation::Relu, MatMulKernel::Auto)?;
+    /// assert_eq!(y.to_vec()?, [11.0, 0.0]); // without the activation [11, -1]
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::matmul`], a bias of another shape, or a kernel that the adapter does not support.
@@ -359,8 +379,18 @@ impl Tensor {
     /// A dense layer: `activation(self · weightᵀ + bias)` with `self` `[.., in]`, `weight` `[out, in]` and `bias`
     /// `[out]`, to `[.., out]`.
     ///
+    /// ```
+    /// # use gristmill::{Activation, Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 2], &Device::cpu())?;
+    /// let weight = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], [3, 2], &Device::cpu())?;
+    /// let bias = Tensor::from_slice(&[0.0, 0.0, 10.0], [3], &Device::cpu())?;
+    /// let y = x.linear(&weight, Some(&bias), Activation::None)?;
+    /// assert_eq!(y.to_vec()?, [1.0, 2.0, 13.0]); // one result for each row of the weight
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// Shapes that do not fit, or the device fails.
+    /// Shapes that do not fit, tensors of ids, or the device fails.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
         let (shape, weight_shape) = (self.shape(), weight.shape());
         let (Some((&inputs, lead)), &[out, wanted]) = (shape.split_last(), &weight_shape[..]) else {

@@ -146,6 +146,15 @@ impl Tensor {
     /// The standard deviation over `axes`: the square root of [`Tensor::var`]. The gradient is 0 where the result is 0
     /// or infinite.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 30.0], [2, 2], &Device::cpu())?;
+    /// let deviations = x.std(&[1], 0, true)?; // of each row
+    /// assert_eq!(deviations.shape(), [2, 1]);
+    /// assert_eq!(deviations.to_vec()?, [1.0, 10.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::var`].
     pub fn std(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {

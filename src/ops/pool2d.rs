@@ -440,8 +440,8 @@ impl Tensor {
     ///
     /// # Errors
     /// Not of rank 4; no window fits; a kernel, stride or dilation of 0; a padding over half the kernel; more elements
-    /// in a window, or more windows over an element, than one invocation can visit (about 254 by 254); or the device
-    /// fails.
+    /// in a window, or more windows over an element, than one invocation can visit (about 254 by 254); a tensor of ids;
+    /// or the device fails.
     pub fn max_pool2d(&self, options: Pool2dOptions) -> Result<Tensor> {
         apply(MaxPool2d(options), &[self])
     }

@@ -369,6 +369,15 @@ impl Tensor {
     /// ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)). `self` and `hidden` are
     /// `[.., 4 units]` with the gates in PyTorch's order i, f, g, o; c is `[.., units]`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let gates = Tensor::zeros([1, 4], &Device::cpu())?; // sigmoid(0) = ½, tanh(0) = 0
+    /// let [h, c] = gates.lstm_cell(&gates, &Tensor::full([1, 1], 4.0, &Device::cpu())?)?;
+    /// assert_eq!(c.to_vec()?, [2.0]); // ½ · 4 + ½ · 0
+    /// assert!((h.item()? - 0.5 * 2f32.tanh()).abs() < 1e-6);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit, tensors of ids, or the device fails.
     pub fn lstm_cell(&self, hidden: &Tensor, c: &Tensor) -> Result<[Tensor; 2]> {
@@ -381,6 +390,14 @@ impl Tensor {
     /// With x = `self` and h = `hidden`: `r = sigmoid(x_r + h_r)`, `z = sigmoid(x_z + h_z)`, `n = tanh(x_n + r h_n)`,
     /// and the result is `(1 - z) n + z state` ([Cho et al.](https://arxiv.org/abs/1406.1078)). `self` and `hidden` are
     /// `[.., 3 units]` with the gates in PyTorch's order r, z, n; `state` is `[.., units]`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let gates = Tensor::zeros([1, 3], &Device::cpu())?; // sigmoid(0) = ½, tanh(0) = 0
+    /// let state = Tensor::full([1, 1], 4.0, &Device::cpu())?;
+    /// assert_eq!(gates.gru_cell(&gates, &state)?.to_vec()?, [2.0]); // ½ · 0 + ½ · 4
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::lstm_cell`].

@@ -189,8 +189,16 @@ impl Tensor {
 
     /// Sums over the axes along which `shape` was broadcast; the result has that shape.
     ///
+    /// ```
+    /// # use gristmill::{Device, Shape, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.sum_to(Shape::new([3])?)?.to_vec()?, [5.0, 7.0, 9.0]);
+    /// assert_eq!(x.sum_to(Shape::new([2, 1])?)?.to_vec()?, [6.0, 15.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// `shape` does not broadcast to this tensor's.
+    /// `shape` does not broadcast to this tensor's, a tensor of ids, or the device fails.
     pub fn sum_to(&self, shape: Shape) -> Result<Tensor> {
         if self.shape() == shape {
             return Ok(self.clone());
@@ -206,32 +214,60 @@ impl Tensor {
 
     /// The sum of all elements, of rank 0.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, -1.0, 4.0, 2.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.sum_all()?.item()?, 8.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The device fails.
+    /// A tensor of ids, or the device fails.
     pub fn sum_all(&self) -> Result<Tensor> {
         self.sum(&self.all_axes(), false)
     }
 
     /// The mean of all elements, of rank 0; NaN if there are none.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, -1.0, 4.0, 2.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.mean_all()?.item()?, 2.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The device fails.
+    /// A tensor of ids, or the device fails.
     pub fn mean_all(&self) -> Result<Tensor> {
         self.mean(&self.all_axes(), false)
     }
 
     /// The largest element, of rank 0; NaN if one is NaN.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, -1.0, 4.0, 2.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.max_all()?.item()?, 4.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// No element, or the device fails.
+    /// No element, a tensor of ids, or the device fails.
     pub fn max_all(&self) -> Result<Tensor> {
         self.max(&self.all_axes(), false)
     }
 
     /// The smallest element, of rank 0; NaN if one is NaN.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, -1.0, 4.0, 2.0], [2, 2], &Device::cpu())?;
+    /// assert_eq!(x.min_all()?.item()?, -1.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// No element, or the device fails.
+    /// No element, a tensor of ids, or the device fails.
     pub fn min_all(&self) -> Result<Tensor> {
         self.min(&self.all_axes(), false)
     }
@@ -241,6 +277,7 @@ macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident => $op:expr),* $(,)?) => {
         impl Tensor {$(
             $(#[$doc])*
+            ///
             /// Negative axes count from the end; `keepdim` keeps the reduced axes with length 1. With no axes nothing
             /// is reduced, as in NumPy.
             ///
@@ -257,13 +294,56 @@ macro_rules! methods {
 
 methods! {
     /// The sum over `axes`; 0 over an empty axis.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.sum(&[0], false)?.to_vec()?, [5.0, 7.0, 9.0]); // of each column
+    /// let rows = x.sum(&[-1], true)?;
+    /// assert_eq!(rows.shape(), [2, 1]); // without keepdim [2]
+    /// assert_eq!(rows.to_vec()?, [6.0, 15.0]);
+    /// assert_eq!(x.sum(&[0, 1], false)?.item()?, 21.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sum => ReduceOp::Sum,
     /// The mean over `axes`; NaN over an empty axis.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.mean(&[0], false)?.to_vec()?, [2.5, 3.5, 4.5]); // of each column
+    /// let deviations = x.sub(&x.mean(&[1], true)?)?; // [2, 3] - [2, 1]
+    /// assert_eq!(deviations.to_vec()?, [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     mean => ReduceOp::Mean,
     /// The product over `axes`; 1 over an empty axis. The gradient is correct with zeros among the factors.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.prod(&[1], false)?.to_vec()?, [6.0, 120.0]); // of each row
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     prod => ReduceOp::Prod,
     /// The maximum over `axes`; NaN if one is NaN. The gradient is split evenly among ties, as in PyTorch's `amax`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 3.0, 4.0, 2.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.max(&[0], false)?.to_vec()?, [4.0, 5.0, 6.0]); // of each column
+    /// assert_eq!(x.max(&[1], false)?.to_vec()?, [5.0, 6.0]); // of each row
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     max => ReduceOp::Max,
     /// The minimum over `axes`; NaN if one is NaN. The gradient is split evenly among ties, as in PyTorch's `amin`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 5.0, 3.0, 4.0, 2.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.min(&[0], false)?.to_vec()?, [1.0, 2.0, 3.0]); // of each column
+    /// assert_eq!(x.min(&[1], false)?.to_vec()?, [1.0, 2.0]); // of each row
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     min => ReduceOp::Min,
 }

@@ -462,6 +462,14 @@ impl Tensor {
 
     /// The logarithm of [`Tensor::softmax`], accurate even where the softmax rounds to 0.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, -200.0], [1, 2], &Device::cpu())?;
+    /// assert_eq!(x.log_softmax(-1)?.to_vec()?, [0.0, -200.0]);
+    /// assert_eq!(x.softmax(-1)?.to_vec()?, [1.0, 0.0]); // whose logarithm would be -inf
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::softmax`].
     pub fn log_softmax(&self, axis: isize) -> Result<Tensor> {

@@ -254,6 +254,14 @@ impl Tensor {
 
     /// The positions (`u32`) of [`Tensor::sort`] alone.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[3.0, 1.0, 2.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.argsort(0, false)?.to_ids()?, [1, 2, 0]);
+    /// assert_eq!(x.argsort(0, true)?.to_ids()?, [0, 2, 1]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tensor::sort`].
     pub fn argsort(&self, axis: isize, descending: bool) -> Result<Tensor> {

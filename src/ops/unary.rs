@@ -283,52 +283,219 @@ macro_rules! methods {
 
 methods! {
     /// `-x`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, -2.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.neg()?.to_vec()?, [-1.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     neg => Neg,
     /// `e^x`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, 1.0, -1.0], [3], &Device::cpu())?;
+    /// let y = x.exp()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[1.0000, 2.7183, 0.3679]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     exp => Exp,
     /// The natural logarithm; -inf at 0, NaN below 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 10.0, 0.0], [3], &Device::cpu())?;
+    /// let y = x.log()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[0.0000, 2.3026, -inf]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     log => Log,
     /// The square root; NaN below 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, 4.0, 9.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.sqrt()?.to_vec()?, [0.0, 2.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sqrt => Sqrt,
     /// `1 / √x`; inf at 0, NaN below 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[4.0, 0.25, 0.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.rsqrt()?.to_vec()?, [0.5, 2.0, f32::INFINITY]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     rsqrt => Rsqrt,
     /// `1 / x`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[4.0, -0.5], [2], &Device::cpu())?;
+    /// assert_eq!(x.recip()?.to_vec()?, [0.25, -2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     recip => Recip,
     /// `|x|`; the gradient at 0 is 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-3.0, 0.0, 2.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.abs()?.to_vec()?, [3.0, 0.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     abs => Abs,
     /// `x²`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-3.0, 2.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.square()?.to_vec()?, [9.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     square => Square,
     /// The sine of x in radians, with an error of at most 2^-21 of the result plus 2^-28 for every finite x; NaN at
     /// ±inf.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # use std::f32::consts::PI;
+    /// let x = Tensor::from_slice(&[0.0, PI / 6.0, PI / 2.0], [3], &Device::cpu())?;
+    /// let y = x.sin()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[0.0000, 0.5000, 1.0000]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sin => Sin,
     /// The cosine of x in radians, as accurate as [`Tensor::sin`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # use std::f32::consts::PI;
+    /// let x = Tensor::from_slice(&[0.0, PI / 3.0, PI], [3], &Device::cpu())?;
+    /// let y = x.cos()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[1.0000, 0.5000, -1.0000]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     cos => Cos,
     /// The error function `2/√π ∫₀ˣ e^(-t²) dt`, with an error of at most 2^-21 of the result.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.0, 1.0], [3], &Device::cpu())?;
+    /// let y = x.erf()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.8427, 0.0000, 0.8427]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     erf => Erf,
     /// The largest integer not above x. The gradient is 0, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.5, -1.5], [2], &Device::cpu())?;
+    /// assert_eq!(x.floor()?.to_vec()?, [1.0, -2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     floor => Floor,
     /// The smallest integer not below x. The gradient is 0, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.5, -1.5], [2], &Device::cpu())?;
+    /// assert_eq!(x.ceil()?.to_vec()?, [2.0, -1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ceil => Ceil,
     /// The nearest integer; ties go to even, as in PyTorch and IEEE 754. The gradient is 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.5, 1.5, 2.5, -0.7], [4], &Device::cpu())?;
+    /// assert_eq!(x.round()?.to_vec()?, [0.0, 2.0, 2.0, -1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     round => Round,
     /// 1 above 0, -1 below, 0 at 0, NaN for NaN. The gradient is 0, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-3.0, 0.0, 0.1], [3], &Device::cpu())?;
+    /// assert_eq!(x.sign()?.to_vec()?, [-1.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sign => Sign,
     /// `max(x, 0)`; the gradient at 0 is 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.0, 2.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.relu()?.to_vec()?, [0.0, 0.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     relu => Relu,
     /// `1 / (1 + e^-x)`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-2.0, 0.0, 2.0], [3], &Device::cpu())?;
+    /// let y = x.sigmoid()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[0.1192, 0.5000, 0.8808]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     sigmoid => Sigmoid,
     /// The hyperbolic tangent.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.0, 1.0], [3], &Device::cpu())?;
+    /// let y = x.tanh()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.7616, 0.0000, 0.7616]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     tanh => Tanh,
     /// `x Φ(x)` with Φ the distribution function of the standard normal, exact as in PyTorch's default
     /// ([Hendrycks & Gimpel](https://arxiv.org/abs/1606.08415)). At -inf it is 0, the limit.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.0, 1.0], [3], &Device::cpu())?;
+    /// let y = x.gelu()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.1587, 0.0000, 0.8413]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     gelu => Gelu,
     /// `x sigmoid(x)`, also called swish ([Elfwing et al.](https://arxiv.org/abs/1702.03118)). At -inf it is 0, the
     /// limit.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.0, 1.0], [3], &Device::cpu())?;
+    /// let y = x.silu()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.2689, 0.0000, 0.7311]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     silu => Silu,
     /// `x min(max(x + 3, 0), 6) / 6` ([Howard et al.](https://arxiv.org/abs/1905.02244)). At -inf it is 0, the limit.
     /// The gradient is 0 at -3 and 1 at 3, as in PyTorch.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-4.0, -1.0, 1.0, 4.0], [4], &Device::cpu())?;
+    /// let y = x.hardswish()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.0000, -0.3333, 0.6667, 4.0000]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     hardswish => Hardswish,
     /// `ln(1 + e^x)`, accurate for all x. PyTorch returns x above 20, which is the same number in f32.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, 1.0, 30.0], [3], &Device::cpu())?;
+    /// let y = x.softplus()?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[0.6931, 1.3133, 30.0000]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     softplus => Softplus,
 }
 
@@ -345,6 +512,13 @@ impl Tensor {
     /// ([Maas et al.](https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf)). The gradient at 0 is the
     /// slope, as in PyTorch.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-2.0, 3.0], [2], &Device::cpu())?;
+    /// assert_eq!(x.leaky_relu(0.25)?.to_vec()?, [-0.5, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A slope that is not finite, a tensor of ids, or the device fails.
     pub fn leaky_relu(&self, slope: f32) -> Result<Tensor> {
@@ -354,6 +528,14 @@ impl Tensor {
     /// x for x above 0, else `alpha · (e^x - 1)` ([Clevert et al.](https://arxiv.org/abs/1511.07289)). The gradient at
     /// 0 is alpha, as in PyTorch.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 2.0], [2], &Device::cpu())?;
+    /// let y = x.elu(1.0)?.to_vec()?;
+    /// assert_eq!(format!("{y:.4?}"), "[-0.6321, 2.0000]");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// An alpha that is not finite, a tensor of ids, or the device fails.
     pub fn elu(&self, alpha: f32) -> Result<Tensor> {
@@ -362,6 +544,13 @@ impl Tensor {
 
     /// `min(max(x, min), max)`; NaN stays NaN. The gradient is 1 from `min` to `max`, inclusive, as in PyTorch, and 0
     /// elsewhere. Bounds may be infinite.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0, 0.5, 2.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.clamp(0.0, 1.0)?.to_vec()?, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A NaN bound, `min` above `max` (PyTorch returns `max` then), a tensor of ids, or the device fails.
@@ -373,6 +562,13 @@ impl Tensor {
     }
 
     /// 1 where x is 0, else 0; NaN counts as true. Not differentiable.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, 1.0, -2.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.logical_not()?.to_vec()?, [1.0, 0.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A tensor of ids, or the device fails.

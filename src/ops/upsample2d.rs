@@ -12,8 +12,16 @@ impl Tensor {
     /// Positions are computed in integers. PyTorch multiplies by an f32 scale, so it may be off by one where
     /// `i h / size[0]` is close to an integer. Both agree for integer scale factors.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &Device::cpu())?;
+    /// assert_eq!(x.upsample_nearest2d([1, 4])?.to_vec()?, [1.0, 1.0, 2.0, 2.0]);
+    /// assert_eq!(x.upsample_nearest2d([2, 3])?.to_vec()?, [1.0, 1.0, 2.0, 1.0, 1.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// Not of rank 4, a height or width of 0, or the device fails.
+    /// Not of rank 4, a height or width of 0, a tensor of ids, or the device fails.
     pub fn upsample_nearest2d(&self, size: [usize; 2]) -> Result<Tensor> {
         upsample("upsample_nearest2d", self, size, Method::Nearest)
     }

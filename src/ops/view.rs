@@ -10,8 +10,17 @@ use std::ops::Range;
 impl Tensor {
     /// The same elements in the same order, with another shape. A view if strides can express it, else a copy.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// let y = x.reshape([3, 2])?;
+    /// assert_eq!(y.shape(), [3, 2]);
+    /// assert_eq!(y.to_vec()?, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]); // not the transpose
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The shape has another number of elements.
+    /// The shape has another number of elements or a rank over 6, or the device fails.
     pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         let (old, shape) = (self.shape(), Shape::new(shape)?);
         if shape.numel() != old.numel() {
@@ -25,8 +34,16 @@ impl Tensor {
 
     /// Joins axis `start` and all after it into one: `[n, c, h, w]` from axis 1 becomes `[n, c·h·w]`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let images = Tensor::ones([10, 3, 4, 4], &Device::cpu())?;
+    /// assert_eq!(images.flatten(1)?.shape(), [10, 48]);
+    /// assert_eq!(images.flatten(-2)?.shape(), [10, 3, 16]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// No such axis.
+    /// No such axis, or the device fails.
     pub fn flatten(&self, start: isize) -> Result<Tensor> {
         let start = self.shape().axis("flatten", start)?;
         let shape = self.shape();
@@ -35,6 +52,15 @@ impl Tensor {
     }
 
     /// Reorders the axes: axis `k` of the result is axis `axes[k]` of this tensor.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1, 2, 3], &Device::cpu())?;
+    /// let y = x.permute(&[2, 0, 1])?;
+    /// assert_eq!(y.shape(), [3, 1, 2]);
+    /// assert_eq!(y.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `axes` is not a permutation of all axes.
@@ -54,6 +80,15 @@ impl Tensor {
 
     /// Exchanges two axes; negative ones count from the end.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.transpose(0, 1)?.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// let y = Tensor::ones([2, 3, 4], x.device())?;
+    /// assert_eq!(y.transpose(0, -1)?.shape(), [4, 3, 2]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No such axis.
     pub fn transpose(&self, a: isize, b: isize) -> Result<Tensor> {
@@ -65,6 +100,15 @@ impl Tensor {
 
     /// Exchanges the last two axes.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.t()?.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// let batch = Tensor::ones([5, 2, 3], x.device())?;
+    /// assert_eq!(batch.t()?.shape(), [5, 3, 2]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Rank below 2.
     pub fn t(&self) -> Result<Tensor> {
@@ -73,6 +117,14 @@ impl Tensor {
 
     /// The part of an axis in `range`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::cpu())?;
+    /// assert_eq!(x.slice(1, 1..3)?.to_vec()?, [2.0, 3.0, 5.0, 6.0]); // the last two columns
+    /// assert_eq!(x.slice(0, 1..2)?.to_vec()?, [4.0, 5.0, 6.0]); // the second row
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No such axis, or a range that exceeds it.
     pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Tensor> {
@@ -80,6 +132,14 @@ impl Tensor {
     }
 
     /// Every `step`-th element of an axis in `range`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[0.0, 1.0, 2.0, 3.0, 4.0], [5], &Device::cpu())?;
+    /// assert_eq!(x.slice_step(0, 0..5, 2)?.to_vec()?, [0.0, 2.0, 4.0]);
+    /// assert_eq!(x.slice_step(-1, 1..5, 2)?.to_vec()?, [1.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No such axis, a range that exceeds it, or a step of 0.
@@ -106,8 +166,18 @@ impl Tensor {
 
     /// Broadcasts to `shape` by NumPy's rule, without copying.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2, 1], &Device::cpu())?.requires_grad()?;
+    /// let y = x.expand([2, 3])?;
+    /// assert_eq!(y.to_vec()?, [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+    /// let gradients = y.sum_all()?.backward()?;
+    /// assert_eq!(gradients.get(&x).unwrap().to_vec()?, [3.0, 3.0]); // each element is in three terms
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// The shapes do not broadcast.
+    /// The shapes do not broadcast, or a rank over 6.
     pub fn expand(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         let layout = self.layout().expand(Shape::new(shape)?, "expand")?;
         // The backward pass sums the gradient back to this shape.
@@ -115,6 +185,14 @@ impl Tensor {
     }
 
     /// Inserts an axis of length 1 at position `axis`; -1 is the last.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.unsqueeze(0)?.shape(), [1, 3]);
+    /// assert_eq!(x.unsqueeze(-1)?.shape(), [3, 1]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No such position, or a rank over 6.
@@ -133,6 +211,14 @@ impl Tensor {
     }
 
     /// Removes axis `axis`, which must have length 1.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::ones([2, 1, 3], &Device::cpu())?;
+    /// assert_eq!(x.squeeze(1)?.shape(), [2, 3]);
+    /// assert!(x.squeeze(0).is_err()); // its length is 2
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No such axis, or it is longer.

@@ -1,4 +1,4 @@
-//! How each op of the golden files is called, and how far off it may be.
+//! The call of each op in the golden files, and the error bounds.
 
 use super::{Attrs, Bound};
 use gristmill::nn::{Loss, Reduction};
@@ -20,76 +20,77 @@ fn one(y: Result<Tensor>) -> Result<Vec<Tensor>> {
 
 const EXACT: Bound = Bound::EXACT;
 
-/// So many roundings of a single result, in units of half an ULP, on top of those of the longest sum.
+/// Roundings of a single result, in units of half an ulp, in addition to those of the longest sum.
 const fn each(roundings: f64) -> Bound {
     Bound { roundings, ..Bound::EACH }
 }
 
-/// As `each`, relative to the largest element: where elements are small because larger ones cancelled.
+/// As `each`, relative to the largest element, for elements that are small because larger terms cancelled.
 const fn whole(roundings: f64) -> Bound {
     Bound { roundings, whole: true, ..Bound::EACH }
 }
 
-/// As `each`, for results of intermediate values of up to `size`.
+/// As `each`, for intermediate values of up to `size`.
 const fn near(size: f64, roundings: f64) -> Bound {
     Bound { roundings, size, conditioned: false, ..Bound::EACH }
 }
 
-/// As `each`, and this much absolutely.
+/// As `each`, plus an absolute error.
 const fn floor(floor: f64, roundings: f64) -> Bound {
     Bound { roundings, floor, ..Bound::EACH }
 }
 
-/// The reasons are WGSL's accuracy table (<https://www.w3.org/TR/WGSL/#concrete-float-accuracy>), where an ULP counts
-/// twice, the formulas of the ops, and what `src/cpu/functions.rs` says of the functions that are gristmill's own.
+/// The bounds follow from WGSL's accuracy table (<https://www.w3.org/TR/WGSL/#concrete-float-accuracy>), where an ulp
+/// counts twice, the formulas of the ops, and the accuracy of gristmill's own functions as documented in
+/// `src/cpu/functions.rs`.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     Row("add", each(1.0), each(0.0), |_, x| one(x[0].add(&x[1]))),
     Row("sub", each(1.0), each(0.0), |_, x| one(x[0].sub(&x[1]))),
     Row("mul", each(1.0), each(1.0), |_, x| one(x[0].mul(&x[1]))),
-    // A quotient is within 2.5 ULP; the gradient takes two, and a product.
+    // A quotient is within 2.5 ulp; the gradient has two, and a product.
     Row("div", each(5.0), each(11.0), |_, x| one(x[0].div(&x[1]))),
     // The gradient is halved at a tie.
     Row("maximum", EXACT, each(0.0), |_, x| one(x[0].maximum(&x[1]))),
     Row("minimum", EXACT, each(0.0), |_, x| one(x[0].minimum(&x[1]))),
-    // exp2(b log2 a): log2 is within 3 ULP or 2^-21 = 8 halves absolutely, exp2 within 3 ULP + 2 ULP of its exponent e.
-    // The result errs by 0.7 |b| (8 + 6 |log2 a|) + 0.7 |e| + 6 + 4 |e| of itself; its condition is |b| + 0.7 |e|.
+    // exp2(b log2 a): log2 is within 3 ulp, or 2^-21 = 8 halves absolute; exp2 within 3 + 2 ulp of its exponent e. The
+    // relative error is 0.7 |b| (8 + 6 |log2 a|) + 0.7 |e| + 6 + 4 |e|; the condition is |b| + 0.7 |e|.
     Row("pow", each(13.0), each(24.0), |_, x| one(x[0].pow(&x[1]))),
     Row("neg", EXACT, each(0.0), |_, x| one(x[0].neg())),
-    // 3 + 2 |x| ULP; the condition is |x|.
+    // 3 + 2 |x| ulp; the condition is |x|.
     Row("exp", each(6.0), each(7.0), |_, x| one(x[0].exp())),
-    // 3 ULP, or 8 halves absolutely near 1, where the condition is 1.
+    // 3 ulp, or 8 halves absolute near 1, where the condition is 1.
     Row("log", each(8.0), each(5.0), |_, x| one(x[0].log())),
-    // 1 / inverseSqrt(x): 2 ULP and 2.5 ULP; the gradient divides once more.
+    // 1 / inverseSqrt(x): 2 ulp and 2.5 ulp; the gradient divides once more.
     Row("sqrt", each(9.0), each(14.0), |_, x| one(x[0].sqrt())),
     Row("recip", each(5.0), each(12.0), |_, x| one(x[0].recip())),
     Row("abs", EXACT, each(0.0), |_, x| one(x[0].abs())),
     Row("relu", EXACT, each(0.0), |_, x| one(x[0].relu())),
-    // e = exp(-|x|) errs by 6 + 4 |x| of itself, the sum by 1, the quotient by 5. 1 - y cancels in the gradient: 2 dy is
-    // off by what y is.
+    // e = exp(-|x|) has a relative error of 6 + 4 |x|, the sum of 1, the quotient of 5. 1 - y cancels in the gradient:
+    // 2 dy has the error of y.
     Row("sigmoid", each(12.0), floor(4.0 * 24.0 * EPS, 14.0), |_, x| one(x[0].sigmoid())),
-    // 7 ULP; (1 - y)(1 + y) in the gradient twice that, of 1.
+    // 7 ulp; (1 - y)(1 + y) in the gradient has twice that, relative to 1.
     Row("tanh", each(14.0), near(4.0, 18.0), |_, x| one(x[0].tanh())),
-    // erf errs by 8 of itself, which is up to 1; times |x| / 2 of up to 3, in the gradient times |dy| / 2.
+    // erf has a relative error of 8, and is at most 1; times |x| / 2 of up to 3, in the gradient times |dy| / 2.
     Row("gelu", floor(30.0 * EPS, 4.0), floor(20.0 * EPS, 30.0), |_, x| one(x[0].gelu())),
     Row("square", each(1.0), each(1.0), |_, x| one(x[0].square())),
     Row("rsqrt", each(4.0), each(15.0), |_, x| one(x[0].rsqrt())),
-    // 6 ULP of the result, and 2^-28.
+    // 6 ulp of the result, and 2^-28.
     Row("sin", floor(SMALL, 12.0), floor(2.0 * SMALL, 14.0), |_, x| one(x[0].sin())),
     Row("cos", floor(SMALL, 12.0), floor(2.0 * SMALL, 14.0), |_, x| one(x[0].cos())),
-    // 4 ULP; the gradient is an exponential of x², whose condition is 2 x².
+    // 4 ulp; the gradient is an exponential of x², whose condition is 2 x².
     Row("erf", each(8.0), each(10.0), |_, x| one(x[0].erf())),
     Row("floor", EXACT, EXACT, |_, x| one(x[0].floor())),
     Row("ceil", EXACT, EXACT, |_, x| one(x[0].ceil())),
     Row("round", EXACT, EXACT, |_, x| one(x[0].round())),
     Row("sign", EXACT, EXACT, |_, x| one(x[0].sign())),
     Row("leaky_relu", each(1.0), each(1.0), |a, x| one(x[0].leaky_relu(a.float("negative_slope", 0.01)))),
-    // e^x - 1 errs by 7 near 0; below, e^x does by 6.
+    // e^x - 1 errs by 7 near 0; for smaller x, e^x errs by 6.
     Row("elu", each(12.0), each(8.0), |a, x| one(x[0].elu(a.float("alpha", 1.0)))),
-    // The sigmoid and a product; in the gradient y (1 + x (1 - y)) cancels, of terms of up to 1.3 |dy|.
+    // The sigmoid and a product; in the gradient, terms of up to 1.3 |dy| cancel in y (1 + x (1 - y)).
     Row("silu", each(14.0), near(3.0, 24.0), |_, x| one(x[0].silu())),
     Row("hardswish", each(8.0), each(8.0), |_, x| one(x[0].hardswish())),
-    // ln(1 + e) errs by 13, and by what e^-|x| does; the gradient is the sigmoid.
+    // ln(1 + e) errs by 13, and by the error of e^-|x|; the gradient is the sigmoid.
     Row("softplus", each(20.0), each(14.0), |_, x| one(x[0].softplus())),
     Row("clamp", EXACT, each(0.0), |a, x| one(x[0].clamp(a.float("min", -INF), a.float("max", INF)))),
     Row("eq", EXACT, EXACT, |_, x| one(x[0].eq(&x[1]))),
@@ -107,29 +108,29 @@ pub(super) const ROWS: &[Row] = &[
     Row("sum", each(0.0), each(0.0), |a, x| one(x[0].sum(&a.ints("axes"), a.flag("keepdim")))),
     // A division, or a product with a quotient.
     Row("mean", each(6.0), each(6.0), |a, x| one(x[0].mean(&a.ints("axes"), a.flag("keepdim")))),
-    // Ties share the gradient: a division.
+    // Ties split the gradient: a division.
     Row("max", EXACT, each(5.0), |a, x| one(x[0].max(&a.ints("axes"), a.flag("keepdim")))),
     Row("min", EXACT, each(5.0), |a, x| one(x[0].min(&a.ints("axes"), a.flag("keepdim")))),
-    // A product a factor; the gradient divides by one.
+    // One product per factor; the gradient divides by one.
     Row("prod", each(0.0), each(10.0), |a, x| one(x[0].prod(&a.ints("axes"), a.flag("keepdim")))),
     Row("logsumexp", near(2.0, 24.0), near(2.0, 24.0), |a, x| one(x[0].logsumexp(&a.ints("axes"), a.flag("keepdim")))),
-    // A mean's quotient, differences, squares, another quotient; a root.
+    // The quotient of the mean, differences, squares, another quotient; a root.
     Row("var", each(16.0), each(16.0), |a, x| one(x[0].var(&a.ints("axes"), a.size("correction", 1), a.flag("keepdim")))),
     Row("std", each(24.0), each(32.0), |a, x| one(x[0].std(&a.ints("axes"), a.size("correction", 1), a.flag("keepdim")))),
-    // Two powers, as above; the gradient takes a third.
+    // Two powers, as above; the gradient has a third.
     Row("norm", each(26.0), each(40.0), |a, x| one(x[0].norm(a.number("p"), &a.ints("axes"), a.flag("keepdim")))),
     Row("cumsum", each(0.0), each(0.0), |a, x| one(x[0].cumsum(a.int("axis", 0)))),
     Row("argmax", EXACT, EXACT, |a, x| one(x[0].argmax(a.int("axis", 0), a.flag("keepdim")))),
     Row("argmin", EXACT, EXACT, |a, x| one(x[0].argmin(a.int("axis", 0), a.flag("keepdim")))),
 
-    // exp(x - m) errs by 6 + 4 |x - m| of itself, which is at most 6 + 4 / e; the quotient by 5. Of the logarithm see log.
-    // In the gradients sum y dy <= 2 and sum dy <= 2 n for rows of n <= 7.
+    // exp(x - m) has a relative error of 6 + 4 |x - m|; the absolute error is at most 6 + 4 / e, and that of the
+    // quotient 5. For the logarithm see log. In the gradients sum y dy <= 2 and sum dy <= 2 n for rows of n <= 7.
     Row("softmax", near(1.0, 13.0), near(4.0, 16.0), |a, x| one(x[0].softmax(a.int("axis", -1)))),
     Row("log_softmax", near(1.0, 24.0), near(16.0, 16.0), |a, x| one(x[0].log_softmax(a.int("axis", -1)))),
 
-    // Scores of up to s are sums of d products and err by d + 2 units of their size; weights by that, by 6 + 4 |s| of an
-    // exponential, and by 8 for each time a tile scales them down. What cancels in the gradients is as large as the largest;
-    // where a query sees one key all of it does, products of up to 4 that err by 4, times a key of up to 2.
+    // Scores of up to s are sums of d products and err by d + 2 units of their size. Weights have that error, 6 + 4 |s|
+    // of an exponential, and 8 for each rescaling by a tile. The gradients cancel terms as large as the largest; if a
+    // query sees one key everything cancels: products of up to 4 that err by 4, times a key of up to 2.
     Row("scaled_dot_product_attention", whole(64.0), Bound { floor: 32.0 * EPS, ..whole(160.0) }, |a, x| {
         one(x[0].scaled_dot_product_attention(&x[1], &x[2], &attention(a, x)))
     }),
@@ -137,7 +138,7 @@ pub(super) const ROWS: &[Row] = &[
     // Differences of logits of up to 8, and 1e4 in y itself; the logarithm as above. Probabilities times dy <= 2.
     Row("cross_entropy", near(16.0, 24.0), near(2.0, 16.0), |_, x| one(x[0].cross_entropy(&x[1]))),
     Row("cross_entropy_with", near(32.0, 24.0), near(4.0, 24.0), |a, x| one(x[0].cross_entropy_with(&x[1], &cross_entropy(a, x)))),
-    // A difference, a product, a mean's quotient.
+    // A difference, a product, the quotient of the mean.
     Row("mse_loss", each(8.0), each(8.0), |a, x| one(Loss::Mse.of(&x[0], &x[1], reduction(a)))),
     Row("l1_loss", each(8.0), each(8.0), |a, x| one(Loss::L1.of(&x[0], &x[1], reduction(a)))),
     Row("huber_loss", each(10.0), each(8.0), |a, x| one(Loss::Huber { delta: a.float("delta", 1.0) }.of(&x[0], &x[1], reduction(a)))),
@@ -160,7 +161,7 @@ pub(super) const ROWS: &[Row] = &[
     Row("avg_pool2d", each(6.0), each(6.0), |a, x| one(x[0].avg_pool2d(avg_pool2d(a)))),
     Row("adaptive_avg_pool2d", each(6.0), each(6.0), |a, x| one(x[0].adaptive_avg_pool2d(a.pair("output_size", [0; 2])))),
     Row("upsample_nearest2d", EXACT, each(0.0), |a, x| one(x[0].upsample_nearest2d(a.pair("size", [0; 2])))),
-    // Places of up to 9, of a handful of roundings, are the weights: whole, for a weight may cancel to 0.
+    // Weights are positions of up to 9 with a handful of roundings; `whole`, because a weight may cancel to 0.
     Row("upsample_bilinear2d", whole(60.0), whole(60.0), |a, x| {
         one(x[0].upsample_bilinear2d(a.pair("size", [0; 2]), a.flag("align_corners")))
     }),
@@ -194,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
         one(x[0].batch_norm_by(&x[1], &x[2], x.get(3), x.get(4), a.float("eps", 0.0)))
     }),
 
-    // The gate as above (see sigmoid, silu, gelu), and a product with values of up to 5; in the gradient two.
+    // The gate as above (see sigmoid, silu, gelu), and a product with values of up to 5; two products in the gradient.
     Row("glu", each(16.0), floor(8.0 * 24.0 * EPS, 24.0), |a, x| one(x[0].glu(a.int("axis", -1)))),
     Row("swiglu", each(18.0), near(30.0, 30.0), |a, x| one(x[0].swiglu(a.int("axis", -1)))),
     Row("geglu", floor(150.0 * EPS, 6.0), floor(200.0 * EPS, 40.0), |a, x| one(x[0].geglu(a.int("axis", -1)))),
@@ -204,12 +205,12 @@ pub(super) const ROWS: &[Row] = &[
         let pairs = if a.text("pairs", "") == "halves" { RotaryPairs::Halves } else { RotaryPairs::Neighbours };
         one(x[0].rotary_embedding(&x[1], &x[2], pairs))
     }),
-    // Sigmoids and tanh, each within 24 roundings of 1, times states of up to 5; their slopes within as many, times
+    // Sigmoids and tanh, each within 24 roundings of 1, times states of up to 5; the same for their derivatives, times
     // gradients of up to 2 for each output.
     Row("lstm_cell", near(8.0, 24.0), near(20.0, 24.0), |_, x| Ok(x[0].lstm_cell(&x[1], &x[2])?.into())),
     Row("gru_cell", near(8.0, 24.0), near(20.0, 24.0), |_, x| one(x[0].gru_cell(&x[1], &x[2]))),
 
-    // Copies; the gradients sum what came from one place.
+    // Copies; the gradients sum over the copies of an element.
     Row("cat", EXACT, each(0.0), |a, x| one(Tensor::cat(&x.iter().collect::<Vec<_>>(), a.int("axis", 0)))),
     Row("stack", EXACT, each(0.0), |a, x| one(Tensor::stack(&x.iter().collect::<Vec<_>>(), a.int("axis", 0)))),
     Row("split", EXACT, each(0.0), |a, x| x[0].split(&a.sizes("sizes"), a.int("axis", 0))),
@@ -298,7 +299,7 @@ fn conv_transpose2d(a: &Attrs) -> ConvTranspose2dOptions {
     }
 }
 
-/// A mask that takes no part in the gradient says which keys are seen.
+/// A mask without a gradient that says which keys are visible.
 fn attention(a: &Attrs, x: &[Tensor]) -> AttentionOptions {
     let mask = x.get(3).cloned().map(|mask| match mask.is_differentiable() {
         true => AttentionMask::Additive(mask),

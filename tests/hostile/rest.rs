@@ -333,7 +333,7 @@ calls! {
     "gather_images": |w| {
         let (split, index) = (split(w), w.padding());
         let augment = if w.flag() { Some(RandomShift { max: w.padding() as u32, seed: w.seed(), epoch: w.seed() }) } else { None };
-        said(gather_images(&split, &[index, 0], Normalisation { mean: 0.1, std: w.positive() }, augment)?)
+        said(gather_images(&split, &[index, 0], Normalization { mean: 0.1, std: w.positive() }, augment)?)
     };
     "cache_dir": |_w| said(cache_dir());
     "unpack_idx": |w| {

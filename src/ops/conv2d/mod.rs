@@ -210,7 +210,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Ranks other than 4, channels that do not divide into the groups, a kernel larger than the padded input, a bias
-    /// of another shape, a stride, dilation or number of groups of 0, or the device fails.
+    /// of another shape, a stride, dilation or number of groups of 0, tensors of ids, or the device fails.
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: Conv2dOptions) -> Result<Tensor> {
         self.conv2d_with(weight, bias, options, Conv2dKernel::Auto)
     }
@@ -297,7 +297,7 @@ impl Tensor {
     /// # Errors
     /// Ranks other than 4, channels that do not fit or do not divide into the groups, a bias of another shape, a
     /// stride, dilation or number of groups of 0, an output padding that is not below the stride or the dilation, a
-    /// padding that leaves no output, an empty plane, or the device fails.
+    /// padding that leaves no output, an empty plane, tensors of ids, or the device fails.
     pub fn conv_transpose2d(
         &self,
         weight: &Tensor,
