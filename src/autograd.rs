@@ -1,7 +1,8 @@
 //! Reverse-mode differentiation: nodes, the walk, gradients.
 
-use crate::op::{Meta, Saved};
-use crate::tensor::{DType, Tensor};
+use crate::meta::{DType, Meta};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,6 +22,48 @@ pub(crate) struct Edge {
 /// none, but not of all), and which are wanted.
 pub(crate) type Backward =
     dyn Fn(&Saved, &[Option<Tensor>], &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
+
+/// What a node kept for its gradient.
+pub struct Saved {
+    pub(crate) inputs: Vec<Option<Tensor>>,
+    pub(crate) outputs: Vec<Option<Tensor>>,
+    pub(crate) metas: Vec<Meta>,
+}
+
+impl Saved {
+    /// The input at place `at`, which [`Op::saves`](crate::op::Op::saves) must name.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn input(&self, at: usize) -> Result<&Tensor> {
+        self.inputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("input", at))
+    }
+
+    /// The output at place `at`, which [`Op::saves`](crate::op::Op::saves) must name.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn output(&self, at: usize) -> Result<&Tensor> {
+        self.outputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("output", at))
+    }
+
+    /// The shape of the input at place `at`.
+    ///
+    /// # Errors
+    /// There is no such input.
+    pub fn shape(&self, at: usize) -> Result<Shape> {
+        self.metas.get(at).map(|meta| meta.shape).ok_or_else(|| not_saved("the shape of input", at))
+    }
+}
+
+fn not_saved(what: &str, at: usize) -> Error {
+    Error::Autograd { message: format!("{what} {at} was not saved by its op") }
+}
+
+/// The error of asking an op that is itself a part of a gradient for one.
+pub(crate) fn no_gradient(op: &str) -> Error {
+    Error::Autograd { message: format!("{op} has no gradient") }
+}
 
 /// One application of an op, or one view.
 pub(crate) struct Node {

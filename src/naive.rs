@@ -15,8 +15,8 @@ use crate::cpu::CpuDevice;
 use crate::gpu::{Kernel, Params, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
 use crate::shape::{Shape, to_u32};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, params};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result, params};
 use rayon::prelude::*;
 use std::sync::Arc;
 

@@ -4,88 +4,19 @@
 use crate::autograd::{self, Edge, Node};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::device::Device;
-use crate::gpu::{GpuBuffer, GpuDevice, Recorder};
-use crate::shape::{Layout, Shape, to_u32};
-use crate::tensor::{Buffer, DType, Tensor};
+use crate::gpu::Recorder;
+use crate::shape::{Layout, to_u32};
+use crate::storage::{Buffer, allocate};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// What is known of a tensor before it is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meta {
-    /// The shape.
-    pub shape: Shape,
-    /// The element type.
-    pub dtype: DType,
-    /// What is known of the largest id in a `u32` tensor.
-    pub max_id: MaxId,
-}
-
-/// What the host knows of the largest id in a `u32` tensor without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MaxId {
-    /// Nothing: kernels check each id.
-    #[default]
-    Unknown,
-    /// No id is larger, such as in what [`Tensor::argmax`] gives.
-    AtMost(u32),
-    /// This one is there, and no id is larger, such as in what was uploaded.
-    Is(u32),
-}
-
-impl MaxId {
-    /// Whether all ids are known to be below `end`.
-    pub fn is_below(self, end: usize) -> bool {
-        match self {
-            MaxId::Unknown => false,
-            MaxId::AtMost(id) | MaxId::Is(id) => (id as usize) < end,
-        }
-    }
-
-    /// The largest id, where it is known to be there.
-    pub fn known(self) -> Option<u32> {
-        match self {
-            MaxId::Is(id) => Some(id),
-            _ => None,
-        }
-    }
-
-    /// Of two tensors' elements together.
-    pub fn max(self, other: MaxId) -> MaxId {
-        match (self, other) {
-            (MaxId::Unknown, _) | (_, MaxId::Unknown) => MaxId::Unknown,
-            (MaxId::Is(a), MaxId::Is(b)) => MaxId::Is(a.max(b)),
-            (MaxId::Is(a), MaxId::AtMost(b)) | (MaxId::AtMost(b), MaxId::Is(a)) if a >= b => MaxId::Is(a),
-            (MaxId::Is(a) | MaxId::AtMost(a), MaxId::Is(b) | MaxId::AtMost(b)) => MaxId::AtMost(a.max(b)),
-        }
-    }
-
-    /// Of some of the elements, each once or several times.
-    pub fn of_some(self) -> MaxId {
-        match self {
-            MaxId::Is(id) => MaxId::AtMost(id),
-            other => other,
-        }
-    }
-
-    /// The positions along an axis of so many elements.
-    pub fn positions(length: usize) -> MaxId {
-        u32::try_from(length.saturating_sub(1)).map_or(MaxId::Unknown, MaxId::AtMost)
-    }
-}
-
-impl Meta {
-    /// An `f32` tensor of this shape.
-    pub fn f32(shape: Shape) -> Meta {
-        Meta { shape, dtype: DType::F32, max_id: MaxId::Unknown }
-    }
-
-    /// A `u32` tensor of this shape.
-    pub fn u32(shape: Shape) -> Meta {
-        Meta { shape, dtype: DType::U32, max_id: MaxId::Unknown }
-    }
-}
+pub use crate::autograd::Saved;
+pub(crate) use crate::autograd::no_gradient;
+pub use crate::cpu::{CpuOut, CpuView};
+pub use crate::gpu::{GpuOut, GpuView};
+pub use crate::meta::{MaxId, Meta};
 
 /// Which layouts of an input an op reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,117 +106,6 @@ pub trait Op: Send + Sync + 'static {
     }
 }
 
-/// The error of asking an op that is itself a part of a gradient for one.
-pub(crate) fn no_gradient(op: &str) -> Error {
-    Error::Autograd { message: format!("{op} has no gradient") }
-}
-
-/// An input as a CPU twin sees it.
-#[derive(Clone, Copy)]
-pub struct CpuView<'a> {
-    /// The whole buffer; ids are there as their bits.
-    pub data: &'a [f32],
-    /// Where the elements lie in it.
-    pub layout: Layout,
-}
-
-impl<'a> CpuView<'a> {
-    /// The elements in order; for inputs that the op wants contiguous.
-    pub fn slice(&self) -> &'a [f32] {
-        let start = self.layout.offset;
-        self.data.get(start..start.saturating_add(self.layout.shape.numel())).unwrap_or_default()
-    }
-
-    /// As [`CpuView::slice`], for ids.
-    pub fn ids(&self) -> &'a [u32] {
-        bytemuck::cast_slice(self.slice())
-    }
-
-    /// The input's shape.
-    pub fn shape(&self) -> Shape {
-        self.layout.shape
-    }
-}
-
-/// An output as a CPU twin sees it: contiguous, with stale content.
-pub struct CpuOut<'a> {
-    /// The elements.
-    pub data: &'a mut [f32],
-    /// The output's shape.
-    pub shape: Shape,
-}
-
-impl CpuOut<'_> {
-    /// The elements of an output of ids.
-    pub fn ids(&mut self) -> &mut [u32] {
-        bytemuck::cast_slice_mut(self.data)
-    }
-}
-
-/// An input as a dispatch sees it.
-#[derive(Clone, Copy)]
-pub struct GpuView<'a> {
-    /// The whole buffer.
-    pub buffer: &'a GpuBuffer,
-    /// Where the elements lie in it.
-    pub layout: Layout,
-    /// What is known of the largest id; see [`Recorder::id_check`].
-    pub max_id: MaxId,
-}
-
-impl<'a> GpuView<'a> {
-    /// Numbers in a buffer.
-    pub fn new(buffer: &'a GpuBuffer, layout: Layout) -> GpuView<'a> {
-        GpuView { buffer, layout, max_id: MaxId::Unknown }
-    }
-}
-
-/// An output as a dispatch sees it: contiguous, with stale content.
-#[derive(Clone, Copy)]
-pub struct GpuOut<'a> {
-    /// The buffer.
-    pub buffer: &'a GpuBuffer,
-    /// The output's shape.
-    pub shape: Shape,
-}
-
-/// What a node kept for its gradient.
-pub struct Saved {
-    pub(crate) inputs: Vec<Option<Tensor>>,
-    pub(crate) outputs: Vec<Option<Tensor>>,
-    pub(crate) metas: Vec<Meta>,
-}
-
-impl Saved {
-    /// The input at place `at`, which [`Op::saves`] must name.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn input(&self, at: usize) -> Result<&Tensor> {
-        self.inputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("input", at))
-    }
-
-    /// The output at place `at`, which [`Op::saves`] must name.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn output(&self, at: usize) -> Result<&Tensor> {
-        self.outputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("output", at))
-    }
-
-    /// The shape of the input at place `at`.
-    ///
-    /// # Errors
-    /// There is no such input.
-    pub fn shape(&self, at: usize) -> Result<Shape> {
-        self.metas.get(at).map(|meta| meta.shape).ok_or_else(|| not_saved("the shape of input", at))
-    }
-}
-
-fn not_saved(what: &str, at: usize) -> Error {
-    Error::Autograd { message: format!("{what} {at} was not saved by its op") }
-}
-
 /// Runs an op on tensors of one device and, where an input is differentiable, records it for [`Tensor::backward`].
 /// Gives its first output.
 ///
@@ -318,7 +138,8 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         })
         .collect::<Result<Vec<Cow<Tensor>>>>()?;
 
-    let mut buffers = allocate(&device, &out_metas)?;
+    let buffers = out_metas.iter().map(|meta| allocate(&device, meta.shape));
+    let mut buffers = buffers.collect::<Result<Vec<Buffer>>>()?;
     run(&op, &device, &ready, &mut buffers, &out_metas)?;
     let outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
         Tensor::new(Arc::new(buffer), Layout::contiguous(meta.shape), meta.dtype, device.clone())
@@ -416,18 +237,6 @@ fn run<B: std::borrow::BorrowMut<Buffer>>(
             op.gpu(&mut recorder, &views, &outs)?;
             recorder.end(&views, &outs)
         }
-    }
-}
-
-fn allocate(device: &Device, metas: &[Meta]) -> Result<Vec<Buffer>> {
-    metas.iter().map(|meta| allocate_one(device, meta.shape)).collect()
-}
-
-/// Memory for a tensor of `shape`, with stale content.
-pub(crate) fn allocate_one(device: &Device, shape: Shape) -> Result<Buffer> {
-    match device {
-        Device::Cpu(cpu) => CpuDevice::allocate(cpu, shape.numel()).map(Buffer::Cpu),
-        Device::Gpu(gpu) => GpuDevice::allocate(gpu, shape.numel()).map(Buffer::Gpu),
     }
 }
 

@@ -4,10 +4,10 @@
 //! thread and every device, in whatever order it is asked for.
 
 use crate::device::Device;
-use crate::op::allocate_one;
 use crate::shape::{Layout, Shape};
-use crate::tensor::{Buffer, DType, Tensor};
-use crate::{Error, Result};
+use crate::storage::{Buffer, allocate};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
 use rayon::prelude::*;
 
 /// What random words are for: the last word of their counter. So one seed serves every use, without two of them
@@ -86,7 +86,7 @@ fn filled(
 ) -> Result<Tensor> {
     const GRAIN: usize = 1 << 12;
     let host = if device.is_gpu() { Device::cpu() } else { device.clone() };
-    let mut buffer = allocate_one(&host, shape)?;
+    let mut buffer = allocate(&host, shape)?;
     if let Buffer::Cpu(buffer) = &mut buffer {
         let values = &mut buffer.words[..shape.numel()];
         values.par_chunks_mut(4 * GRAIN).enumerate().for_each(|(part, values)| {

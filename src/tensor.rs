@@ -1,31 +1,15 @@
 //! The tensor: a cheap handle on a buffer, plus a layout.
 
-use crate::autograd::{self, Edge, Node};
-use crate::cpu::CpuBuffer;
+use crate::autograd::{self, Edge, Node, no_gradient};
+use crate::cpu::CpuView;
 use crate::device::Device;
-use crate::gpu::GpuBuffer;
-use crate::op::{self, CpuView, GpuView, MaxId, Meta};
-use crate::ops::copy::Fill;
+use crate::gpu::GpuView;
+use crate::meta::{DType, MaxId, Meta};
 use crate::shape::{Layout, Shape};
+use crate::storage::{Buffer, allocate};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
-
-/// An element type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DType {
-    /// IEEE binary32.
-    F32,
-    /// Class ids and indices.
-    U32,
-}
-
-/// A buffer on one of the devices.
-#[derive(Debug)]
-pub(crate) enum Buffer {
-    Cpu(CpuBuffer),
-    Gpu(GpuBuffer),
-}
 
 /// An n-dimensional array on a [`Device`]. Cloning copies a handle, not the elements. Its elements never change:
 /// ops give new tensors, and views share the buffer.
@@ -75,80 +59,10 @@ impl Tensor {
         Ok(tensor.with_max_id(ids.iter().copied().max().map_or(MaxId::AtMost(0), MaxId::Is)))
     }
 
-    /// A tensor of rank 0.
-    ///
-    /// ```
-    /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
-    /// let half = Tensor::scalar(0.5, &Device::cpu())?;
-    /// assert_eq!((half.rank(), half.item()?), (0, 0.5));
-    /// assert_eq!(x.mul(&half)?.to_vec()?, [0.5, 1.0, 1.5]); // it broadcasts to every shape
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// The device has no room.
-    pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
-        // Filled, not uploaded: an upload would end the pass that is being recorded.
-        Tensor::full(Shape::SCALAR, value, device)
-    }
-
-    /// A tensor filled with `value`.
-    ///
-    /// ```
-    /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::full([2, 3], 7.0, &Device::cpu())?;
-    /// assert_eq!(x.shape(), [2, 3]);
-    /// assert_eq!(x.to_vec()?, [7.0; 6]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A rank over 6, or no room.
-    pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
-        let shape = Shape::new(shape)?;
-        let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
-        let mut out = Tensor::stale(shape, device)?;
-        op::update(fill, &[], &mut [&mut out])?;
-        Ok(out)
-    }
-
     /// A tensor of numbers that nobody has written yet.
     pub(crate) fn stale(shape: Shape, device: &Device) -> Result<Tensor> {
-        let buffer = Arc::new(op::allocate_one(device, shape)?);
+        let buffer = Arc::new(allocate(device, shape)?);
         Ok(Tensor::new(buffer, Layout::contiguous(shape), DType::F32, device.clone()))
-    }
-
-    /// A tensor of zeros.
-    ///
-    /// ```
-    /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::zeros([2, 3], &Device::cpu())?;
-    /// assert_eq!(x.shape(), [2, 3]);
-    /// assert_eq!(x.to_vec()?, [0.0; 6]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Tensor::full`].
-    pub fn zeros(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
-        Tensor::full(shape, 0.0, device)
-    }
-
-    /// A tensor of ones.
-    ///
-    /// ```
-    /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::ones([2, 3], &Device::cpu())?;
-    /// assert_eq!(x.shape(), [2, 3]);
-    /// assert_eq!(x.to_vec()?, [1.0; 6]);
-    /// # Ok::<(), gristmill::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Tensor::full`].
-    pub fn ones(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
-        Tensor::full(shape, 1.0, device)
     }
 
     fn upload(
@@ -425,7 +339,7 @@ impl Tensor {
     ) -> Tensor {
         let undo = move |grads: &[Option<Tensor>]| match grads {
             [Some(grad)] => undo(grad),
-            _ => Err(op::no_gradient("a view that took no part")),
+            _ => Err(no_gradient("a view that took no part")),
         };
         self.views([layout], undo).swap_remove(0)
     }

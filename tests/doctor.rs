@@ -38,10 +38,10 @@ fn the_doctor_passes_the_device_under_test() {
         assert!(line.is_some_and(|line| !line.contains("FAILED")), "{} in {report}", row.name);
     }
     if tested() != "cpu" {
-        let parts = ["limits:", "max(NaN, 1)", "a loop of 70,000 turns", "tanh(200)"];
+        let parts = ["limits:", "max(NaN, 1)", "a loop of 70,000 iterations", "tanh(200)"];
         assert!(parts.iter().all(|part| report.contains(part)), "{report}");
     }
-    let loops = "an invocation's loops end without a word after 65,535 turns";
+    let loops = "an invocation's loops end without a word after 65,535 iterations";
     assert_eq!(report.contains(loops), tested().contains("llvmpipe"), "{report}");
 }
 

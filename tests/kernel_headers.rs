@@ -91,8 +91,10 @@ fn observe(
     }
 }
 
+type Compute = fn(&Tensor) -> gristmill::Result<Tensor>;
+
 /// Cases so long that the rows hardly draw them.
-const LONG: &[(&str, fn(&Tensor) -> gristmill::Result<Tensor>)] = &[
+const LONG: &[(&str, Compute)] = &[
     ("matmul", |row| row.matmul(&row.t()?)),
     ("matmul_with", |row| row.matmul_with(&row.t()?, None, Activation::Relu, MatMulKernel::Auto)),
     ("layer_norm", |row| row.layer_norm(1, None, None, 1e-5)),

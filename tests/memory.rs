@@ -27,7 +27,17 @@ fn memory_after_2000_steps_is_that_after_200() {
         _ => (200, 2000),
     };
     let (at_early, at_late) = run(&device, early, late);
-    assert_eq!(at_early.0, at_late.0, "pool of {} after {early} and {late} steps", device.id());
+    // Twins take scratch memory for each task, so that the CPU's pool holds as much as tasks happened to run at once: by chance one
+    // task's more. A leak of a word per step and parameter would be larger.
+    let ((in_use, cached, peak), (in_use_late, cached_late, peak_late)) = (at_early.0, at_late.0);
+    let slack = if device.is_gpu() { 0 } else { peak / 16 };
+    assert!(
+        in_use == in_use_late && cached_late <= cached + slack && peak_late <= peak + slack,
+        "pool of {} after {early} and {late} steps: {:?} and {:?}",
+        device.id(),
+        at_early.0,
+        at_late.0
+    );
     if let (Some(before), Some(after)) = (at_early.1, at_late.1) {
         let grown = after as f64 / before as f64;
         assert!(

@@ -132,7 +132,7 @@ const CHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
 
 /// Calls `check` for every kernel with every set of its constants.
 fn every_variant(check: impl Fn(&Built) + Sync) {
-    let variants: Vec<_> = gristmill::ops::kernels()
+    let variants: Vec<_> = gristmill::kernels()
         .into_iter()
         .flat_map(|kernel| kernel.variants().into_iter().map(move |values| (kernel, values)))
         .collect();
@@ -245,7 +245,7 @@ fn glslang_accepts_what_naga_writes_for_gl() {
 /// The kernel whose output by `write` is the content of the file.
 fn culprit(path: &Path, write: impl Fn(&Built) -> Vec<u8>) -> String {
     let content = std::fs::read(path).unwrap();
-    gristmill::ops::kernels()
+    gristmill::kernels()
         .into_iter()
         .flat_map(|kernel| kernel.variants().into_iter().map(move |values| Built::new(kernel, &values)))
         .find(|built| write(built) == content)
@@ -338,8 +338,7 @@ fn files() -> BTreeMap<String, String> {
 fn every_file_is_used_and_opens_with_what_it_computes() {
     let files = files();
     let mut used = BTreeSet::new();
-    let mut open: Vec<String> =
-        gristmill::ops::kernels().iter().map(|kernel| kernel.file.to_string()).collect();
+    let mut open: Vec<String> = gristmill::kernels().iter().map(|kernel| kernel.file.to_string()).collect();
     while let Some(name) = open.pop() {
         let text = files.get(&name).unwrap_or_else(|| panic!("shaders/{name} is missing"));
         if used.insert(name) {
@@ -356,7 +355,7 @@ fn every_file_is_used_and_opens_with_what_it_computes() {
 
 #[test]
 fn every_entry_point_is_one_kernel() {
-    let kernels = gristmill::ops::kernels();
+    let kernels = gristmill::kernels();
     let mut names = HashSet::new();
     for kernel in &kernels {
         assert!(names.insert(kernel.name()), "two kernels are named {}", kernel.name());
@@ -365,7 +364,7 @@ fn every_entry_point_is_one_kernel() {
         let built = Built::new(kernel, &kernel.variants()[0]);
         for point in &built.module.entry_points {
             let name = format!("{}:{}", kernel.file, point.name);
-            assert!(names.contains(&name), "{name} is no kernel of ops::kernels()");
+            assert!(names.contains(&name), "{name} is no kernel of kernels()");
         }
     }
 }

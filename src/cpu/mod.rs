@@ -2,16 +2,19 @@
 
 pub(crate) mod functions;
 mod gemm;
+mod operand;
 pub(crate) mod simd;
 pub(crate) mod strided;
 
 pub(crate) use gemm::{Matrix, gemm};
+pub use operand::{CpuOut, CpuView};
 
+use crate::budget::host_budget;
 use crate::pool::{MemoryUse, Pool, Taken};
 use crate::{Error, Result};
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The CPU: memory under a budget, and a count of the twins run. Work goes to rayon's global thread pool.
 #[derive(Debug)]
@@ -158,6 +161,20 @@ impl CpuDevice {
         let (in_use, budget) = (self.pool.memory().in_use, self.pool.budget());
         Error::OutOfMemory { device: "cpu".to_string(), requested, in_use, budget }
     }
+}
+
+/// The CPU, which all handles of [`Device::cpu`](crate::Device::cpu) share.
+pub(crate) fn host() -> &'static Arc<CpuDevice> {
+    static CPU: OnceLock<Arc<CpuDevice>> = OnceLock::new();
+    CPU.get_or_init(|| Arc::new(CpuDevice::new(host_budget())))
+}
+
+/// An empty list on the host with room for `len` items, where a number that someone chose decides how many.
+///
+/// # Errors
+/// More than the budget of the CPU, or the machine is out of memory.
+pub(crate) fn host_list<T>(len: usize) -> Result<Vec<T>> {
+    host().uncounted(len)
 }
 
 /// Memory that counts in the budget until this is dropped.

@@ -1,7 +1,7 @@
 //! Batches: shuffled sample indices, normalized and augmented images.
 
 use super::mnist::Split;
-use crate::device::host_list;
+use crate::cpu::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 

@@ -1,6 +1,6 @@
 //! Text as character ids.
 
-use crate::device::host_list;
+use crate::cpu::host_list;
 use crate::error::{Error, Result};
 use crate::random::{Use, below, pair};
 

@@ -3,8 +3,9 @@
 //! kernel leaves out shows, and so does one that it writes past its end. The last two words say where that end is, for kernels
 //! that look at their indices ([`out_of_bounds`](super::out_of_bounds)).
 
-use super::context::GpuDevice;
-use super::recorder::State;
+use super::batch::Batch;
+use super::handle::Handle;
+use super::out_of_bounds::{COUNT, END};
 use crate::{Error, Result};
 use std::sync::{Arc, Weak};
 
@@ -13,10 +14,6 @@ const WORDS: u64 = 64;
 /// What a buffer holds before it is written: the bits of a signalling NaN. What arithmetic makes of it is quiet, so that it
 /// shows as written also where it was written over with something computed from itself.
 const UNWRITTEN: u32 = 0x7f95_aa55;
-/// The last word but one of a guarded buffer. The last one is the number of words that it holds, added to `COUNT`. Both are
-/// the bits of ordinary numbers, which no adapter changes when it loads them as such.
-pub(super) const END: u32 = 0x4b1d_57a7;
-pub(super) const COUNT: u32 = 0x3f80_0000;
 /// Buffers and bytes watched between two checks at most, so that a long run without read-backs does not fill memory.
 const MOST: (usize, u64) = (1024, 256 << 20);
 
@@ -65,58 +62,53 @@ impl Guard {
         (bytes + WORDS * 4).next_multiple_of(16)
     }
 
-    /// Fills a new buffer for `words` words, and watches it as long as the token lives. `None` where nothing is guarded.
+    /// Fills a new buffer for `words` words, and watches it as long as the token lives.
     ///
     /// # Errors
     /// Out of memory, or a check that is due finds a changed word.
     pub(super) fn watch(
-        gpu: &GpuDevice,
-        state: &mut State,
+        &mut self,
+        gpu: &Handle,
+        batch: &mut Batch,
         buffer: &wgpu::Buffer,
         words: usize,
-    ) -> Result<Option<Arc<()>>> {
-        let Some(guard) = &mut state.guard else { return Ok(None) };
-        let (count, bytes) = guard.fresh;
-        guard.fresh = (count + 1, bytes + buffer.size());
+    ) -> Result<Arc<()>> {
+        let (count, bytes) = self.fresh;
+        self.fresh = (count + 1, bytes + buffer.size());
         if count >= MOST.0 || bytes >= MOST.1 {
-            Guard::check(gpu, state)?;
+            self.check(gpu, batch)?;
         }
         let token = Arc::new(());
         let watched = Watched { buffer: buffer.clone(), words, alive: Arc::downgrade(&token) };
-        state.upload(gpu, buffer, &watched.unwritten())?;
-        if let Some(guard) = &mut state.guard {
-            guard.watched.push(watched);
-        }
-        Ok(Some(token))
+        batch.upload(gpu, buffer, &watched.unwritten())?;
+        self.watched.push(watched);
+        Ok(token)
     }
 
     /// Runs all that is recorded and looks at the guard words of every buffer that was alive since the last check.
     ///
     /// # Errors
     /// One has changed.
-    pub(super) fn check(gpu: &GpuDevice, state: &mut State) -> Result<()> {
-        let Some(guard) = &mut state.guard else { return Ok(()) };
-        guard.fresh = (0, 0);
-        let watched = std::mem::take(&mut guard.watched);
+    pub(super) fn check(&mut self, gpu: &Handle, batch: &mut Batch) -> Result<()> {
+        self.fresh = (0, 0);
+        let watched = std::mem::take(&mut self.watched);
         let bytes: u64 = watched.iter().map(|one| one.buffer.size() - one.end()).sum();
         if bytes == 0 {
             return Ok(());
         }
-        let staging = state.staging(gpu, bytes)?;
+        let staging = gpu.staging(bytes)?;
         let mut at = 0;
         for one in &watched {
             let (buffer, end) = (&one.buffer, one.end());
-            state.copy(gpu, (buffer, end), (&staging, at), buffer.size() - end);
+            batch.copy(gpu, (buffer, end), (&staging, at), buffer.size() - end);
             at += buffer.size() - end;
         }
-        if state.finish(gpu)?.is_some() {
+        if batch.finish(gpu)?.is_some() {
             // The copies were rejected with their batch. The next check makes them again.
-            if let Some(guard) = &mut state.guard {
-                guard.watched = watched;
-            }
+            self.watched = watched;
             return Ok(());
         }
-        let found = state.map(gpu, &staging)?;
+        let found = gpu.map(&staging)?;
         let mut found = found.iter();
         for one in &watched {
             let expected = one.guards();
@@ -129,9 +121,7 @@ impl Guard {
                 return Err(Error::Gpu { message });
             }
         }
-        if let Some(guard) = &mut state.guard {
-            guard.watched = watched.into_iter().filter(|one| one.alive.strong_count() > 0).collect();
-        }
+        self.watched = watched.into_iter().filter(|one| one.alive.strong_count() > 0).collect();
         Ok(())
     }
 }

@@ -65,12 +65,12 @@ impl Kernel {
     ///
     /// ```compile_fail,E0451
     /// use gristmill::gpu::Kernel;
-    /// let kernel = Kernel { source: "", ..*gristmill::ops::kernels()[0] };
+    /// let kernel = Kernel { source: "", ..*gristmill::kernels()[0] };
     /// ```
     ///
     /// ```compile_fail,E0616
     /// use gristmill::gpu::Kernel;
-    /// let loops = gristmill::ops::kernels()[0].loops;
+    /// let loops = gristmill::kernels()[0].loops;
     /// ```
     pub const fn new(file: &'static str, entry: &'static str, source: &'static str) -> Kernel {
         let (constants, fields, loops) = (&[], &[], Loops::Counted);

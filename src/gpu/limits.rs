@@ -131,7 +131,7 @@ mod tests {
         // Where it does not fit, others stand in for it: tests/attention.rs.
         const SPARED: &str = "attention_grad_subgroup.wgsl:subgroup";
         let limits = limits(LimitsProfile::WebGpu);
-        for kernel in crate::ops::kernels().into_iter().filter(|kernel| kernel.name() != SPARED) {
+        for kernel in crate::kernels().into_iter().filter(|kernel| kernel.name() != SPARED) {
             for values in kernel.variants() {
                 limits.check("a device", kernel, &kernel.wgsl(&values).unwrap()).unwrap();
             }

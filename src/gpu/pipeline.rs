@@ -1,6 +1,7 @@
 //! Compiled kernels and bind groups, each made once.
 
-use super::context::{GpuBuffer, GpuDevice};
+use super::buffer::GpuBuffer;
+use super::handle::Handle;
 use super::kernel::Kernel;
 use super::quirks::Variant;
 use super::{out_of_bounds, wgsl};
@@ -26,7 +27,7 @@ impl Cache {
     /// The pipeline of a kernel for these constants, compiled at the first call.
     pub(super) fn pipeline(
         &mut self,
-        gpu: &GpuDevice,
+        gpu: &Handle,
         kernel: &'static Kernel,
         constants: &[u32],
     ) -> Result<wgpu::ComputePipeline> {
@@ -79,7 +80,7 @@ impl Cache {
     /// The bind group of these buffers and the parameter arena.
     pub(super) fn bind_group(
         &mut self,
-        gpu: &GpuDevice,
+        gpu: &Handle,
         kernel: &'static Kernel,
         buffers: &[&GpuBuffer],
         arena: &wgpu::Buffer,
@@ -124,7 +125,7 @@ impl Cache {
 
     fn layout(
         &mut self,
-        gpu: &GpuDevice,
+        gpu: &Handle,
         signature: Signature,
     ) -> &(wgpu::BindGroupLayout, wgpu::PipelineLayout) {
         self.layouts.entry(signature).or_insert_with(|| {
@@ -159,7 +160,7 @@ impl Cache {
 }
 
 /// Whether the parameters are a uniform: always where they would be one storage buffer too many.
-fn has_uniform_params(gpu: &GpuDevice, (reads, writes, _): Signature) -> bool {
+fn has_uniform_params(gpu: &Handle, (reads, writes, _): Signature) -> bool {
     gpu.allows(Variant::UniformParams) || (reads + writes) as u32 >= gpu.limits.storage_buffers
 }
 

@@ -1,9 +1,8 @@
 //! GPU time of each dispatch by timestamp queries, checked before they are believed.
 
-use super::context::GpuDevice;
+use super::handle::Handle;
 use super::kernel::Kernel;
 use crate::Result;
-use std::sync::Arc;
 
 /// Dispatches timed between two submits.
 const MOST: u32 = 256;
@@ -35,7 +34,7 @@ impl Profile {
 pub(super) struct Profiler {
     queries: Option<Queries>,
     batch: Vec<String>,
-    done: Vec<Timing>,
+    pub(super) done: Vec<Timing>,
 }
 
 struct Queries {
@@ -46,31 +45,8 @@ struct Queries {
     period: f64,
 }
 
-impl GpuDevice {
-    /// Runs `work` and times each dispatch that it records. Dispatches run in a pass each, which costs a little.
-    ///
-    /// # Errors
-    /// What `work` returns, or a device that fails.
-    pub fn profile<T>(self: &Arc<GpuDevice>, work: impl FnOnce() -> Result<T>) -> Result<(T, Profile)> {
-        self.synchronize()?;
-        let mut state = self.lock();
-        state.profiler = Some(Profiler::new(self));
-        drop(state);
-        let result = work();
-        let synced = self.synchronize();
-        let profiler = self.state_profiler();
-        let value = result?;
-        synced?;
-        Ok((value, Profile { timings: profiler.map(|p| p.done).unwrap_or_default() }))
-    }
-
-    fn state_profiler(&self) -> Option<Profiler> {
-        self.lock().profiler.take()
-    }
-}
-
 impl Profiler {
-    fn new(gpu: &GpuDevice) -> Profiler {
+    pub(super) fn new(gpu: &Handle) -> Profiler {
         let has_timestamps = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let queries = has_timestamps.then(|| {
             let buffer = |label, usage| {
@@ -128,7 +104,7 @@ impl Profiler {
     }
 
     /// Reads the submitted batch's timestamps; waits for it.
-    pub(super) fn collect(&mut self, gpu: &GpuDevice) -> Result<()> {
+    pub(super) fn collect(&mut self, gpu: &Handle) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let mut ticks = Vec::new();
         if let Some(queries) = self.queries.as_ref().filter(|_| !batch.is_empty()) {

@@ -214,7 +214,7 @@ mod tests {
     fn every_kernel_has_a_worst_case_form() {
         use naga::valid::{Capabilities, ValidationFlags, Validator};
         let mut backward = 0;
-        for kernel in crate::ops::kernels() {
+        for kernel in crate::kernels() {
             for values in kernel.variants() {
                 let name = format!("{} {values:?}", kernel.name());
                 let source = kernel.wgsl(&values).unwrap();

@@ -4,8 +4,8 @@
 use super::file::AtomicFile;
 use crate::device::Device;
 use crate::shape::Shape;
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
 use ::safetensors::tensor::{self as format, Dtype};
 use half::f16;
 use std::collections::{BTreeMap, HashSet};

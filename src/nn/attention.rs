@@ -8,8 +8,8 @@ use super::rotary::Rotary;
 use crate::device::Device;
 use crate::ops::copy;
 use crate::shape::Shape;
-use crate::tensor::{DType, Tensor};
-use crate::{Activation, AttentionOptions, Error, Result};
+use crate::tensor::Tensor;
+use crate::{Activation, AttentionOptions, DType, Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

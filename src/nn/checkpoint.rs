@@ -3,8 +3,8 @@
 use super::module::Module;
 use super::parameter::Parameter;
 use crate::io::{self, Archive, Metadata};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 

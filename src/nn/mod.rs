@@ -49,14 +49,14 @@ pub use layers::{
 pub use loss::{
     Loss, Reduction, bce_with_logits_loss, hinge_loss, huber_loss, kl_div_loss, l1_loss, mse_loss,
 };
-pub use module::Module;
+pub use module::{Module, Row};
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::Parameter;
 pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
 pub use rotary::Rotary;
 pub use sampling::Sampling;
 pub use sequential::Sequential;
-pub use summary::{Row, summary};
+pub use summary::summary;
 pub use transformer::{
     BlockCache, BlockNorm, BlockOptions, FeedForward, Memory, TransformerBlock, TransformerDecoder,
     TransformerEncoder,

@@ -1,11 +1,25 @@
 //! The trait of all layers.
 
 use super::parameter::Parameter;
-use super::summary::Row;
 use crate::Result;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use std::collections::HashSet;
+
+/// One line of [`summary`](super::summary).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The layer's path, such as `0.2`; empty for a model of one layer.
+    pub path: String,
+    /// The layer's description.
+    pub layer: String,
+    /// The shape of the output.
+    pub output: Shape,
+    /// The number of elements of all parameters.
+    pub parameters: u64,
+    /// The floating-point operations of a forward pass.
+    pub flops: u64,
+}
 
 /// A layer, or a model made of layers.
 ///

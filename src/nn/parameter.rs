@@ -1,8 +1,8 @@
 //! Parameters: tensors that training updates.
 
 use crate::shape::Shape;
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -205,7 +205,7 @@ impl Stack {
     fn describe(&self, name: &str) -> String {
         let layers =
             if self.layers.len() == 1 { String::new() } else { format!(", {} layers", self.layers.len()) };
-        let directions = if self.directions() == 1 { "" } else { ", both directions" };
+        let directions = if self.directions() == 1 { "" } else { ", both ways" };
         format!("{name} {} -> {}{layers}{directions}", self.inputs, self.hidden)
     }
 

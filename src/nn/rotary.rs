@@ -1,6 +1,7 @@
 //! Rotary position embedding for attention.
 
-use crate::device::{Device, host_list};
+use crate::cpu::host_list;
+use crate::device::Device;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result, RotaryPairs};

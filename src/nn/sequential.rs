@@ -1,7 +1,6 @@
 //! A sequence of layers.
 
-use super::module::{Module, join};
-use super::summary::Row;
+use super::module::{Module, Row, join};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Error, Result};

@@ -4,21 +4,6 @@ use super::module::Module;
 use crate::Result;
 use crate::shape::Shape;
 
-/// One line of [`summary`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The layer's path, such as `0.2`; empty for a model of one layer.
-    pub path: String,
-    /// The layer's description.
-    pub layer: String,
-    /// The shape of the output.
-    pub output: Shape,
-    /// The number of elements of all parameters.
-    pub parameters: u64,
-    /// The floating-point operations of a forward pass.
-    pub flops: u64,
-}
-
 /// A table of a model's layers, in the style of Keras, without running the model.
 ///
 /// It lists output shapes, parameters and floating-point operations for an input of this shape.

@@ -3,9 +3,8 @@
 use super::attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
 use super::init::{Init, layers};
 use super::layers::{Dropout, Linear};
-use super::module::{Module, join};
+use super::module::{Module, Row, join};
 use super::norm::{LayerNorm, RmsNorm};
-use super::summary::Row;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{AttentionOptions, Error, Result};

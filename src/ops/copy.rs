@@ -3,11 +3,12 @@
 use super::{Elementwise, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::rows;
+use crate::device::Device;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, apply, update};
 use crate::shape::{Layout, Shape, collapse};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, params};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result, params};
 use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
@@ -195,6 +196,76 @@ pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: u
 }
 
 impl Tensor {
+    /// A tensor of rank 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// let half = Tensor::scalar(0.5, &Device::cpu())?;
+    /// assert_eq!((half.rank(), half.item()?), (0, 0.5));
+    /// assert_eq!(x.mul(&half)?.to_vec()?, [0.5, 1.0, 1.5]); // it broadcasts to every shape
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
+        // Filled, not uploaded: an upload would end the pass that is being recorded.
+        Tensor::full(Shape::SCALAR, value, device)
+    }
+
+    /// A tensor filled with `value`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::full([2, 3], 7.0, &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [7.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A rank over 6, or no room.
+    pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
+        let shape = Shape::new(shape)?;
+        let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
+        let mut out = Tensor::stale(shape, device)?;
+        update(fill, &[], &mut [&mut out])?;
+        Ok(out)
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::zeros([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [0.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tensor::full`].
+    pub fn zeros(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::full(shape, 0.0, device)
+    }
+
+    /// A tensor of ones.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::ones([2, 3], &Device::cpu())?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// assert_eq!(x.to_vec()?, [1.0; 6]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tensor::full`].
+    pub fn ones(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::full(shape, 1.0, device)
+    }
+
     /// A contiguous copy in a buffer of its own.
     ///
     /// ```

@@ -11,8 +11,8 @@ use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, params};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result, params};
 use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];

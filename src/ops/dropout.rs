@@ -7,8 +7,8 @@ use crate::cpu::strided::GRAIN;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::random::{Use, words};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, params};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result, params};
 use rayon::prelude::*;
 use std::sync::Arc;
 

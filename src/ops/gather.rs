@@ -1,15 +1,15 @@
 //! Gathering along an axis by ids: gather, index_select, embedding.
 
 use super::copy::Fill;
-use super::scatter;
+use super::scatter::{self, check, fits, lanes};
 use super::{StridedIndexer, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::shape::{Layout, MAX_RANK, Shape};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result, params};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result, params};
 use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &SCATTER];
@@ -34,49 +34,6 @@ struct Gather {
     /// The name of the public function.
     name: &'static str,
     axis: usize,
-}
-
-/// The layout of `x` in the shape of an index, with stride 0 along the axis: where each gathered element is, before its
-/// id is added.
-pub(super) fn lanes(x: &Layout, axis: usize, index: Shape) -> Layout {
-    let mut strides = x.strides;
-    strides[axis] = 0;
-    Layout { shape: index, strides, offset: x.offset }
-}
-
-/// Checks that an index holds ids and fits `x` along all axes but `axis`, and that its ids are in range if that is
-/// known.
-pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Result<()> {
-    let ids = index.shape;
-    let inside = ids.rank() == x.rank() && (0..x.rank()).all(|k| k == axis || ids[k] <= x[k]);
-    if !inside || index.dtype != DType::U32 {
-        let message = format!("an index of {:?} {ids} along axis {axis} of shape {x}", index.dtype);
-        return Err(Error::shape(op, message));
-    }
-    match index.max_id.known() {
-        Some(id) if ids.numel() > 0 && id as usize >= x[axis] => Err(out_of_range(op, id, axis, x)),
-        _ => Ok(()),
-    }
-}
-
-fn out_of_range(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
-    Error::argument(op, format!("index {id} is past the end of axis {axis} of shape {x}"))
-}
-
-/// Checks the ids on the CPU, once along expanded axes.
-pub(super) fn check(op: &'static str, axis: usize, x: Shape, index: &CpuView) -> Result<()> {
-    let mut apart = index.layout;
-    for k in (0..apart.shape.rank()).filter(|&k| index.layout.strides[k] == 0) {
-        apart.shape = apart.shape.with(k, apart.shape[k].min(1))?;
-    }
-    let ids: &[u32] = bytemuck::cast_slice(index.data);
-    let is_outside = |id: &u32| *id as usize >= x[axis];
-    let count = apart.shape.numel();
-    let outside = match apart.is_contiguous() {
-        true => ids[apart.offset..][..count].iter().copied().find(is_outside),
-        false => (0..count).map(|at| ids[apart.position(at)]).find(is_outside),
-    };
-    outside.map_or(Ok(()), |id| Err(out_of_range(op, id, axis, x)))
 }
 
 impl Params {

@@ -29,6 +29,7 @@ pub mod rotary;
 mod scatter;
 pub mod softmax;
 mod sort;
+mod sort_rows;
 pub mod unary;
 mod upsample2d;
 mod view;
@@ -36,47 +37,41 @@ pub mod where_cond;
 
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
-use crate::optim;
 pub(crate) use crate::shape::to_u32;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::{Error, Result, params};
 
-/// All kernels of the crate, for the tests that compile each with every combination of constants.
-pub fn kernels() -> Vec<&'static Kernel> {
-    [
-        arg::KERNELS,
-        attention::KERNELS,
-        binary::KERNELS,
-        conv2d::KERNELS,
-        copy::KERNELS,
-        cross_entropy::KERNELS,
-        cumsum::KERNELS,
-        dropout::KERNELS,
-        gather::KERNELS,
-        glu::KERNELS,
-        loss::KERNELS,
-        matmul::KERNELS,
-        one_hot::KERNELS,
-        logsumexp::KERNELS,
-        moments::KERNELS,
-        norm::KERNELS,
-        optim::KERNELS,
-        crate::naive::KERNELS,
-        pad::KERNELS,
-        pool2d::KERNELS,
-        recurrent::KERNELS,
-        reduce::KERNELS,
-        scatter::KERNELS,
-        avg_pool_upsample::KERNELS,
-        rotary::KERNELS,
-        softmax::KERNELS,
-        sort::KERNELS,
-        normalize::KERNELS,
-        unary::KERNELS,
-        where_cond::KERNELS,
-    ]
-    .concat()
-}
+/// The kernels of all ops.
+pub(crate) const KERNELS: &[&[&Kernel]] = &[
+    arg::KERNELS,
+    attention::KERNELS,
+    binary::KERNELS,
+    conv2d::KERNELS,
+    copy::KERNELS,
+    cross_entropy::KERNELS,
+    cumsum::KERNELS,
+    dropout::KERNELS,
+    gather::KERNELS,
+    glu::KERNELS,
+    loss::KERNELS,
+    matmul::KERNELS,
+    one_hot::KERNELS,
+    logsumexp::KERNELS,
+    moments::KERNELS,
+    norm::KERNELS,
+    pad::KERNELS,
+    pool2d::KERNELS,
+    recurrent::KERNELS,
+    reduce::KERNELS,
+    scatter::KERNELS,
+    avg_pool_upsample::KERNELS,
+    rotary::KERNELS,
+    softmax::KERNELS,
+    sort_rows::KERNELS,
+    normalize::KERNELS,
+    unary::KERNELS,
+    where_cond::KERNELS,
+];
 
 /// Invocations per workgroup of the element-wise kernels: half of WebGPU's default limit, so that weaker adapters work
 /// too.

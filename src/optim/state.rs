@@ -3,8 +3,8 @@
 use crate::autograd::Gradients;
 use crate::nn::Parameter;
 use crate::op::{self, Op};
-use crate::tensor::{DType, Tensor};
-use crate::{Error, Result};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
 use std::collections::{HashMap, HashSet};
 
 /// One entry per index in the list of parameters; `None` until the first update.

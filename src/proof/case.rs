@@ -2,8 +2,8 @@
 
 use super::array::Array;
 use super::r#gen::{Gen, Values};
+use super::input::Input;
 use crate::Result;
-use crate::device::Device;
 use crate::tensor::Tensor;
 
 /// Draws the case to time.
@@ -36,42 +36,6 @@ pub enum Work {
     Flops(usize),
     /// Bytes read and written, each counted once, for a memory-bound op.
     Bytes(usize),
-}
-
-/// The role of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Numbers with a gradient.
-    Variable,
-    /// Numbers without a gradient.
-    Constant,
-    /// `u32` ids.
-    Ids,
-}
-
-/// An input of a case.
-#[derive(Debug, Clone)]
-pub struct Input {
-    /// The elements.
-    pub array: Array,
-    /// The role.
-    pub kind: Kind,
-}
-
-impl Input {
-    /// The input as a contiguous tensor.
-    ///
-    /// # Errors
-    /// Out of memory, or an error of the device.
-    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
-        let values = self.array.data.iter().map(|x| x.value());
-        match self.kind {
-            Kind::Ids => {
-                Tensor::from_ids(&values.map(|x| x as u32).collect::<Vec<_>>(), &self.array.shape, device)
-            }
-            _ => Tensor::from_slice(&values.map(|x| x as f32).collect::<Vec<_>>(), &self.array.shape, device),
-        }
-    }
 }
 
 type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;

@@ -2,11 +2,12 @@
 
 use super::array::{Array, unravel};
 use super::bounded::Bounded;
-use super::case::{Case, Input, Kind};
+use super::case::Case;
 use super::r#gen::{Gen, Values};
-use crate::Result;
+use super::input::{Input, Kind};
 use crate::device::Device;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
+use crate::{DType, Result};
 
 /// Result of a case on a device.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,7 +1,7 @@
 //! Random cases. Every choice is determined by a seed, so a case can be drawn again.
 
 use super::array::{Array, broadcast};
-use super::case::{Input, Kind};
+use super::input::{Input, Kind};
 use std::ops::RangeInclusive;
 
 /// Which values the inputs are filled with.

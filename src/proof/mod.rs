@@ -18,13 +18,15 @@ mod bounded;
 mod case;
 mod check;
 mod r#gen;
+mod input;
 mod rows;
 
 pub use array::{Array, broadcast, ravel, unravel};
 pub use bounded::{Bounded, TINY, ULP};
-pub use case::{Bench, Case, Input, Kind, Row, Work};
+pub use case::{Bench, Case, Row, Work};
 pub use check::{Failure, Outcome, check, check_differences, check_tightness, located};
 pub use r#gen::{Gen, Values};
+pub use input::{Input, Kind};
 #[cfg(test)]
 pub(crate) use rows::erf;
 pub use rows::rows;

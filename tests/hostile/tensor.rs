@@ -251,6 +251,22 @@ calls! {
     "Tensor::is_differentiable": |w| said(w.tensor()?.is_differentiable());
     "Tensor::is_leaf": |w| said(w.tensor()?.is_leaf());
     "Tensor::detach": |w| w.tensor()?.detach();
+    "sum": |w| naive::sum(&w.of_rank(2)?)?;
+    "softmax": |w| naive::softmax(&w.of_rank(2)?)?;
+    "layer_norm": |w| naive::layer_norm(&w.of_rank(2)?, w.number())?;
+    "attention": |w| {
+        let [matrices, n, m, d] = [0; 4].map(|_| w.small());
+        let size = if w.odd() { w.size() } else { d };
+        let (q, k) = (w.of(&[matrices, n, size])?, w.of(&[matrices, m, d])?);
+        naive::attention(&q, &k, &w.of(&[matrices, m, d])?)?
+    };
+    "max_pool2d": |w| naive::max_pool2d(&w.of_rank(4)?, if w.odd() { w.size() } else { w.small() })?;
+    "conv2d_weight": |w| {
+        let (x, other) = (w.of_rank(4)?, w.of_rank(4)?);
+        let [n, rows, cols] = [0, 2, 3].map(|axis| x.shape().get(axis).copied().unwrap_or(1));
+        let dy = if w.odd() { other } else { w.of(&[n, 2, rows.min(2), cols.min(2)])? };
+        naive::conv2d_weight(&x, &dy)?
+    };
     "Tensor::backward": |w| all(&w.tensor()?.backward()?);
     "Tensor::backward_from": |w| {
         let x = w.tensor()?;

@@ -2,9 +2,9 @@
 
 use crate::output::say;
 use crate::probes;
-use crate::report;
+use crate::report::{self, Examined, Failure, Report, RowReport};
 use clap::Args;
-use gristmill::gpu::{self, AdapterReport, GpuOptions, Quirk};
+use gristmill::gpu::{self, GpuOptions};
 use gristmill::proof::{self, Outcome, Row, Values};
 use gristmill::{Device, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,48 +27,6 @@ pub struct Options {
     /// Only this row of the table. With a failure's seed, the failed case comes first.
     #[arg(long, value_name = "NAME")]
     pub row: Option<String>,
-}
-
-/// The report on all devices.
-pub struct Report {
-    pub seed: u64,
-    pub devices: Vec<Examined>,
-}
-
-/// The findings on one device.
-pub struct Examined {
-    pub id: String,
-    /// `None` for the CPU twins.
-    pub adapter: Option<AdapterReport>,
-    pub quirks: Vec<&'static Quirk>,
-    pub answers: Vec<probes::Answer>,
-    pub rows: Vec<RowReport>,
-    pub seconds: f64,
-    /// Why the device could not be examined.
-    pub error: Option<String>,
-}
-
-/// The results of a row's cases on a device.
-pub struct RowReport {
-    pub name: &'static str,
-    pub cases: u64,
-    pub outcome: Outcome,
-    /// The first failed case; no more cases of the row were run after it.
-    pub failure: Option<Failure>,
-}
-
-/// A failed case.
-pub struct Failure {
-    pub seed: u64,
-    pub label: String,
-    pub message: String,
-}
-
-impl Examined {
-    /// Whether nothing failed. Rows not run for lack of time do not count as failures.
-    pub fn is_well(&self) -> bool {
-        self.error.is_none() && self.rows.iter().all(|row| row.failure.is_none())
-    }
 }
 
 /// Examines the devices and prints the report.

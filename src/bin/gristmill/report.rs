@@ -1,9 +1,52 @@
 //! The report, as text and as JSON.
 
-use crate::doctor::{Examined, Report, RowReport};
-use gristmill::gpu::{AdapterKind, AdapterReport, Answer, Limits};
+use crate::probes;
+use gristmill::gpu::{AdapterKind, AdapterReport, Answer, Limits, Quirk};
+use gristmill::proof::Outcome;
 use serde_json::{Value, json};
 use std::fmt::Write;
+
+/// The report on all devices.
+pub struct Report {
+    pub seed: u64,
+    pub devices: Vec<Examined>,
+}
+
+/// The findings on one device.
+pub struct Examined {
+    pub id: String,
+    /// `None` for the CPU twins.
+    pub adapter: Option<AdapterReport>,
+    pub quirks: Vec<&'static Quirk>,
+    pub answers: Vec<probes::Answer>,
+    pub rows: Vec<RowReport>,
+    pub seconds: f64,
+    /// Why the device could not be examined.
+    pub error: Option<String>,
+}
+
+/// The results of a row's cases on a device.
+pub struct RowReport {
+    pub name: &'static str,
+    pub cases: u64,
+    pub outcome: Outcome,
+    /// The first failed case; no more cases of the row were run after it.
+    pub failure: Option<Failure>,
+}
+
+/// A failed case.
+pub struct Failure {
+    pub seed: u64,
+    pub label: String,
+    pub message: String,
+}
+
+impl Examined {
+    /// Whether nothing failed. Rows not run for lack of time do not count as failures.
+    pub fn is_well(&self) -> bool {
+        self.error.is_none() && self.rows.iter().all(|row| row.failure.is_none())
+    }
+}
 
 /// wgpu's version in Cargo.lock.
 fn wgpu_version() -> &'static str {

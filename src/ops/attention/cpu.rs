@@ -1,7 +1,6 @@
 //! The CPU twins of attention: `gemm` on tiles of scores, with the online softmax.
 
-use super::geometry::{Geometry, Matrices};
-use super::grad::Wrt;
+use super::geometry::{Geometry, Matrices, Wrt};
 use super::{MaskKind, ScoreModifiers};
 use crate::Result;
 use crate::cpu::simd::{exp_below, reduce_run, wide};

@@ -148,3 +148,12 @@ impl Matrices {
         self.lead.position(index) + head * self.head
     }
 }
+
+/// Which gradients an op computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrt {
+    Queries,
+    /// Of queries, keys and values, which need the same scores.
+    All,
+    Mask,
+}

@@ -1,7 +1,6 @@
 //! The GPU dispatches of attention.
 
-use super::geometry::{Geometry, MOST_SLICES, Matrices};
-use super::grad::Wrt;
+use super::geometry::{Geometry, MOST_SLICES, Matrices, Wrt};
 use super::{NAME, ScoreModifiers};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView, Meta};

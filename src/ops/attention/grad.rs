@@ -1,6 +1,6 @@
 //! The gradients of attention, as in FlashAttention-2: the scores are computed again, not stored.
 
-use super::geometry::Geometry;
+use super::geometry::{Geometry, Wrt};
 use super::{MaskKind, NAME, ScoreModifiers, cpu, gpu};
 use crate::Result;
 use crate::cpu::CpuDevice;
@@ -59,15 +59,6 @@ impl Op for Delta {
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         gpu::delta(rec, inputs, outputs)
     }
-}
-
-/// Which gradients an op computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrt {
-    Queries,
-    /// Of queries, keys and values, which need the same scores.
-    All,
-    Mask,
 }
 
 /// The gradients that `wrt` names. Inputs: q, k, v, do, the result of [`Delta`], and optionally the mask.

@@ -5,8 +5,8 @@ mod windows;
 
 use super::{WG, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
+use crate::cpu::host_list;
 use crate::cpu::strided::GRAIN;
-use crate::device::host_list;
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, apply};
 use crate::shape::Shape;

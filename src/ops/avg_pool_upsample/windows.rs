@@ -2,7 +2,7 @@
 //! uploaded as a table.
 
 use crate::Result;
-use crate::device::host_list;
+use crate::cpu::host_list;
 use crate::ops::to_u32;
 use std::ops::Range;
 
