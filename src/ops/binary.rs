@@ -77,6 +77,7 @@ impl Binary {
 }
 
 /// The larger; NaN if either is NaN.
+#[inline(always)]
 pub(crate) fn max_nan(a: f32, b: f32) -> f32 {
     if a > b || a.is_nan() { a } else { b }
 }

@@ -40,6 +40,7 @@ impl Moments {
     const NONE: Moments = Moments { count: 0.0, mean: 0.0, squares: 0.0 };
 
     /// Adds an element (Welford).
+    #[inline]
     fn with(self, x: f32) -> Moments {
         let (x, count) = (f64::from(x), self.count + 1.0);
         let mean = self.mean + (x - self.mean) / count;
@@ -47,6 +48,7 @@ impl Moments {
     }
 
     /// Merges two partial results (Chan, Golub & LeVeque).
+    #[inline]
     fn and(self, other: Moments) -> Moments {
         if other.count == 0.0 {
             return self;

@@ -2,7 +2,7 @@
 //! imports `shared/reduce.wgsl`, and a [`CpuReduction`] for its CPU twin.
 
 use super::{StridedIndexer, arity, floats, to_u32};
-use crate::cpu::simd::Strands;
+use crate::cpu::simd::{Strands, wide};
 use crate::cpu::{CpuDevice, strided};
 use crate::gpu::{GpuBuffer, Kernel, Recorder};
 use crate::op::{CpuView, GpuView, Meta, Op, apply};
@@ -351,14 +351,22 @@ fn reduce_columns<T: Copy, S: Copy>(
     };
     y.fill(identity);
     let places = runs.iter().flat_map(|run| (0..run.len).map(move |j| run.start + j * run.step));
-    for (at, i) in places.zip(first..) {
-        block.iter_mut().zip(&x[at..]).for_each(|(state, &x)| *state = update(*state, x, i as u32));
-        if (i + 1 - first).is_multiple_of(BLOCK) {
+    wide(
+        #[inline(always)]
+        || {
+            for (at, i) in places.zip(first..) {
+                let row = &x[at..][..block.len()];
+                for (state, &x) in block.iter_mut().zip(row) {
+                    *state = update(*state, x, i as u32);
+                }
+                if (i + 1 - first).is_multiple_of(BLOCK) {
+                    y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
+                    block.fill(identity);
+                }
+            }
             y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
-            block.fill(identity);
-        }
-    }
-    y.iter_mut().zip(&*block).for_each(|(y, &state)| *y = merge(*y, state));
+        },
+    );
     Ok(())
 }
 
