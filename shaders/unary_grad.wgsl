@@ -35,6 +35,7 @@ fn f(s: f32, dy: f32) -> f32 {
         case 16u: { return dy * -0.5 * (s * s * s); }        // rsqrt: s = y
         case 17u: { return dy * sin_from(s, 1u); }
         case 18u: { return -dy * sin_from(s, 0u); }          // cos
-        default: { return select(0.0, dy, s >= a.x && s <= a.y && !is_nan(s)); } // clamp
+        case 19u: { return select(0.0, dy, s >= a.x && s <= a.y && !is_nan(s)); } // clamp
+        default: { return 0.0; }                             // no other OP has a kernel
     }
 }

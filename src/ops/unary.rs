@@ -25,9 +25,6 @@ static GRAD_VECTOR: Kernel =
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
-/// The functions whose gradient has a kernel; they come first in `OPS`.
-const SLOPES: &[u32] = OPS.split_at(Function::Neg as usize).0;
-
 /// The saved tensor that a gradient is computed from, besides dy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GradientFrom {
@@ -42,6 +39,8 @@ enum GradientFrom {
 macro_rules! functions {
     ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident $(, $gradient:expr)?;)*) => {
         const OPS: &[u32] = &[$($number),*];
+        /// The functions whose gradient has a kernel.
+        const SLOPES: &[u32] = &[$($({ let _ = stringify!($gradient); $number },)?)*];
 
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
