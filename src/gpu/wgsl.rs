@@ -61,7 +61,7 @@ pub(super) fn assemble(
         out.push_str(&format!("const {name}: u32 = {value}u;\n"));
     }
     let mut included = Vec::new();
-    include(kernel, &current(file, source), &mut included, &mut out)?;
+    include(kernel, file, &current(file, source), &mut included, &mut out)?;
     Ok(out)
 }
 
@@ -153,7 +153,16 @@ pub(super) fn stand_ins() -> Option<&'static PathBuf> {
     place.as_ref().filter(|_| cfg!(debug_assertions))
 }
 
-fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut String) -> Result<()> {
+/// Adds a file and what it imports, each part under a line that names its file.
+fn include(
+    kernel: &str,
+    file: &str,
+    source: &str,
+    included: &mut Vec<String>,
+    out: &mut String,
+) -> Result<()> {
+    let heading = format!("// shaders/{file}\n");
+    out.push_str(&heading);
     for line in source.lines() {
         let Some(rest) = line.strip_prefix("#import ") else {
             out.push_str(line);
@@ -171,7 +180,8 @@ fn include(kernel: &str, source: &str, included: &mut Vec<String>, out: &mut Str
                 message: format!("imports {path}, which is not a file of shaders/shared"),
             });
         };
-        include(kernel, &current(path, fragment), included, out)?;
+        include(kernel, path, &current(path, fragment), included, out)?;
+        out.push_str(&heading);
     }
     Ok(())
 }

@@ -22,7 +22,8 @@ SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decid
   -- ARGUMENTS       passed on to each test binary, such as the part of a test's name";
 
 /// Suites that use no device, or test all devices themselves: they run once.
-const ONCE: [&str; 7] = ["doc_examples", "examples", "files", "floors", "fuzz", "kernel_headers", "shaders"];
+const ONCE: [&str; 8] =
+    ["doc_examples", "examples", "files", "floors", "fuzz", "kernel_command", "kernel_headers", "shaders"];
 /// Tests of the references alone, which do not depend on the device.
 const REFERENCES: [&str; 2] = ["gradients_are_slopes", "bounds_are_tight"];
 /// Suites that `--quick` skips: they measure memory, start processes, or train.

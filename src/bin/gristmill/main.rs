@@ -1,6 +1,7 @@
-//! The command `gristmill`: lists adapters, and checks gristmill's results on them.
+//! The command `gristmill`: lists adapters, checks gristmill's results on them, and shows kernels.
 
 mod doctor;
+mod kernel;
 #[path = "../../../examples/common/output.rs"]
 mod output;
 mod probes;
@@ -33,6 +34,10 @@ enum Command {
     /// Each op runs forward and backward on random inputs, and is compared with an f64 reference within an error bound
     /// that follows from its formula. The exit status is 1 if a result is wrong.
     Doctor(doctor::Options),
+    /// Prints a kernel as it is assembled for the driver: its constants, and each part with the file that it comes from.
+    ///
+    /// `--as spirv|msl|hlsl|glsl` gives what naga makes of it; `--list` all kernels with the functions that use them.
+    Kernel(kernel::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
             output::exit(Ok::<(), String>(()))
         }
         Command::Doctor(options) => output::exit(doctor::run(&options)),
+        Command::Kernel(options) => output::exit(kernel::run(&options).map(say)),
     }
 }
 
