@@ -1,6 +1,44 @@
-#![doc = include_str!("../README.md")]
+//! GPU compute kernels written by hand in WGSL, and a small tensor and autograd runtime that dispatches them through wgpu:
+//! on any Vulkan, Metal or DX12 device. Every kernel has a CPU twin in rayon, which runs where there is no GPU.
+//!
+//! ```
+//! use gristmill::{Activation, Device, Tensor};
+//!
+//! let device = Device::best()?; // a GPU, or the CPU twins
+//! let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &device)?;
+//! let w = Tensor::from_slice(&[0.5, -1.0, 2.0, 0.0, 1.0, 1.0], [3, 2], &device)?.requires_grad()?;
+//! let labels = Tensor::from_ids(&[2, 0], [2], &device)?;
+//!
+//! let logits = x.linear(&w, None, Activation::None)?;
+//! let loss = logits.cross_entropy(&labels)?;
+//! let gradients = loss.backward()?;
+//! assert_eq!(gradients.get(&w).map(Tensor::shape), Some(w.shape()));
+//! # Ok::<(), gristmill::Error>(())
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | choose a device | [`Device`], the environment variable `GRISTMILL_DEVICE` |
+//! | compute | [`Tensor`], whose methods follow PyTorch and NumPy |
+//! | take gradients | [`Tensor::requires_grad`], [`Tensor::backward`], [`Gradients`], [`no_grad`] |
+//! | build and train a network | [`nn`], [`optim`], [`data`], [`metrics`] |
+//! | save and load | [`io`], [`optim::save_checkpoint`] |
+//! | time kernels | [`gpu::GpuDevice::profile`] |
+//! | read the plainest kernels | [`naive`] |
+//! | write an op with a kernel of your own | [`op::Op`], [`gpu::Kernel`] |
+//! | test ops against f64 references | [`proof`] |
+//!
+//! Every op returns a [`Result`]. Ops run in the order of the calls, and the host waits only where a result is read.
+//!
+//! The feature `cli` builds the program `gristmill`, whose `doctor` checks the GPU of a machine.
+
 // No user input may panic; tests may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod autograd;
 mod budget;
