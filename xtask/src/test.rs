@@ -148,7 +148,7 @@ fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Tas
         for (at, id) in ids.iter().enumerate().take(if once { 1 } else { ids.len() }) {
             let mut command = Command::new(&binary.path);
             command.args(&options.arguments);
-            if name == "table" && at > 0 {
+            if name == "table" && (at > 0 || options.quick) {
                 command.args(REFERENCES.iter().flat_map(|property| ["--skip", property]));
             }
             prepare(&mut command);
