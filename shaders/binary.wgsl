@@ -1,5 +1,6 @@
 // Element-wise functions of two operands, y[i] = f(a[i], b[i]). The operands are broadcast and have any strides.
-// Used by: add, sub, mul, div, maximum, minimum, pow, eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor, and others
+// Used by: add, sub, mul, div, maximum, minimum, pow, add_scalar, mul_scalar, pow_scalar
+// Used by: eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor and others
 //
 // Memory bound: each operand is read once, y written once. shared/elementwise_binary.wgsl has the bindings and the entry points.
 //

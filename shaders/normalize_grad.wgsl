@@ -9,8 +9,8 @@
 // All sums are over rows (shared/row_layout.wgsl). For dx a row shares statistics; for dw and db a row is a channel. In batch
 // normalization the two coincide: the weight is constant over the row, so it is applied after the sums.
 //
-//   normalize_grad   LANES invocations process a whole row: x and dy are read twice, of which the
-//                    second should hit a cache; dx and the sums are written
+//   normalize_grad   LANES invocations process a whole row: x and dy are read twice, the second
+//                    time from a cache; dx and the sums are written
 //   reduce_slices    the sums of each slice of a row
 //   merge_slices     adds the sums of a row's slices
 //   write            dx from the sums

@@ -1,6 +1,7 @@
 // Element-wise functions of one operand: y[i] = f(x[i]). Some have attributes, which are in the params.
 //
-// Used by: neg, exp, log, sqrt, recip, abs, square, sin, cos, erf, relu, sigmoid, tanh, gelu, silu, softplus, leaky_relu, clamp and others
+// Used by: neg, exp, log, sqrt, rsqrt, recip, abs, square, sin, cos, erf, floor, ceil, round, sign, clamp, logical_not
+// Used by: relu, leaky_relu, elu, sigmoid, tanh, gelu, silu, hardswish, softplus and others
 //
 // shared/elementwise_unary.wgsl has the bindings and the entry points; x is its operand a.
 //

@@ -37,7 +37,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     let bytes = match number.parse::<u64>() {
         Ok(number) => number.checked_mul(unit)?,
         Err(_) => {
-            // 2^64 and more, of which a conversion would make u64::MAX, are refused.
+            // Refuses 2^64 and more, which a conversion would turn into u64::MAX.
             let bytes = number.parse::<f64>().ok()? * unit as f64;
             (0.0..18_446_744_073_709_551_616.0).contains(&bytes).then_some(bytes as u64)?
         }

@@ -1,4 +1,4 @@
-//! Each kernel's header names the public functions that dispatch it, in one line: `// Used by: softmax, log_softmax`. Held
+//! Each kernel's header names the public functions that dispatch it, in lines that grep finds: `// Used by: softmax, log_softmax`. Held
 //! against what a profile of the table's rows shows. And words that have been replaced stay out of the sources.
 
 mod common;
@@ -29,10 +29,9 @@ fn headers() -> BTreeMap<String, Header> {
         }
         let file = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("// Used by: "));
-        let line =
-            lines.next().unwrap_or_else(|| panic!("{file} does not say by which functions it is used"));
-        assert!(lines.next().is_none(), "{file} says twice by which functions it is used");
+        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("// Used by: ")).collect();
+        assert!(!lines.is_empty(), "{file} does not say by which functions it is used");
+        let line = lines.join(", ");
         let and_others = line.contains("and others");
         let line = line.replace("and others", "").replace("(gradient)", "");
         let names = line.split(',').map(|name| name.trim().to_string()).filter(|name| !name.is_empty());
@@ -110,15 +109,31 @@ fn files(profile: &Profile) -> BTreeSet<String> {
     profile.timings.iter().map(|timing| timing.kernel.split(':').next().unwrap().to_string()).collect()
 }
 
+/// The functions that only make views.
+const VIEWS: [&str; 12] = [
+    "chunk",
+    "expand",
+    "flatten",
+    "permute",
+    "reshape",
+    "slice",
+    "slice_step",
+    "split",
+    "squeeze",
+    "t",
+    "transpose",
+    "unsqueeze",
+];
+
 #[test]
 fn headers_name_the_functions_that_dispatch_their_kernels() {
     let headers = headers();
     let covered: BTreeSet<String> =
         rows().iter().flat_map(|row| row.covers).map(|name| name.to_string()).collect();
-    // Every op is found by its name.
+    // Every op is found by its name, but those that only make views.
     let named: BTreeSet<&String> = headers.values().flat_map(|header| &header.names).collect();
     let unnamed: Vec<_> = covered.iter().filter(|name| !named.contains(name)).collect();
-    assert!(unnamed.len() < covered.len() / 2, "no header names {unnamed:?}");
+    assert_eq!(unnamed, VIEWS, "no header names these");
 
     let (mut seen, id) = (BTreeMap::new(), device().id().to_string());
     for kind in [AdapterKind::Software, AdapterKind::Hardware] {

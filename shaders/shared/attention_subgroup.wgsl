@@ -115,7 +115,7 @@ fn highs(a: f32, b: f32, c: f32, d: f32) -> mat4x4f {
     return mat4x4f(high(a), high(b), high(c), high(d));
 }
 
-/// Broadcasts x, of which lane l has rows l, l + 8, l + 16 and l + 24: matrix t has rows 4t to 4t + 3. A column is a number.
+/// Broadcasts x to all lanes. Lane l holds rows l, l + 8, l + 16 and l + 24; matrix t of the result has rows 4t to 4t + 3.
 fn fours_of_rows(x: mat4x4f) -> array<mat4x4f, 8> {
     return array<mat4x4f, 8>(
         lows(x[0].x, x[1].x, x[2].x, x[3].x), highs(x[0].x, x[1].x, x[2].x, x[3].x),

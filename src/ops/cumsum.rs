@@ -157,9 +157,9 @@ impl Cumsum {
     /// one for the slices.
     fn dispatch(&self, rec: &mut Recorder, layouts: [Layout; 2], [x, y]: [&GpuBuffer; 2]) -> Result<()> {
         let cols = layouts[0].shape[self.axis];
-        let mut walked = layouts;
+        let mut strided = layouts;
         let mut steps = [0; 2];
-        for (layout, step) in walked.iter_mut().zip(&mut steps) {
+        for (layout, step) in strided.iter_mut().zip(&mut steps) {
             let (rows, stride) = rows_along(layout, self.axis)?;
             *layout = rows;
             *step = to_u32(NAME, stride)?;
@@ -169,13 +169,13 @@ impl Cumsum {
                 *step = step.wrapping_neg();
             }
         }
-        let rows = walked[0].shape.numel();
+        let rows = strided[0].shape.numel();
         let nearest =
-            walked[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| walked[0].strides[last]);
+            strided[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| strided[0].strides[last]);
         let columns = nearest < layouts[0].strides[self.axis];
         let Plan { lanes, each, slices } = Plan::new(rec.is_software(), rows, cols, columns);
         let params = Params {
-            indexer: StridedIndexer::new(NAME, walked)?,
+            indexer: StridedIndexer::new(NAME, strided)?,
             rows: to_u32(NAME, rows)?,
             cols: to_u32(NAME, cols)?,
             steps,

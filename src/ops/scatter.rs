@@ -96,9 +96,9 @@ pub(super) fn add(
     let sorted = index.layout.permute(&[&apart[..], &[axis]].concat())?;
     let order = [apart, shared].concat();
     let to = Layout::contiguous(y.shape);
-    let walked = [lanes(&to, axis, shape).permute(&order)?, src.layout.permute(&order)?];
+    let strided = [lanes(&to, axis, shape).permute(&order)?, src.layout.permute(&order)?];
     let mut count = shape[axis];
-    let (all, rows) = (walked[0].shape.numel(), sorted.shape.numel() / count.max(1));
+    let (all, rows) = (strided[0].shape.numel(), sorted.shape.numel() / count.max(1));
     if all == 0 || count == 0 {
         return Ok(());
     }
@@ -113,7 +113,7 @@ pub(super) fn add(
     loop {
         let chunks = count.div_ceil(CHUNK as usize);
         let params = Params {
-            indexer: StridedIndexer::new(name, walked)?,
+            indexer: StridedIndexer::new(name, strided)?,
             lanes: to_u32(name, all)?,
             shared_by: to_u32(name, all / rows)?,
             count: to_u32(name, count)?,

@@ -142,15 +142,15 @@ fn dispatch<const N: usize>(
     buffers: &[&GpuBuffer],
     parts: usize,
 ) -> Result<()> {
-    let mut walked = operands;
-    for layout in &mut walked {
+    let mut strided = operands;
+    for layout in &mut strided {
         *layout = rows_along(layout, axis)?.0;
     }
-    let (rows, cols) = (walked[0].shape.numel(), operands[0].shape[axis]);
+    let (rows, cols) = (strided[0].shape.numel(), operands[0].shape[axis]);
     let [x_step, y_step] = [operands[0].strides[axis], operands[1].strides[axis]];
-    let plan = RowPlan::new(rec, rows, cols, lie_side_by_side(&walked[0], x_step));
+    let plan = RowPlan::new(rec, rows, cols, lie_side_by_side(&strided[0], x_step));
     let params = Params {
-        indexer: StridedIndexer::new(name, walked)?,
+        indexer: StridedIndexer::new(name, strided)?,
         rows: to_u32(name, rows)?,
         cols: to_u32(name, cols)?,
         steps: [to_u32(name, x_step)?, to_u32(name, y_step)?],

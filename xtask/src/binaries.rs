@@ -12,10 +12,10 @@ pub struct Binary {
     pub path: PathBuf,
 }
 
-/// Builds all test binaries and shows cargo's messages.
-pub fn build(arguments: &[&str]) -> Result<Vec<Binary>, String> {
+/// Builds the test binaries that cargo's arguments name, such as `--tests`, and shows cargo's messages.
+pub fn build(arguments: &[String]) -> Result<Vec<Binary>, String> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--tests"]).args(arguments).args(FEATURES);
+    command.args(["test", "--no-run"]).args(arguments).args(FEATURES);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let fail = |error: std::io::Error| format!("cargo: {error}");
     let mut child = command.spawn().map_err(fail)?;

@@ -554,7 +554,8 @@ fn hash(text: &str) -> u64 {
 
 /// The test binaries of the main crate's suites, by name.
 fn test_binaries() -> Result<BTreeMap<String, PathBuf>, String> {
-    let all = binaries::build(&[])?.into_iter().filter(|binary| !binary.name.contains(' '));
+    let all =
+        binaries::build(&["--tests".to_string()])?.into_iter().filter(|binary| !binary.name.contains(' '));
     Ok(all.map(|Binary { name, path }| (name, path)).collect())
 }
 

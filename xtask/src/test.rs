@@ -15,7 +15,7 @@ Runs the whole suite once for each adapter of this machine and once for the CPU 
 SwiftShader is found where Debian's chromium has it, or where GRISTMILL_SWIFTSHADER_ICD says. A row of the table gets 256 cases, on
 SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decide instead.
 
-  --quick            for work in between: the first adapter and the CPU twins, few cases, and not the suites that take long
+  --quick            for work in between: one adapter and the CPU twins, few cases, and not the suites that take long
   --no-install       where no adapter is found, do not install a software one
   --adapters IDS     only these, such as vulkan:llvmpipe,gl:llvmpipe,cpu; one that is missing is a failure
   --jobs N           test binaries that run at once; 2 where not said
@@ -92,14 +92,14 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
         found = adapters()?;
     }
     let ids = match &options.adapters {
-        None if options.quick => found.first().into_iter().cloned().chain(["cpu".to_string()]).collect(),
+        None if options.quick => quick(&found),
         None => [found, vec!["cpu".to_string()]].concat(),
         Some(ids) => match ids.iter().find(|id| *id != "cpu" && !found.contains(id)) {
             None => ids.clone(),
             Some(id) => return Err(format!("no adapter {id}; there are: {}", found.join(", "))),
         },
     };
-    let binaries = binaries::build(&["--workspace"])?;
+    let binaries = binaries::build(&targets(options.quick)?)?;
     let built = began.elapsed();
     let tasks = Mutex::new(tasks(&binaries, &ids, &options));
     let runs = Mutex::new(Vec::new());
@@ -127,6 +127,28 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
     });
     say(format!("{passed} passed, {failed} failed"));
     if failed == 0 { Ok(()) } else { Err("the suite failed".to_string()) }
+}
+
+/// Cargo's arguments for the suites to build: all, or for a quick run those that it runs.
+fn targets(quick: bool) -> Result<Vec<String>, String> {
+    if !quick {
+        return Ok(["--workspace", "--tests"].map(str::to_string).to_vec());
+    }
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests"))
+        .map_err(|error| format!("tests: {error}"))?;
+    let names =
+        files.filter_map(|file| Some(file.ok()?.file_name().to_str()?.strip_suffix(".rs")?.to_string()));
+    let wanted = names.filter(|name| !SLOW.contains(&name.as_str()));
+    Ok(["--lib".to_string()]
+        .into_iter()
+        .chain(wanted.flat_map(|name| ["--test".to_string(), name]))
+        .collect())
+}
+
+/// The adapter of a quick run, and the CPU twins: the first, but SwiftShader only where there is no other, as it is the slowest.
+fn quick(found: &[String]) -> Vec<String> {
+    let adapter = found.iter().find(|id| !id.contains("swiftshader")).or(found.first());
+    adapter.cloned().into_iter().chain(["cpu".to_string()]).collect()
 }
 
 /// A process to start.

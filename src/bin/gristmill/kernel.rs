@@ -66,8 +66,9 @@ fn list() -> String {
     let line = |kernel: &&Kernel| {
         let constants = kernel.constants.iter().map(|(name, values)| format!("{name}={values:?}"));
         let constants = constants.collect::<Vec<_>>().join(" ").replace(", ", ",");
-        let used_by = kernel.source.lines().find_map(|line| line.strip_prefix("// Used by: "));
-        format!("{:<44} {}\n    {constants}", kernel.name().replace(".wgsl", ""), used_by.unwrap_or_default())
+        let used_by = kernel.source.lines().filter_map(|line| line.strip_prefix("// Used by: "));
+        let used_by = used_by.collect::<Vec<_>>().join(", ");
+        format!("{:<44} {}\n    {constants}", kernel.name().replace(".wgsl", ""), used_by)
             .trim_end()
             .to_string()
     };

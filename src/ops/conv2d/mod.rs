@@ -146,7 +146,7 @@ impl Op for Convolve {
 }
 
 /// The gradient with respect to the weight, as `[slices, ..]` partial sums. Inputs: the tensors at the geometry's
-/// output and at its input, of which one is x and the other the gradient of the result.
+/// output and at its input. One is x, the other the gradient of the result.
 struct WeightGrad {
     geometry: Geometry,
     kernel: Conv2dKernel,

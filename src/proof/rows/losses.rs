@@ -34,9 +34,6 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// The error of a number without a bound.
-const UNKNOWN: f64 = f64::INFINITY;
-
 /// Reduces losses. In a sum of n losses each passes through at most n / 16 + 32 additions. The CPU has sixteen
 /// accumulators and then adds these. On a GPU an invocation adds 8, a workgroup has 8 levels, and the sums of the
 /// workgroups are reduced in the same way; a kernel that reduces alone needs 64 / 4 and a few more.
@@ -142,7 +139,7 @@ fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => x,
         v if v == 0.0 && x.error() == 0.0 => Bounded::ZERO,
-        v if v.abs() <= x.error() => Bounded::new(0.0, UNKNOWN),
+        v if v.abs() <= x.error() => Bounded::UNKNOWN,
         v => Bounded::exact(v.signum()),
     }
 }
@@ -189,7 +186,7 @@ fn hinge(g: &mut Gen) -> Case {
     let slope = move |x: Bounded, t: Bounded| {
         let side = sign(margin(x, t));
         match side.value() {
-            v if v.is_nan() || side.error() == UNKNOWN => side,
+            v if v.is_nan() || side.error() == f64::INFINITY => side,
             v if v > 0.0 => -t,
             _ => Bounded::ZERO,
         }
@@ -246,7 +243,7 @@ fn unless_zero(value: Bounded, probability: Bounded, x: Bounded) -> Bounded {
     match probability.value() {
         _ if x.value().is_nan() => x,
         0.0 => Bounded::ZERO,
-        p if p.abs() < TINY => Bounded::new(0.0, UNKNOWN),
+        p if p.abs() < TINY => Bounded::UNKNOWN,
         _ => value,
     }
 }

@@ -65,7 +65,7 @@ fn deactivate(activation: Activation, z: Bounded, dy: Bounded) -> Bounded {
         Activation::Relu if z.value().is_nan() || z.value() > z.error() => dy,
         Activation::Relu if z.value() < -z.error() => Bounded::ZERO,
         Activation::Relu if z.value() == 0.0 && z.error() == 0.0 => Bounded::ZERO,
-        Activation::Relu => Bounded::new(0.0, f64::INFINITY),
+        Activation::Relu => Bounded::UNKNOWN,
         Activation::Sigmoid => dy * y * (Bounded::ONE - y),
         Activation::Tanh => dy * (Bounded::ONE - y) * (Bounded::ONE + y),
     }

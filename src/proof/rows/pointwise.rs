@@ -246,7 +246,7 @@ pub(super) fn fork(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bo
 
 /// A function that is NaN below 0. A negative subnormal may be flushed, so it has no bound.
 fn rooted(x: Bounded, f: fn(Bounded) -> Bounded) -> Bounded {
-    if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Bounded::new(0.0, f64::INFINITY) } else { f(x) }
+    if x.value() < 0.0 && x.value() + x.error() >= 0.0 { Bounded::UNKNOWN } else { f(x) }
 }
 
 fn square_root(x: Bounded) -> Bounded {
@@ -361,7 +361,7 @@ fn power(a: Bounded, b: Bounded) -> Bounded {
     let (size, y) = (a.value().abs(), a.value().powf(b.value()));
     // A number that may be flushed to 0 has no bound, since powers of 0 differ.
     if [a, b].iter().any(|x| x.value() != 0.0 && x.value().abs() < TINY) {
-        return Bounded::new(0.0, f64::INFINITY);
+        return Bounded::UNKNOWN;
     }
     let ordinary =
         size != 0.0 && size != 1.0 && size.is_finite() && b.value() != 0.0 && b.value().is_finite();

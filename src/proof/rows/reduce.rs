@@ -151,11 +151,6 @@ pub(super) fn timed(g: &mut Gen, case: fn(Input, Reduction) -> Case) -> (Work, C
     (Work::Bytes(4 * (shape[0] * shape[1] + shape[0])), case(x, reduction))
 }
 
-/// A number without a bound.
-fn unknown() -> Bounded {
-    Bounded::new(0.0, f64::INFINITY)
-}
-
 fn nan() -> Bounded {
     Bounded::exact(f64::NAN)
 }
@@ -195,7 +190,7 @@ fn product<'a>(more: usize, terms: impl Iterator<Item = &'a Bounded> + Clone) ->
     let roundings = (terms.clone().count() + more) as f64;
     let value: f64 = terms.map(|x| x.value()).product();
     if !value.is_nan() && (large > f64::from(f32::MAX) / 2.0 || small < 2.0 * TINY) {
-        return unknown();
+        return Bounded::UNKNOWN;
     }
     Bounded::new(value, ((roundings * ULP).exp() - 1.0) * if value.is_finite() { value.abs() } else { 0.0 })
 }
@@ -220,7 +215,7 @@ fn prod(g: &mut Gen) -> Case {
             };
             // If the product has no bound, no gradient has one.
             match product(0, terms.iter()).error() == f64::INFINITY {
-                true => vec![unknown(); terms.len()],
+                true => vec![Bounded::UNKNOWN; terms.len()],
                 false => (0..terms.len()).map(slope).collect(),
             }
         }),
@@ -247,7 +242,7 @@ fn shared(terms: &[Bounded], top: Bounded, dy: Bounded) -> Vec<Bounded> {
     let equal = |x: &Bounded| x.value() == top.value() || (x.value().is_nan() && top.value().is_nan());
     // A subnormal may be flushed, and then equals zero.
     if terms.iter().any(|x| !equal(x) && (x.value() - top.value()).abs() <= x.error() + top.error()) {
-        return vec![unknown(); terms.len()];
+        return vec![Bounded::UNKNOWN; terms.len()];
     }
     let count = terms.iter().filter(|x| equal(x)).count() as f64;
     terms.iter().map(|x| if equal(x) { dy / count } else { Bounded::ZERO }).collect()
@@ -447,7 +442,7 @@ fn std_by(correction: usize, x: Input, reduction: Reduction) -> Case {
                 return vec![Bounded::ZERO; terms.len()];
             }
             if s.value() <= s.error() {
-                return vec![unknown(); terms.len()];
+                return vec![Bounded::UNKNOWN; terms.len()];
             }
             let scale = dy * Bounded::rounded(1.0 / (terms.len() - correction) as f64) / s;
             deviations(terms).into_iter().map(|d| d * scale).collect()
@@ -460,7 +455,7 @@ fn sign(x: Bounded) -> Bounded {
     match x.value() {
         v if v.is_nan() => nan(),
         0.0 => Bounded::ZERO,
-        v if v.abs() <= x.error() => unknown(),
+        v if v.abs() <= x.error() => Bounded::UNKNOWN,
         v => sign_of(v),
     }
 }
@@ -558,8 +553,8 @@ fn norm_of(p: f64, x: Input, reduction: Reduction) -> Case {
             (_, 0.0) => Bounded::ZERO,
             (_, v) if v.is_infinite() => nan(),
             // A flushed x has gradient 0; otherwise the gradient may be infinite.
-            (_, v) if v.abs() <= x.error() => unknown(),
-            _ if y.value() <= y.error() => unknown(),
+            (_, v) if v.abs() <= x.error() => Bounded::UNKNOWN,
+            _ if y.value() <= y.error() => Bounded::UNKNOWN,
             (2.0, _) => x / y * dy,
             _ => sign_of(x.value()) * power(x.abs() / y, p - 1.0) * dy,
         };
