@@ -84,16 +84,17 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     store_row(w, row + 3u, x, OnlineSoftmax(largest.w, sum.w), out[3]);
 }
 
-fn store_row(w: Work, row: u32, x: u32, whole: OnlineSoftmax, out: vec4f) {
+fn store_row(w: Work, row: u32, x: u32, whole: OnlineSoftmax, sums: vec4f) {
     if (row >= p.queries) { return; }
     let at = (w.slice * p.matrices + w.matrix) * p.queries + row;
     if (w.col == 0u && x == 0u) { store_stats(at, whole); }
-    store_number(at, w.col + x, whole, out.x);
-    store_number(at, w.col + x + 16u, whole, out.y);
-    store_number(at, w.col + x + 32u, whole, out.z);
-    store_number(at, w.col + x + 48u, whole, out.w);
+    let out = output(sums, whole);
+    store_number(at, w.col + x, out.x);
+    store_number(at, w.col + x + 16u, out.y);
+    store_number(at, w.col + x + 32u, out.z);
+    store_number(at, w.col + x + 48u, out.w);
 }
 
-fn store_number(at: u32, col: u32, whole: OnlineSoftmax, sum: f32) {
-    if (col < p.dv) { o[at * p.dv + col] = ended(sum, whole); }
+fn store_number(at: u32, col: u32, x: f32) {
+    if (col < p.dv) { o[at * p.dv + col] = x; }
 }

@@ -114,7 +114,7 @@ fn add_across(w: ptr<function, Tile>, key: u32, first: u32, row: u32, begins: bo
         sums = add_keys(sums, a[6], (*w)[13]);
         sums = add_keys(sums, a[7], (*w)[15]);
         add_to_dq(row, first + 4u, c, begins, sums);
-        at += p.k_col;
+        at += p.k.col;
     }
 }
 

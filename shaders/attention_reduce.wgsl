@@ -22,10 +22,6 @@ struct Params { rows: u32, cols: u32, slices: u32 }
 @group(0) @binding(3) var<storage, read_write> stats: array<f32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-#import shared/attention_end.wgsl
-
-alias Word = f32;
-
 @compute @workgroup_size(WG)
 fn attention_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                   @builtin(local_invocation_index) lane: u32) {
@@ -44,5 +40,5 @@ fn attention_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
         if (p.cols > 0u) { sum += e * part[s * p.rows * p.cols + i]; }
     }
     if (i % cols == 0u) { stats[row] = log_sum(whole); }
-    if (p.cols > 0u) { o[i] = divided(sum, whole); }
+    if (p.cols > 0u) { o[i] = divided(vec4f(sum), whole).x; }
 }

@@ -90,6 +90,6 @@ fn store_row(w: Work, row: u32, lane: u32, whole: OnlineSoftmax, left: vec4f, ri
     let at = (w.slice * p.matrices + w.matrix) * p.queries + row;
     if (w.col == 0u && lane == 0u) { store_stats(at, whole); }
     let col = w.col + 2u * lane;
-    if (col < p.dv) { o[at * p.dv + col] = ended(left, whole); }
-    if (col + 1u < p.dv) { o[at * p.dv + col + 1u] = ended(right, whole); }
+    if (col < p.dv) { o[at * p.dv + col] = output(left, whole); }
+    if (col + 1u < p.dv) { o[at * p.dv + col + 1u] = output(right, whole); }
 }

@@ -7,31 +7,30 @@
 // the group, then those of the second, and so on. So grouped-query attention reads keys and values once per group, and the
 // gradient of a key is one sum over all its queries.
 //
-//   q f32: operand x of the indexer over [.., kv_heads], then strides q_head between the heads of a group, q_row and q_col
-//   k f32: operand y, then strides k_row and k_col     v f32: operand z, then strides v_row and v_col
-//   mask f32: operand x of mask_indexer, then strides mask_head, mask_row and mask_col, which are 0 where it is broadcast
+//   q, k, v, mask f32: see Operand; the strides of a mask are 0 where it is broadcast
 //   MASKED: 1 if a key may be hidden or a score changed: by a window (causal is one), a mask, a soft cap or dropout
 
 #import shared/grid.wgsl
-#import shared/strided.wgsl
 #import shared/functions.wgsl
 #import shared/online_softmax.wgsl
 #import shared/philox.wgsl
 
-/// `size`: the length of a slice of the keys or queries that are summed over, a multiple of the tile. `left`, `right`: how many
-/// keys before and after position i + m - n query i of a head sees. `cap`: 0 for no soft cap. Dropout drops a weight if its
+/// Where an operand's first matrix begins, and the strides between the heads of a group (of q and the mask), rows, and columns.
+struct Operand { offset: u32, head: u32, row: u32, col: u32 }
+
+/// The matrices are numbered along `axes` leading axes [.., kv_heads] of these `lengths`; along each, `strides` are those of q, k, v
+/// and mask. `size`: the length of a slice of the keys or queries that are summed over, a multiple of the tile. `left`, `right`: how
+/// many keys before and after position i + m - n query i of a head sees. `cap`: 0 for no soft cap. Dropout drops a weight if its
 /// random word is below `threshold`, and multiplies the others by `keep`. `begin`, `round`: see attention_grad_subgroup.wgsl.
 struct Params {
-    indexer: StridedIndexer,
-    mask_indexer: StridedIndexer,
-    queries: u32, n: u32, m: u32, matrices: u32,
-    d: u32, dv: u32, slices: u32, size: u32,
-    q_head: u32, q_row: u32, q_col: u32, mask_kind: u32,
-    k_row: u32, k_col: u32, v_row: u32, v_col: u32,
-    mask_head: u32, mask_row: u32, mask_col: u32, threshold: u32,
+    q: Operand, k: Operand, v: Operand, mask: Operand,
+    strides: array<vec4u, 4>, lengths: vec4u,
+    axes: u32, matrices: u32, queries: u32, n: u32,
+    m: u32, d: u32, dv: u32, slices: u32,
+    size: u32, mask_kind: u32, left: i32, right: i32,
     seed: vec2u, offset: vec2u,
-    left: i32, right: i32, scale: f32, cap: f32,
-    keep: f32, grad_offset: u32, begin: u32, round: u32,
+    threshold: u32, keep: f32, scale: f32, cap: f32,
+    grad_offset: u32, begin: u32, round: u32,
 }
 
 const BOOLEAN = 1u;
@@ -47,17 +46,13 @@ var<private> first_row: u32;
 
 fn begin(matrix: u32) {
     first_row = matrix * p.queries;
-    start = vec4u(strided_offsets(matrix), 0u);
-    if (MASKED == 1u && p.mask_kind != 0u) {
-        var rest = matrix;
-        var at = p.mask_indexer.offsets.x;
-        for (var axis = p.mask_indexer.rank; axis > 1u && rest > 0u; axis--) {
-            let lengths = p.mask_indexer.axes[axis - 1u];
-            at += (rest % lengths.w) * lengths.x;
-            rest /= lengths.w;
-        }
-        start.w = at + rest * p.mask_indexer.axes[0].x;
+    start = vec4u(p.q.offset, p.k.offset, p.v.offset, p.mask.offset);
+    var rest = matrix;
+    for (var axis = p.axes; axis > 1u && rest > 0u; axis--) {
+        start += (rest % p.lengths[axis - 1u]) * p.strides[axis - 1u];
+        rest /= p.lengths[axis - 1u];
     }
+    start += rest * p.strides[0];
 }
 
 /// A query: its row among the rows of all matrices, its index in its head, its offsets in q and in the mask.
@@ -69,18 +64,18 @@ fn query(r: u32) -> Query {
     var head = 0u;
     if (p.queries != p.n) { head = row / p.n; }
     let place = row - head * p.n;
-    return Query(first_row + row, place, start.x + head * p.q_head + place * p.q_row,
-                 start.w + head * p.mask_head + place * p.mask_row);
+    return Query(first_row + row, place, start.x + head * p.q.head + place * p.q.row,
+                 start.w + head * p.mask.head + place * p.mask.row);
 }
 
 /// The offset in k of key j, clamped to the last one.
 fn key_start(j: u32) -> u32 {
-    return start.y + min(j, p.m - 1u) * p.k_row;
+    return start.y + min(j, p.m - 1u) * p.k.row;
 }
 
 /// The offset in v of the value of key j, clamped likewise.
 fn value_start(j: u32) -> u32 {
-    return start.z + min(j, p.m - 1u) * p.v_row;
+    return start.z + min(j, p.m - 1u) * p.v.row;
 }
 
 /// Whether any query in first_query..=last_query may see a key in first_key..=last_key, as far as the window decides.
@@ -113,7 +108,7 @@ fn score(product: f32, query: Query, key: u32) -> vec2f {
         let away = i32(key) - (i32(query.place) + i32(p.m) - i32(p.n));
         seen = seen && away <= p.right && -away <= p.left;
         if (p.mask_kind != 0u) {
-            let added = mask[query.mask + min(key, p.m - 1u) * p.mask_col];
+            let added = mask[query.mask + min(key, p.m - 1u) * p.mask.col];
             let bits = bitcast<u32>(added);
             if (p.mask_kind == BOOLEAN) {
                 seen = seen && (bits & 0x7fffffffu) != 0u;

@@ -8,7 +8,6 @@
 //   [slices, matrices, queries, 2]: the maximum and the sum
 
 #import shared/attention.wgsl
-#import shared/attention_end.wgsl
 
 @group(0) @binding(0) var<storage, read> q: array<Word>;
 @group(0) @binding(1) var<storage, read> k: array<Word>;
@@ -23,7 +22,7 @@ const SCORES = 0u;
 const VALUES = 1u;
 
 fn row_at(kind: u32, r: u32) -> u32 { return query(r).q; }
-fn row_step(kind: u32) -> u32 { return p.q_col; }
+fn row_step(kind: u32) -> u32 { return p.q.col; }
 fn row_word(kind: u32, at: u32) -> Word { return q[at]; }
 
 /// The number of others.
@@ -35,11 +34,27 @@ fn other_at(kind: u32, j: u32) -> u32 {
 }
 
 fn other_step(kind: u32) -> u32 {
-    if (kind == SCORES) { return p.k_col; }
-    return p.v_col;
+    if (kind == SCORES) { return p.k.col; }
+    return p.v.col;
 }
 
 fn other_word(kind: u32, at: u32) -> Word {
     if (kind == SCORES) { return k[at]; }
     return v[at];
+}
+
+/// Four elements of the output from their sums; with several slices the sums, which attention_reduce.wgsl divides.
+fn output(sums: vec4f, whole: OnlineSoftmax) -> vec4f {
+    if (p.slices > 1u) { return sums; }
+    return divided(sums, whole);
+}
+
+/// Stores the statistics of a row.
+fn store_stats(row: u32, whole: OnlineSoftmax) {
+    if (p.slices > 1u) {
+        stats[2u * row] = whole.max;
+        stats[2u * row + 1u] = whole.sum;
+    } else {
+        stats[row] = log_sum(whole);
+    }
 }

@@ -35,7 +35,7 @@ fn query_at(kind: u32, r: u32) -> u32 {
 }
 
 fn query_step(kind: u32) -> u32 {
-    if (kind == SCORES) { return p.q_col; }
+    if (kind == SCORES) { return p.q.col; }
     return 1u;
 }
 
@@ -50,8 +50,8 @@ fn key_at(kind: u32, j: u32) -> u32 {
 }
 
 fn key_step(kind: u32) -> u32 {
-    if (kind == SCORES) { return p.k_col; }
-    return p.v_col;
+    if (kind == SCORES) { return p.k.col; }
+    return p.v.col;
 }
 
 fn key_word(kind: u32, at: u32) -> Word {

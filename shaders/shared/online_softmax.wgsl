@@ -1,7 +1,7 @@
 // Online softmax (Milakov & Gimelshein, arXiv:1805.02867): the maximum of some elements, and the sum of their exponentials relative
 // to it, in one pass.
 //
-// Imported by: logsumexp.wgsl, attention_reduce.wgsl, shared/attention.wgsl, shared/attention_end.wgsl, shared/online_softmax_row.wgsl
+// Imported by: logsumexp.wgsl, attention_reduce.wgsl, shared/attention.wgsl, shared/online_softmax_row.wgsl
 
 #import shared/float.wgsl
 
@@ -24,4 +24,23 @@ fn merge(a: OnlineSoftmax, b: OnlineSoftmax) -> OnlineSoftmax {
 /// Whether the softmax is NaN: an element was NaN or +inf, or all were -inf.
 fn is_broken(whole: OnlineSoftmax) -> bool {
     return is_nan(whole.max) || is_inf(whole.max) || whole.sum == 0.0;
+}
+
+/// The logarithm of the sum of the exponentials of the scores of an attention row; -inf if the row sees no key, NaN if a score is NaN
+/// or +inf, or all are -inf.
+fn log_sum(whole: OnlineSoftmax) -> f32 {
+    if (whole.sum == 0.0) { return -inf(); }
+    if (is_lost(whole)) { return nan(); }
+    return whole.max + log(whole.sum);
+}
+
+/// Sums of an attention row, weighted by the exponentials, divided by the sum of these; 0 if the row sees no key, NaN as log_sum.
+fn divided(sums: vec4f, whole: OnlineSoftmax) -> vec4f {
+    if (whole.sum == 0.0) { return vec4f(); }
+    if (is_lost(whole)) { return vec4f(nan()); }
+    return sums / whole.sum;
+}
+
+fn is_lost(whole: OnlineSoftmax) -> bool {
+    return is_nan(whole.max) || is_inf(whole.max) || whole.max == LOWEST || is_nan(whole.sum);
 }

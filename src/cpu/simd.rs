@@ -8,6 +8,12 @@ pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
+/// The larger number; a NaN may be lost.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
 /// e^x for x <= 0, and 0 where that is subnormal; NaN stays NaN. Off by at most 1.6 units in the last place, over all
 /// such f32.
 ///

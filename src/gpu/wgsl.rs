@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 /// The fragments that a kernel file may import.
 const SHARED: &[(&str, &str)] = &[
     ("shared/attention.wgsl", include_str!("../../shaders/shared/attention.wgsl")),
-    ("shared/attention_end.wgsl", include_str!("../../shaders/shared/attention_end.wgsl")),
     ("shared/attention_grad.wgsl", include_str!("../../shaders/shared/attention_grad.wgsl")),
     ("shared/attention_forward.wgsl", include_str!("../../shaders/shared/attention_forward.wgsl")),
     ("shared/attention_subgroup.wgsl", include_str!("../../shaders/shared/attention_subgroup.wgsl")),

@@ -3,9 +3,9 @@
 use super::binary::quotient;
 use super::loss::Reduction;
 use super::reduce::{sum_row, sum_rows};
-use super::softmax::{RowPlan, larger, lie_side_by_side, rows_along};
+use super::slicing::{RowPlan, are_interleaved, rows_along, workgroups_of_rows};
 use super::{StridedIndexer, arity, to_u32};
-use crate::cpu::simd::{exp_below, reduce_run, wide};
+use crate::cpu::simd::{exp_below, larger, reduce_run, wide};
 use crate::cpu::strided::{GRAIN, rows, rows_by};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
@@ -253,7 +253,8 @@ impl Op for CrossEntropy {
         let (classes, targets) = (x.layout.shape[1], t.layout.shape);
         let (starts, step) = rows_along(&x.layout, 1)?;
         let rows = targets.numel();
-        let plan = RowPlan::of_whole_rows(rec, NAME, rows, classes, lie_side_by_side(&starts, step))?;
+        let interleaved = are_interleaved(&starts, step);
+        let lanes = RowPlan::lanes_of_whole_rows(rec, NAME, rows, classes, interleaved)?;
         let (status, check) = rec.id_check(NAME, t, classes)?;
         let counting = self.is_counting(w.is_some());
         let parts = if self.reduction == Reduction::None { None } else { Some(rec.scratch(2 * rows)?) };
@@ -275,8 +276,8 @@ impl Op for CrossEntropy {
         let losses = parts.as_ref().unwrap_or(outputs[0].buffer);
         // Without weights some buffer must still be bound; the kernel does not read it.
         let buffers = [x.buffer, t.buffer, w.unwrap_or(&x).buffer, losses, outputs[1].buffer, &*status];
-        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, plan.lanes];
-        rec.dispatch(&CROSS_ENTROPY, &constants, &buffers, &params, plan.groups(rows))?;
+        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, lanes];
+        rec.dispatch(&CROSS_ENTROPY, &constants, &buffers, &params, workgroups_of_rows(rows, lanes))?;
         let Some(parts) = parts else { return Ok(()) };
         if !counting {
             return sum_rows(
@@ -392,7 +393,8 @@ impl Op for CrossEntropyGrad {
         let (classes, rows) = (x.layout.shape[1], targets.numel());
         let (starts, step) = rows_along(&x.layout, 1)?;
         let (to, to_step) = rows_along(&Layout::contiguous(outputs[0].shape), 1)?;
-        let plan = RowPlan::of_whole_rows(rec, name, rows, classes, lie_side_by_side(&starts, step))?;
+        let interleaved = are_interleaved(&starts, step);
+        let lanes = RowPlan::lanes_of_whole_rows(rec, name, rows, classes, interleaved)?;
         let offset = |input: usize| to_u32(name, inputs[input].layout.offset);
         let params = GradParams {
             indexer: StridedIndexer::new(name, [starts, to])?,
@@ -414,10 +416,10 @@ impl Op for CrossEntropyGrad {
             dy_step: u32::from(forward.reduction == Reduction::None),
             totals_offset: offset(5)?,
         };
-        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, plan.lanes];
+        let constants = [u32::from(params.spread != 0.0), RowPlan::WG, lanes];
         let buffers: Vec<&GpuBuffer> =
             inputs.iter().map(|input| input.buffer).chain([outputs[0].buffer]).collect();
-        rec.dispatch(&CROSS_ENTROPY_GRAD, &constants, &buffers, &params, plan.groups(rows))
+        rec.dispatch(&CROSS_ENTROPY_GRAD, &constants, &buffers, &params, workgroups_of_rows(rows, lanes))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Cumulative sums along an axis.
 
-use super::softmax::rows_along;
+use super::slicing::{Slices, Slicing, are_interleaved, rows_along};
 use super::{StridedIndexer, arity, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::{GRAIN, rows};
@@ -19,8 +19,6 @@ const NAME: &str = "cumsum";
 const WG: u32 = 128;
 /// Elements per invocation, if several process one slice.
 const EACH: usize = 8;
-/// The fewest and the most elements of a slice that one invocation handles alone.
-const ALONE: (usize, usize) = (64, 16_384);
 
 /// The stages of the kernel: whole rows in one dispatch, or the sums of slices and then the slices.
 const WHOLE: u32 = 0;
@@ -55,27 +53,26 @@ struct Plan {
 }
 
 impl Plan {
-    /// `side`: whether rows are interleaved: neighbouring elements belong to neighbouring rows.
-    fn new(software: bool, rows: usize, cols: usize, side: bool) -> Plan {
-        let (lanes, each) = if side || software {
-            // On a software rasteriser gathers cost the same wherever they read, and barriers are expensive. A few rows
-            // are cut into slices until there are enough invocations to fill a device.
-            let enough = if software { 256 } else { 1 << 14 };
-            let slices = (enough / rows.max(1)).min(cols / ALONE.0).max(cols.div_ceil(ALONE.1)).max(1);
-            (1, cols.div_ceil(slices))
-        } else {
-            (if cols <= 16 * EACH { 16 } else { WG }, EACH)
-        };
-        Plan { lanes, each, slices: cols.div_ceil(each * lanes as usize) }
+    fn new(software: bool, rows: usize, cols: usize, interleaved: bool) -> Plan {
+        if !interleaved && !software {
+            let lanes = if cols <= 16 * EACH { 16 } else { WG };
+            return Plan { lanes, each: EACH, slices: cols.div_ceil(EACH * lanes as usize) };
+        }
+        // On a software rasteriser gathers cost the same wherever they read, and barriers are expensive.
+        let enough = if software { 256 } else { 1 << 14 };
+        let slicing = Slicing { enough, fewest: 64, most: usize::MAX, longest: 16_384 };
+        let Slices { count, size } = slicing.cut(rows, cols, 1);
+        Plan { lanes: 1, each: size, slices: count }
     }
 
     /// The longest chain of additions behind an element.
-    fn depth(self, software: bool, rows: usize, side: bool) -> usize {
+    fn depth(self, software: bool, rows: usize, interleaved: bool) -> usize {
         let own = self.each + if self.lanes > 1 { self.each + self.lanes.ilog2() as usize + 1 } else { 0 };
         match self.slices {
             1 => own,
             slices => {
-                own + self.each + 1 + Plan::new(software, rows, slices, side).depth(software, rows, side)
+                let sums = Plan::new(software, rows, slices, interleaved);
+                own + self.each + 1 + sums.depth(software, rows, interleaved)
             }
         }
     }
@@ -84,9 +81,11 @@ impl Plan {
 /// The longest chain of additions behind an element of `rows` rows of `cols`, on either device and in every layout; for
 /// error bounds.
 pub(crate) fn depth(rows: usize, cols: usize) -> usize {
-    let ways = [(false, false), (false, true), (true, false), (true, true)];
-    let depth = |(software, side)| Plan::new(software, rows, cols, side).depth(software, rows, side);
-    ways.map(depth).into_iter().max().unwrap_or(cols)
+    let cases = [(false, false), (false, true), (true, false), (true, true)];
+    let depth = |(software, interleaved)| {
+        Plan::new(software, rows, cols, interleaved).depth(software, rows, interleaved)
+    };
+    cases.map(depth).into_iter().max().unwrap_or(cols)
 }
 
 /// `y[i] = Σ x[k]` along `axis` over `k <= i`, or over `k >= i` if `backward`.
@@ -170,9 +169,7 @@ impl Cumsum {
             }
         }
         let rows = strided[0].shape.numel();
-        let nearest =
-            strided[0].shape.rank().checked_sub(1).map_or(usize::MAX, |last| strided[0].strides[last]);
-        let columns = nearest < layouts[0].strides[self.axis];
+        let columns = are_interleaved(&strided[0], layouts[0].strides[self.axis]);
         let Plan { lanes, each, slices } = Plan::new(rec.is_software(), rows, cols, columns);
         let params = Params {
             indexer: StridedIndexer::new(NAME, strided)?,

@@ -1,9 +1,10 @@
 //! Matrix product, batched with broadcasting, with bias and activation in the epilogue.
 
-use super::{StridedIndexer, WG, floats, to_u32};
+use super::slicing::{Epilogue, Slicing, add_slices};
+use super::{StridedIndexer, floats, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::{Matrix, gemm};
-use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
+use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
 use crate::ops::unary::Activation;
 use crate::shape::{Layout, MAX_RANK, Shape};
@@ -12,7 +13,7 @@ use crate::{Error, Result, params};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED, &REDUCE];
+pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &TILED];
 
 static NAIVE: Kernel =
     kernel!("matmul.wgsl", "naive", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
@@ -22,8 +23,6 @@ static SUBGROUP: Kernel = kernel!("matmul_subgroup.wgsl", "subgroup", reads: 3, 
     "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
 static TILED: Kernel =
     kernel!("matmul.wgsl", "tiled", reads: 3, writes: 1, params: Params, "ACTIVATION": Activation::ALL);
-static REDUCE: Kernel = kernel!("matmul_reduce.wgsl", "matmul_reduce", reads: 2, writes: 1, params: ReduceParams,
-    "WG": &[WG], "ACTIVATION": Activation::ALL);
 
 params! {
     struct Params {
@@ -36,17 +35,6 @@ params! {
         a_col: u32,
         b_row: u32,
         b_col: u32,
-        slices: u32,
-        bias_offset: u32,
-        bias_step: u32,
-        has_bias: u32,
-    }
-}
-
-params! {
-    struct ReduceParams {
-        count: u32,
-        n: u32,
         slices: u32,
         bias_offset: u32,
         bias_step: u32,
@@ -222,7 +210,7 @@ impl Op for MatMul {
             (MatMulKernel::Tiled | MatMulKernel::Auto, _) => (&TILED, &[activation], 64, 64, 1),
         };
         let tiles = plan.m.div_ceil(rows) * plan.n.div_ceil(cols) * batches;
-        let slices = slices(plan.k, tiles / pieces);
+        let slices = SLICING.cut(tiles / pieces, plan.k, 1).count;
         let partial = if slices > 1 { Some(rec.scratch(c.shape.numel() * slices)?) } else { None };
         // Without a bias a buffer must still be bound; the kernel does not read it.
         let (bias, has_bias) = inputs.get(2).map_or((&a, 0), |bias| (bias, 1));
@@ -249,17 +237,9 @@ impl Op for MatMul {
         let groups = (tiles * slices).div_ceil(pieces);
         rec.dispatch(kernel, constants, &[a.buffer, b.buffer, bias.buffer, to], &params, groups)?;
         let Some(partial) = partial else { return Ok(()) };
-        let count = c.shape.numel();
-        let params = ReduceParams {
-            count: w(count)?,
-            n: params.n,
-            slices: params.slices,
-            bias_offset,
-            bias_step,
-            has_bias,
-        };
-        let groups = count.div_ceil(WG as usize);
-        rec.dispatch(&REDUCE, &[WG, activation], &[&partial, bias.buffer, c.buffer], &params, groups)
+        let epilogue =
+            Epilogue { columns: plan.n, bias: inputs.get(2).copied(), activation: self.activation };
+        add_slices(rec, "matmul", [&partial, c.buffer], [slices, c.shape.numel()], epilogue)
     }
 
     fn saves(&self) -> Saves {
@@ -289,21 +269,6 @@ impl Op for MatMul {
     }
 }
 
-/// Sums `slices` slices of `count` elements each into `to`, in a fixed order.
-pub(crate) fn add_slices(
-    rec: &mut Recorder,
-    partial: &GpuBuffer,
-    to: &GpuBuffer,
-    count: usize,
-    slices: usize,
-) -> Result<()> {
-    let [count, slices] = [to_u32("matmul", count)?, to_u32("matmul", slices)?];
-    let params = ReduceParams { count, n: 1, slices, bias_offset: 0, bias_step: 0, has_bias: 0 };
-    let groups = (count as usize).div_ceil(WG as usize);
-    let constants = [WG, Activation::None as u32];
-    rec.dispatch(&REDUCE, &constants, &[partial, partial, to], &params, groups)
-}
-
 /// Whether a matrix is a transposed view. Then the gradient is computed transposed and transposed back, so that the
 /// leaf's gradient is contiguous, as optimizers need it.
 fn is_transposed(x: &Tensor) -> bool {
@@ -312,19 +277,10 @@ fn is_transposed(x: &Tensor) -> bool {
     row < col && layout.shape[x.rank() - 2] > 1
 }
 
-/// Limits on the steps per slice of k and on the slices, so that no loop exceeds 65,535 iterations.
-const MOST_STEPS: usize = 16 << 10;
-const MOST_SLICES: usize = 60_000;
-/// The longest inner axis.
-const LONGEST: usize = MOST_SLICES * MOST_STEPS;
-
-/// The slices of k (split-K): enough to keep loops short and to fill an adapter with workgroups.
-fn slices(k: usize, groups: usize) -> usize {
-    const ENOUGH_GROUPS: usize = 64;
-    const FEWEST_STEPS: usize = 512; // below this the extra reduction costs more than it saves
-    let wanted = (ENOUGH_GROUPS / groups.max(1)).min(k / FEWEST_STEPS);
-    k.div_ceil(MOST_STEPS).max(wanted).max(1)
-}
+/// How k is cut (split-K). The units of work are workgroups; no loop exceeds 65,535 iterations.
+const SLICING: Slicing = Slicing { enough: 64, fewest: 512, most: usize::MAX, longest: 16 << 10 };
+/// The longest inner axis: 60,000 slices, which the second dispatch adds in one loop.
+const LONGEST: usize = 60_000 * SLICING.longest;
 
 impl Tensor {
     /// The matrix product over the last two axes, `[.., m, k] · [.., k, n] -> [.., m, n]`.

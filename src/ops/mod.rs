@@ -27,6 +27,7 @@ pub mod reduce;
 pub(crate) mod reduction;
 pub mod rotary;
 mod scatter;
+mod slicing;
 pub mod softmax;
 mod sort;
 mod sort_rows;
@@ -66,6 +67,7 @@ pub(crate) const KERNELS: &[&[&Kernel]] = &[
     scatter::KERNELS,
     avg_pool_upsample::KERNELS,
     rotary::KERNELS,
+    slicing::KERNELS,
     softmax::KERNELS,
     sort_rows::KERNELS,
     normalize::KERNELS,

@@ -1,6 +1,7 @@
 //! The common part of all reductions: the reduced axes, and how each device visits them. An op supplies a kernel that
 //! imports `shared/reduce.wgsl`, and a [`CpuReduction`] for its CPU twin.
 
+use super::slicing::{Slicing, are_interleaved};
 use super::{StridedIndexer, arity, floats, to_u32};
 use crate::cpu::simd::{Strands, wide};
 use crate::cpu::{CpuDevice, strided};
@@ -19,12 +20,10 @@ pub(crate) const WG: u32 = 128;
 pub(crate) const LANES: &[u32] = &[1, WG];
 /// The longest slice that one workgroup, or one CPU task, reduces.
 const SLICE: usize = 8192;
-/// The shortest and the longest slice that a single invocation reduces.
-const ALONE: (usize, usize) = (64, 1024);
+/// How long reductions are cut, in invocations, each of which reduces a slice.
+const SLICING: Slicing = Slicing { enough: 1 << 16, fewest: 64, most: usize::MAX, longest: 1024 };
 /// The fewest slices of a long row. Slices interleave, so this many invocations read adjacent elements.
-const TOGETHER: usize = 16;
-/// Long reductions are cut into slices until there are this many invocations.
-const ENOUGH: usize = 1 << 16;
+const FEWEST_SLICES: usize = 16;
 /// Rows that the CPU reduces to one partial result per column.
 const BLOCK: usize = 64;
 /// Columns whose partial results the CPU keeps on the stack.
@@ -129,13 +128,13 @@ struct Plan {
 impl Plan {
     /// `columns`: whether neighbouring outputs are nearer in memory than neighbouring elements of one reduction.
     fn new(outputs: usize, length: usize, columns: bool) -> Plan {
-        let most = if columns { ALONE.1 } else { (length / TOGETHER).clamp(ALONE.0, ALONE.1) };
-        let (lanes, size) = match length {
-            0..=64 => (1, length),
-            65..=SLICE if outputs < 64 && !columns => (WG, SLICE),
-            _ => (1, (outputs * length / ENOUGH).clamp(ALONE.0, most)),
-        };
-        Plan { lanes, slices: length.div_ceil(size.max(1)).max(1) }
+        let Slicing { fewest, longest, .. } = SLICING;
+        let longest = if columns { longest } else { (length / FEWEST_SLICES).clamp(fewest, longest) };
+        match length {
+            0..=64 => Plan { lanes: 1, slices: 1 },
+            65..=SLICE if outputs < 64 && !columns => Plan { lanes: WG, slices: 1 },
+            _ => Plan { lanes: 1, slices: Slicing { longest, ..SLICING }.cut(outputs, length, 1).count },
+        }
     }
 
     /// The longest chain of merges of an element.
@@ -192,8 +191,8 @@ impl GpuReduction<'_> {
         let name = self.name;
         let [kept, reduced] = [split.kept, split.reduced].map(|layout| collapse([layout])[0]);
         let (outputs, length) = (kept.shape.numel(), reduced.shape.numel());
-        let nearest = |l: &Layout| l.shape.rank().checked_sub(1).map_or(usize::MAX, |last| l.strides[last]);
-        let columns = nearest(&kept) < nearest(&reduced);
+        let step = reduced.shape.rank().checked_sub(1).map_or(usize::MAX, |last| reduced.strides[last]);
+        let columns = are_interleaved(&kept, step);
         let Plan { lanes, slices } = Plan::new(outputs, length, columns);
         let last = slices == 1;
         let params = Params {

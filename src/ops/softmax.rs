@@ -1,14 +1,15 @@
 //! Softmax and its logarithm over any axis.
 
+use super::slicing::{RowPlan, are_interleaved, rows_along};
 use super::{StridedIndexer, arity, floats, to_u32};
-use crate::cpu::simd::{exp_below, reduce_run, wide};
+use crate::cpu::simd::{exp_below, larger, reduce_run, wide};
 use crate::cpu::strided::{GRAIN, rows_by};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
-use crate::{Error, Result, params};
+use crate::{Result, params};
 use rayon::prelude::*;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,98 +38,14 @@ params! {
     }
 }
 
-/// How the reduction of rows is divided among invocations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RowPlan {
-    /// Invocations per row or slice.
-    pub(crate) lanes: u32,
-    /// Slices per row.
-    pub(crate) slices: usize,
-}
-
-impl RowPlan {
-    /// Invocations per workgroup.
-    pub(crate) const WG: u32 = 64;
-    pub(crate) const LANES: &[u32] = &[1, 16, RowPlan::WG];
-    /// The most elements of a row per invocation, which visits them twice, four per iteration.
-    const MOST: usize = 100_000;
-    /// The fewest elements per invocation for which another slice pays.
-    const FEWEST: usize = 128;
-
-    /// A plan for `rows` rows of `cols` elements. `side`: whether the rows are interleaved ([`lie_side_by_side`]).
-    pub(crate) fn new(rec: &Recorder, rows: usize, cols: usize, side: bool) -> RowPlan {
-        RowPlan::plan(rec.is_software(), rows, cols, side)
-    }
-
-    fn plan(software: bool, rows: usize, cols: usize, side: bool) -> RowPlan {
-        // On a software rasteriser uncoalesced loads cost nothing extra, but barriers are slow.
-        let lanes = match cols {
-            _ if side || cols <= 16 || (software && rows >= 16) => 1,
-            _ if software || cols <= 256 => 16,
-            _ => RowPlan::WG,
-        };
-        // Few rows are cut into slices until the invocations fill a device.
-        let enough = if software { 256 } else { 1 << 14 };
-        let each = cols / lanes as usize;
-        let slices = (enough / (rows * lanes as usize).max(1)).min(each / RowPlan::FEWEST);
-        RowPlan { lanes, slices: slices.max(each.div_ceil(RowPlan::MOST)).max(1) }
-    }
-
-    /// As [`RowPlan::new`], without slices.
-    ///
-    /// # Errors
-    /// Rows too long for one workgroup.
-    pub(crate) fn of_whole_rows(
-        rec: &Recorder,
-        op: &'static str,
-        rows: usize,
-        cols: usize,
-        side: bool,
-    ) -> Result<RowPlan> {
-        let lanes = RowPlan::new(rec, rows, cols, side).lanes;
-        let lanes = if cols / lanes as usize > RowPlan::MOST { RowPlan::WG } else { lanes };
-        // Visited only once, so twice as many.
-        let most = 2 * RowPlan::MOST * lanes as usize;
-        if cols > most {
-            return Err(Error::shape(
-                op,
-                format!("{cols} elements in a row are more than the kernel's {most}"),
-            ));
-        }
-        Ok(RowPlan { lanes, slices: 1 })
-    }
-
-    /// The longest chain of additions in the sum over a row of `cols`.
-    fn depth(self, cols: usize) -> usize {
-        let each = cols.div_ceil(self.slices * self.lanes as usize);
-        each + self.slices.div_ceil(self.lanes as usize) + 2 * self.lanes.ilog2() as usize
-    }
-
-    /// Workgroups for `rows` rows.
-    pub(crate) fn groups(self, rows: usize) -> usize {
-        (rows * self.slices).div_ceil((RowPlan::WG / self.lanes) as usize)
-    }
-}
-
 /// The longest chain of additions in the sum over one of `rows` rows of `cols`, on either device and for every layout;
 /// for the error bound.
 pub(crate) fn depth(rows: usize, cols: usize) -> usize {
-    let ways = [(false, false), (false, true), (true, false), (true, true)];
-    let kernels = ways.map(|(software, side)| RowPlan::plan(software, rows, cols, side).depth(cols));
+    let cases = [(false, false), (false, true), (true, false), (true, true)];
+    let kernels =
+        cases.map(|(software, interleaved)| RowPlan::new(software, rows, cols, interleaved).depth());
     // The CPU twin of interleaved rows adds `cols` elements one after the other.
     kernels.into_iter().fold(cols, usize::max)
-}
-
-/// The layout of the starts of the rows along `axis`, and the stride along a row.
-pub(crate) fn rows_along(layout: &Layout, axis: usize) -> Result<(Layout, usize)> {
-    let mut order: Vec<usize> = (0..layout.shape.rank()).collect();
-    order.remove(axis);
-    Ok((layout.permute(&order)?, layout.strides[axis]))
-}
-
-/// Whether rows are interleaved: the last axis of `starts` has a smaller stride than `step`, the stride along a row.
-pub(crate) fn lie_side_by_side(starts: &Layout, step: usize) -> bool {
-    starts.shape.rank().checked_sub(1).is_some_and(|last| starts.strides[last] < step)
 }
 
 /// Dispatches a kernel over the rows along `axis`, whole or in slices. `operands`: the layouts that its indexer visits;
@@ -148,22 +65,23 @@ fn dispatch<const N: usize>(
     }
     let (rows, cols) = (strided[0].shape.numel(), operands[0].shape[axis]);
     let [x_step, y_step] = [operands[0].strides[axis], operands[1].strides[axis]];
-    let plan = RowPlan::new(rec, rows, cols, lie_side_by_side(&strided[0], x_step));
+    let plan = RowPlan::new(rec.is_software(), rows, cols, are_interleaved(&strided[0], x_step));
+    let slices = plan.slices.count;
     let params = Params {
         indexer: StridedIndexer::new(name, strided)?,
         rows: to_u32(name, rows)?,
         cols: to_u32(name, cols)?,
         steps: [to_u32(name, x_step)?, to_u32(name, y_step)?],
-        slices: to_u32(name, plan.slices)?,
-        size: to_u32(name, cols.div_ceil(plan.slices))?,
+        slices: to_u32(name, slices)?,
+        size: to_u32(name, plan.slices.size)?,
         pad: [0; 2],
     };
     // The largest indices in the kernel.
     to_u32(name, cols + 4 * RowPlan::WG as usize)?;
-    to_u32(name, rows * plan.slices * parts)?;
-    let parts = rec.scratch(if plan.slices > 1 { rows * plan.slices * parts } else { 1 })?;
+    to_u32(name, rows * slices * parts)?;
+    let parts = rec.scratch(if slices > 1 { rows * slices * parts } else { 1 })?;
     let buffers = [buffers, &[&parts]].concat();
-    for &stage in if plan.slices > 1 { &[REDUCE, WRITE][..] } else { &[WHOLE] } {
+    for &stage in if slices > 1 { &[REDUCE, WRITE][..] } else { &[WHOLE] } {
         let constants = [u32::from(log), stage, RowPlan::WG, plan.lanes];
         rec.dispatch(kernel, &constants, &buffers, &params, plan.groups(rows))?;
     }
@@ -281,12 +199,6 @@ impl Softmax {
         });
         Ok(())
     }
-}
-
-/// The larger number; a NaN may be lost.
-#[inline(always)]
-pub(crate) fn larger(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }
 
 /// The elements of a task: about GRAIN, in whole rows.

@@ -2,7 +2,7 @@
 
 use super::arity;
 use super::gather::GatherGrad;
-use super::softmax::rows_along;
+use super::slicing::rows_along;
 use super::sort_rows::Sort;
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::GRAIN;

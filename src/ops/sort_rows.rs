@@ -1,6 +1,6 @@
 //! The kernels that sort: for [`Tensor::sort`](crate::Tensor::sort), and for sums by ids.
 
-use super::softmax::rows_along;
+use super::slicing::rows_along;
 use super::{StridedIndexer, WG, to_u32};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::GpuView;

@@ -3,10 +3,9 @@
 use super::geometry::{Geometry, Matrices, Wrt};
 use super::{MaskKind, ScoreModifiers};
 use crate::Result;
-use crate::cpu::simd::{exp_below, reduce_run, wide};
+use crate::cpu::simd::{exp_below, larger, reduce_run, wide};
 use crate::cpu::{CpuBuffer, CpuDevice, Matrix, functions, gemm};
 use crate::op::{CpuOut, CpuView, Meta};
-use crate::ops::softmax::larger;
 use crate::random::{Use, words};
 use rayon::prelude::*;
 use std::ops::Range;

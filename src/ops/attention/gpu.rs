@@ -4,9 +4,9 @@ use super::geometry::{Geometry, MOST_SLICES, Matrices, Wrt};
 use super::{NAME, ScoreModifiers};
 use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView, Meta};
-use crate::ops::matmul::add_slices;
-use crate::ops::{StridedIndexer, WG, to_u32};
-use crate::shape::Layout;
+use crate::ops::slicing::{Epilogue, Slices, Slicing, add_slices};
+use crate::ops::{WG, to_u32};
+use crate::shape::collapse;
 use crate::{Error, Result, params};
 
 pub(crate) const KERNELS: &[&Kernel] = &[&TILED, &SUBGROUP, &REDUCE, &DELTA, &TILED_GRAD, &SUBGROUP_GRAD];
@@ -28,39 +28,45 @@ static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup
     "MASKED": &[0, 1], "SUBGROUP": SIZES);
 
 params! {
+    /// Where the matrices of an operand begin; see `shared/attention.wgsl`.
+    struct Operand {
+        offset: u32,
+        head: u32,
+        row: u32,
+        col: u32,
+    }
+}
+
+params! {
     struct Params {
-        indexer: StridedIndexer,
-        mask_indexer: StridedIndexer,
+        q: Operand,
+        k: Operand,
+        v: Operand,
+        mask: Operand,
+        strides: [[u32; 4]; 4],
+        lengths: [u32; 4],
+        axes: u32,
+        matrices: u32,
         queries: u32,
         n: u32,
         m: u32,
-        matrices: u32,
         d: u32,
         dv: u32,
         slices: u32,
         size: u32,
-        q_head: u32,
-        q_row: u32,
-        q_col: u32,
         mask_kind: u32,
-        k_row: u32,
-        k_col: u32,
-        v_row: u32,
-        v_col: u32,
-        mask_head: u32,
-        mask_row: u32,
-        mask_col: u32,
-        threshold: u32,
-        seed: [u32; 2],
-        offset: [u32; 2],
         left: i32,
         right: i32,
+        seed: [u32; 2],
+        offset: [u32; 2],
+        threshold: u32,
+        keep: f32,
         scale: f32,
         cap: f32,
-        keep: f32,
         grad_offset: u32,
         begin: u32,
         round: u32,
+        pad: u32,
     }
 }
 
@@ -95,41 +101,68 @@ impl GradOutput {
     const ALL: &[u32] = &[0, 1, 2, 3];
 }
 
-/// The tiles of a kernel: `rows` by `others` scores, and `rows` by `cols` words of sums; `pieces` of them per
-/// workgroup.
+/// The tiles that a kernel computes: `rows` by `others` scores, and `rows` by `cols` words of sums.
 struct Tiles {
     rows: usize,
     others: usize,
     cols: usize,
-    pieces: usize,
+    /// Tiles per workgroup.
+    per_workgroup: usize,
     /// Elements per word. The kernel and its parameters count in words.
     word: usize,
     /// Loop iterations of an invocation per tile: for each word of a dot product, and in addition.
     iterations: [usize; 2],
-    /// The subgroup size, for the subgroup kernel.
+    /// The subgroup size, for the subgroup kernels.
     subgroup: Option<u32>,
 }
 
 impl Tiles {
+    const IN_WORKGROUP_MEMORY: Tiles = Tiles {
+        rows: 32,
+        others: 64,
+        cols: 64,
+        per_workgroup: 1,
+        word: 1,
+        iterations: [1, 180],
+        subgroup: None,
+    };
+
     /// The fastest tiles for the adapter and the layouts of the operands.
-    fn of(rec: &Recorder, geometry: &Geometry, operands: &[Matrices]) -> Tiles {
-        let sizes = geometry.d.is_multiple_of(4) && geometry.dv.is_multiple_of(4);
+    fn of(rec: &Recorder, geometry: &Geometry, operands: &[GpuView]) -> Tiles {
+        let fits = [geometry.d, geometry.dv].iter().all(|size| size.is_multiple_of(4))
+            && operands.iter().all(|x| geometry.matrices_of(&x.layout).in_fours());
         match rec.subgroup_size() {
-            Some(size)
-                if SIZES.contains(&size)
-                    && rec.is_software()
-                    && sizes
-                    && operands.iter().all(Matrices::in_fours) =>
-            {
-                let (others, cols, pieces) = (8 * size as usize, 2 * size as usize, 64 / size as usize);
-                Tiles { rows: 32, others, cols, pieces, word: 4, iterations: [1, 60], subgroup: Some(size) }
+            Some(size) if SIZES.contains(&size) && rec.is_software() && fits => {
+                let (others, cols) = (8 * size as usize, 2 * size as usize);
+                let per_workgroup = 64 / size as usize;
+                Tiles {
+                    rows: 32,
+                    others,
+                    cols,
+                    per_workgroup,
+                    word: 4,
+                    iterations: [1, 60],
+                    subgroup: Some(size),
+                }
             }
-            _ => Tiles::in_workgroup_memory(),
+            _ => Tiles::IN_WORKGROUP_MEMORY,
         }
     }
 
-    fn in_workgroup_memory() -> Tiles {
-        Tiles { rows: 32, others: 64, cols: 64, pieces: 1, word: 1, iterations: [1, 180], subgroup: None }
+    /// The number of tiles in the results of all `matrices`.
+    fn count(&self, job: &Job, matrices: usize) -> usize {
+        job.rows.div_ceil(self.rows) * job.cols.div_ceil(self.word * self.cols).max(1) * matrices
+    }
+
+    /// How the others are cut (split-K).
+    fn slices(&self, rec: &Recorder, job: &Job, matrices: usize) -> Slices {
+        // In workgroups. Each slice stores as much as the result, so there are many only if that is small.
+        let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
+        let most = if job.rows <= self.rows { MOST_SLICES } else { 4 };
+        let iterations = job.depth.div_ceil(self.word) * self.iterations[0] + self.iterations[1];
+        let longest = MOST_ITERATIONS / iterations * self.others;
+        let workgroups = self.count(job, matrices).div_ceil(self.per_workgroup);
+        Slicing { enough, fewest, most, longest }.cut(workgroups, job.others, self.others)
     }
 }
 
@@ -145,37 +178,47 @@ struct Job {
 /// The most loop iterations of an invocation, with a margin below lavapipe's limit of 65,535.
 const MOST_ITERATIONS: usize = 60_000;
 
-/// How the others are cut: the number of slices and their size.
-fn cut(rec: &Recorder, tiles: &Tiles, job: &Job, matrices: usize) -> (usize, usize) {
-    // Workgroups that fill the device, and the fewest others in a slice: shorter ones cost more in the reduction than
-    // they gain.
-    let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
-    // Each slice stores as much as the result, so there are many only if that is small.
-    let most_slices = if job.rows <= tiles.rows { MOST_SLICES } else { 4 };
-    let groups =
-        (job.rows.div_ceil(tiles.rows) * job.cols.div_ceil(tiles.word * tiles.cols).max(1) * matrices)
-            .div_ceil(tiles.pieces);
-    let wanted = (enough / groups.max(1)).min(job.others / fewest).min(most_slices);
-    let most = MOST_ITERATIONS / (job.depth.div_ceil(tiles.word) * tiles.iterations[0] + tiles.iterations[1])
-        * tiles.others;
-    let slices = job.others.div_ceil(most).max(wanted).max(1);
-    let size = job.others.div_ceil(slices).max(1).next_multiple_of(tiles.others);
-    (job.others.div_ceil(size).max(1), size)
+/// What is computed, from which tensors.
+struct Problem<'a> {
+    modifiers: ScoreModifiers,
+    geometry: Geometry,
+    /// q, k and v.
+    operands: [GpuView<'a>; 3],
+    mask: Option<GpuView<'a>>,
+    /// For gradients: the gradient of the output, and the log-sum-exp and delta of each query.
+    backward: &'a [GpuView<'a>],
 }
 
-impl Params {
-    /// The parameters for q, k, v and an optional mask, in words of `size` elements.
-    fn new(
-        modifiers: ScoreModifiers,
-        geometry: &Geometry,
-        operands: [Matrices; 3],
-        mask: Option<&Layout>,
-        size: usize,
-    ) -> Result<Params> {
+impl<'a> Problem<'a> {
+    /// `inputs`: q, k, v, then `more` inputs for gradients, and an optional mask.
+    fn new(modifiers: ScoreModifiers, inputs: &'a [GpuView<'a>], more: usize) -> Result<Problem<'a>> {
+        let [q, k, v] = [0, 1, 2].map(|at| inputs[at]);
+        let mask = inputs.get(3 + more).copied();
+        let metas: Vec<Meta> =
+            [q, k, v].into_iter().chain(mask).map(|view| Meta::f32(view.layout.shape)).collect();
+        let geometry = Geometry::new(&metas)?;
+        Ok(Problem { modifiers, geometry, operands: [q, k, v], mask, backward: &inputs[3..3 + more] })
+    }
+
+    /// The value of the kernels' constant MASKED.
+    fn masked(&self) -> u32 {
+        u32::from(!self.modifiers.is_plain())
+    }
+
+    /// The buffers that the kernels read. Without a mask, some buffer must still be bound.
+    fn buffers(&self) -> Vec<&'a GpuBuffer> {
+        let [q, k, v] = self.operands;
+        let views = [q, k, v, self.mask.unwrap_or(q)];
+        views.iter().chain(self.backward).map(|view| view.buffer).collect()
+    }
+
+    /// The parameters in words of `word` elements, for one slice of everything.
+    fn params(&self, word: usize) -> Result<Params> {
         let w = |n: usize| to_u32(NAME, n);
-        let [q, k, v] = operands.map(|matrices| matrices.in_words(size));
-        let mask = match mask {
-            Some(layout) => geometry.mask_of(layout)?,
+        let (geometry, modifiers) = (&self.geometry, &self.modifiers);
+        let [q, k, v] = self.operands.map(|view| geometry.matrices_of(&view.layout).in_words(word));
+        let mask = match self.mask {
+            Some(mask) => geometry.mask_of(&mask.layout)?,
             None => q, // not read
         };
         let scores = geometry.queries(&[])?.numel() as u128 * geometry.m as u128;
@@ -185,68 +228,69 @@ impl Params {
         }
         let far = |reach: Option<usize>| reach.map_or(1 << 30, |reach| reach.min(1 << 30) as i32);
         let halves = |n: u64| [n as u32, (n >> 32) as u32];
+        let operand = |x: Matrices| -> Result<Operand> {
+            Ok(Operand { offset: w(x.lead.offset)?, head: w(x.head)?, row: w(x.row)?, col: w(x.col)? })
+        };
+        let axes = collapse([q, k, v, mask].map(|x| x.lead));
+        let shape = axes[0].shape;
+        let (mut strides, mut lengths) = ([[0; 4]; 4], [0; 4]);
+        for axis in 0..shape.rank() {
+            lengths[axis] = w(shape[axis])?;
+            for (stride, x) in strides[axis].iter_mut().zip(&axes) {
+                *stride = w(x.strides[axis])?;
+            }
+        }
         w(geometry.matrices() * geometry.rows())?;
+        let grad_offset = self.backward.first().map_or(0, |grad| grad.layout.offset / word);
         Ok(Params {
-            indexer: StridedIndexer::new(NAME, [q.lead, k.lead, v.lead])?,
-            mask_indexer: StridedIndexer::new(NAME, [mask.lead])?,
+            q: operand(q)?,
+            k: operand(k)?,
+            v: operand(v)?,
+            mask: operand(mask)?,
+            strides,
+            lengths,
+            axes: shape.rank() as u32,
+            matrices: w(geometry.matrices())?,
             queries: w(geometry.rows())?,
             n: w(geometry.n)?,
             m: w(geometry.m)?,
-            matrices: w(geometry.matrices())?,
-            d: w(geometry.d / size)?,
-            dv: w(geometry.dv / size)?,
+            d: w(geometry.d / word)?,
+            dv: w(geometry.dv / word)?,
             slices: 1,
             size: 0,
-            q_head: w(q.head)?,
-            q_row: w(q.row)?,
-            q_col: w(q.col)?,
             mask_kind: modifiers.mask as u32,
-            k_row: w(k.row)?,
-            k_col: w(k.col)?,
-            v_row: w(v.row)?,
-            v_col: w(v.col)?,
-            mask_head: w(mask.head)?,
-            mask_row: w(mask.row)?,
-            mask_col: w(mask.col)?,
-            threshold: modifiers.threshold(),
-            seed: halves(modifiers.seed),
-            offset: halves(modifiers.offset),
             left: far(modifiers.window[0]),
             right: far(modifiers.window[1]),
+            seed: halves(modifiers.seed),
+            offset: halves(modifiers.offset),
+            threshold: modifiers.threshold(),
+            keep: modifiers.keep(),
             scale: modifiers.scale,
             cap: modifiers.cap,
-            keep: modifiers.keep(),
-            grad_offset: 0,
+            grad_offset: w(grad_offset)?,
             begin: 0,
             round: 0,
+            pad: 0,
         })
     }
 
     /// The parameters for a job, and its number of workgroups.
-    fn cut(self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
-        let matrices = self.matrices as usize;
-        let (slices, size) = cut(rec, tiles, job, matrices);
-        if 2 * slices > MOST_ITERATIONS {
+    fn plan(&self, rec: &Recorder, tiles: &Tiles, job: &Job) -> Result<(Params, usize)> {
+        let matrices = self.geometry.matrices();
+        let Slices { count, size } = tiles.slices(rec, job, matrices);
+        if 2 * count > MOST_ITERATIONS {
             // The reduction iterates over the slices twice.
-            return Err(Error::shape(
-                NAME,
-                format!("a length of {} is more than the kernels can sum", job.others),
-            ));
+            let message = format!("a length of {} is more than the kernels can sum", job.others);
+            return Err(Error::shape(NAME, message));
         }
-        let pieces = slices
-            * matrices
-            * job.rows.div_ceil(tiles.rows)
-            * job.cols.div_ceil(tiles.word * tiles.cols).max(1);
-        to_u32(NAME, pieces)?;
-        to_u32(NAME, slices * matrices * job.rows * job.cols.max(2))?;
+        let all = count * tiles.count(job, matrices);
+        to_u32(NAME, all)?;
+        to_u32(NAME, count * matrices * job.rows * job.cols.max(2))?;
         to_u32(NAME, job.others + size)?;
-        let params = Params { slices: to_u32(NAME, slices)?, size: to_u32(NAME, size)?, ..self };
-        Ok((params, pieces.div_ceil(tiles.pieces)))
+        let params =
+            Params { slices: to_u32(NAME, count)?, size: to_u32(NAME, size)?, ..self.params(tiles.word)? };
+        Ok((params, all.div_ceil(tiles.per_workgroup)))
     }
-}
-
-fn metas(inputs: &[GpuView]) -> Vec<Meta> {
-    inputs.iter().map(|view| Meta::f32(view.layout.shape)).collect()
 }
 
 pub(super) fn forward(
@@ -255,27 +299,22 @@ pub(super) fn forward(
     inputs: &[GpuView],
     outputs: &[GpuOut],
 ) -> Result<()> {
-    let geometry = Geometry::new(&metas(inputs))?;
-    let [q, k, v] = [0, 1, 2].map(|at| inputs[at]);
-    let mask = inputs.get(3);
-    let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
-    let tiles = Tiles::of(rec, &geometry, &operands);
+    let problem = Problem::new(modifiers, inputs, 0)?;
+    let geometry = &problem.geometry;
+    let tiles = Tiles::of(rec, geometry, &problem.operands);
     let job = Job { rows: geometry.rows(), cols: geometry.dv, others: geometry.m, depth: geometry.d };
-    let params = Params::new(modifiers, &geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
-    let (params, groups) = params.cut(rec, &tiles, &job)?;
+    let (params, groups) = problem.plan(rec, &tiles, &job)?;
     let (o, stats) = (outputs[0].buffer, outputs[1].buffer);
     let (slices, rows) = (params.slices as usize, geometry.matrices() * geometry.rows());
     let parts = match slices {
         1 => None,
         _ => Some([rec.scratch((slices * rows * geometry.dv).max(1))?, rec.scratch(2 * slices * rows)?]),
     };
-    let [to, left] = parts.as_ref().map_or([o, stats], |[o, stats]| [o, stats]);
-    let masked = u32::from(!modifiers.is_plain());
-    // Without a mask, some buffer must still be bound.
-    let buffers = [q.buffer, k.buffer, v.buffer, mask.unwrap_or(&q).buffer, to, left];
+    let to = parts.as_ref().map_or([o, stats], |[o, stats]| [o, stats]);
+    let buffers = [&problem.buffers()[..], &to].concat();
     match tiles.subgroup {
-        Some(size) => rec.dispatch(&SUBGROUP, &[masked, size], &buffers, &params, groups)?,
-        None => rec.dispatch(&TILED, &[masked], &buffers, &params, groups)?,
+        Some(size) => rec.dispatch(&SUBGROUP, &[problem.masked(), size], &buffers, &params, groups)?,
+        None => rec.dispatch(&TILED, &[problem.masked()], &buffers, &params, groups)?,
     }
     let Some([part, parts]) = &parts else { return Ok(()) };
     let reduce =
@@ -305,13 +344,13 @@ pub(super) fn backward(
     inputs: &[GpuView],
     outputs: &[GpuOut],
 ) -> Result<()> {
-    let geometry = Geometry::new(&metas(&inputs[..3]))?;
-    let &Geometry { m, d, dv, .. } = &geometry;
-    let rows = geometry.rows();
+    let problem = Problem::new(modifiers, inputs, 2)?;
+    let &Geometry { m, d, dv, .. } = &problem.geometry;
+    let rows = problem.geometry.rows();
     if wrt == Wrt::All
-        && let Some(pass) = OnePass::of(rec, &geometry, inputs)
+        && let Some(pass) = OnePass::of(rec, &problem)
     {
-        return pass.dispatch(rec, modifiers, &geometry, inputs, outputs);
+        return pass.dispatch(rec, &problem, outputs);
     }
     let both = d + dv;
     let queries = (GradOutput::Dq, Job { rows, cols: d, others: m, depth: both });
@@ -326,7 +365,7 @@ pub(super) fn backward(
     };
     for ((part, job), to) in jobs.iter().zip(outputs) {
         if to.shape.numel() > 0 {
-            gradient(rec, modifiers, &geometry, inputs, *part, job, to.buffer)?;
+            tiled_gradient(rec, &problem, *part, job, to.buffer)?;
         }
     }
     Ok(())
@@ -334,9 +373,8 @@ pub(super) fn backward(
 
 /// The gradients of queries, keys and values in one kernel.
 struct OnePass {
-    /// The slices of the keys; `size` is the number of keys in one.
-    slices: usize,
-    size: usize,
+    /// The slices of the keys.
+    slices: Slices,
     /// Keys of a slice per dispatch.
     round: usize,
     subgroup: u32,
@@ -347,15 +385,16 @@ impl OnePass {
     const KEYS: usize = 32;
     /// Storage buffers that the kernel binds.
     const BUFFERS: u32 = 9;
+    /// Elements per word.
+    const WORD: usize = 4;
+    /// In workgroups, of which each matrix takes one. Each slice stores as much as dq.
+    const SLICING: Slicing = Slicing { enough: 8, fewest: 128, most: 4, longest: usize::MAX };
 
     /// `None` if the adapter lacks the subgroups or the buffers, or if the sizes exceed the registers.
-    fn of(rec: &Recorder, geometry: &Geometry, inputs: &[GpuView]) -> Option<OnePass> {
-        const ENOUGH: usize = 8; // workgroups
-        const MOST: usize = 4; // slices, each of which stores as much as dq
-        const FEWEST: usize = 128; // a slice of fewer keys costs more in the reduction than it gains
+    fn of(rec: &Recorder, problem: &Problem) -> Option<OnePass> {
+        let Problem { geometry, operands: [q, k, v], backward, .. } = problem;
         let &Geometry { m, d, dv, .. } = geometry;
-        let operands = [0, 1, 2, 3].map(|at| geometry.matrices_of(&inputs[at].layout));
-        let tiles = Tiles::of(rec, geometry, &operands);
+        let tiles = Tiles::of(rec, geometry, &[*q, *k, *v, backward[0]]);
         let (subgroup, rows) = (tiles.subgroup?, geometry.rows());
         let empty = rows * m * d * dv == 0;
         if empty || d.max(dv) > tiles.cols * tiles.word || rec.storage_buffers() < OnePass::BUFFERS {
@@ -363,76 +402,52 @@ impl OnePass {
         }
         let iterations = rows.div_ceil(tiles.others) * (d / 2 + dv / 4 + 110) + 40; // per tile of keys
         let round = MOST_ITERATIONS / iterations * OnePass::KEYS;
-        let slices = (ENOUGH / geometry.matrices()).min(MOST).min(m / FEWEST).max(1);
-        let size = m.div_ceil(slices).next_multiple_of(OnePass::KEYS);
-        (round > 0).then_some(OnePass { slices: m.div_ceil(size), size, round, subgroup })
+        let slices = OnePass::SLICING.cut(geometry.matrices(), m, OnePass::KEYS);
+        (round > 0).then_some(OnePass { slices, round, subgroup })
     }
 
-    fn dispatch(
-        &self,
-        rec: &mut Recorder,
-        modifiers: ScoreModifiers,
-        geometry: &Geometry,
-        inputs: &[GpuView],
-        outputs: &[GpuOut],
-    ) -> Result<()> {
-        const WORD: usize = 4;
-        let [q, k, v, grad, stats] = [0, 1, 2, 3, 4].map(|at| inputs[at]);
-        let mask = inputs.get(5);
-        let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
+    fn dispatch(&self, rec: &mut Recorder, problem: &Problem, outputs: &[GpuOut]) -> Result<()> {
+        let (geometry, Slices { count: slices, size }) = (&problem.geometry, self.slices);
         let count = outputs[0].shape.numel();
-        to_u32(NAME, self.slices * count.max(geometry.m + self.size))?;
-        let partial = if self.slices > 1 { Some(rec.scratch(self.slices * count)?) } else { None };
+        to_u32(NAME, slices * count.max(geometry.m + size))?;
+        let partial = if slices > 1 { Some(rec.scratch(slices * count)?) } else { None };
         let params = Params {
-            grad_offset: to_u32(NAME, grad.layout.offset / WORD)?,
-            slices: to_u32(NAME, self.slices)?,
-            size: to_u32(NAME, self.size)?,
+            slices: to_u32(NAME, slices)?,
+            size: to_u32(NAME, size)?,
             round: to_u32(NAME, self.round)?,
-            ..Params::new(modifiers, geometry, operands, mask.map(|mask| &mask.layout), WORD)?
+            ..problem.params(OnePass::WORD)?
         };
-        let constants = [u32::from(!modifiers.is_plain()), self.subgroup];
-        let mask = mask.unwrap_or(&q).buffer;
+        let constants = [problem.masked(), self.subgroup];
         let [dq, dk, dv] = [0, 1, 2].map(|at| outputs[at].buffer);
-        let to = partial.as_ref().unwrap_or(dq);
-        let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, to, dk, dv];
-        for begin in (0..self.size).step_by(self.round) {
+        let buffers = [&problem.buffers()[..], &[partial.as_ref().unwrap_or(dq), dk, dv]].concat();
+        for begin in (0..size).step_by(self.round) {
             let params = Params { begin: to_u32(NAME, begin)?, ..params };
-            rec.dispatch(&SUBGROUP_GRAD, &constants, &buffers, &params, self.slices * geometry.matrices())?;
+            rec.dispatch(&SUBGROUP_GRAD, &constants, &buffers, &params, slices * geometry.matrices())?;
         }
         match partial {
             None => Ok(()),
-            Some(partial) => add_slices(rec, &partial, dq, count, self.slices),
+            Some(partial) => add_slices(rec, NAME, [&partial, dq], [slices, count], Epilogue::NONE),
         }
     }
 }
 
-fn gradient(
+/// One gradient, by tiles in workgroup memory.
+fn tiled_gradient(
     rec: &mut Recorder,
-    modifiers: ScoreModifiers,
-    geometry: &Geometry,
-    inputs: &[GpuView],
+    problem: &Problem,
     part: GradOutput,
     job: &Job,
     to: &GpuBuffer,
 ) -> Result<()> {
-    let [q, k, v, grad, stats] = [0, 1, 2, 3, 4].map(|at| inputs[at]);
-    let mask = inputs.get(5);
-    let operands = [&q, &k, &v].map(|x| geometry.matrices_of(&x.layout));
-    let tiles = Tiles::in_workgroup_memory();
-    let params = Params::new(modifiers, geometry, operands, mask.map(|mask| &mask.layout), tiles.word)?;
-    let params = Params { grad_offset: to_u32(NAME, grad.layout.offset / tiles.word)?, ..params };
-    let (params, groups) = params.cut(rec, &tiles, job)?;
+    let (params, groups) = problem.plan(rec, &Tiles::IN_WORKGROUP_MEMORY, job)?;
     // The gradient of a mask is not a sum: each slice writes its own part.
     let slices = if part == GradOutput::Dmask { 1 } else { params.slices as usize };
-    let count = params.matrices as usize * job.rows * job.cols;
+    let count = problem.geometry.matrices() * job.rows * job.cols;
     let partial = if slices > 1 { Some(rec.scratch(slices * count)?) } else { None };
-    let [part, masked] = [part as u32, u32::from(!modifiers.is_plain())];
-    let mask = mask.unwrap_or(&q).buffer;
-    let out = partial.as_ref().unwrap_or(to);
-    let buffers = [q.buffer, k.buffer, v.buffer, mask, grad.buffer, stats.buffer, out];
-    rec.dispatch(&TILED_GRAD, &[part, masked], &buffers, &params, groups)?;
+    let buffers = [&problem.buffers()[..], &[partial.as_ref().unwrap_or(to)]].concat();
+    rec.dispatch(&TILED_GRAD, &[part as u32, problem.masked()], &buffers, &params, groups)?;
     match partial {
         None => Ok(()),
-        Some(partial) => add_slices(rec, &partial, to, count, slices),
+        Some(partial) => add_slices(rec, NAME, [&partial, to], [slices, count], Epilogue::NONE),
     }
 }

@@ -3,6 +3,7 @@
 use super::{Conv2dKernel, Convolve, Direction, Geometry};
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
+use crate::ops::slicing::Slicing;
 use crate::ops::to_u32;
 use crate::ops::unary::Activation;
 use crate::{Error, Result, params};
@@ -214,16 +215,12 @@ const TILE: [usize; 2] = [8, 12];
 /// The number of slices for the gradient with respect to the weight: enough invocations to fill a device, and no more
 /// iterations each than the adapter allows.
 pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
-    const ENOUGH: usize = 4096;
-    const FEWEST_STEPS: usize = 64; // a shorter slice costs more in the reduction than it gains
-    const MOST: usize = MOST_STEPS / 2;
-    let pixels = g.images * g.output_plane();
+    const SLICING: Slicing = Slicing { enough: 4096, fewest: 64, most: usize::MAX, longest: MOST_STEPS / 2 };
     let invocations = match kernel {
         Conv2dKernel::Naive => g.groups * g.rows * g.columns(),
         _ => g.groups * g.rows.div_ceil(TILE[0]) * g.columns().div_ceil(TILE[1]),
     };
-    let wanted = (ENOUGH / invocations.max(1)).min(pixels / FEWEST_STEPS);
-    pixels.div_ceil(MOST).max(wanted).max(1)
+    SLICING.cut(invocations, g.images * g.output_plane(), 1).count
 }
 
 pub(super) fn weight_grad(

@@ -5,7 +5,7 @@ use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::binary;
 use crate::ops::copy::Fill;
-use crate::ops::softmax::RowPlan;
+use crate::ops::slicing::{RowPlan, Slices, Slicing, workgroups_of_rows};
 use crate::ops::{WG, to_u32};
 use crate::shape::Layout;
 use crate::{Error, Result, params};
@@ -118,31 +118,23 @@ struct Plan {
 }
 
 impl Plan {
-    /// The most elements of a slice that one invocation visits, up to three times, four per iteration.
-    const MOST: usize = 32_768;
-    /// The fewest elements per invocation that are worth another slice.
-    const FEWEST: usize = 16;
-    /// The most slices, unless `MOST` requires more.
-    const SLICES: usize = 1024;
-
     /// # Errors
     /// More elements than the kernels can count.
     fn new(rec: &Recorder, op: &'static str, rows: &RowLayout) -> Result<Plan> {
         let (cols, side) = (rows.cols(), rows.side_by_side());
-        let lanes = RowPlan::new(rec, rows.rows, cols, side).lanes;
-        let each = cols.div_ceil(lanes as usize);
-        // A few rows are cut into slices until there are enough invocations to fill a device.
-        let enough = if rec.is_software() { 256 } else { 1 << 16 };
-        let slices =
-            (enough / (rows.rows * lanes as usize).max(1)).min(each / Plan::FEWEST).min(Plan::SLICES);
-        let size =
-            cols.div_ceil(slices.max(each.div_ceil(Plan::MOST)).max(1)).next_multiple_of(lanes as usize);
-        let slices = cols.div_ceil(size.max(1)).max(1);
-        if slices > Plan::MOST {
+        let lanes = RowPlan::lanes(rec.is_software(), rows.rows, cols, side);
+        // Each invocation visits its elements up to three times, four per iteration.
+        let slicing = Slicing {
+            enough: if rec.is_software() { 256 } else { 1 << 16 },
+            fewest: 16 * lanes as usize,
+            most: 1024,
+            longest: 32_768 * lanes as usize,
+        };
+        let Slices { count: slices, size } = slicing.cut(rows.rows * lanes as usize, cols, lanes as usize);
+        if slices > 32_768 {
             return Err(Error::shape(op, format!("{cols} elements in a row are more than the kernel's")));
         }
         let merging = if slices <= MERGING as usize { 1 } else { MERGING };
-        let plan = |count: usize, lanes: u32| count.div_ceil((RowPlan::WG / lanes) as usize);
         let [len, run_step, lane_runs] = [rows.len, rows.run_step, lanes as usize / rows.len.max(1)];
         let in_run = lanes as usize % rows.len.max(1);
         // Indices in the kernels go up to these.
@@ -174,8 +166,8 @@ impl Plan {
             flat: u32::from(len == 1),
             lanes,
             slices,
-            groups: plan(rows.rows as usize * slices, lanes),
-            merge: (merging, plan(rows.rows as usize, merging)),
+            groups: workgroups_of_rows(rows.rows as usize * slices, lanes),
+            merge: (merging, workgroups_of_rows(rows.rows as usize, merging)),
             rows,
         })
     }
