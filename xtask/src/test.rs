@@ -17,7 +17,8 @@ SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decid
 
   --quick            for work in between: one adapter and the CPU twins, few cases, and not the suites that take long
   --no-install       where no adapter is found, do not install a software one
-  --adapters IDS     only these, such as vulkan:llvmpipe,gl:llvmpipe,cpu; one that is missing is a failure
+  --adapters IDS     only these, such as vulkan:llvmpipe,gl:llvmpipe,cpu; the start of an id, such as metal, chooses the first
+                     adapter whose id begins with it; one that is missing is a failure
   --jobs N           test binaries that run at once; 2 where not said
   -- ARGUMENTS       passed on to each test binary, such as the part of a test's name";
 
@@ -94,10 +95,7 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
     let ids = match &options.adapters {
         None if options.quick => quick(&found),
         None => [found, vec!["cpu".to_string()]].concat(),
-        Some(ids) => match ids.iter().find(|id| *id != "cpu" && !found.contains(id)) {
-            None => ids.clone(),
-            Some(id) => return Err(format!("no adapter {id}; there are: {}", found.join(", "))),
-        },
+        Some(ids) => ids.iter().map(|id| choose(id, &found)).collect::<Result<_, _>>()?,
     };
     let binaries = binaries::build(&targets(options.quick)?)?;
     let built = began.elapsed();
@@ -149,6 +147,17 @@ fn targets(quick: bool) -> Result<Vec<String>, String> {
 fn quick(found: &[String]) -> Vec<String> {
     let adapter = found.iter().find(|id| !id.contains("swiftshader")).or(found.first());
     adapter.cloned().into_iter().chain(["cpu".to_string()]).collect()
+}
+
+/// The adapter with this id, else the first whose id begins with it: `metal` names the GPU of any Mac.
+fn choose(id: &str, found: &[String]) -> Result<String, String> {
+    if id == "cpu" {
+        return Ok(id.to_string());
+    }
+    let same = found.iter().find(|adapter| *adapter == id);
+    let first = || found.iter().find(|adapter| !id.is_empty() && adapter.starts_with(id));
+    let adapter = same.or_else(first).cloned();
+    adapter.ok_or_else(|| format!("no adapter {id}; there are: {}", found.join(", ")))
 }
 
 /// A process to start.
@@ -397,6 +406,16 @@ test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(cells("seconds"), ["14", "14"]);
         assert!(text.contains("faults on vulkan:llvmpipe: one, two - should panic"), "{text}");
         assert!(text.ends_with("table on cpu: it ended early"), "{text}");
+    }
+
+    #[test]
+    fn an_adapter_is_chosen_by_its_id_or_the_start_of_it() {
+        let found = ["metal:apple-m3-max", "metal:apple-m3", "gl:apple-m3"].map(str::to_string);
+        let chosen = |id| choose(id, &found).ok();
+        assert_eq!(chosen("metal").as_ref(), Some(&found[0]));
+        assert_eq!(chosen("metal:apple-m3").as_ref(), Some(&found[1]), "the whole id goes first");
+        assert_eq!(chosen("cpu").as_deref(), Some("cpu"));
+        assert_eq!([chosen("dx12"), chosen("apple-m3"), chosen("")], [None, None, None]);
     }
 
     #[test]

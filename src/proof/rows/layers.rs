@@ -1,6 +1,6 @@
 //! The building blocks of Transformers and recurrent networks: gated units, rotary embeddings, cells.
 
-use super::pointwise::{fork, gelu, gelu_slope, sigmoid, silu, silu_slope, tanh};
+use super::pointwise::{gelu, gelu_slope, piecewise, sigmoid, silu, silu_slope, tanh};
 use crate::proof::{Array, Bounded, Case, Gen, Input, Row, Work};
 use crate::tensor::Tensor;
 use crate::{Result, RotaryPairs};
@@ -36,7 +36,7 @@ const GEGLU: Gated = Gated { run: Tensor::geglu, f: gelu, slope: gelu_slope, las
 const REGLU: Gated = Gated {
     run: Tensor::reglu,
     f: |x| x.max(Bounded::ZERO),
-    slope: |x| fork(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO),
+    slope: |x| piecewise(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO),
     last: false,
 };
 

@@ -5,6 +5,7 @@ use super::case::Row;
 mod attention;
 mod conv;
 mod cumsum;
+mod example;
 mod indexing;
 mod layers;
 mod losses;
@@ -26,6 +27,7 @@ pub fn rows() -> Vec<Row> {
         attention::ROWS,
         conv::ROWS,
         cumsum::ROWS,
+        example::ROWS,
         indexing::ROWS,
         layers::ROWS,
         losses::ROWS,

@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = rows! {
     };
     abs: |g| unary(g, (-9.0, 9.0), Tensor::abs, Bounded::abs, sign);
     square: |g| unary(g, (-9.0, 9.0), Tensor::square, Bounded::square, |x| x * 2.0);
-    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Bounded::ZERO), |x| fork(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO));
+    relu: |g| unary(g, (-3.0, 3.0), Tensor::relu, |x| x.max(Bounded::ZERO), |x| piecewise(x, |x| x > 0.0 || x.is_nan(), Bounded::ONE, Bounded::ZERO));
     sigmoid: |g| unary(g, (-20.0, 20.0), Tensor::sigmoid, sigmoid, |x| sigmoid(x) * (Bounded::ONE - sigmoid(x)));
     tanh: |g| {
         let ends = g.choose(&[(-9.0, 9.0), (-1.0, 1.0)]);
@@ -55,19 +55,11 @@ pub(super) const ROWS: &[Row] = rows! {
         let x = whole(g, &shape);
         Case::new("", vec![x], |t| t[0].logical_not(), |x| x[0].map(|x| one_if(x.value() == 0.0)))
     };
-    leaky_relu: |g| {
-        let slope = g.choose(&[0.01f32, 0.25, 1.5, -0.5, 0.0]);
-        let below = f64::from(slope);
-        let f = move |x: Bounded| if x.value() > 0.0 { x } else { x * below };
-        let slope_of = move |x: Bounded| fork(x, |x| x > 0.0, Bounded::ONE, below.into());
-        let case = unary(g, (-3.0, 3.0), move |x| x.leaky_relu(slope), f, slope_of);
-        Case { label: format!("slope {slope}"), ..case }
-    };
     elu: |g| {
         let alpha = g.choose(&[1.0f32, 0.3, -0.5, 0.0]);
         let scale = f64::from(alpha);
         let f = move |x: Bounded| if x.value() > 0.0 { x } else { exp_m1(x) * scale };
-        let slope = move |x: Bounded| fork(x, |x| x > 0.0, Bounded::ONE, x.exp() * scale);
+        let slope = move |x: Bounded| piecewise(x, |x| x > 0.0, Bounded::ONE, x.exp() * scale);
         let case = unary(g, (-5.0, 3.0), move |x| x.elu(alpha), f, slope);
         Case { label: format!("alpha {alpha}"), ..case }
     };
@@ -76,7 +68,7 @@ pub(super) const ROWS: &[Row] = rows! {
         let (min, max) = g.choose(&[(-1.0f32, 1.0f32), (0.0, 2.5), (-inf, 0.5), (0.25, inf), (1.0, 1.0)]);
         let (low, high) = (f64::from(min), f64::from(max));
         let f = move |x: Bounded| x.max(low.into()).min(high.into());
-        let slope = move |x: Bounded| fork(x, |x| low <= x && x <= high, Bounded::ONE, Bounded::ZERO);
+        let slope = move |x: Bounded| piecewise(x, |x| low <= x && x <= high, Bounded::ONE, Bounded::ZERO);
         let case = unary(g, (-3.0, 3.0), move |x| x.clamp(min, max), f, slope);
         Case { label: format!("{min} to {max}"), ..case }
     };
@@ -233,7 +225,7 @@ fn one_if(holds: bool) -> Bounded {
 }
 
 /// `yes` if `holds` is true of x, else `no`. If flushing a subnormal x decides it, anything between the two.
-pub(super) fn fork(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bounded) -> Bounded {
+pub(super) fn piecewise(x: Bounded, holds: impl Fn(f64) -> bool, yes: Bounded, no: Bounded) -> Bounded {
     match [x.value(), 0.0].map(holds) {
         [as_it_is, flushed] if x.error() > 0.0 && as_it_is != flushed => {
             let (middle, half) = (0.5 * (yes.value() + no.value()), 0.5 * (yes.value() - no.value()).abs());
