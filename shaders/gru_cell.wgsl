@@ -32,7 +32,7 @@ fn gru_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     let from_x = p.x_offset + first;
     let from_h = p.h_offset + first;
     let reset = sigmoid(x[from_x] + h[from_h]);
-    let held = x[from_x + p.units] + h[from_h + p.units];
-    let fresh = tanh_nan(x[from_x + 2u * p.units] + reset * h[from_h + 2u * p.units]);
-    s_next[i] = sigmoid(-held) * fresh + sigmoid(held) * s[p.s_offset + i];
+    let update = x[from_x + p.units] + h[from_h + p.units];
+    let candidate = tanh_nan(x[from_x + 2u * p.units] + reset * h[from_h + 2u * p.units]);
+    s_next[i] = sigmoid(-update) * candidate + sigmoid(update) * s[p.s_offset + i];
 }

@@ -37,19 +37,19 @@ fn gru_cell_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     let a = vec2f(x[from_x] + h[from_h], x[from_x + p.units] + h[from_h + p.units]);
     let recalled = h[from_h + 2u * p.units];
     let reset = sigmoid(a.x);
-    let fresh = tanh_nan(x[from_x + 2u * p.units] + reset * recalled);
+    let candidate = tanh_nan(x[from_x + 2u * p.units] + reset * recalled);
 
     let d = ds_next[p.ds_offset + i];
-    let held = sigmoid(a.y);
-    let let_in = sigmoid(-a.y);
-    let d_fresh = d * let_in * ((1.0 - fresh) * (1.0 + fresh));
-    let d_reset = d_fresh * recalled * (reset * sigmoid(-a.x));
-    let d_held = d * (s[p.s_offset + i] - fresh) * (held * let_in);
+    let update = sigmoid(a.y);
+    let rest = sigmoid(-a.y);
+    let d_candidate = d * rest * ((1.0 - candidate) * (1.0 + candidate));
+    let d_reset = d_candidate * recalled * (reset * sigmoid(-a.x));
+    let d_update = d * (s[p.s_offset + i] - candidate) * (update * rest);
     dx[first] = d_reset;
-    dx[first + p.units] = d_held;
-    dx[first + 2u * p.units] = d_fresh;
+    dx[first + p.units] = d_update;
+    dx[first + 2u * p.units] = d_candidate;
     dh[first] = d_reset;
-    dh[first + p.units] = d_held;
-    dh[first + 2u * p.units] = d_fresh * reset;
-    ds[i] = d * held;
+    dh[first + p.units] = d_update;
+    dh[first + 2u * p.units] = d_candidate * reset;
+    ds[i] = d * update;
 }

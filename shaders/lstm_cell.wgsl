@@ -39,7 +39,7 @@ fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 3u * p.units;
-    let kept = sigmoid(gate(first, 1u)) * c[p.c_offset + i] + sigmoid(gate(first, 0u)) * tanh_nan(gate(first, 2u));
-    c_next[i] = kept;
-    h_next[i] = sigmoid(gate(first, 3u)) * tanh_nan(kept);
+    let cell = sigmoid(gate(first, 1u)) * c[p.c_offset + i] + sigmoid(gate(first, 0u)) * tanh_nan(gate(first, 2u));
+    c_next[i] = cell;
+    h_next[i] = sigmoid(gate(first, 3u)) * tanh_nan(cell);
 }

@@ -44,17 +44,17 @@ fn lstm_cell_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     let first = i + i / p.units * 3u * p.units;
     let a = vec4f(gate(first, 0u), gate(first, 1u), gate(first, 2u), gate(first, 3u));
     let before = c[p.c_offset + i];
-    let let_in = sigmoid(a.x);
+    let input = sigmoid(a.x);
     let forget = sigmoid(a.y);
-    let fresh = tanh_nan(a.z);
+    let candidate = tanh_nan(a.z);
     let out = sigmoid(a.w);
-    let kept = tanh_nan(forget * before + let_in * fresh);
+    let tanh_c = tanh_nan(forget * before + input * candidate);
 
     let d = dh[p.dh_offset + i];
-    let d_kept = dc_next[p.dc_offset + i] + d * out * ((1.0 - kept) * (1.0 + kept));
-    da[first] = d_kept * fresh * (let_in * sigmoid(-a.x));
-    da[first + p.units] = d_kept * before * (forget * sigmoid(-a.y));
-    da[first + 2u * p.units] = d_kept * let_in * ((1.0 - fresh) * (1.0 + fresh));
-    da[first + 3u * p.units] = d * kept * (out * sigmoid(-a.w));
-    dc[i] = d_kept * forget;
+    let d_cell = dc_next[p.dc_offset + i] + d * out * ((1.0 - tanh_c) * (1.0 + tanh_c));
+    da[first] = d_cell * candidate * (input * sigmoid(-a.x));
+    da[first + p.units] = d_cell * before * (forget * sigmoid(-a.y));
+    da[first + 2u * p.units] = d_cell * input * ((1.0 - candidate) * (1.0 + candidate));
+    da[first + 3u * p.units] = d * tanh_c * (out * sigmoid(-a.w));
+    dc[i] = d_cell * forget;
 }

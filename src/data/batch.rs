@@ -12,7 +12,7 @@ use crate::random::{Use, below, pair};
 #[derive(Debug, Clone)]
 pub struct Batches {
     order: Vec<usize>,
-    dealt: usize,
+    position: usize,
     batch_size: usize,
 }
 
@@ -41,7 +41,7 @@ impl Batches {
         let no_room = |_| Error::argument("Batches", format!("no memory for the order of {len} samples"));
         let mut order = host_list(len).map_err(no_room)?;
         order.extend(0..len);
-        Ok(Batches { order, dealt: 0, batch_size })
+        Ok(Batches { order, position: 0, batch_size })
     }
 }
 
@@ -49,14 +49,14 @@ impl Iterator for Batches {
     type Item = Vec<usize>;
 
     fn next(&mut self) -> Option<Vec<usize>> {
-        let rest = &self.order[self.dealt..];
+        let rest = &self.order[self.position..];
         let batch = &rest[..rest.len().min(self.batch_size)];
-        self.dealt += batch.len();
+        self.position += batch.len();
         (!batch.is_empty()).then(|| batch.to_vec())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.order.len() - self.dealt).div_ceil(self.batch_size);
+        let left = (self.order.len() - self.position).div_ceil(self.batch_size);
         (left, Some(left))
     }
 }

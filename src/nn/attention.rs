@@ -213,7 +213,7 @@ impl MultiHeadAttention {
     /// Shapes that do not fit, or the device fails.
     pub fn attend(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
-        let (q, k) = (self.turned(q, 0)?, self.turned(k, 0)?);
+        let (q, k) = (self.rotated(q, 0)?, self.rotated(k, 0)?);
         self.finish(&q, [&k, &v], self.causal, options)
     }
 
@@ -231,7 +231,7 @@ impl MultiHeadAttention {
     ) -> Result<Tensor> {
         let first = cache.len();
         let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
-        let (q, k) = (self.turned(q, first)?, self.turned(k, first)?);
+        let (q, k) = (self.rotated(q, first)?, self.rotated(k, first)?);
         let [k, v] = cache.append(&k, &v)?;
         self.finish(&q, [&k, &v], self.causal, options)
     }
@@ -288,7 +288,7 @@ impl MultiHeadAttention {
     }
 
     /// Applies rotary positions from `first` on, if the layer has them.
-    fn turned(&self, heads: Tensor, first: usize) -> Result<Tensor> {
+    fn rotated(&self, heads: Tensor, first: usize) -> Result<Tensor> {
         match &self.rotary {
             None => Ok(heads),
             Some(rotary) => rotary.forward(&heads, first),

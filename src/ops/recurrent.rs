@@ -111,21 +111,21 @@ fn words<const N: usize>(op: &'static str, state: GpuView, inputs: &[GpuView]) -
     all.try_into().map_err(|_| Error::shape(op, "another number of inputs"))
 }
 
-/// The activated gates of one LSTM unit, and its new cell state `kept`.
+/// The activated gates of one LSTM unit, and its new cell state.
 struct LstmUnit {
-    let_in: f32,
+    input: f32,
     forget: f32,
-    fresh: f32,
-    out: f32,
-    kept: f32,
+    candidate: f32,
+    output: f32,
+    cell: f32,
 }
 
 impl LstmUnit {
     #[inline(always)]
     fn new([i, f, g, o]: [f32; 4], c: f32) -> LstmUnit {
-        let [let_in, forget, out] = [i, f, o].map(sigmoid);
-        let fresh = tanh(g);
-        LstmUnit { let_in, forget, fresh, out, kept: forget * c + let_in * fresh }
+        let [input, forget, output] = [i, f, o].map(sigmoid);
+        let candidate = tanh(g);
+        LstmUnit { input, forget, candidate, output, cell: forget * c + input * candidate }
     }
 }
 
@@ -153,8 +153,8 @@ impl Op for Lstm {
         next.zip(gates).with_min_len(least(units)).for_each(|((h_next, c_next), ((x, h), c))| {
             for j in 0..units {
                 let unit = LstmUnit::new([0, 1, 2, 3].map(|k| x[j + k * units] + h[j + k * units]), c[j]);
-                c_next[j] = unit.kept;
-                h_next[j] = unit.out * tanh(unit.kept);
+                c_next[j] = unit.cell;
+                h_next[j] = unit.output * tanh(unit.cell);
             }
         });
         Ok(())
@@ -222,13 +222,13 @@ impl Op for LstmGrad {
             for j in 0..units {
                 let a = [0, 1, 2, 3].map(|k| x[j + k * units] + h[j + k * units]);
                 let unit = LstmUnit::new(a, c[j]);
-                let (kept, d) = (tanh(unit.kept), dh[j]);
-                let d_kept = dc_next[j] + d * unit.out * ((1.0 - kept) * (1.0 + kept));
-                da[j] = d_kept * unit.fresh * (unit.let_in * sigmoid(-a[0]));
-                da[j + units] = d_kept * c[j] * (unit.forget * sigmoid(-a[1]));
-                da[j + 2 * units] = d_kept * unit.let_in * ((1.0 - unit.fresh) * (1.0 + unit.fresh));
-                da[j + 3 * units] = d * kept * (unit.out * sigmoid(-a[3]));
-                dc[j] = d_kept * unit.forget;
+                let (tanh_c, d) = (tanh(unit.cell), dh[j]);
+                let d_cell = dc_next[j] + d * unit.output * ((1.0 - tanh_c) * (1.0 + tanh_c));
+                da[j] = d_cell * unit.candidate * (unit.input * sigmoid(-a[0]));
+                da[j + units] = d_cell * c[j] * (unit.forget * sigmoid(-a[1]));
+                da[j + 2 * units] = d_cell * unit.input * ((1.0 - unit.candidate) * (1.0 + unit.candidate));
+                da[j + 3 * units] = d * tanh_c * (unit.output * sigmoid(-a[3]));
+                dc[j] = d_cell * unit.forget;
             }
         });
         Ok(())
@@ -248,17 +248,18 @@ impl Op for LstmGrad {
 /// The activated gates of one GRU unit.
 struct GruUnit {
     reset: f32,
-    held: f32,
-    let_in: f32,
-    fresh: f32,
+    update: f32,
+    /// 1 - update, without cancellation.
+    rest: f32,
+    candidate: f32,
 }
 
 impl GruUnit {
     #[inline(always)]
     fn new(x: [f32; 3], h: [f32; 3]) -> GruUnit {
-        let (reset, held) = (sigmoid(x[0] + h[0]), x[1] + h[1]);
-        let fresh = tanh(x[2] + reset * h[2]);
-        GruUnit { reset, held: sigmoid(held), let_in: sigmoid(-held), fresh }
+        let (reset, update) = (sigmoid(x[0] + h[0]), x[1] + h[1]);
+        let candidate = tanh(x[2] + reset * h[2]);
+        GruUnit { reset, update: sigmoid(update), rest: sigmoid(-update), candidate }
     }
 }
 
@@ -287,7 +288,7 @@ impl Op for Gru {
             for (j, next) in next.iter_mut().enumerate() {
                 let unit =
                     GruUnit::new([0, 1, 2].map(|k| x[j + k * units]), [0, 1, 2].map(|k| h[j + k * units]));
-                *next = unit.let_in * unit.fresh + unit.held * s[j];
+                *next = unit.rest * unit.candidate + unit.update * s[j];
             }
         });
         Ok(())
@@ -337,17 +338,17 @@ impl Op for GruGrad {
             for j in 0..units {
                 let [x, h] = [x, h].map(|of| [0, 1, 2].map(|k| of[j + k * units]));
                 let (unit, d) = (GruUnit::new(x, h), ds_next[j]);
-                let d_fresh = d * unit.let_in * ((1.0 - unit.fresh) * (1.0 + unit.fresh));
-                let d_reset = d_fresh * h[2] * (unit.reset * sigmoid(-(x[0] + h[0])));
-                let d_held = d * (s[j] - unit.fresh) * (unit.held * unit.let_in);
+                let d_candidate = d * unit.rest * ((1.0 - unit.candidate) * (1.0 + unit.candidate));
+                let d_reset = d_candidate * h[2] * (unit.reset * sigmoid(-(x[0] + h[0])));
+                let d_update = d * (s[j] - unit.candidate) * (unit.update * unit.rest);
                 for (k, (of_x, of_h)) in
-                    [(d_reset, d_reset), (d_held, d_held), (d_fresh, d_fresh * unit.reset)]
+                    [(d_reset, d_reset), (d_update, d_update), (d_candidate, d_candidate * unit.reset)]
                         .into_iter()
                         .enumerate()
                 {
                     (dx[j + k * units], dh[j + k * units]) = (of_x, of_h);
                 }
-                ds[j] = d * unit.held;
+                ds[j] = d * unit.update;
             }
         });
         Ok(())

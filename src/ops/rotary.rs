@@ -159,8 +159,8 @@ impl Op for Rotary {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let turned = apply(Rotary { back: !self.back, ..*self }, &[grad, saved.input(1)?, saved.input(2)?])?;
-        Ok(vec![Some(turned), None, None])
+        let rotated = apply(Rotary { back: !self.back, ..*self }, &[grad, saved.input(1)?, saved.input(2)?])?;
+        Ok(vec![Some(rotated), None, None])
     }
 }
 

@@ -43,13 +43,13 @@ pub type Failure = String;
 /// # Errors
 /// A result outside its bound or of another shape, or an error of the device.
 pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure> {
-    let mut ways = Gen::new(seed ^ 0x77, 0, Values::Ordinary);
+    let mut layouts = Gen::new(seed ^ 0x77, 0, Values::Ordinary);
     // Otherwise kernels that need all operands contiguous would rarely run.
-    let plain = ways.one_in(3);
+    let plain = layouts.one_in(3);
     let tensors = case
         .inputs
         .iter()
-        .map(|input| if plain { input.to_tensor(device) } else { laid_out(input, &mut ways, device) })
+        .map(|input| if plain { input.to_tensor(device) } else { laid_out(input, &mut layouts, device) })
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.to_string())?;
     let want = (case.reference)(&case.arrays());
@@ -58,13 +58,17 @@ pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure
     let mut outcome =
         Outcome { forward: forward.0, elements: want.numel(), unknown: forward.1, ..Outcome::default() };
     if let Some(gradient) = &case.gradient {
-        let dy = dy(&mut ways, &want.shape);
+        let dy = dy(&mut layouts, &want.shape);
         let wants: Vec<bool> =
-            case.inputs.iter().map(|input| input.kind == Kind::Variable && !ways.one_in(4)).collect();
+            case.inputs.iter().map(|input| input.kind == Kind::Variable && !layouts.one_in(4)).collect();
         let given = (case.arrays(), &dy.array);
-        let grads =
-            backward(case, &tensors, &wants, &laid_out(&dy, &mut ways, device).map_err(|e| e.to_string())?)
-                .map_err(|error| format!("gradient: {error}"))?;
+        let grads = backward(
+            case,
+            &tensors,
+            &wants,
+            &laid_out(&dy, &mut layouts, device).map_err(|e| e.to_string())?,
+        )
+        .map_err(|error| format!("gradient: {error}"))?;
         let references = gradient(&given.0, given.1);
         for (at, (grad, reference)) in grads.iter().zip(&references).enumerate() {
             let (Some(grad), Some(reference)) = (grad, reference) else { continue };
@@ -78,8 +82,8 @@ pub fn check(case: &Case, device: &Device, seed: u64) -> Result<Outcome, Failure
 }
 
 /// A random gradient for the output of a case.
-fn dy(ways: &mut Gen, shape: &[usize]) -> Input {
-    ways.values(shape, -1.0, 1.0)
+fn dy(layouts: &mut Gen, shape: &[usize]) -> Input {
+    layouts.values(shape, -1.0, 1.0)
 }
 
 /// The gradients of the wanted inputs; zeros for an input that is not part of the graph.
@@ -127,7 +131,7 @@ fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failu
 
 /// Uploads an input in a random layout: contiguous, transposed, or a slice of a larger tensor filled with NaN (or the
 /// id 0).
-fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
+fn laid_out(input: &Input, layouts: &mut Gen, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = input.array.data.iter().map(|x| x.value() as f32).collect();
     let shape = &input.array.shape;
     let rank = shape.len();
@@ -137,7 +141,7 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
     };
     // Ids are checked at upload, so the filling must be a valid id.
     let around = if input.kind == Kind::Ids { 0.0 } else { f32::NAN };
-    match ways.below(5) {
+    match layouts.below(5) {
         1 if rank >= 2 => {
             let order: Vec<usize> = (0..rank).rev().collect();
             upload(&values, shape)?.permute(&order)?.copy()?.permute(&order)
@@ -156,7 +160,7 @@ fn laid_out(input: &Input, ways: &mut Gen, device: &Device) -> Result<Tensor> {
         }
         // A slice of a longer buffer, aligned to four elements or not.
         3 | 4 => {
-            let before = ways.choose(&[1, 2, 3, 4, 8, 64]);
+            let before = layouts.choose(&[1, 2, 3, 4, 8, 64]);
             // Without elements, a kernel may still read where the first rows and columns would be.
             let behind = if values.is_empty() { 1 << 16 } else { 3 };
             let long = [vec![around; before], values.clone(), vec![around; behind]].concat();

@@ -99,7 +99,7 @@ impl<'a> Call<'a> {
     /// receives the derivatives of the scores with respect to the scaled products.
     fn scores(&self, tile: &Tile, s: &mut [f32], slopes: &mut [f32]) {
         let (keys, q, k) = (tile.keys.len(), self.rows_of(Q, tile), self.rows_of(K, tile));
-        multiply(s, (tile.queries.len(), keys, self.geometry.d), q, turned(k));
+        multiply(s, (tile.queries.len(), keys, self.geometry.d), q, transposed(k));
         let scale = self.modifiers.scale;
         if self.modifiers.is_plain() {
             return;
@@ -194,7 +194,7 @@ fn weight(score: f32, max: f32) -> f32 {
     if score == f32::NEG_INFINITY { 0.0 } else { seen_weight(score, max) }
 }
 
-fn turned(x: Matrix) -> Matrix {
+fn transposed(x: Matrix) -> Matrix {
     Matrix { rows: x.cols, cols: x.rows, ..x }
 }
 
@@ -314,7 +314,7 @@ impl Call<'_> {
         self.scores(tile, s, &mut work.slopes);
         let first = (tile.matrix * group + tile.head) * n + tile.queries.start;
         let dy = packed(&grad.dy[first * dv..], dv);
-        multiply(g, (tile.queries.len(), keys, dv), dy, turned(self.rows_of(V, tile)));
+        multiply(g, (tile.queries.len(), keys, dv), dy, transposed(self.rows_of(V, tile)));
         for (r, (s, g)) in s.chunks_exact_mut(keys).zip(g.chunks_exact_mut(keys)).enumerate() {
             let [log, delta] = [0, 1].map(|at| grad.stats[2 * (first + r) + at]);
             if self.modifiers.dropout > 0.0 {
@@ -394,8 +394,8 @@ impl Call<'_> {
             let (first, count) = (head * geometry.n + i, tile.queries.len());
             let dy =
                 packed(&grad.dy[(matrix * geometry.group * geometry.n + first) * geometry.dv..], geometry.dv);
-            self.add_weighted(dv, geometry.dv, turned(s), count, dy);
-            self.add_weighted(dk, geometry.d, turned(g), count, self.rows_of(Q, &tile));
+            self.add_weighted(dv, geometry.dv, transposed(s), count, dy);
+            self.add_weighted(dk, geometry.d, transposed(g), count, self.rows_of(Q, &tile));
             if let Some(dq) = &mut dq {
                 let rows = &mut dq[first * geometry.d..][..count * geometry.d];
                 self.add_weighted(rows, geometry.d, g, keys.len(), self.rows_of(K, &tile));

@@ -138,15 +138,15 @@ fn steps(name: &'static str, windows: [Windows; 2]) -> Result<Vec<[Windows; 2]>>
     let additions = |[first, other]: [&Windows; 2]| {
         count(first.reads()) * count(other.input) + count(first.list.len()) * count(other.reads())
     };
-    let ways = [additions([rows, cols]), additions([cols, rows])];
+    let costs = [additions([rows, cols]), additions([cols, rows])];
     let together = count(rows.reads()) * count(cols.reads());
     let longest = rows.longest().saturating_mul(cols.longest());
-    if longest <= LONGEST && together <= 2.0 * ways[0].min(ways[1]) {
+    if longest <= LONGEST && together <= 2.0 * costs[0].min(costs[1]) {
         return Ok(vec![windows]);
     }
     let mut steps = Vec::new();
     let mut size = [rows.input, cols.input];
-    let order = if ways[0] <= ways[1] { [0, 1] } else { [1, 0] };
+    let order = if costs[0] <= costs[1] { [0, 1] } else { [1, 0] };
     let mut windows = windows.map(Some);
     for axis in order {
         let mut push = |windows: Windows| -> Result<()> {

@@ -11,15 +11,15 @@ use std::ops::Range;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&NAIVE, &REGISTERS, &SUBGROUP, &WEIGHT_NAIVE, &WEIGHT_REGISTERS];
 
-/// The values of TRANSPOSED.
-const WAYS: &[u32] = &[0, 1, 2];
+/// The values of the kernels' constant of this name.
+const TRANSPOSED: &[u32] = &[0, 1, 2];
 
 static NAIVE: Kernel = kernel!("conv2d.wgsl", "naive", reads: 3, writes: 1, params: Params,
-    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
+    "TRANSPOSED": TRANSPOSED, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
 static REGISTERS: Kernel = kernel!("conv2d.wgsl", "registers", reads: 3, writes: 1, params: Params,
-    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
+    "TRANSPOSED": TRANSPOSED, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL);
 static SUBGROUP: Kernel = kernel!("conv2d_subgroup.wgsl", "subgroup", reads: 3, writes: 1, params: Params,
-    "TRANSPOSED": WAYS, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
+    "TRANSPOSED": TRANSPOSED, "RESUME": &[0, 1], "ACTIVATION": Activation::ALL, "SUBGROUP": &[4, 8]);
 static WEIGHT_NAIVE: Kernel =
     kernel!("conv2d_weight.wgsl", "naive", reads: 2, writes: 1, params: WeightParams);
 static WEIGHT_REGISTERS: Kernel =

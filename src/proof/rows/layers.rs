@@ -106,7 +106,7 @@ fn rotary_of(g: &mut Gen, shape: &[usize], pairs: usize, which: RotaryPairs) -> 
     let angles = [shape[axis - 1], pairs];
     let mut inputs = vec![g.values(shape, -3.0, 3.0)];
     inputs.extend((0..2).map(|_| g.constants(&angles, -1.0, 1.0)));
-    let turned = move |x: &Array, cos: &Array, sin: &Array, sign: f64| {
+    let rotated = move |x: &Array, cos: &Array, sin: &Array, sign: f64| {
         Array::from_fn(x.shape.clone(), |index| {
             let c = index[axis];
             if c >= 2 * pairs {
@@ -134,8 +134,8 @@ fn rotary_of(g: &mut Gen, shape: &[usize], pairs: usize, which: RotaryPairs) -> 
     };
     let label = format!("{pairs} pairs of {shape:?}, {which:?}");
     let run = move |t: &[Tensor]| t[0].rotary_embedding(&t[1], &t[2], which);
-    Case::new(label, inputs, run, move |x| turned(&x[0], &x[1], &x[2], 1.0))
-        .gradient(move |x, dy| vec![Some(turned(dy, &x[1], &x[2], -1.0)), None, None])
+    Case::new(label, inputs, run, move |x| rotated(&x[0], &x[1], &x[2], 1.0))
+        .gradient(move |x, dy| vec![Some(rotated(dy, &x[1], &x[2], -1.0)), None, None])
 }
 
 /// The values of all gates for the state element at `index`.

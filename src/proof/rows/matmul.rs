@@ -34,7 +34,7 @@ fn product(a: &Array, b: &Array) -> Array {
 }
 
 /// The transpose of the last two axes.
-fn turned(x: &Array) -> Array {
+fn transposed(x: &Array) -> Array {
     let rank = x.shape.len();
     let mut shape = x.shape.clone();
     shape.swap(rank - 2, rank - 1);
@@ -92,8 +92,8 @@ fn layer_grads(a: &Array, b: &Array, bias: Option<&Array>, activation: Activatio
     let dz = sums(a, b, bias).zip(dy, |z, dy| deactivate(activation, z, dy));
     let columns = dz.shape[dz.shape.len() - 1];
     [
-        product(&dz, &turned(b)).sum_to(&a.shape),
-        product(&turned(a), &dz).sum_to(&b.shape),
+        product(&dz, &transposed(b)).sum_to(&a.shape),
+        product(&transposed(a), &dz).sum_to(&b.shape),
         dz.sum_to(&[columns]),
     ]
 }
@@ -211,13 +211,13 @@ fn linear(g: &mut Gen) -> Case {
     let shaped = |x: &Array, shape: &[usize]| Array { shape: shape.to_vec(), data: x.data.clone() };
     let run = move |t: &[Tensor]| t[0].linear(&t[1], t.get(2), activation);
     let reference = move |x: &[Array]| {
-        shaped(&layer(&shaped(&x[0], &[rows, k]), &turned(&x[1]), x.get(2), activation), &out)
+        shaped(&layer(&shaped(&x[0], &[rows, k]), &transposed(&x[1]), x.get(2), activation), &out)
     };
     Case::new(format!("{shape:?} by [{n}, {k}], {activation:?}"), inputs, run, reference).gradient(
         move |x, dy| {
             let [a, dy] = [shaped(&x[0], &[rows, k]), shaped(dy, &[rows, n])];
-            let [da, db, dbias] = layer_grads(&a, &turned(&x[1]), x.get(2), activation, &dy);
-            [shaped(&da, &x[0].shape), turned(&db), dbias].into_iter().take(x.len()).map(Some).collect()
+            let [da, db, dbias] = layer_grads(&a, &transposed(&x[1]), x.get(2), activation, &dy);
+            [shaped(&da, &x[0].shape), transposed(&db), dbias].into_iter().take(x.len()).map(Some).collect()
         },
     )
 }
