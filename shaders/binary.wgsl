@@ -7,7 +7,7 @@
 //   OP: the function     WG: invocations per workgroup (prepended by ops/binary.rs)
 
 #import shared/elementwise_binary.wgsl
-#import shared/float.wgsl
+#import shared/common.wgsl
 
 fn f(a: f32, b: f32) -> f32 {
     switch OP {

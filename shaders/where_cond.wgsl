@@ -8,7 +8,7 @@
 // Constants prepended by ops/where_cond.rs: WG: invocations per workgroup.
 
 #import shared/elementwise_ternary.wgsl
-#import shared/float.wgsl
+#import shared/common.wgsl
 
 fn f(c: f32, a: f32, b: f32) -> f32 {
     return select(a, b, order(c) == 0);

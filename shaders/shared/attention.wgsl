@@ -12,9 +12,8 @@
 //   mask f32: operand x of mask_indexer, then strides mask_head, mask_row and mask_col, which are 0 where it is broadcast
 //   MASKED: 1 if a key may be hidden or a score changed: by a window (causal is one), a mask, a soft cap or dropout
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
-#import shared/functions.wgsl
 #import shared/online_softmax.wgsl
 #import shared/philox.wgsl
 

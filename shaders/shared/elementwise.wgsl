@@ -7,7 +7,7 @@
 // vector:   one invocation handles four elements, loaded and stored as one vec4f, for operands that are contiguous or a single
 //           broadcast element. No divisions, and a quarter of the loads.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 struct Params {

@@ -6,7 +6,7 @@
 // strided:  one invocation per element of y.
 // vector:   one invocation per four consecutive elements, if runs and offsets are multiples of four. Then all counts are in vec4f.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/smooth.wgsl
 
 /// `gate`, `value`: the offsets in a block of the half that gates and of the other half. One is 0, the other `run`.

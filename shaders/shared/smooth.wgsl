@@ -2,7 +2,7 @@
 //
 // Imported by: unary.wgsl, unary_grad.wgsl, loss.wgsl, loss_grad.wgsl, shared/glu.wgsl
 
-#import shared/functions.wgsl
+#import shared/common.wgsl
 
 /// e^x - 1 for x <= 0. Near 0, where the subtraction would cancel, the Taylor series.
 fn exp_m1(x: f32) -> f32 {

@@ -3,8 +3,7 @@
 //
 // Imported by: unary.wgsl, unary_grad.wgsl
 
-#import shared/float.wgsl
-#import shared/wide.wgsl
+#import shared/common.wgsl
 
 /// 1 / 2π in binary; the first word holds the 32 digits before the point.
 const TURN = array<u32, 7>(0u, 0x28be60dbu, 0x9391054au, 0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u, 0x4f10e410u);

@@ -1,4 +1,4 @@
-//! Functions of one number that WGSL lacks or promises little of, computed as `shaders/shared/functions.wgsl`,
+//! Functions of one number that WGSL lacks or promises little of, computed as `shaders/shared/common.wgsl`,
 //! `smooth.wgsl` and `trig.wgsl` do. The errors stated here count every operation as one unit in the last place of its
 //! result (2^-23 of it), as WGSL allows, and `exp` and division by WGSL's accuracy table; what the test finds is far
 //! smaller.

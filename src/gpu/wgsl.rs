@@ -14,14 +14,12 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/attention_forward.wgsl", include_str!("../../shaders/shared/attention_forward.wgsl")),
     ("shared/attention_subgroup.wgsl", include_str!("../../shaders/shared/attention_subgroup.wgsl")),
     ("shared/attention_tile.wgsl", include_str!("../../shaders/shared/attention_tile.wgsl")),
+    ("shared/common.wgsl", include_str!("../../shaders/shared/common.wgsl")),
     ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
     ("shared/conv2d_tile.wgsl", include_str!("../../shaders/shared/conv2d_tile.wgsl")),
     ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
-    ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
     ("shared/reduce.wgsl", include_str!("../../shaders/shared/reduce.wgsl")),
-    ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
     ("shared/glu.wgsl", include_str!("../../shaders/shared/glu.wgsl")),
-    ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
     ("shared/elementwise_entries.wgsl", include_str!("../../shaders/shared/elementwise_entries.wgsl")),
     ("shared/elementwise_unary.wgsl", include_str!("../../shaders/shared/elementwise_unary.wgsl")),
     ("shared/elementwise_binary.wgsl", include_str!("../../shaders/shared/elementwise_binary.wgsl")),
@@ -30,7 +28,6 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/online_softmax.wgsl", include_str!("../../shaders/shared/online_softmax.wgsl")),
     ("shared/order.wgsl", include_str!("../../shaders/shared/order.wgsl")),
     ("shared/online_softmax_row.wgsl", include_str!("../../shaders/shared/online_softmax_row.wgsl")),
-    ("shared/outer.wgsl", include_str!("../../shaders/shared/outer.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/plane_index.wgsl", include_str!("../../shaders/shared/plane_index.wgsl")),
@@ -41,8 +38,6 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
     ("shared/trig.wgsl", include_str!("../../shaders/shared/trig.wgsl")),
-    ("shared/wide.wgsl", include_str!("../../shaders/shared/wide.wgsl")),
-    ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];
 
 /// The WGSL that the driver sees: `constants` as `const NAME: u32`, the imported fragments, then `source`, which is the
@@ -192,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_fragment_is_included_once() {
-        let source = "#import shared/grid.wgsl // why\n#import shared/grid.wgsl\nfn f() {}\n";
+        let source = "#import shared/common.wgsl // why\n#import shared/common.wgsl\nfn f() {}\n";
         let out = assemble("k", "k.wgsl", source, &[("WG", 64)]).unwrap();
         assert!(out.starts_with("const WG: u32 = 64u;\n"));
         assert_eq!(out.matches("fn workgroup_index").count(), 1);

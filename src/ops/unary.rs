@@ -124,7 +124,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All numbers in `shared/activation.wgsl`.
+    /// All numbers in `shared/common.wgsl`.
     pub(crate) const ALL: &[u32] = &[0, 1, 2, 3];
 
     fn function(self) -> Option<Function> {
