@@ -2,14 +2,14 @@
 // Used by: add, sub, mul, div, maximum, minimum, pow, add_scalar, mul_scalar, pow_scalar
 // Used by: eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor and others
 //
-// Memory bound: each operand is read once, y written once. shared/elementwise_binary.wgsl has the bindings and the entry points.
+// Memory bound: each operand is read once, y written once. shared/elementwise.wgsl has the bindings and the entry points.
 //
 //   OP: the function     WG: invocations per workgroup (prepended by ops/binary.rs)
 
-#import shared/elementwise_binary.wgsl
+#import shared/elementwise.wgsl
 #import shared/common.wgsl
 
-fn f(a: f32, b: f32) -> f32 {
+fn f(a: f32, b: f32, c: f32) -> f32 {
     switch OP {
         case 0u: { return a + b; }
         case 1u: { return a - b; }

@@ -3,15 +3,15 @@
 // Used by: neg, exp, log, sqrt, rsqrt, recip, abs, square, sin, cos, erf, floor, ceil, round, sign, clamp, logical_not
 // Used by: relu, leaky_relu, elu, sigmoid, tanh, gelu, silu, hardswish, softplus and others
 //
-// shared/elementwise_unary.wgsl has the bindings and the entry points; x is its operand a.
+// shared/elementwise.wgsl has the bindings and the entry points; x is its operand a.
 //
 // Constants prepended by ops/unary.rs: OP: the function. WG: invocations per workgroup.
 
-#import shared/elementwise_unary.wgsl
+#import shared/elementwise.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
 
-fn f(x: f32) -> f32 {
+fn f(x: f32, b: f32, c: f32) -> f32 {
     let a = p.attributes;
     switch OP {
         case 0u: { return exp_nan(x); }

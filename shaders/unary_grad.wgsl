@@ -3,15 +3,15 @@
 //
 // Used by: exp, log, sqrt, recip, abs, square, sin, cos, erf, relu, sigmoid, tanh, gelu, silu, softplus, clamp and others (gradient)
 //
-// shared/elementwise_binary.wgsl has the bindings and the entry points: s and dy are its operands a and b, dx its result y.
+// shared/elementwise.wgsl has the bindings and the entry points: s and dy are its operands a and b, dx its result y.
 //
 // Constants prepended by ops/unary.rs: OP: the function. WG: invocations per workgroup.
 
-#import shared/elementwise_binary.wgsl
+#import shared/elementwise.wgsl
 #import shared/smooth.wgsl
 #import shared/trig.wgsl
 
-fn f(s: f32, dy: f32) -> f32 {
+fn f(s: f32, dy: f32, c: f32) -> f32 {
     let a = p.attributes;
     switch OP {
         case 0u: { return dy * s; }                          // exp: s = y

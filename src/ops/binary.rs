@@ -12,9 +12,9 @@ use std::sync::Arc;
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
 static STRIDED: Kernel =
-    kernel!("binary.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+    kernel!("binary.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 static VECTOR: Kernel =
-    kernel!("binary.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+    kernel!("binary.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
 /// Declares the functions: name, number in `binary.wgsl`, and Rust closure.
@@ -111,7 +111,7 @@ impl Op for Binary {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        BINARY.dispatch(rec, self.name(), &[*self as u32, WG], [0.0; 2], [inputs[0], inputs[1]], outputs[0])
+        BINARY.dispatch(rec, self.name(), &[*self as u32, WG], [0.0; 2], inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -155,12 +155,12 @@ impl Op for Binary {
 
 /// `a + b` into `y`, for ops that add before something else.
 pub(crate) fn sum(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
-    BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], [a, b], y)
+    BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], &[a, b], y)
 }
 
 /// `a / b` into `y`, for ops whose kernels store a dividend and a divisor.
 pub(crate) fn quotient(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
-    BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], [a, b], y)
+    BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], &[a, b], y)
 }
 
 macro_rules! methods {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
 static STRIDED: Kernel =
-    kernel!("unary.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+    kernel!("unary.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
 static VECTOR: Kernel =
-    kernel!("unary.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
-static GRAD_STRIDED: Kernel = kernel!("unary_grad.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
+    kernel!("unary.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static GRAD_STRIDED: Kernel = kernel!("unary_grad.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
 static GRAD_VECTOR: Kernel =
-    kernel!("unary_grad.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
+    kernel!("unary_grad.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
@@ -210,7 +210,7 @@ impl Op for Unary {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [self.function as u32, WG];
-        UNARY.dispatch(rec, self.name(), &constants, self.attributes, [inputs[0]], outputs[0])
+        UNARY.dispatch(rec, self.name(), &constants, self.attributes, inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -255,14 +255,7 @@ impl Op for UnaryGrad {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [self.0.function as u32, WG];
-        UNARY_GRAD.dispatch(
-            rec,
-            self.name(),
-            &constants,
-            self.0.attributes,
-            [inputs[0], inputs[1]],
-            outputs[0],
-        )
+        UNARY_GRAD.dispatch(rec, self.name(), &constants, self.0.attributes, inputs, outputs[0])
     }
 }
 
