@@ -11,7 +11,7 @@
 //   OP: the function     WG: invocations per workgroup     EACH: elements per invocation (prepended by ops/loss.rs)
 
 #import shared/elementwise.wgsl
-#import shared/smooth.wgsl
+#import shared/functions.wgsl
 
 var<workgroup> partial: array<f32, WG>;
 

@@ -11,7 +11,7 @@
 //   OP: the derivative     WG: invocations per workgroup (prepended by ops/loss.rs)
 
 #import shared/elementwise.wgsl
-#import shared/smooth.wgsl
+#import shared/functions.wgsl
 
 /// The derivative; 0 for a target of probability 0, unless the prediction is NaN.
 fn unless_zero(slope: f32, probability: f32, x: f32) -> f32 {
