@@ -19,9 +19,8 @@
 //   DECAY: 0 (none), 1 or 2     ALIGNED: whether p.offset is a multiple of 4     WG: invocations per workgroup
 //   (prepended by optim/adam.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/quad.wgsl
-#import shared/float.wgsl
 
 struct Params {
     count: u32,

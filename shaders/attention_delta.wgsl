@@ -8,7 +8,7 @@
 //   o, grad (do) f32 [rows, cols], contiguous from their offsets     lse f32 [rows], likewise
 //   stats f32 [rows, 2]: lse and delta     WG: invocations per workgroup (prepended by ops/attention)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { rows: u32, cols: u32, o_offset: u32, grad_offset: u32, lse_offset: u32 }
 

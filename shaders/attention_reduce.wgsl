@@ -10,7 +10,7 @@
 //   o f32 [rows, cols], contiguous     stats f32 [rows]: the logarithm of the sum of the exponentials of the scores
 //   WG: invocations per workgroup (prepended by ops/attention)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/online_softmax.wgsl
 
 /// If `cols` is 0, one invocation per row still stores the logarithm.

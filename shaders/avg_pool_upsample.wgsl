@@ -17,7 +17,7 @@
 //   WEIGHTED: 0 if all weights are 1     PLANES: planes per invocation, 1 or 4
 //   WG: invocations per workgroup (prepended by ops/avg_pool_upsample/mod.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 /// Pairs are (vertical, horizontal).
 struct Params { size: vec2u, result: vec2u, planes: u32, x_offset: u32 }

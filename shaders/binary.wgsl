@@ -2,42 +2,49 @@
 // Used by: add, sub, mul, div, maximum, minimum, pow, add_scalar, mul_scalar, pow_scalar
 // Used by: eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor and others
 //
-// Memory bound: each operand is read once, y written once. shared/elementwise_binary.wgsl has the bindings and the entry points.
+// Memory bound: each operand is read once, y written once. shared/elementwise.wgsl has the bindings and the entry points.
 //
-//   OP: the function     WG: invocations per workgroup (prepended by ops/binary.rs)
+//   OP: the function, op_NAME     WG: invocations per workgroup (from ops/binary.rs)
 
-#import shared/elementwise_binary.wgsl
-#import shared/float.wgsl
+#import shared/elementwise.wgsl
+#import shared/common.wgsl
 
-fn f(a: f32, b: f32) -> f32 {
-    switch OP {
-        case 0u: { return a + b; }
-        case 1u: { return a - b; }
-        case 2u: { return a * b; }
-        case 3u: { return a / b; }
-        case 4u: { return max_nan(a, b); }
-        case 5u: { return min_nan(a, b); }
-        case 6u: { return pow_nan(a, b); }
-        // Comparisons: NaN is unordered, so only `ne` holds for it.
-        case 7u: { return truth(!unordered(a, b) && order(a) == order(b)); }
-        case 8u: { return truth(unordered(a, b) || order(a) != order(b)); }
-        case 9u: { return truth(!unordered(a, b) && order(a) < order(b)); }
-        case 10u: { return truth(!unordered(a, b) && order(a) <= order(b)); }
-        case 11u: { return truth(!unordered(a, b) && order(a) > order(b)); }
-        case 12u: { return truth(!unordered(a, b) && order(a) >= order(b)); }
-        // Logic: everything but 0 is true, even NaN.
-        case 13u: { return truth(order(a) != 0 && order(b) != 0); }
-        case 14u: { return truth(order(a) != 0 || order(b) != 0); }
-        case 15u: { return truth((order(a) != 0) != (order(b) != 0)); }
-        // The fraction of the gradient of max(a, b) that goes to a: a half on a tie; 1, as for b, if either is NaN.
-        case 16u: { return select(select(truth(order(a) > order(b)), 0.5, order(a) == order(b)), 1.0, unordered(a, b)); }
-        // The derivatives of a^b with respect to a and to b. At a = 0 the second is 0, the limit for b > 0.
-        case 17u: { return select(b * pow_nan(a, b - 1.0), 0.0, b == 0.0); }
-        case 18u: { return select(pow_nan(a, b) * log_nan(a), 0.0, a == 0.0 && b >= 0.0); }
-        // Equality where NaN equals NaN. A device may have flushed one of two equal subnormals, so both are flushed here.
-        default: { return truth(flushed(a) == flushed(b) || (is_nan(a) && is_nan(b))); }
-    }
+fn f(a: f32, b: f32, c: f32) -> f32 {
+    return OP(a, b);
 }
+
+fn op_add(a: f32, b: f32) -> f32 { return a + b; }
+fn op_sub(a: f32, b: f32) -> f32 { return a - b; }
+fn op_mul(a: f32, b: f32) -> f32 { return a * b; }
+fn op_div(a: f32, b: f32) -> f32 { return a / b; }
+fn op_maximum(a: f32, b: f32) -> f32 { return max_nan(a, b); }
+fn op_minimum(a: f32, b: f32) -> f32 { return min_nan(a, b); }
+fn op_pow(a: f32, b: f32) -> f32 { return pow_nan(a, b); }
+
+// Comparisons: NaN is unordered, so only `ne` holds for it.
+fn op_eq(a: f32, b: f32) -> f32 { return truth(!unordered(a, b) && order(a) == order(b)); }
+fn op_ne(a: f32, b: f32) -> f32 { return truth(unordered(a, b) || order(a) != order(b)); }
+fn op_lt(a: f32, b: f32) -> f32 { return truth(!unordered(a, b) && order(a) < order(b)); }
+fn op_le(a: f32, b: f32) -> f32 { return truth(!unordered(a, b) && order(a) <= order(b)); }
+fn op_gt(a: f32, b: f32) -> f32 { return truth(!unordered(a, b) && order(a) > order(b)); }
+fn op_ge(a: f32, b: f32) -> f32 { return truth(!unordered(a, b) && order(a) >= order(b)); }
+
+// Logic: everything but 0 is true, even NaN.
+fn op_logical_and(a: f32, b: f32) -> f32 { return truth(order(a) != 0 && order(b) != 0); }
+fn op_logical_or(a: f32, b: f32) -> f32 { return truth(order(a) != 0 || order(b) != 0); }
+fn op_logical_xor(a: f32, b: f32) -> f32 { return truth((order(a) != 0) != (order(b) != 0)); }
+
+/// The fraction of the gradient of max(a, b) that goes to a: a half on a tie; 1, as for b, if either is NaN.
+fn op_max_share(a: f32, b: f32) -> f32 {
+    return select(select(truth(order(a) > order(b)), 0.5, order(a) == order(b)), 1.0, unordered(a, b));
+}
+
+/// The derivatives of a^b with respect to a and to b. At a = 0 the second is 0, the limit for b > 0.
+fn op_pow_base(a: f32, b: f32) -> f32 { return select(b * pow_nan(a, b - 1.0), 0.0, b == 0.0); }
+fn op_pow_exponent(a: f32, b: f32) -> f32 { return select(pow_nan(a, b) * log_nan(a), 0.0, a == 0.0 && b >= 0.0); }
+
+/// Equality where NaN equals NaN. A device may have flushed one of two equal subnormals, so both are flushed here.
+fn op_same(a: f32, b: f32) -> f32 { return truth(flushed(a) == flushed(b) || (is_nan(a) && is_nan(b))); }
 
 fn truth(holds: bool) -> f32 {
     return select(0.0, 1.0, holds);

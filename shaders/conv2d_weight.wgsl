@@ -19,7 +19,7 @@
 //   Pairs are (vertical, horizontal). `pixels` is the number of pixels in all images of dy, `step` the number of slices as
 //   (images, rows, columns) of pixels, `weights` the size of a slice. (Rust: ops/conv2d/gpu.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params {
     source: vec2u, result: vec2u, kernel: vec2u, stride: vec2u, padding: vec2u, dilation: vec2u,
@@ -101,11 +101,6 @@ fn load_x(c: Columns, corner: vec2u, start: u32) -> vec4f {
 
 fn load_dy(at: vec4u) -> vec4f {
     return vec4f(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
-}
-
-/// sum + the outer product of four rows of dy and four columns of x. A matrix column is a row of dy.
-fn outer(sum: mat4x4f, a: vec4f, b: vec4f) -> mat4x4f {
-    return mat4x4f(fma(vec4f(a.x), b, sum[0]), fma(vec4f(a.y), b, sum[1]), fma(vec4f(a.z), b, sum[2]), fma(vec4f(a.w), b, sum[3]));
 }
 
 /// The position of a tile: its slice and group, and its corner in the weight of the group.

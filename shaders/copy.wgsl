@@ -10,7 +10,10 @@
 //   x words, operand x of the indexer     y words, operand y of the indexer
 //   WG: invocations per workgroup (prepended by ops/copy.rs)
 
-#import shared/elementwise.wgsl
+#import shared/common.wgsl
+#import shared/strided.wgsl
+
+struct Params { indexer: StridedIndexer, count: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
@@ -21,7 +24,7 @@
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
            @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     y[at.y] = x[at.x];
@@ -30,7 +33,7 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let i = place(group, groups, lane);
+    let i = workgroup_index(group, groups) * WG + lane;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     y4[at.y] = x4[at.x];

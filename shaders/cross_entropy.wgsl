@@ -20,7 +20,7 @@
 //   SMOOTH: whether spread is not 0     WG: invocations per workgroup     LANES: invocations per row
 //   (prepended by ops/cross_entropy.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 #import shared/online_softmax_row.wgsl
 

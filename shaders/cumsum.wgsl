@@ -21,7 +21,7 @@
 //   STAGE: 0 whole rows, 1 sums of slices, 2 slices
 //   WG: invocations per workgroup     LANES: invocations per slice (prepended by ops/cumsum.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 /// `steps`: the distance between consecutive elements of a row, in x and in y. `each`: elements per invocation.

@@ -10,7 +10,7 @@
 //   x [count] f32, contiguous from x_offset     y [count] f32, contiguous
 //   WG: invocations per workgroup (prepended by ops/dropout.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/philox.wgsl
 
 struct Params { seed: vec2u, offset: vec2u, count: u32, x_offset: u32, threshold: u32, scale: f32 }

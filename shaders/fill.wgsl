@@ -6,7 +6,7 @@
 //   y [count] words
 //   WG: invocations per workgroup (prepended by ops/copy.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, bits: u32 }
 

@@ -14,7 +14,7 @@
 //   status: the word at `check` is set if an id is out of range; that element is NaN
 //   WG: invocations per workgroup (prepended by ops/gather.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 struct Params { indexer: StridedIndexer, count: u32, stride: u32, length: u32, check: u32 }

@@ -12,8 +12,7 @@
 //   s [rows, units] f32, contiguous from s_offset: the state     s_next [rows, units] f32, contiguous
 //   WG: invocations per workgroup (prepended by ops/recurrent.rs)
 
-#import shared/grid.wgsl
-#import shared/functions.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: u32 }
 

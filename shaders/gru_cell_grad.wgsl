@@ -12,8 +12,7 @@
 //   dx, dh [rows, 3 units], ds [rows, units] f32, contiguous
 //   WG: invocations per workgroup (prepended by ops/recurrent.rs)
 
-#import shared/grid.wgsl
-#import shared/functions.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: u32, ds_offset: u32 }
 

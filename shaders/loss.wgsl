@@ -1,7 +1,7 @@
 // Element-wise losses, y[i] = f(x[i], t[i]) of a prediction and its target, or their sum.
 // Used by: mse_loss, l1_loss, huber_loss, hinge_loss, bce_with_logits_loss, kl_div_loss, Loss::of
 //
-// Memory bound: each operand is read once. `strided` and `vector` (shared/elementwise_ternary.wgsl) write every loss.
+// Memory bound: each operand is read once. `strided` and `vector` (shared/elementwise.wgsl) write every loss.
 // `reduce_strided` and `reduce_vector` write only one partial sum per EACH * WG elements; reduce.wgsl adds these. Each invocation
 // adds EACH elements one after the other, then a tree reduction in workgroup memory adds the invocations in log2(WG) steps.
 //
@@ -10,8 +10,8 @@
 //   attributes: delta of the Huber loss
 //   OP: the function     WG: invocations per workgroup     EACH: elements per invocation (prepended by ops/loss.rs)
 
-#import shared/elementwise_ternary.wgsl
-#import shared/smooth.wgsl
+#import shared/elementwise.wgsl
+#import shared/functions.wgsl
 
 var<workgroup> partial: array<f32, WG>;
 

@@ -3,15 +3,15 @@
 // cross-entropy are without the factor dy; Rust multiplies by it.
 // Used by: mse_loss, l1_loss, huber_loss, hinge_loss, bce_with_logits_loss, kl_div_loss, Loss::of (gradient)
 //
-// Memory bound. shared/elementwise_ternary.wgsl has the bindings and the entry points.
+// Memory bound. shared/elementwise.wgsl has the bindings and the entry points.
 //
 //   x f32, operand a     t f32, operand b     c f32: dy, or the weight of the positive class if the function has one
 //   dx f32, the result y
 //   attributes: delta of the Huber loss, and scale
 //   OP: the derivative     WG: invocations per workgroup (prepended by ops/loss.rs)
 
-#import shared/elementwise_ternary.wgsl
-#import shared/smooth.wgsl
+#import shared/elementwise.wgsl
+#import shared/functions.wgsl
 
 /// The derivative; 0 for a target of probability 0, unless the prediction is NaN.
 fn unless_zero(slope: f32, probability: f32, x: f32) -> f32 {

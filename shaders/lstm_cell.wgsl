@@ -16,8 +16,7 @@
 //
 // Constants prepended by ops/recurrent.rs: WG: invocations per workgroup.
 
-#import shared/grid.wgsl
-#import shared/functions.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, c_offset: u32 }
 

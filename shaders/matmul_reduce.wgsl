@@ -10,8 +10,7 @@
 //
 // Constants prepended by ops/matmul.rs: WG: invocations per workgroup. ACTIVATION: the function applied to c.
 
-#import shared/grid.wgsl
-#import shared/activation.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, n: u32, slices: u32, bias_offset: u32, bias_step: u32, has_bias: u32 }
 
@@ -28,5 +27,5 @@ fn matmul_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     var sum = 0.0;
     for (var s = 0u; s < p.slices; s++) { sum += partial[s * p.count + i]; }
     if (p.has_bias == 1u) { sum += bias[p.bias_offset + i % p.n * p.bias_step]; }
-    c[i] = activate(sum);
+    c[i] = activate(sum, ACTIVATION);
 }

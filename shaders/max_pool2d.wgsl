@@ -18,8 +18,7 @@
 // Constants prepended by ops/pool2d.rs: KERNEL: the window's height and width, or 0 to take them from the params.
 // WG: invocations per workgroup. PER: outputs per invocation.
 
-#import shared/grid.wgsl
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/plane_index.wgsl
 
 /// Pairs are (vertical, horizontal).

@@ -15,7 +15,7 @@
 //
 // Constants prepended by ops/pool2d.rs: WG: invocations per workgroup. PER: elements per invocation.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/plane_index.wgsl
 
 /// Pairs are (vertical, horizontal). `indexer` visits the inputs in `gather` and the outputs in `scatter`; `other` is the

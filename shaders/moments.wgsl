@@ -15,7 +15,7 @@
 // Constants prepended by ops/moments.rs: OP: 0 variance, 1 standard deviation. PARTS: 1 where x holds triples.
 // WG, LANES, FLAT: see shared/reduce.wgsl.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -14,7 +14,7 @@
 // Constants prepended by ops/norm.rs: SQUARE: 1 where P = 2. PARTS: 1 where x holds pairs.
 // WG, LANES, FLAT: see shared/reduce.wgsl.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -10,9 +10,8 @@
 //
 // Constants prepended by ops/norm.rs: OP: 0 any P, 1 P = 2, 2 P = 1, 3 P = inf. WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
-#import shared/float.wgsl
 
 /// `power`: P - 1.
 struct Params { indexer: StridedIndexer, count: u32, power: f32 }

@@ -25,7 +25,7 @@
 // have one element. CENTRED: 1 where the mean was subtracted. CHANNELS: 1 where rows are channels and an element's companion
 // is the index of its statistics.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/row_layout.wgsl
 
 /// `weight`: 0 none, 1 one per element's channel, 2 one per row. `given`: 1 where the statistics are inputs, not computed from x.

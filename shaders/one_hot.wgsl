@@ -10,7 +10,7 @@
 //
 // Constants prepended by ops/one_hot.rs: WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 struct Params { indexer: StridedIndexer, count: u32, classes: u32, check: u32 }

@@ -11,7 +11,7 @@
 // Constants prepended by ops/reduce.rs: OP: 0 sum, 1 maximum, 2 minimum, 3 product, 4 sum of |x|, 5 maximum of |x|, 6 number
 // of non-zero x. WG, LANES, FLAT: see shared/reduce.wgsl.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/reduce.wgsl
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

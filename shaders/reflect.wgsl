@@ -14,7 +14,7 @@
 //
 // Constants prepended by ops/pad.rs: WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, inner: u32, length: u32, before: u32, after: u32, x_offset: u32 }
 

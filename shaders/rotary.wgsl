@@ -16,7 +16,7 @@
 //
 // Constants prepended by ops/rotary.rs: WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 /// `slots`: pairs plus copied elements of a row. `count`: slots of all rows.

@@ -13,7 +13,7 @@
 //
 // Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32, mean_offset: u32, variance_offset: u32, momentum: f32, unbias: f32 }
 

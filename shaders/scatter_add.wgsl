@@ -23,7 +23,7 @@
 //
 // Constants prepended by ops/scatter.rs: FIRST: 1 in the first dispatch. CHUNK: terms per chunk. WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 struct Params {

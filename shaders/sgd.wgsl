@@ -18,7 +18,7 @@
 // Constants prepended by optim/sgd.rs: DECAY, NESTEROV: 0 or 1. ALIGNED: 1 where p.offset is a multiple of 4.
 // WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/quad.wgsl
 
 struct Params { count: u32, offset: u32, rate: f32, decay: f32, momentum: f32, fresh: f32 }

@@ -19,7 +19,7 @@
 // Constants prepended by ops/softmax.rs: LOG: 1 for the logarithm. STAGE: 0 whole rows, 1 reduce slices, 2 write slices.
 // WG: invocations per workgroup. LANES: invocations per row or slice.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 #import shared/online_softmax_row.wgsl
 

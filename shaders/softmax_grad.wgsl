@@ -15,9 +15,8 @@
 // Constants prepended by ops/softmax.rs: LOG: 1 for the logarithm. STAGE: 0 whole rows, 1 reduce slices, 2 write slices.
 // WG: invocations per workgroup. LANES: invocations per row or slice.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
-#import shared/float.wgsl
 
 /// `steps`: the strides along a row of y and dx, and of dy. `size`: the elements of a slice; the last one may have fewer.
 struct Params { indexer: StridedIndexer, rows: u32, cols: u32, steps: vec2u, slices: u32, size: u32 }

@@ -12,7 +12,7 @@
 //
 // Constants prepended by ops/sort.rs: IDS: 1 where the elements are u32, 0 where they are f32. WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/order.wgsl
 
 struct Params {

@@ -16,7 +16,7 @@
 // Constants prepended by ops/sort.rs: IDS: 1 where x holds u32, 0 where it holds f32. WIDTH: elements per tile. TILE: elements
 // per workgroup, a multiple of WIDTH. WG: invocations per workgroup.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 #import shared/order.wgsl
 

@@ -3,12 +3,12 @@
 //
 // Used by: where_cond
 //
-// shared/elementwise_ternary.wgsl has the bindings and the entry points: c, a and b are its operands a, b and c.
+// shared/elementwise.wgsl has the bindings and the entry points: c, a and b are its operands a, b and c.
 //
 // Constants prepended by ops/where_cond.rs: WG: invocations per workgroup.
 
-#import shared/elementwise_ternary.wgsl
-#import shared/float.wgsl
+#import shared/elementwise.wgsl
+#import shared/common.wgsl
 
 fn f(c: f32, a: f32, b: f32) -> f32 {
     return select(a, b, order(c) == 0);

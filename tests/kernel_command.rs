@@ -33,6 +33,15 @@ fn a_kernel_is_printed_with_its_constants_and_where_its_parts_come_from() {
 }
 
 #[test]
+fn a_constant_may_be_the_name_of_a_function() {
+    let text = printed(&["unary:strided", "--constant", "OP=silu"]);
+    assert!(text.contains("return op_silu(x, p.attributes);"), "{text}");
+    refused(&["unary:strided", "--constant", "OP=swish"], "OP: [exp, log, ");
+    // Only functions with a gradient.
+    refused(&["unary_grad:strided", "--constant", "SLOPE=floor"], "SLOPE: [exp, log, ");
+}
+
+#[test]
 fn naga_translates_it() {
     for (language, part) in
         [("msl", "kernel void tiled"), ("hlsl", "[numthreads("), ("glsl", "#version 310 es")]

@@ -171,6 +171,38 @@ fn headers_name_the_functions_that_dispatch_their_kernels() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// More fragments than this would be more page turns than a reader of a kernel takes.
+const MOST_IMPORTS: usize = 4;
+/// Kernels that import more.
+const MANY_IMPORTS: [(&str, usize); 4] = [
+    ("attention.wgsl", 8),
+    ("attention_grad.wgsl", 7),
+    ("attention_grad_subgroup.wgsl", 8),
+    ("attention_subgroup.wgsl", 9),
+];
+
+#[test]
+fn kernels_import_few_fragments() {
+    for file in headers().into_keys() {
+        let mut files = vec![file.clone()];
+        let mut next = 0;
+        while let Some(name) = files.get(next) {
+            let text = std::fs::read_to_string(root().join("shaders").join(name)).unwrap();
+            for import in text.lines().filter_map(|line| line.strip_prefix("#import ")) {
+                if !files.iter().any(|known| known == import) {
+                    files.push(import.to_string());
+                }
+            }
+            next += 1;
+        }
+        let imports = &files[1..];
+        match MANY_IMPORTS.iter().find(|(name, _)| *name == file) {
+            Some((_, count)) => assert_eq!(imports.len(), *count, "{file} imports {imports:?}"),
+            None => assert!(imports.len() <= MOST_IMPORTS, "{file} imports {imports:?}"),
+        }
+    }
+}
+
 /// Words that were replaced by the field's terms, and what stands for them.
 const GONE: &[(&str, &str)] = &[
     ("standardise", "normalize"),

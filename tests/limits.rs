@@ -77,7 +77,7 @@ static COUNT: Kernel = kernel(
     x_to_y!(
         "f32",
         "
-#import shared/grid.wgsl
+#import shared/common.wgsl
 @compute @workgroup_size(1)
 fn count(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = workgroup_index(group, groups);

@@ -32,8 +32,12 @@ impl Built {
     /// # Panics
     /// naga rejects the kernel; the message shows where.
     fn new(kernel: &'static Kernel, values: &[u32]) -> Built {
-        let constants: Vec<_> =
-            kernel.constants.iter().zip(values).map(|((name, _), value)| format!("{name}={value}")).collect();
+        let constants: Vec<_> = kernel
+            .constants
+            .iter()
+            .zip(values)
+            .map(|((name, _), &value)| format!("{name}={}", kernel.value_name(name, value)))
+            .collect();
         let name = format!("{} [{}]", kernel.name(), constants.join(", "));
         let source = kernel.wgsl(values).unwrap_or_else(|error| panic!("{error}"));
         let module = naga::front::wgsl::parse_str(&source)

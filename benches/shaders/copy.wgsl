@@ -3,7 +3,7 @@
 //   x [count] vec4f     y [count] vec4f
 //   WG: invocations a workgroup (prepended by common/roofline.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { count: u32 }
 

@@ -8,7 +8,7 @@
 //   y [count] f32: the sum of an invocation's chains, 16
 //   WG: invocations a workgroup (prepended by common/roofline.rs)
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 struct Params { factor: f32, term: f32, turns: u32, count: u32 }
 

@@ -10,8 +10,7 @@
 //   q, k, v, mask f32: see Operand; the strides of a mask are 0 where it is broadcast
 //   MASKED: 1 if a key may be hidden or a score changed: by a window (causal is one), a mask, a soft cap or dropout
 
-#import shared/grid.wgsl
-#import shared/functions.wgsl
+#import shared/common.wgsl
 #import shared/online_softmax.wgsl
 #import shared/philox.wgsl
 

@@ -10,7 +10,7 @@
 //
 // A word is four consecutive elements, and takes one load.
 
-#import shared/outer.wgsl
+#import shared/common.wgsl
 #import shared/subgroup.wgsl
 
 const HEIGHT = 32u;         // rows of a tile

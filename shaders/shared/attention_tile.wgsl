@@ -14,7 +14,7 @@
 // Workgroup memory is read by words of four numbers: two reads per 16 multiply-adds. A word has numbers that neighbouring
 // invocations load side by side: 4 apart along a row for dot products, 16 apart for weighted sums.
 
-#import shared/outer.wgsl
+#import shared/common.wgsl
 
 const SIDE = 32u;  // rows of a tile
 const WIDE = 64u;  // others, or columns, of a tile

@@ -22,8 +22,7 @@
 //   TRANSPOSED: 0 forward, 1 transposed with strides of 1, 2 transposed with any strides     RESUME: 1 adds to y
 //   ACTIVATION: the function applied to y (all prepended by ops/conv2d/gpu.rs)
 
-#import shared/grid.wgsl
-#import shared/activation.wgsl
+#import shared/common.wgsl
 
 struct Params {
     source: vec2u, result: vec2u, kernel: vec2u, stride: vec2u, padding: vec2u, dilation: vec2u,
@@ -82,5 +81,5 @@ fn bias_of(group: u32, row: u32) -> f32 {
 fn store(at: u32, sum: f32) {
     var value = sum;
     if (RESUME == 1u) { value += y[at]; }
-    y[at] = activate(value);
+    y[at] = activate(value, ACTIVATION);
 }

@@ -1,4 +1,4 @@
-// What the convolution kernels that hold a tile in registers have in common: quads of pixels, and the outer product of a tile.
+// What the convolution kernels that hold a tile in registers have in common: quads of pixels, loads and stores.
 // Imported by: conv2d.wgsl, conv2d_subgroup.wgsl
 // Expects: TRANSPOSED, RESUME, ACTIVATION (see shared/conv2d.wgsl).
 
@@ -60,11 +60,6 @@ fn load_x(words: Words, step: u32) -> vec4f {
 
 fn load_w(at: vec4u) -> vec4f {
     return vec4f(w[at.x], w[at.y], w[at.z], w[at.w]);
-}
-
-/// y + the outer product of the weights of four channels and four pixels. A matrix column is a channel.
-fn outer(y: mat4x4f, w: vec4f, x: vec4f) -> mat4x4f {
-    return mat4x4f(fma(vec4f(w.x), x, y[0]), fma(vec4f(w.y), x, y[1]), fma(vec4f(w.z), x, y[2]), fma(vec4f(w.w), x, y[3]));
 }
 
 /// The biases of four channels.

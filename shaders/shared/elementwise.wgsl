@@ -1,13 +1,20 @@
-// The parameters and the indexing of the element-wise kernels.
+// Element-wise functions of up to three operands, y[i] = f(a[i], b[i], c[i]): the bindings, the loads and the two entry points.
+// Operands may be broadcast and strided.
 //
-// Imported by: copy.wgsl, shared/elementwise_entries.wgsl
-// Expects: p: Params, WG.
+// Imported by: unary.wgsl, unary_grad.wgsl, binary.wgsl, where_cond.wgsl, loss.wgsl, loss_grad.wgsl
+// Expects: f(a: f32, b: f32, c: f32) -> f32, WG.
+//
+// Memory bound: each operand is read once, y written once.
 //
 // strided:  one invocation handles one element; `strided_offsets` finds its operands, whatever their strides.
 // vector:   one invocation handles four elements, loaded and stored as one vec4f, for operands that are contiguous or a single
 //           broadcast element. No divisions, and a quarter of the loads.
+//
+//   a, b, c   f32: operands x, y and z of the indexer. Where f has fewer operands, Rust binds a in place of the others; f ignores
+//             them, so that the compiler drops their loads.
+//   y         f32 [count], contiguous
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 struct Params {
@@ -17,17 +24,28 @@ struct Params {
     attributes: vec2f,
 }
 
-/// The index of this invocation's element (strided) or vec4f (vector).
-fn place(group: vec3u, groups: vec3u, lane: u32) -> u32 {
-    return workgroup_index(group, groups) * WG + lane;
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> c: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> a4: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> c4: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> y4: array<vec4f>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+/// f of element i.
+fn one(i: u32) -> f32 {
+    let at = strided_offsets(i);
+    return f(a[at.x], b[at.y], c[at.z]);
 }
 
-/// vector: the index of the vec4f in operand k's buffer that holds elements 4i to 4i + 3, or the broadcast element.
+/// The index of the vec4f in operand k's buffer that holds elements 4i to 4i + 3, or the broadcast element.
 fn quad_at(k: u32, i: u32) -> u32 {
     return p.indexer.offsets[k] / 4u + select(i, 0u, is_scalar(k));
 }
 
-/// vector: elements 4i to 4i + 3 of operand k, from `quad`, the vec4f at `quad_at(k, i)`.
+/// Elements 4i to 4i + 3 of operand k, from `quad`, the vec4f at `quad_at(k, i)`.
 fn spread(k: u32, quad: vec4f) -> vec4f {
     if (is_scalar(k)) { return vec4f(quad[p.indexer.offsets[k] % 4u]); }
     return quad;
@@ -35,4 +53,30 @@ fn spread(k: u32, quad: vec4f) -> vec4f {
 
 fn is_scalar(k: u32) -> bool {
     return (p.scalars >> k & 1u) == 1u;
+}
+
+/// f of elements 4i to 4i + 3. Components past the end are arbitrary.
+fn four(i: u32) -> vec4f {
+    let u = spread(0u, a4[quad_at(0u, i)]);
+    let v = spread(1u, b4[quad_at(1u, i)]);
+    let w = spread(2u, c4[quad_at(2u, i)]);
+    return vec4f(f(u.x, v.x, w.x), f(u.y, v.y, w.y), f(u.z, v.z, w.z), f(u.w, v.w, w.w));
+}
+
+@compute @workgroup_size(WG)
+fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(group, groups) * WG + lane;
+    if (i < p.count) { y[i] = one(i); }
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+          @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(group, groups) * WG + lane;
+    let first = i * 4u;
+    if (first >= p.count) { return; }
+    let values = four(i);
+    if (first + 4u <= p.count) { y4[i] = values; return; }
+    for (var k = 0u; k < p.count - first; k++) { y4[i][k] = values[k]; }
 }

@@ -6,8 +6,8 @@
 // strided:  one invocation per element of y.
 // vector:   one invocation per four consecutive elements, if runs and offsets are multiples of four. Then all counts are in vec4f.
 
-#import shared/grid.wgsl
-#import shared/smooth.wgsl
+#import shared/common.wgsl
+#import shared/functions.wgsl
 
 /// `gate`, `value`: the offsets in a block of the half that gates and of the other half. One is 0, the other `run`.
 struct Params { count: u32, run: u32, gate: u32, value: u32, x_offset: u32, dy_offset: u32 }

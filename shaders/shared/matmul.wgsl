@@ -13,10 +13,8 @@
 //   bias   f32 [n], read where has_bias is 1
 //   c      f32 [batches, m, n], contiguous
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
-#import shared/activation.wgsl
-#import shared/outer.wgsl
 
 struct Params {
     indexer: StridedIndexer,
@@ -52,7 +50,7 @@ fn store(matrix: u32, row: u32, col: u32, sum: f32) {
     var y = sum;
     if (p.slices == 1u) {
         if (p.has_bias == 1u) { y += bias[p.bias_offset + col * p.bias_step]; }
-        y = activate(y);
+        y = activate(y, ACTIVATION);
     }
     c[(matrix * p.m + row) * p.n + col] = y;
 }

@@ -4,7 +4,7 @@
 // Imported by: normalize.wgsl, normalize_given_stats.wgsl, add_norm.wgsl
 // Expects: x, w, b, y: the bindings, p: Params, WG, LANES, FLAT.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/row_layout.wgsl
 
 /// `count`: the elements of a row. w and b are not read where has_weight and has_bias are 0.

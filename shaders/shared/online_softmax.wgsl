@@ -3,7 +3,7 @@
 //
 // Imported by: logsumexp.wgsl, attention_reduce.wgsl, shared/attention.wgsl, shared/online_softmax_row.wgsl
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 
 /// The running maximum and sum; LOWEST and 0 for no elements. A NaN among the elements makes the maximum NaN. Where the maximum is
 /// not finite, the sum is meaningless.

@@ -3,7 +3,7 @@
 //
 // Imported by: dropout.wgsl, shared/attention.wgsl
 
-#import shared/wide.wgsl
+#import shared/common.wgsl
 
 fn philox(counter: vec4u, key: vec2u) -> vec4u {
     var c = counter;

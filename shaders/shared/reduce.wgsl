@@ -17,7 +17,7 @@
 // Accesses are coalesced: along rows, neighbouring invocations take neighbouring slices or lanes; down columns, neighbouring
 // outputs. Deterministic: the order of merging depends only on shape and strides.
 
-#import shared/grid.wgsl
+#import shared/common.wgsl
 #import shared/strided.wgsl
 
 /// Operand x of `indexer` visits the kept axes, operand x of `reduced` the reduced ones. `last`: 1 where y gets final results, not

@@ -12,8 +12,7 @@
 //
 // LANES invocations process one slice of a row; each takes every LANES-th element.
 
-#import shared/float.wgsl
-#import shared/grid.wgsl
+#import shared/common.wgsl
 
 /// `step`: from an element to the LANES-th one after it, as (position in the run, place in the tensor, companion). `wrap`: what to
 /// add where that is past the end of the run. So only an invocation's first element takes a division.

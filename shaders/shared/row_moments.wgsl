@@ -11,7 +11,7 @@
 // Where the squares of finite elements overflow, the sum of squares is +inf. Where even the sum of the elements overflows, the mean
 // is given as 0: no result depends on it. An element that is not finite makes both NaN.
 
-#import shared/float.wgsl
+#import shared/common.wgsl
 #import shared/row_layout.wgsl
 
 /// Four elements from `at` on, LANES apart, and the place of the next one.

@@ -1,5 +1,5 @@
-//! Functions of one number that WGSL lacks or promises little of, computed as `shaders/shared/functions.wgsl`,
-//! `smooth.wgsl` and `trig.wgsl` do. The errors stated here count every operation as one unit in the last place of its
+//! Functions of one number that WGSL lacks or promises little of, computed as `shaders/shared/common.wgsl`
+//! and `functions.wgsl` do. The errors stated here count every operation as one unit in the last place of its
 //! result (2^-23 of it), as WGSL allows, and `exp` and division by WGSL's accuracy table; what the test finds is far
 //! smaller.
 
@@ -120,7 +120,7 @@ pub(crate) fn sin_from(x: f32, quarters: u32) -> f32 {
     if quarter & 2 == 0 { y } else { -y }
 }
 
-/// |x| as an angle in units of 2^-32 of a turn, whole turns dropped; for finite |x| >= 1/2. `trig.wgsl` says how.
+/// |x| as an angle in units of 2^-32 of a turn, whole turns dropped; for finite |x| >= 1/2. `shared/functions.wgsl` says how.
 fn angle(x: f32) -> u32 {
     /// 1 / 2π in binary, the first word being the 32 digits before the point.
     const TURN: [u32; 7] = [0, 0x28be_60db, 0x9391_054a, 0x7f09_d5f4, 0x7d4d_3770, 0x36d8_a566, 0x4f10_e410];

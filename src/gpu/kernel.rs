@@ -26,6 +26,8 @@ pub struct Kernel {
     pub params: usize,
     /// Its fields with their offsets in bytes: a test compares them with the WGSL struct's.
     pub fields: &'static [(&'static str, usize)],
+    /// The functions that a constant's values stand for, by value; none for a constant that is a number.
+    functions: &'static [(&'static str, &'static [&'static str])],
     /// Private, so that no kernel from outside can be said to end.
     loops: Loops,
 }
@@ -73,8 +75,8 @@ impl Kernel {
     /// let loops = gristmill::kernels()[0].loops;
     /// ```
     pub const fn new(file: &'static str, entry: &'static str, source: &'static str) -> Kernel {
-        let (constants, fields, loops) = (&[], &[], Loops::Counted);
-        Kernel { file, source, entry, constants, reads: 0, writes: 0, params: 0, fields, loops }
+        let (constants, functions, fields, loops) = (&[], &[], &[], Loops::Counted);
+        Kernel { file, source, entry, constants, functions, reads: 0, writes: 0, params: 0, fields, loops }
     }
 
     /// With so many read-only storage buffers, and then so many read-write ones.
@@ -92,6 +94,15 @@ impl Kernel {
         Kernel { constants, ..self }
     }
 
+    /// With constants whose values stand for functions of these names: where the value of `OP` is that of `exp`, `OP(x)`
+    /// in the source becomes `op_exp(x)`.
+    pub(crate) const fn functions(
+        self,
+        functions: &'static [(&'static str, &'static [&'static str])],
+    ) -> Kernel {
+        Kernel { functions, ..self }
+    }
+
     /// One of the crate's own, whose loops end.
     pub(crate) const fn trusted(self) -> Kernel {
         Kernel { loops: Loops::End, ..self }
@@ -106,6 +117,13 @@ impl Kernel {
         format!("{}:{}", self.file, self.entry)
     }
 
+    /// A constant's value as text: the name of the function that it stands for, else the number.
+    pub fn value_name(&self, constant: &str, value: u32) -> String {
+        let names = self.functions.iter().find(|(name, _)| *name == constant).map(|(_, names)| *names);
+        let name = names.and_then(|names| names.get(value as usize));
+        name.map_or_else(|| value.to_string(), |name| name.to_string())
+    }
+
     /// The complete WGSL for these values of the constants, in the order of [`Kernel::constants`].
     ///
     /// # Errors
@@ -118,8 +136,8 @@ impl Kernel {
                 format!("constants {values:?} are outside the declared domain {:?}", self.constants);
             return Err(Error::Kernel { kernel: self.name(), message });
         }
-        let named: Vec<_> =
-            self.constants.iter().zip(values).map(|((name, _), &value)| (*name, value)).collect();
+        let named = self.constants.iter().zip(values);
+        let named: Vec<_> = named.map(|((name, _), &value)| (*name, self.value_name(name, value))).collect();
         wgsl::assemble(&self.name(), self.file, self.source, &named)
     }
 
@@ -157,9 +175,10 @@ macro_rules! params {
     };
 }
 
-/// Declares a [`Kernel`] whose text is the file of that name in `shaders/`.
+/// Declares a [`Kernel`] whose text is the file of that name in `shaders/`. A constant is `"WG": &[64]`; one whose values
+/// stand for functions is `"OP": &[0, 1] => &["exp", "log"]`.
 macro_rules! kernel {
-    ($file:literal, $entry:literal, reads: $reads:expr, writes: $writes:expr, params: $params:ty $(, $name:literal: $domain:expr)* $(,)?) => {
+    ($file:literal, $entry:literal, reads: $reads:expr, writes: $writes:expr, params: $params:ty $(, $name:literal: $domain:expr $(=> $functions:expr)?)* $(,)?) => {
         $crate::gpu::Kernel::new(
             $file,
             $entry,
@@ -168,6 +187,7 @@ macro_rules! kernel {
         .buffers($reads, $writes)
         .params::<$params>()
         .constants(&[$(($name, $domain)),*])
+        .functions(&[$($(($name, $functions),)?)*])
         .trusted()
     };
 }

@@ -13,39 +13,29 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/attention_forward.wgsl", include_str!("../../shaders/shared/attention_forward.wgsl")),
     ("shared/attention_subgroup.wgsl", include_str!("../../shaders/shared/attention_subgroup.wgsl")),
     ("shared/attention_tile.wgsl", include_str!("../../shaders/shared/attention_tile.wgsl")),
+    ("shared/common.wgsl", include_str!("../../shaders/shared/common.wgsl")),
     ("shared/conv2d.wgsl", include_str!("../../shaders/shared/conv2d.wgsl")),
     ("shared/conv2d_tile.wgsl", include_str!("../../shaders/shared/conv2d_tile.wgsl")),
     ("shared/elementwise.wgsl", include_str!("../../shaders/shared/elementwise.wgsl")),
-    ("shared/float.wgsl", include_str!("../../shaders/shared/float.wgsl")),
-    ("shared/reduce.wgsl", include_str!("../../shaders/shared/reduce.wgsl")),
     ("shared/functions.wgsl", include_str!("../../shaders/shared/functions.wgsl")),
+    ("shared/reduce.wgsl", include_str!("../../shaders/shared/reduce.wgsl")),
     ("shared/glu.wgsl", include_str!("../../shaders/shared/glu.wgsl")),
-    ("shared/grid.wgsl", include_str!("../../shaders/shared/grid.wgsl")),
-    ("shared/elementwise_entries.wgsl", include_str!("../../shaders/shared/elementwise_entries.wgsl")),
-    ("shared/elementwise_unary.wgsl", include_str!("../../shaders/shared/elementwise_unary.wgsl")),
-    ("shared/elementwise_binary.wgsl", include_str!("../../shaders/shared/elementwise_binary.wgsl")),
-    ("shared/elementwise_ternary.wgsl", include_str!("../../shaders/shared/elementwise_ternary.wgsl")),
     ("shared/matmul.wgsl", include_str!("../../shaders/shared/matmul.wgsl")),
     ("shared/online_softmax.wgsl", include_str!("../../shaders/shared/online_softmax.wgsl")),
     ("shared/order.wgsl", include_str!("../../shaders/shared/order.wgsl")),
     ("shared/online_softmax_row.wgsl", include_str!("../../shaders/shared/online_softmax_row.wgsl")),
-    ("shared/outer.wgsl", include_str!("../../shaders/shared/outer.wgsl")),
     ("shared/philox.wgsl", include_str!("../../shaders/shared/philox.wgsl")),
     ("shared/quad.wgsl", include_str!("../../shaders/shared/quad.wgsl")),
     ("shared/plane_index.wgsl", include_str!("../../shaders/shared/plane_index.wgsl")),
-    ("shared/smooth.wgsl", include_str!("../../shaders/shared/smooth.wgsl")),
     ("shared/row_moments.wgsl", include_str!("../../shaders/shared/row_moments.wgsl")),
     ("shared/row_layout.wgsl", include_str!("../../shaders/shared/row_layout.wgsl")),
     ("shared/normalize.wgsl", include_str!("../../shaders/shared/normalize.wgsl")),
     ("shared/subgroup.wgsl", include_str!("../../shaders/shared/subgroup.wgsl")),
     ("shared/strided.wgsl", include_str!("../../shaders/shared/strided.wgsl")),
-    ("shared/trig.wgsl", include_str!("../../shaders/shared/trig.wgsl")),
-    ("shared/wide.wgsl", include_str!("../../shaders/shared/wide.wgsl")),
-    ("shared/activation.wgsl", include_str!("../../shaders/shared/activation.wgsl")),
 ];
 
 /// The WGSL that the driver sees: `constants` as `const NAME: u32`, the imported fragments, then `source`, which is the
-/// text of `shaders/FILE`.
+/// text of `shaders/FILE`. A constant whose value is the name of a function is called: `OP(x)` becomes `op_exp(x)`.
 ///
 /// # Errors
 /// An import of a fragment that does not exist.
@@ -53,14 +43,16 @@ pub(super) fn assemble(
     kernel: &str,
     file: &str,
     source: &'static str,
-    constants: &[(&str, u32)],
+    constants: &[(&str, String)],
 ) -> Result<String> {
-    let mut out = String::new();
-    for (name, value) in constants {
-        out.push_str(&format!("const {name}: u32 = {value}u;\n"));
+    let (numbers, functions): (Vec<_>, Vec<_>) =
+        constants.iter().partition(|(_, value)| value.starts_with(|c: char| c.is_ascii_digit()));
+    let mut out: String =
+        numbers.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect();
+    include(kernel, file, &current(file, source), &mut Vec::new(), &mut out)?;
+    for (name, value) in functions {
+        out = renamed(&out, |word| (word == *name).then(|| format!("{}_{value}", name.to_lowercase())));
     }
-    let mut included = Vec::new();
-    include(kernel, file, &current(file, source), &mut included, &mut out)?;
     Ok(out)
 }
 
@@ -93,11 +85,14 @@ fn worst_case_round(x: f32) -> f32 { return select(1234.5, round(x), abs(x) >= 0
 /// A kernel as the worst of adapters might run it that keep to the specification: built-in functions answer with nonsense
 /// where WGSL lets them, and of a workgroup the last invocations go first, where software adapters begin with the first.
 pub(super) fn worst_case(source: &str) -> String {
-    backwards(&replaced(source)) + WORST_CASE
+    let replaced = |word: &str| {
+        WORST_CASE.contains(&format!("fn worst_case_{word}(")).then(|| format!("worst_case_{word}"))
+    };
+    backwards(&renamed(source, replaced)) + WORST_CASE
 }
 
-/// With the calls of built-in functions replaced.
-fn replaced(source: &str) -> String {
+/// With the called functions renamed for which `name` has another name.
+fn renamed(source: &str, name: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut word = String::new();
     for c in source.chars() {
@@ -105,10 +100,8 @@ fn replaced(source: &str) -> String {
             word.push(c);
             continue;
         }
-        if c == '(' && WORST_CASE.contains(&format!("fn worst_case_{word}(")) {
-            out.push_str("worst_case_");
-        }
-        out.push_str(&word);
+        let other = if c == '(' { name(&word) } else { None };
+        out.push_str(other.as_ref().unwrap_or(&word));
         out.push(c);
         word.clear();
     }
@@ -191,18 +184,26 @@ mod tests {
 
     #[test]
     fn a_fragment_is_included_once() {
-        let source = "#import shared/grid.wgsl // why\n#import shared/grid.wgsl\nfn f() {}\n";
-        let out = assemble("k", "k.wgsl", source, &[("WG", 64)]).unwrap();
+        let source = "#import shared/common.wgsl // why\n#import shared/common.wgsl\nfn f() {}\n";
+        let out = assemble("k", "k.wgsl", source, &[("WG", "64".to_string())]).unwrap();
         assert!(out.starts_with("const WG: u32 = 64u;\n"));
         assert_eq!(out.matches("fn workgroup_index").count(), 1);
         assert!(!out.contains("#import"));
     }
 
     #[test]
+    fn a_constant_may_name_a_function() {
+        let source = "fn op_exp() {}\nfn f() { OP(); STOP(OP); }\n";
+        let out = assemble("k", "k.wgsl", source, &[("OP", "exp".to_string())]).unwrap();
+        assert_eq!(out, "// shaders/k.wgsl\nfn op_exp() {}\nfn f() { op_exp(); STOP(OP); }\n");
+    }
+
+    #[test]
     fn built_in_functions_are_replaced_by_name() {
-        let out = replaced("fn f(x: f32) -> f32 { return exp(-x) + exp_nan(x) * max(sqrt(x), log2(x)); }");
-        let want = "worst_case_exp(-x) + exp_nan(x) * max(worst_case_sqrt(x), worst_case_log2(x)); }";
-        assert_eq!(out.split_once("return ").unwrap().1, want);
+        let out = worst_case("fn f(x: f32) -> f32 { return exp(-x) + exp_nan(x) * max(sqrt(x), log2(x)); }");
+        let want =
+            "{ return worst_case_exp(-x) + exp_nan(x) * max(worst_case_sqrt(x), worst_case_log2(x)); }";
+        assert!(out.contains(want), "{out}");
     }
 
     #[test]

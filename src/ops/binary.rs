@@ -11,24 +11,23 @@ use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
 
-static STRIDED: Kernel =
-    kernel!("binary.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
-static VECTOR: Kernel =
-    kernel!("binary.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
+static STRIDED: Kernel = kernel!("binary.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
+static VECTOR: Kernel = kernel!("binary.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
 const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 
-/// Declares the functions: name, number in `binary.wgsl`, and Rust closure.
+/// Declares the functions: NAME, as in `op_NAME` of `binary.wgsl`, and Rust closure.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $function:ident $name:literal = $number:literal: $f:expr;)*) => {
-        const OPS: &[u32] = &[$($number),*];
+    ($($(#[$doc:meta])* $function:ident $name:literal: $f:expr;)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+        const OPS: &[u32] = &[$(Binary::$function as u32),*];
 
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
-        enum Binary { $($(#[$doc])* $function = $number),* }
+        enum Binary { $($(#[$doc])* $function),* }
 
         impl Binary {
             fn as_str(self) -> &'static str {
-                match self { $(Binary::$function => $name),* }
+                NAMES[self as usize]
             }
 
             /// One monomorphic loop per function, so that the compiler can vectorise it.
@@ -40,33 +39,33 @@ macro_rules! functions {
 }
 
 functions! {
-    Add "add" = 0: |a, b| a + b;
-    Sub "sub" = 1: |a, b| a - b;
-    Mul "mul" = 2: |a, b| a * b;
-    Div "div" = 3: |a, b| a / b;
-    Maximum "maximum" = 4: max_nan;
-    Minimum "minimum" = 5: |a, b| -max_nan(-a, -b);
-    Pow "pow" = 6: f32::powf;
+    Add "add": |a, b| a + b;
+    Sub "sub": |a, b| a - b;
+    Mul "mul": |a, b| a * b;
+    Div "div": |a, b| a / b;
+    Maximum "maximum": max_nan;
+    Minimum "minimum": |a, b| -max_nan(-a, -b);
+    Pow "pow": f32::powf;
 
-    Eq "eq" = 7: |a, b| f32::from(a == b);
-    Ne "ne" = 8: |a, b| f32::from(a != b);
-    Lt "lt" = 9: |a, b| f32::from(a < b);
-    Le "le" = 10: |a, b| f32::from(a <= b);
-    Gt "gt" = 11: |a, b| f32::from(a > b);
-    Ge "ge" = 12: |a, b| f32::from(a >= b);
-    And "logical_and" = 13: |a, b| f32::from(a != 0.0 && b != 0.0);
-    Or "logical_or" = 14: |a, b| f32::from(a != 0.0 || b != 0.0);
-    Xor "logical_xor" = 15: |a, b| f32::from((a != 0.0) != (b != 0.0));
+    Eq "eq": |a, b| f32::from(a == b);
+    Ne "ne": |a, b| f32::from(a != b);
+    Lt "lt": |a, b| f32::from(a < b);
+    Le "le": |a, b| f32::from(a <= b);
+    Gt "gt": |a, b| f32::from(a > b);
+    Ge "ge": |a, b| f32::from(a >= b);
+    And "logical_and": |a, b| f32::from(a != 0.0 && b != 0.0);
+    Or "logical_or": |a, b| f32::from(a != 0.0 || b != 0.0);
+    Xor "logical_xor": |a, b| f32::from((a != 0.0) != (b != 0.0));
 
     /// The fraction of the gradient of `max(a, b)` that goes to a: 1, 0, or 0.5 if they are equal; 1 for both if one is
     /// NaN.
-    MaxShare "max_share" = 16: |a, b| if a == b { 0.5 } else { f32::from(a > b || a.is_nan() || b.is_nan()) };
+    MaxShare "max_share": |a, b| if a == b { 0.5 } else { f32::from(a > b || a.is_nan() || b.is_nan()) };
     /// The derivative of `a^b` with respect to a.
-    PowBase "pow_base" = 17: |a, b| if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) };
+    PowBase "pow_base": |a, b| if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) };
     /// The derivative of `a^b` with respect to b; 0 at a = 0, the limit for b > 0.
-    PowExponent "pow_exponent" = 18: |a, b| if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() };
+    PowExponent "pow_exponent": |a, b| if a == 0.0 && b >= 0.0 { 0.0 } else { a.powf(b) * a.ln() };
     /// 1 where a and b are equal or both NaN, else 0.
-    Same "same" = 19: |a, b| f32::from(a == b || (a.is_nan() && b.is_nan()));
+    Same "same": |a, b| f32::from(a == b || (a.is_nan() && b.is_nan()));
 }
 
 impl Binary {
@@ -111,7 +110,7 @@ impl Op for Binary {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        BINARY.dispatch(rec, self.name(), &[*self as u32, WG], [0.0; 2], [inputs[0], inputs[1]], outputs[0])
+        BINARY.dispatch(rec, self.name(), &[*self as u32, WG], [0.0; 2], inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -155,12 +154,12 @@ impl Op for Binary {
 
 /// `a + b` into `y`, for ops that add before something else.
 pub(crate) fn sum(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
-    BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], [a, b], y)
+    BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], &[a, b], y)
 }
 
 /// `a / b` into `y`, for ops whose kernels store a dividend and a divisor.
 pub(crate) fn quotient(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
-    BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], [a, b], y)
+    BINARY.dispatch(rec, "div", &[Binary::Div as u32, WG], [0.0; 2], &[a, b], y)
 }
 
 macro_rules! methods {

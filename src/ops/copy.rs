@@ -1,6 +1,6 @@
 //! Copying, which makes views contiguous, and filling, which makes constants.
 
-use super::{Elementwise, WG, arity, in_fours, to_u32};
+use super::{StridedIndexer, WG, arity, in_fours, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::rows;
 use crate::device::Device;
@@ -14,9 +14,16 @@ use std::sync::Arc;
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &FILL];
 
 static STRIDED: Kernel =
-    kernel!("copy.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
-static VECTOR: Kernel = kernel!("copy.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "WG": &[WG]);
+    kernel!("copy.wgsl", "strided", reads: 1, writes: 1, params: CopyParams, "WG": &[WG]);
+static VECTOR: Kernel = kernel!("copy.wgsl", "vector", reads: 1, writes: 1, params: CopyParams, "WG": &[WG]);
 static FILL: Kernel = kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG]);
+
+params! {
+    struct CopyParams {
+        indexer: StridedIndexer,
+        count: u32,
+    }
+}
 
 params! {
     struct FillParams {
@@ -67,7 +74,8 @@ pub(super) fn copy_to(rec: &mut Recorder, x: GpuView, y: GpuOut, to: Layout) -> 
         None => (&STRIDED, operands),
     };
     let count = operands[0].shape.numel();
-    let params = Elementwise::new("copy", operands, count)?;
+    let params =
+        CopyParams { indexer: StridedIndexer::new("copy", operands)?, count: to_u32("copy", count)? };
     rec.dispatch(kernel, &[WG], &[x.buffer, y.buffer], &params, count.div_ceil(WG as usize))
 }
 

@@ -1,7 +1,7 @@
 //! Element-wise losses of a prediction and a target, and their reduction.
 
 use super::reduce::{sum_row, sum_rows};
-use super::{Elementwise, ElementwiseKernels, WG, arity, floats, to_u32};
+use super::{Elementwise, ElementwiseKernels, WG, arity, floats, three, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::functions::{relu, sigmoid, softplus};
 use crate::cpu::strided::rows;
@@ -241,11 +241,6 @@ fn each(
     });
 }
 
-/// Three operands from two or three. If the third is missing, the first is bound in its place and not read.
-fn three<T: Copy>(operands: &[T]) -> [T; 3] {
-    [operands[0], operands[1], operands.get(2).copied().unwrap_or(operands[0])]
-}
-
 /// The operands of a CPU twin, broadcast to `shape`.
 fn broadcast<'a>(name: &'static str, operands: &[CpuView<'a>], shape: Shape) -> Result<[CpuView<'a>; 3]> {
     let mut operands = three(operands);
@@ -315,16 +310,16 @@ impl Op for PairLoss {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        let (name, shape, operands) = (self.name(), inputs[0].layout.shape, three(inputs));
+        let (name, shape) = (self.name(), inputs[0].layout.shape);
         let (constants, attributes) = ([self.function as u32, WG, EACH], [self.delta, 0.0]);
         if self.reduction == Reduction::None {
-            return LOSSES.dispatch(rec, name, &constants, attributes, operands, outputs[0]);
+            return LOSSES.dispatch(rec, name, &constants, attributes, inputs, outputs[0]);
         }
         let count = shape.numel();
         // Indices run past the end by up to one workgroup's elements, and by those of idle workgroups.
         to_u32(name, count + (1 << 20))?;
-        let (params, fits) = Elementwise::planned(name, operands.map(|operand| operand.layout), shape)?;
-        let params = Elementwise { attributes, ..params };
+        let operands = three(inputs);
+        let (params, fits) = Elementwise::planned(name, operands.map(|o| o.layout), shape, attributes)?;
         let groups = count.div_ceil((EACH * WG) as usize);
         let partial = rec.scratch(groups)?;
         let kernel = if fits { &REDUCE_VECTOR } else { &REDUCE_STRIDED };
@@ -381,6 +376,6 @@ impl Op for PairLossGrad {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [self.slope as u32, WG];
-        GRADIENTS.dispatch(rec, self.name(), &constants, self.attributes, three(inputs), outputs[0])
+        GRADIENTS.dispatch(rec, self.name(), &constants, self.attributes, inputs, outputs[0])
     }
 }

@@ -36,7 +36,7 @@ mod upsample2d;
 mod view;
 pub mod where_cond;
 
-use crate::gpu::{GpuBuffer, Kernel, Recorder};
+use crate::gpu::{Kernel, Recorder};
 use crate::op::{GpuOut, GpuView};
 pub(crate) use crate::shape::to_u32;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
@@ -121,25 +121,15 @@ params! {
 }
 
 impl Elementwise {
-    /// # Errors
-    /// More elements than a `u32` counts.
-    pub(crate) fn new<const N: usize>(
-        op: &'static str,
-        operands: [Layout; N],
-        count: usize,
-    ) -> Result<Elementwise> {
-        let indexer = StridedIndexer::new(op, operands)?;
-        Ok(Elementwise { indexer, count: to_u32(op, count)?, scalars: 0, attributes: [0.0; 2] })
-    }
-
     /// Parameters for operands that broadcast to `shape`, and whether their layouts allow the `vector` entry.
     ///
     /// # Errors
     /// A shape that does not broadcast, or more elements than a `u32` counts.
-    pub(crate) fn planned<const N: usize>(
+    pub(crate) fn planned(
         op: &'static str,
-        mut layouts: [Layout; N],
+        mut layouts: [Layout; 3],
         shape: Shape,
+        attributes: [f32; 2],
     ) -> Result<(Elementwise, bool)> {
         for layout in &mut layouts {
             *layout = layout.expand(shape, op)?;
@@ -153,7 +143,8 @@ impl Elementwise {
         };
         let fits = collapsed.iter().all(|layout| run(layout) || scalar(layout)) && collapsed.iter().any(run);
         let scalars = (0..).zip(&collapsed).map(|(at, layout)| u32::from(scalar(layout)) << at).sum();
-        Ok((Elementwise { scalars, ..Elementwise::new(op, layouts, shape.numel())? }, fits))
+        let (indexer, count) = (StridedIndexer::new(op, layouts)?, to_u32(op, shape.numel())?);
+        Ok((Elementwise { indexer, count, scalars, attributes }, fits))
     }
 }
 
@@ -166,21 +157,27 @@ pub(crate) struct ElementwiseKernels {
 impl ElementwiseKernels {
     /// Computes all elements of `y` from operands that broadcast to its shape, four per invocation if the layouts allow
     /// it.
-    pub(crate) fn dispatch<const N: usize>(
+    pub(crate) fn dispatch(
         &self,
         rec: &mut Recorder,
         name: &'static str,
         constants: &[u32],
         attributes: [f32; 2],
-        operands: [GpuView; N],
+        operands: &[GpuView],
         y: GpuOut,
     ) -> Result<()> {
-        let (params, fits) = Elementwise::planned(name, operands.map(|operand| operand.layout), y.shape)?;
-        let buffers: Vec<&GpuBuffer> = operands.iter().map(|o| o.buffer).chain([y.buffer]).collect();
-        let (params, count) = (Elementwise { attributes, ..params }, y.shape.numel());
+        let operands = three(operands);
+        let (params, fits) = Elementwise::planned(name, operands.map(|o| o.layout), y.shape, attributes)?;
+        let [a, b, c] = operands.map(|operand| operand.buffer);
         let (kernel, handled) = if fits { (self.vector, 4 * WG) } else { (self.strided, WG) };
-        rec.dispatch(kernel, constants, &buffers, &params, count.div_ceil(handled as usize))
+        let groups = y.shape.numel().div_ceil(handled as usize);
+        rec.dispatch(kernel, constants, &[a, b, c, y.buffer], &params, groups)
     }
+}
+
+/// Three operands from one to three. The first is bound in place of those that are missing, which are not read.
+pub(crate) fn three<T: Copy>(operands: &[T]) -> [T; 3] {
+    std::array::from_fn(|at| operands.get(at).copied().unwrap_or(operands[0]))
 }
 
 /// Converts layouts of one shape for a kernel that moves four adjacent elements as one `vec4u`: the last axis, and the

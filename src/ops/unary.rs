@@ -15,13 +15,10 @@ use std::sync::Arc;
 
 pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &GRAD_STRIDED, &GRAD_VECTOR];
 
-static STRIDED: Kernel =
-    kernel!("unary.wgsl", "strided", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
-static VECTOR: Kernel =
-    kernel!("unary.wgsl", "vector", reads: 1, writes: 1, params: Elementwise, "OP": OPS, "WG": &[WG]);
-static GRAD_STRIDED: Kernel = kernel!("unary_grad.wgsl", "strided", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
-static GRAD_VECTOR: Kernel =
-    kernel!("unary_grad.wgsl", "vector", reads: 2, writes: 1, params: Elementwise, "OP": SLOPES, "WG": &[WG]);
+static STRIDED: Kernel = kernel!("unary.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
+static VECTOR: Kernel = kernel!("unary.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
+static GRAD_STRIDED: Kernel = kernel!("unary_grad.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "SLOPE": SLOPES => NAMES, "WG": &[WG]);
+static GRAD_VECTOR: Kernel = kernel!("unary_grad.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "SLOPE": SLOPES => NAMES, "WG": &[WG]);
 const UNARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
 const UNARY_GRAD: ElementwiseKernels = ElementwiseKernels { strided: &GRAD_STRIDED, vector: &GRAD_VECTOR };
 
@@ -33,22 +30,23 @@ enum GradientFrom {
     Nothing,
 }
 
-/// Declares the functions: name and number in `unary.wgsl` and `unary_grad.wgsl`; the function of x and its attributes;
-/// the tensor that its gradient needs; and, if there is one, the gradient as a function of that tensor, dy and the
-/// attributes.
+/// Declares the functions: NAME, as in `op_NAME` and `slope_NAME` of `shared/functions.wgsl`; the function of x and its
+/// attributes; the tensor that its gradient needs; and, if there is one, the gradient as a function of that tensor, dy
+/// and the attributes.
 macro_rules! functions {
-    ($($function:ident $name:literal = $number:literal: $f:expr; $of:ident $(, $gradient:expr)?;)*) => {
-        const OPS: &[u32] = &[$($number),*];
+    ($($function:ident $name:literal: $f:expr; $of:ident $(, $gradient:expr)?;)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+        const OPS: &[u32] = &[$(Function::$function as u32),*];
         /// The functions whose gradient has a kernel.
-        const SLOPES: &[u32] = &[$($({ let _ = stringify!($gradient); $number },)?)*];
+        const SLOPES: &[u32] = &[$($({ let _ = stringify!($gradient); Function::$function as u32 },)?)*];
 
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
-        enum Function { $($function = $number),* }
+        enum Function { $($function),* }
 
         impl Function {
             fn name(self) -> &'static str {
-                match self { $(Function::$function => $name),* }
+                NAMES[self as usize]
             }
 
             fn gradient_of(self) -> GradientFrom {
@@ -71,39 +69,39 @@ macro_rules! functions {
 }
 
 functions! {
-    Exp "exp" = 0: |x, _| x.exp(); Output, |y, dy, _| dy * y;
-    Log "log" = 1: |x, _| x.ln(); Input, |x, dy, _| dy / x;
-    Sqrt "sqrt" = 2: |x, _| x.sqrt(); Output, |y, dy, _| dy / (2.0 * y);
-    Recip "recip" = 3: |x, _| x.recip(); Output, |y, dy, _| -dy * y * y;
-    Abs "abs" = 4: |x, _| x.abs(); Input, |x, dy, _| if x == 0.0 { 0.0 } else { dy * x.signum() };
-    Relu "relu" = 5: |x, _| relu(x); Output, |y, dy, _| if y > 0.0 || y.is_nan() { dy } else { 0.0 };
-    Sigmoid "sigmoid" = 6: |x, _| sigmoid(x); Output, |y, dy, _| dy * y * (1.0 - y);
-    Tanh "tanh" = 7: |x, _| tanh(x); Output, |y, dy, _| dy * (1.0 - y) * (1.0 + y);
-    Gelu "gelu" = 8: |x, _| gelu(x); Input, |x, dy, _| dy * gelu_slope(x);
-    Square "square" = 9: |x, _| x * x; Input, |x, dy, _| dy * 2.0 * x;
-    LeakyRelu "leaky_relu" = 10: |x, [slope, _]| if x > 0.0 { x } else { slope * x };
+    Exp "exp": |x, _| x.exp(); Output, |y, dy, _| dy * y;
+    Log "log": |x, _| x.ln(); Input, |x, dy, _| dy / x;
+    Sqrt "sqrt": |x, _| x.sqrt(); Output, |y, dy, _| dy / (2.0 * y);
+    Recip "recip": |x, _| x.recip(); Output, |y, dy, _| -dy * y * y;
+    Abs "abs": |x, _| x.abs(); Input, |x, dy, _| if x == 0.0 { 0.0 } else { dy * x.signum() };
+    Relu "relu": |x, _| relu(x); Output, |y, dy, _| if y > 0.0 || y.is_nan() { dy } else { 0.0 };
+    Sigmoid "sigmoid": |x, _| sigmoid(x); Output, |y, dy, _| dy * y * (1.0 - y);
+    Tanh "tanh": |x, _| tanh(x); Output, |y, dy, _| dy * (1.0 - y) * (1.0 + y);
+    Gelu "gelu": |x, _| gelu(x); Input, |x, dy, _| dy * gelu_slope(x);
+    Square "square": |x, _| x * x; Input, |x, dy, _| dy * 2.0 * x;
+    LeakyRelu "leaky_relu": |x, [slope, _]| if x > 0.0 { x } else { slope * x };
         Input, |x, dy, [slope, _]| if x > 0.0 { dy } else { dy * slope };
-    Elu "elu" = 11: |x, [alpha, _]| if x > 0.0 { x } else { alpha * exp_m1(x) };
+    Elu "elu": |x, [alpha, _]| if x > 0.0 { x } else { alpha * exp_m1(x) };
         Input, |x, dy, [alpha, _]| if x > 0.0 { dy } else { dy * (alpha * x.exp()) };
-    Silu "silu" = 12: |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
-    Hardswish "hardswish" = 13:
+    Silu "silu": |x, _| silu(x); Input, |x, dy, _| dy * silu_slope(x);
+    Hardswish "hardswish":
         // The limit at -inf is 0, but -inf * 0 is NaN.
         |x, _| (if x < -3.0 { -3.0 } else { x }) * (x + 3.0).clamp(0.0, 6.0) / 6.0;
         Input, |x, dy, _| if x >= 3.0 { dy } else if x <= -3.0 { 0.0 } else { dy * (x / 3.0 + 0.5) };
-    Softplus "softplus" = 14: |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
-    Erf "erf" = 15: |x, _| erf(x); Input, |x, dy, _| dy * (std::f32::consts::FRAC_2_SQRT_PI * (-x * x).exp());
-    Rsqrt "rsqrt" = 16: |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
+    Softplus "softplus": |x, _| softplus(x); Input, |x, dy, _| dy * sigmoid(x);
+    Erf "erf": |x, _| erf(x); Input, |x, dy, _| dy * (std::f32::consts::FRAC_2_SQRT_PI * (-x * x).exp());
+    Rsqrt "rsqrt": |x, _| if x == 0.0 { f32::INFINITY } else { 1.0 / x.sqrt() };
         Output, |y, dy, _| dy * -0.5 * (y * y * y);
-    Sin "sin" = 17: |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
-    Cos "cos" = 18: |x, _| sin_from(x, 1); Input, |x, dy, _| -dy * sin_from(x, 0);
-    Clamp "clamp" = 19: |x, [low, high]| if x < low { low } else if x > high { high } else { x };
+    Sin "sin": |x, _| sin_from(x, 0); Input, |x, dy, _| dy * sin_from(x, 1);
+    Cos "cos": |x, _| sin_from(x, 1); Input, |x, dy, _| -dy * sin_from(x, 0);
+    Clamp "clamp": |x, [low, high]| if x < low { low } else if x > high { high } else { x };
         Input, |x, dy, [low, high]| if low <= x && x <= high { dy } else { 0.0 };
-    Neg "neg" = 20: |x, _| -x; Nothing;
-    Floor "floor" = 21: |x, _| x.floor(); Nothing;
-    Ceil "ceil" = 22: |x, _| x.ceil(); Nothing;
-    Round "round" = 23: |x, _| x.round_ties_even(); Nothing;
-    Sign "sign" = 24: |x, _| if x == 0.0 || x.is_nan() { x } else { x.signum() }; Nothing;
-    LogicalNot "logical_not" = 25: |x, _| f32::from(x == 0.0); Nothing;
+    Neg "neg": |x, _| -x; Nothing;
+    Floor "floor": |x, _| x.floor(); Nothing;
+    Ceil "ceil": |x, _| x.ceil(); Nothing;
+    Round "round": |x, _| x.round_ties_even(); Nothing;
+    Sign "sign": |x, _| if x == 0.0 || x.is_nan() { x } else { x.signum() }; Nothing;
+    LogicalNot "logical_not": |x, _| f32::from(x == 0.0); Nothing;
 }
 
 /// A function that a matrix product or a convolution applies in its epilogue.
@@ -124,7 +122,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All numbers in `shared/activation.wgsl`.
+    /// All numbers in `shared/common.wgsl`.
     pub(crate) const ALL: &[u32] = &[0, 1, 2, 3];
 
     fn function(self) -> Option<Function> {
@@ -210,7 +208,7 @@ impl Op for Unary {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [self.function as u32, WG];
-        UNARY.dispatch(rec, self.name(), &constants, self.attributes, [inputs[0]], outputs[0])
+        UNARY.dispatch(rec, self.name(), &constants, self.attributes, inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {
@@ -255,14 +253,7 @@ impl Op for UnaryGrad {
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         let constants = [self.0.function as u32, WG];
-        UNARY_GRAD.dispatch(
-            rec,
-            self.name(),
-            &constants,
-            self.0.attributes,
-            [inputs[0], inputs[1]],
-            outputs[0],
-        )
+        UNARY_GRAD.dispatch(rec, self.name(), &constants, self.0.attributes, inputs, outputs[0])
     }
 }
 

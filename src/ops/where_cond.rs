@@ -46,7 +46,7 @@ impl Op for Where {
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
-        WHERE.dispatch(rec, self.name(), &[WG], [0.0; 2], [inputs[0], inputs[1], inputs[2]], outputs[0])
+        WHERE.dispatch(rec, self.name(), &[WG], [0.0; 2], inputs, outputs[0])
     }
 
     fn saves(&self) -> Saves {

@@ -158,9 +158,14 @@ pub fn users(shaders: &BTreeMap<String, String>) -> BTreeMap<(&str, &str), BTree
         }
         while let Some(body) = open.pop() {
             for token in tokens(body) {
-                if let Some(body) = bodies.remove(token.text) {
-                    open.push(body);
-                    all.entry((owners[token.text], token.text)).or_default().insert(kernel);
+                // A constant that names a function, `OP(x)`, may mean each `op_NAME`.
+                let named = format!("{}_", token.text.to_lowercase());
+                let called = body[token.at..].starts_with(&format!("{}(", token.text.to_uppercase()));
+                let means = |name: &&str| *name == token.text || (called && name.starts_with(&named));
+                let used: Vec<&str> = bodies.keys().copied().filter(means).collect();
+                for name in used {
+                    open.extend(bodies.remove(name));
+                    all.entry((owners[name], name)).or_default().insert(kernel);
                 }
             }
         }
@@ -295,10 +300,10 @@ mod tests {
             ("b.wgsl", "#import shared/one.wgsl\nfn b() { g(); }"),
             ("shared/one.wgsl", "#import shared/two.wgsl\nfn f() { g(); }\n\nfn h() {\n    x\n}\n"),
             ("shared/two.wgsl", "const N = 1u;\n\nfn g() { N; }"),
-            ("c.wgsl", "#import shared/entry.wgsl\nfn c() {}"),
+            ("c.wgsl", "#import shared/entry.wgsl\nfn c() { OP(OTHER); }"),
             (
                 "shared/entry.wgsl",
-                "fn walk() {}\n\n@compute @workgroup_size(64)\nfn entry(x: u32) { walk(); }",
+                "fn walk() {}\nfn op_add() {}\nfn other_add() {}\n\n@compute @workgroup_size(64)\nfn entry(x: u32) { walk(); }",
             ),
         ];
         let shaders = shaders.map(|(file, text)| (file.to_string(), text.to_string())).into();
@@ -307,6 +312,8 @@ mod tests {
         assert_eq!(users[&("shared/two.wgsl", "N")], BTreeSet::from(["a.wgsl", "b.wgsl"]));
         assert!(!users.contains_key(&("shared/one.wgsl", "h")));
         assert_eq!(users[&("shared/entry.wgsl", "walk")], BTreeSet::from(["c.wgsl"]));
+        assert_eq!(users[&("shared/entry.wgsl", "op_add")], BTreeSet::from(["c.wgsl"]));
+        assert!(!users.contains_key(&("shared/entry.wgsl", "other_add")));
     }
 
     #[test]

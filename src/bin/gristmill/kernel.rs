@@ -16,7 +16,7 @@ pub struct Options {
     /// Lists all kernels, with the functions that use each and the values of its constants.
     #[arg(long)]
     list: bool,
-    /// A constant, such as `LANES=32`; the first value that it may take where not given.
+    /// A constant, such as `LANES=32` or `OP=silu`; the first value that it may take where not given.
     #[arg(long = "constant", value_name = "NAME=VALUE")]
     constants: Vec<String>,
     /// Another language than WGSL, as naga writes it for a driver.
@@ -64,8 +64,7 @@ pub fn run(options: &Options) -> Result<String, String> {
 /// A kernel per line: its name, its constants, the functions that use it.
 fn list() -> String {
     let line = |kernel: &&Kernel| {
-        let constants = kernel.constants.iter().map(|(name, values)| format!("{name}={values:?}"));
-        let constants = constants.collect::<Vec<_>>().join(" ").replace(", ", ",");
+        let constants = domains(kernel).replace(", ", ",").replace(": ", "=").replace("; ", " ");
         let used_by = kernel.source.lines().filter_map(|line| line.strip_prefix("// Used by: "));
         let used_by = used_by.collect::<Vec<_>>().join(", ");
         format!("{:<44} {}\n    {constants}", kernel.name().replace(".wgsl", ""), used_by)
@@ -73,6 +72,15 @@ fn list() -> String {
             .to_string()
     };
     gristmill::kernels().iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A kernel's constants, each with the values that it may take.
+fn domains(kernel: &Kernel) -> String {
+    let domain = |(name, values): &(&str, &[u32])| {
+        let values: Vec<_> = values.iter().map(|&value| kernel.value_name(name, value)).collect();
+        format!("{name}: [{}]", values.join(", "))
+    };
+    kernel.constants.iter().map(domain).collect::<Vec<_>>().join("; ")
 }
 
 /// The kernel of that name, or of that file if it has only one.
@@ -97,16 +105,13 @@ fn find(name: &str) -> Result<&'static Kernel, String> {
 fn values(kernel: &Kernel, given: &[String]) -> Result<Vec<u32>, String> {
     let mut values: Vec<u32> = kernel.constants.iter().map(|(_, domain)| domain[0]).collect();
     for text in given {
-        let known = || {
-            let domain = |(name, domain): &(&str, &[u32])| format!("{name}: {domain:?}");
-            kernel.constants.iter().map(domain).collect::<Vec<_>>().join("; ")
-        };
-        let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse::<u32>().ok()?)));
-        let found = parsed.and_then(|(name, value)| {
+        let found = text.split_once('=').and_then(|(name, text)| {
             let at = kernel.constants.iter().position(|(known, _)| *known == name)?;
-            kernel.constants[at].1.contains(&value).then_some((at, value))
+            let mut values = kernel.constants[at].1.iter();
+            Some((at, *values.find(|value| kernel.value_name(name, **value) == text)?))
         });
-        let (at, value) = found.ok_or_else(|| format!("no constant {text}; there are: {}", known()))?;
+        let (at, value) =
+            found.ok_or_else(|| format!("no constant {text}; there are: {}", domains(kernel)))?;
         values[at] = value;
     }
     Ok(values)

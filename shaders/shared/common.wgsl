@@ -1,7 +1,20 @@
-// Special values. WGSL lets a driver assume that NaN and infinity do not occur: `x != x` may be false for NaN, `max` and `clamp`
-// may drop it, `exp(NaN)` may be inf, `tanh(200.0)` may be NaN. So these functions detect NaN by its bits and return it explicitly.
+// What every kernel may use: the index of a workgroup, special values, activation functions, 64-bit products, the register tile of
+// a matrix product. CPU twins of the functions: src/cpu/functions.rs, which states their errors.
 //
-// Imported by: adam.wgsl, binary.wgsl, max_pool2d.wgsl, reduce.wgsl, shared/functions.wgsl, shared/online_softmax.wgsl and others
+// Imported by: adam.wgsl, softmax.wgsl, shared/elementwise.wgsl, shared/matmul.wgsl, shared/reduce.wgsl and most others
+
+// --- The index of a workgroup ---
+
+/// The linear index of this workgroup. Rust splits the grid into two dimensions, because one holds at most 65,535 workgroups.
+/// The last row of the grid may be partly idle, so the caller must compare the index with its amount of work.
+fn workgroup_index(group: vec3u, groups: vec3u) -> u32 {
+    return group.y * groups.x + group.x;
+}
+
+// --- Special values ---
+//
+// WGSL lets a driver assume that NaN and infinity do not occur: `x != x` may be false for NaN, `max` and `clamp` may drop it,
+// `exp(NaN)` may be inf, `tanh(200.0)` may be NaN. So these functions detect NaN by its bits and return it explicitly.
 
 /// The most negative finite f32.
 const LOWEST: f32 = -0x1.fffffep+127f;
@@ -100,4 +113,57 @@ fn pow_nan(a: f32, b: f32) -> f32 {
         y = select(select(exp2(clamp(e, -160.0, 140.0)), 0.0, e < -150.0), inf(), e >= 128.0);
     }
     return select(y, -y, bitcast<i32>(a) < 0 && odd); // -0 too
+}
+
+// --- Activation functions, which WGSL lacks or specifies too loosely ---
+
+fn relu(x: f32) -> f32 {
+    return max_nan(x, 0.0);
+}
+
+/// 1 / (1 + e^-x), computed from e^-|x|, which cannot overflow.
+fn sigmoid(x: f32) -> f32 {
+    let e = exp_nan(-abs(x));
+    return select(1.0, e, x < 0.0) / (1.0 + e);
+}
+
+/// tanh. WGSL's own may be off by 1e-5, and NaN for 200. Near 0, where 1 - 2 / (e^2x + 1) would cancel, a polynomial; beyond 15
+/// the value at 15, which is ±1 to the last bit.
+fn tanh_nan(x: f32) -> f32 {
+    let z = x * x;
+    let p = (((-0.0056922967 * z + 0.020628167) * z - 0.053736515) * z + 0.13331406) * z - 0.33333281;
+    let small = x + x * z * p;
+    let large = 1.0 - 2.0 / (exp(2.0 * min(abs(x), 15.0)) + 1.0);
+    return select(select(select(large, -large, x < 0.0), small, abs(x) < 0.625), x, is_nan(x));
+}
+
+/// The activation that a kernel applies to a result before it stores it. The numbers are those of `Activation` in ops/unary.rs.
+fn activate(x: f32, activation: u32) -> f32 {
+    switch activation {
+        case 1u: { return relu(x); }
+        case 2u: { return sigmoid(x); }
+        case 3u: { return tanh_nan(x); }
+        default: { return x; }
+    }
+}
+
+// --- 64-bit products: WGSL has no 64-bit integers ---
+
+/// (high word, low word) of a * b.
+fn mul_wide(a: u32, b: u32) -> vec2u {
+    let a_lo = a & 0xffffu;
+    let a_hi = a >> 16u;
+    let b_lo = b & 0xffffu;
+    let b_hi = b >> 16u;
+    let low = a_lo * b_lo;
+    let mid = a_hi * b_lo + (low >> 16u); // at most (2^16-1)^2 + 2^16-1, which fits
+    let mid2 = a_lo * b_hi + (mid & 0xffffu);
+    return vec2u(a_hi * b_hi + (mid >> 16u) + (mid2 >> 16u), a * b);
+}
+
+// --- The register tile of a matrix product ---
+
+/// c + the outer product of a column `a` and a row `b`. The columns of the mat4x4f hold the rows of the tile c.
+fn outer(c: mat4x4f, a: vec4f, b: vec4f) -> mat4x4f {
+    return mat4x4f(fma(vec4f(a.x), b, c[0]), fma(vec4f(a.y), b, c[1]), fma(vec4f(a.z), b, c[2]), fma(vec4f(a.w), b, c[3]));
 }
