@@ -11,7 +11,6 @@
 //   WG: invocations per workgroup (prepended by ops/dropout.rs)
 
 #import shared/common.wgsl
-#import shared/philox.wgsl
 
 struct Params { seed: vec2u, offset: vec2u, count: u32, x_offset: u32, threshold: u32, scale: f32 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Use {
 }
 
 /// Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-/// 1, 2, 3" (SC 2011): ten rounds that multiply, exchange and mix in a growing key. Twin: `shaders/shared/philox.wgsl`.
+/// 1, 2, 3" (SC 2011): ten rounds that multiply, exchange and mix in a growing key. Twin: `shaders/shared/common.wgsl`.
 pub(crate) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let ([mut a, mut b, mut c, mut d], [mut k0, mut k1]) = (counter, key);
     for _ in 0..10 {

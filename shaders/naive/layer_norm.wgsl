@@ -4,7 +4,7 @@
 //
 //   x, y [rows, cols] f32
 //
-// normalize.wgsl divides a row among LANES invocations, corrects the variance for the rounding of the mean, and scales and
+// layer_norm.wgsl divides a row among LANES invocations, corrects the variance for the rounding of the mean, and scales and
 // shifts the result by a weight and a bias.
 
 struct Params { rows: u32, cols: u32, eps: f32 }

@@ -12,7 +12,6 @@
 
 #import shared/common.wgsl
 #import shared/online_softmax.wgsl
-#import shared/philox.wgsl
 
 /// Where an operand's first matrix begins, and the strides between the heads of a group (of q and the mask), rows, and columns.
 struct Operand { offset: u32, head: u32, row: u32, col: u32 }

@@ -1,5 +1,5 @@
-// What every kernel may use: the index of a workgroup, special values, activation functions, 64-bit products, the register tile of
-// a matrix product. CPU twins of the functions: src/cpu/functions.rs, which states their errors.
+// What every kernel may use: the index of a workgroup, special values, activation functions, 64-bit products, random numbers,
+// the register tile of a matrix product. CPU twins of the functions: src/cpu/functions.rs, which states their errors.
 //
 // Imported by: adam.wgsl, softmax.wgsl, shared/elementwise.wgsl, shared/matmul.wgsl, shared/reduce.wgsl and most others
 
@@ -159,6 +159,22 @@ fn mul_wide(a: u32, b: u32) -> vec2u {
     let mid = a_hi * b_lo + (low >> 16u); // at most (2^16-1)^2 + 2^16-1, which fits
     let mid2 = a_lo * b_hi + (mid & 0xffffu);
     return vec2u(a_hi * b_hi + (mid >> 16u) + (mid2 >> 16u), a * b);
+}
+
+// --- Random numbers ---
+
+/// Philox 4x32-10, a counter-based generator: it maps a counter and a key to four random words, the same on every device. Salmon,
+/// Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). CPU twin: src/random.rs.
+fn philox(counter: vec4u, key: vec2u) -> vec4u {
+    var c = counter;
+    var k = key;
+    for (var round = 0u; round < 10u; round++) {
+        let p0 = mul_wide(0xd2511f53u, c.x);
+        let p1 = mul_wide(0xcd9e8d57u, c.z);
+        c = vec4u(p1.x ^ c.y ^ k.x, p1.y, p0.x ^ c.w ^ k.y, p0.y);
+        k += vec2u(0x9e3779b9u, 0xbb67ae85u);
+    }
+    return c;
 }
 
 // --- The register tile of a matrix product ---

@@ -1,29 +1,59 @@
-// The rows that a tensor is divided into for normalization, and how invocations process them.
+// The rows of a tensor [n, channels, span] that have a mean and a variance, or a weight and a bias, in common; and how invocations
+// process them.
 //
-// Imported by: normalize_grad.wgsl, shared/normalize.wgsl, shared/row_moments.wgsl
-// Expects: p.rows: RowLayout, WG: invocations per workgroup, LANES: invocations per slice, FLAT: 1 where runs have one element.
+// Imported by: group_norm_grad.wgsl, shared/group_norm.wgsl
+// Expects: p.rows: RowLayout, WG: invocations per workgroup, LANES: invocations per slice, FLAT: 1 if runs have one element.
 //
-// A row consists of runs of `len` contiguous elements. The starts of its runs are `run_step` apart; the starts of neighbouring
-// rows are `row_step` apart. In a tensor [n, channels, span], a group of channels of one n is such a row (one run per channel),
-// and so is one channel (one run per n).
+// A tensor [2, 4, 3], with the index of each element. A run is `span` contiguous elements:
 //
-// Each element has a companion index, the same for a whole run: its channel where a row is a group, the index of its
-// statistics where a row is a channel.
+//             channel 0     channel 1     channel 2     channel 3
+//   n = 0   [  0  1  2 ]  [  3  4  5 ]  [  6  7  8 ]  [  9 10 11 ]
+//   n = 1   [ 12 13 14 ]  [ 15 16 17 ]  [ 18 19 20 ]  [ 21 22 23 ]
 //
-// LANES invocations process one slice of a row; each takes every LANES-th element.
+//   A row is a group of channels of one n:    row 1 of 2 groups = [ 6  7  8 ] [ 9 10 11 ]     row_step 6, a run after 3 elements
+//   A row is a channel over all n:            row 1             = [ 3  4  5 ] [ 15 16 17 ]    row_step 3, a run after 12 elements
+//
+// Batch normalization has rows of the second kind, and so have the gradients of weight and bias. All others have rows of the first
+// kind. Where a row is one run, the runs are its elements (FLAT).
+//
+// A row is cut into slices if there are few rows. LANES invocations process one slice; each takes every LANES-th element. Only the
+// first of these takes a division (`place`); the next ones are found by additions (`next`). With LANES 4 and runs of 3, `step` is
+// one run and one position further. From position 2 that is position 3, past the end of a run: then `wrap` is added, which is one
+// run further and 3 positions back.
 
 #import shared/common.wgsl
 
-/// `step`: from an element to the LANES-th one after it, as (position in the run, place in the tensor, companion). `wrap`: what to
-/// add where that is past the end of the run. So only an invocation's first element takes a division.
-/// The companion of a row's first run is (row % period) * scale / divisor. `cols`: the elements of a row. `size`: the elements of a
-/// slice; the last one may have fewer. `side`: 1 where neighbouring lane groups take neighbouring rows, not slices.
+/// `step`, `wrap` and `run_step` (from one run to the next) are added to a Place. `cols`: the elements of a row. `row_step`: from
+/// the start of a row to the next. `group_size`: the channels of a group. `by_channel`: 1 if a row is a channel. `interleaved`: 1
+/// if neighbouring elements belong to neighbouring rows; then neighbouring lane groups take neighbouring rows, not slices. `size`:
+/// the elements of a slice; the last one may have fewer.
 struct RowLayout {
-    step: vec3u, len: u32,
-    wrap: vec3u, cols: u32,
-    rows: u32, row_step: u32, run_step: u32, companion_step: u32,
-    period: u32, scale: u32, divisor: u32, side: u32,
+    step: vec4u, wrap: vec4u, run_step: vec4u,
+    run_len: u32, cols: u32, rows: u32, row_step: u32,
+    groups: u32, group_size: u32, by_channel: u32, interleaved: u32,
     slices: u32, size: u32,
+}
+
+/// An element: its position in its run, its index in the tensor, its channel, and the row of the statistics that normalize it.
+struct Place { in_run: u32, index: u32, channel: u32, statistics: u32 }
+
+/// Element c of a row.
+fn place(row: u32, c: u32) -> Place {
+    let by_channel = p.rows.by_channel == 1u;
+    let channel = select(row % p.rows.groups * p.rows.group_size, row, by_channel);
+    let statistics = select(row, row / p.rows.group_size, by_channel);
+    var run = c;
+    if (FLAT == 0u) { run /= p.rows.run_len; }
+    let in_run = c - run * p.rows.run_len;
+    let at = vec4u(in_run, row * p.rows.row_step + in_run, channel, statistics) + run * p.rows.run_step;
+    return Place(at.x, at.y, at.z, at.w);
+}
+
+/// The LANES-th element after the one at `at`.
+fn next(at: Place) -> Place {
+    var to = vec4u(at.in_run, at.index, at.channel, at.statistics) + p.rows.step;
+    if (FLAT == 0u) { to += select(vec4u(0u), p.rows.wrap, to.x >= p.rows.run_len); }
+    return Place(to.x, to.y, to.z, to.w);
 }
 
 /// The elements `begin..end` of a row; `at` numbers all slices. Past the last slice it is empty and not `valid`.
@@ -32,52 +62,24 @@ struct Slice { at: u32, row: u32, begin: u32, end: u32, lane: u32, valid: bool }
 fn slice_of(group: vec3u, groups: vec3u, local: u32) -> Slice {
     let at = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
     let valid = at < p.rows.rows * p.rows.slices;
-    let side = p.rows.side == 1u;
-    let row = select(0u, select(at / p.rows.slices, at % p.rows.rows, side), valid);
-    let begin = select(at % p.rows.slices, at / p.rows.rows, side) * p.rows.size;
+    let interleaved = p.rows.interleaved == 1u;
+    let row = select(0u, select(at / p.rows.slices, at % p.rows.rows, interleaved), valid);
+    let begin = select(at % p.rows.slices, at / p.rows.rows, interleaved) * p.rows.size;
     let end = select(begin, min(p.rows.cols, begin + p.rows.size), valid);
     return Slice(at, row, begin, end, local % LANES, valid);
 }
 
-/// The index of a row's first slice among the stored partial results, and the distance to the next slice's.
-fn parts_of(row: u32) -> vec2u {
-    if (p.rows.side == 1u) { return vec2u(row, p.rows.rows); }
-    return vec2u(row * p.rows.slices, 1u);
-}
+/// The slices of a row, of which LANES invocations merge the stored partial results: the numbers of the `first`, of this lane's
+/// first (`begin`), and of the `last` one; this lane's are `step` apart. Past the last row not `valid`.
+struct Slices { row: u32, first: u32, begin: u32, last: u32, step: u32, lane: u32, valid: bool }
 
-/// Element c of a row: (position in its run, place in the tensor, companion).
-fn place(row: u32, c: u32) -> vec3u {
-    let start = vec2u(row * p.rows.row_step, (row % p.rows.period) * p.rows.scale / p.rows.divisor);
-    if (FLAT == 1u) { return vec3u(0u, start + c * vec2u(p.rows.run_step, p.rows.companion_step)); }
-    let run = c / p.rows.len;
-    let in_run = c - run * p.rows.len;
-    return vec3u(in_run, start + vec2u(run * p.rows.run_step + in_run, run * p.rows.companion_step));
-}
-
-/// The LANES-th element after the one at `at`.
-fn next(at: vec3u) -> vec3u {
-    let to = at + p.rows.step;
-    if (FLAT == 1u) { return to; }
-    return to + select(vec3u(0u), p.rows.wrap, to.x >= p.rows.len);
-}
-
-/// What is subtracted from a row's elements before they are multiplied by `scale`: the mean, but 0 where the variance is infinite.
-/// There the product is 0 anyway, while the distance from the mean might overflow.
-fn origin_of(mean: f32, scale: f32) -> f32 {
-    return select(mean, 0.0, scale == 0.0 && is_finite(mean));
-}
-
-var<workgroup> partial: array<vec2f, WG>;
-
-/// Adds the partial sums of a slice's LANES invocations in log2(LANES) steps. The whole workgroup must call it.
-fn workgroup_reduce(mine: vec2f, local: u32, lane: u32) -> vec2f {
-    if (LANES == 1u) { return mine; } // a constant, so the barriers below stay in uniform control flow
-    workgroupBarrier(); // all reads of an earlier call are done
-    partial[local] = mine;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) { partial[local] += partial[local + half]; }
-    }
-    workgroupBarrier();
-    return partial[local - lane];
+fn slices_of(group: vec3u, groups: vec3u, local: u32) -> Slices {
+    let number = workgroup_index(group, groups) * (WG / LANES) + local / LANES;
+    let valid = number < p.rows.rows;
+    let row = select(0u, number, valid);
+    let interleaved = p.rows.interleaved == 1u;
+    let first = select(row * p.rows.slices, row, interleaved);
+    let step = select(1u, p.rows.rows, interleaved);
+    let lane = local % LANES;
+    return Slices(row, first, first + lane * step, first + (p.rows.slices - 1u) * step, LANES * step, lane, valid);
 }

@@ -1,6 +1,7 @@
 //! The CPU twins of the normalization kernels.
 
-use super::{Norm, RowLayout, View};
+use super::rows::{ChannelView, Place, RowLayout};
+use super::{Normalization, Source};
 use crate::cpu::simd::{reduce_run, wide};
 use crate::cpu::strided::GRAIN;
 use crate::cpu::{CpuDevice, CpuList};
@@ -16,29 +17,30 @@ const SLICE: usize = 4096;
 const BLOCK: (usize, usize) = (16, 512);
 
 impl RowLayout {
-    /// Calls `f(number, row, offset, companion)` for each element of some columns of some rows, where `number` is the
-    /// element's index among them, row by row.
-    fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, usize, usize)) {
+    /// Calls `f(number, place)` for each element of some columns of some rows, where `number` is the element's index among
+    /// them, row by row.
+    fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, Place)) {
         let count = cols.len();
-        if self.side_by_side() {
-            let mut starts = [[0; 2]; BLOCK.0];
+        if self.is_interleaved() {
+            let mut starts = [Place::default(); BLOCK.0];
             starts.iter_mut().zip(rows.clone()).for_each(|(start, row)| *start = self.start(row));
             for (c, col) in cols.enumerate() {
-                for (r, (row, [start, companion])) in rows.clone().zip(&starts).enumerate() {
-                    f(r * count + c, row, start + col * self.run_step, companion + col * self.companion.step);
+                for (r, start) in starts[..rows.len()].iter().enumerate() {
+                    f(r * count + c, self.runs_after(*start, col));
                 }
             }
             return;
         }
         for (r, row) in rows.enumerate() {
-            let [start, companion] = self.start(row);
+            let start = self.start(row);
             let mut number = r * count;
-            let mut run = cols.start / self.len;
-            let mut first = cols.start % self.len;
+            let mut run = cols.start / self.run_len;
+            let mut first = cols.start % self.run_len;
             while number < (r + 1) * count {
-                let len = (self.len - first).min((r + 1) * count - number);
+                let len = (self.run_len - first).min((r + 1) * count - number);
+                let at = self.runs_after(start, run);
                 for j in first..first + len {
-                    f(number, row, start + run * self.run_step + j, companion + run * self.companion.step);
+                    f(number, Place { index: at.index + j, ..at });
                     number += 1;
                 }
                 (run, first) = (run + 1, 0);
@@ -47,15 +49,15 @@ impl RowLayout {
     }
 
     /// Reduces each slice of each row; the results are in the order of slices, then rows.
-    /// `gather(row, offset, companion)` gives the N numbers of an element, which are copied to contiguous memory for
+    /// `gather(place)` gives the N numbers of an element, which are copied to contiguous memory for
     /// `reduce`.
     fn reduce<const N: usize, T: Clone + Default + Send>(
         &self,
         cpu: &Arc<CpuDevice>,
-        gather: impl Fn(usize, usize, usize) -> [f32; N] + Sync,
+        gather: impl Fn(Place) -> [f32; N] + Sync,
         reduce: impl Fn([&[f32]; N]) -> T + Sync,
     ) -> Result<CpuList<T>> {
-        let (block, size) = if self.side_by_side() { BLOCK } else { (1, SLICE) };
+        let (block, size) = if self.is_interleaved() { BLOCK } else { (1, SLICE) };
         let slices = self.cols().div_ceil(size);
         let mut parts = cpu.filled(T::default(), slices * self.rows)?;
         let least = GRAIN.div_ceil(block * self.cols().clamp(1, size));
@@ -67,8 +69,8 @@ impl RowLayout {
                 let taken = &mut *cpu.scratch(N * size)?;
                 let mut places = taken.chunks_exact_mut(size.max(1));
                 let mut taken: [&mut [f32]; N] = std::array::from_fn(|_| places.next().unwrap_or_default());
-                self.visit(rows, cols.clone(), |number, row, at, companion| {
-                    for (taken, value) in taken.iter_mut().zip(gather(row, at, companion)) {
+                self.visit(rows, cols.clone(), |number, at| {
+                    for (taken, value) in taken.iter_mut().zip(gather(at)) {
                         taken[number] = value;
                     }
                 });
@@ -90,7 +92,7 @@ fn sum(x: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
 }
 
 /// `mean` if it is finite. Else 0 if all elements `of` are finite, since their sum overflowed, and NaN if not or if
-/// there are none. As in `shared/row_moments.wgsl`.
+/// there are none. As in `shared/norm_row.wgsl`.
 fn known_mean(mean: f32, mut of: impl Iterator<Item = f32>) -> f32 {
     if mean.is_finite() {
         return mean;
@@ -126,7 +128,7 @@ impl Moments {
         Moments { count, mean: origin + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
     }
 
-    /// The moments of a row from those of its slices, as in `normalize.wgsl`.
+    /// The moments of a row from those of its slices, as in `group_norm.wgsl`.
     fn merged(parts: impl Iterator<Item = Moments> + Clone, count: f32) -> Moments {
         let origin = parts.clone().next().map_or(f32::NAN, |part| part.mean);
         let mean = origin + parts.clone().map(|part| part.count * (part.mean - origin)).sum::<f32>() / count;
@@ -139,14 +141,13 @@ impl Moments {
 /// The mean and the variance of each row; NaN for empty rows.
 pub(super) fn statistics(
     cpu: &Arc<CpuDevice>,
-    view: &View,
-    centred: bool,
-    x: &[f32],
+    norm: &Normalization,
+    x: CpuView,
     mean: &mut [f32],
     variance: &mut [f32],
 ) -> Result<()> {
-    let rows = view.by_statistics();
-    let parts = rows.reduce(cpu, |_, at, _| [x[at]], |[x]| Moments::of(x, centred))?;
+    let (rows, x) = (norm.view(x.shape())?.rows_of_statistics(), x.slice());
+    let parts = rows.reduce(cpu, |at| [x[at.index]], |[x]| Moments::of(x, norm.is_centred()))?;
     for (row, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
         let count = rows.cols() as f32;
         let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
@@ -158,24 +159,27 @@ pub(super) fn statistics(
 /// [`statistics`] and [`normalize`] of the sum of two tensors, row by row while a row is in the cache.
 pub(super) fn add_norm(
     cpu: &Arc<CpuDevice>,
-    norm: &Norm,
-    [a, r]: [&[f32]; 2],
-    parameters: [Option<CpuView>; 2],
+    norm: &Normalization,
+    inputs: &[CpuView],
     [y, sum, mean, variance]: [&mut [f32]; 4],
 ) -> Result<()> {
+    if y.is_empty() {
+        [mean, variance].into_iter().for_each(|out| out.fill(f32::NAN));
+        return Ok(());
+    }
     let cols = y.len() / mean.len();
-    let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
-    let inputs = a.par_chunks(cols).zip(r.par_chunks(cols));
+    let [weight, bias] = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
+    let inputs = inputs[0].slice().par_chunks(cols).zip(inputs[1].slice().par_chunks(cols));
     let outputs = y.par_chunks_mut(cols).zip(sum.par_chunks_mut(cols)).zip(mean.par_iter_mut().zip(variance));
     let all = inputs.zip(outputs).with_min_len(GRAIN.div_ceil(cols));
     all.try_for_each(|((a, r), ((y, sum), (mean, variance)))| {
         sum.iter_mut().zip(a).zip(r).for_each(|((sum, a), r)| *sum = a + r);
-        let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.centred()));
+        let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.is_centred()));
         let parts = cpu.list(cols.div_ceil(SLICE), parts)?;
         let whole = Moments::merged(parts.iter().copied(), cols as f32);
         (*mean, *variance) = (whole.mean, whole.squares / cols as f32);
-        let Frame { origin, scale } = Frame::new(*mean, *variance, norm.eps);
-        y.iter_mut().zip(&*sum).for_each(|(y, x)| *y = (x - origin) * scale);
+        let frame = Frame::new(*mean, *variance, norm.eps);
+        y.iter_mut().zip(&*sum).for_each(|(y, &x)| *y = frame.h(x));
         if let Some(weight) = weight {
             y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
         }
@@ -210,20 +214,21 @@ impl Frame {
     }
 }
 
-/// Writes `f(offset, statistics, channel)` to each element: its offset, the index of its statistics, and its channel.
-fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sync) {
-    let View { channels, span, groups, across, .. } = *view;
-    let (together, group) = ((GRAIN / span.max(1)).max(1), view.group());
+/// Writes `f(place)` to each element.
+fn write(view: &ChannelView, y: &mut [f32], f: impl Fn(Place) -> f32 + Sync) {
+    let ChannelView { channels, span, groups, group_size, across_n, .. } = *view;
+    let together = (GRAIN / span.max(1)).max(1);
     y.par_chunks_mut((channels * span).max(1)).enumerate().for_each(|(n, y)| {
         y.par_chunks_mut(together * span).enumerate().for_each(|(part, y)| {
             for (line, channel) in y.chunks_mut(span).zip(part * together..) {
-                let statistics = match across {
+                let statistics = match across_n {
                     true => channel,
                     false if groups == 1 => n,
-                    false => n * groups + channel / group,
+                    false => n * groups + channel / group_size,
                 };
                 let start = (n * channels + channel) * span;
-                line.iter_mut().enumerate().for_each(|(j, y)| *y = f(start + j, statistics, channel));
+                let place = |j| Place { index: start + j, channel, statistics };
+                line.iter_mut().enumerate().for_each(|(j, y)| *y = f(place(j)));
             }
         });
     });
@@ -232,85 +237,91 @@ fn write(view: &View, y: &mut [f32], f: impl Fn(usize, usize, usize) -> f32 + Sy
 /// Normalizes a tensor by the mean and variance of each row.
 pub(super) fn normalize(
     cpu: &Arc<CpuDevice>,
-    view: &View,
-    eps: f32,
-    x: CpuView,
+    norm: &Normalization,
+    inputs: &[CpuView],
     [mean, variance]: [&[f32]; 2],
-    parameters: [Option<CpuView>; 2],
     y: &mut [f32],
 ) -> Result<()> {
-    let (x, frames) = (x.slice(), Frame::all(cpu, mean, variance, eps)?);
-    let [weight, bias] = parameters.map(|view| view.map(|view| view.slice()));
-    write(view, y, |at, statistics, channel| {
-        frames[statistics].h(x[at]) * weight.map_or(1.0, |w| w[channel]) + bias.map_or(0.0, |b| b[channel])
+    let (x, frames) = (inputs[0].slice(), Frame::all(cpu, mean, variance, norm.eps)?);
+    let [weight, bias] = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
+    write(&norm.view(inputs[0].shape())?, y, |at| {
+        let h = frames[at.statistics].h(x[at.index]);
+        h * weight.map_or(1.0, |w| w[at.channel]) + bias.map_or(0.0, |b| b[at.channel])
     });
     Ok(())
 }
 
 /// The inputs of the gradients.
-pub(super) struct Known<'a> {
+pub(super) struct GradInputs<'a> {
+    of: &'a Normalization,
+    view: ChannelView,
     x: &'a [f32],
     dy: &'a [f32],
     frames: CpuList<Frame>,
     weight: Option<&'a [f32]>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> GradInputs<'a> {
     /// From x, dy, mean, variance, and an optional weight.
-    pub(super) fn new(cpu: &Arc<CpuDevice>, eps: f32, inputs: &[CpuView<'a>]) -> Result<Known<'a>> {
-        Ok(Known {
+    pub(super) fn new(
+        cpu: &Arc<CpuDevice>,
+        of: &'a Normalization,
+        inputs: &[CpuView<'a>],
+    ) -> Result<GradInputs<'a>> {
+        Ok(GradInputs {
+            of,
+            view: of.view(inputs[0].shape())?,
             x: inputs[0].slice(),
             dy: inputs[1].slice(),
-            frames: Frame::all(cpu, inputs[2].slice(), inputs[3].slice(), eps)?,
+            frames: Frame::all(cpu, inputs[2].slice(), inputs[3].slice(), of.eps)?,
             weight: inputs.get(4).map(CpuView::slice),
         })
     }
 
     /// The normalized element.
-    fn h(&self, at: usize, statistics: usize) -> f32 {
-        self.frames[statistics].h(self.x[at])
+    fn h(&self, at: Place) -> f32 {
+        self.frames[at.statistics].h(self.x[at.index])
     }
 
-    fn weight(&self, channel: usize) -> f32 {
-        self.weight.map_or(1.0, |weight| weight[channel])
-    }
-
-    /// The sums of `g h` and of g over each group, where g is dy times the weight.
-    pub(super) fn sums_by_group(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
-        reduce_pairs(cpu, &view.by_statistics(), sums, |row, at, channel| {
-            let g = self.dy[at] * self.weight(channel);
-            [g * self.h(at, row), g]
-        })
+    /// The weight of an element within its row, and that of its row, which is not in the row's sums.
+    fn weights(&self, at: Place) -> (f32, f32) {
+        let weight = self.weight.map_or(1.0, |weight| weight[at.channel]);
+        if self.view.across_n { (1.0, weight) } else { (weight, 1.0) }
     }
 
     /// The sums of `dy h` and of dy over each channel.
-    pub(super) fn sums_by_channel(&self, cpu: &Arc<CpuDevice>, view: &View, sums: &mut [f32]) -> Result<()> {
-        reduce_pairs(cpu, &view.by_channel(), sums, |_, at, statistics| {
-            [self.dy[at] * self.h(at, statistics), self.dy[at]]
+    pub(super) fn channel_sums(&self, cpu: &Arc<CpuDevice>, sums: &mut [f32]) -> Result<()> {
+        reduce_pairs(cpu, &self.view.rows_of_channels(), sums, |at| {
+            [self.dy[at.index] * self.h(at), self.dy[at.index]]
         })
     }
 
-    /// dx, from the sums over rows; `sums` is empty if the statistics were given.
+    /// dx, from the sums over rows of `g h` and of g, which `kept` receives; g is dy times the weight within the row.
     pub(super) fn gradient(
         &self,
         cpu: &Arc<CpuDevice>,
-        view: &View,
-        centred: bool,
-        sums: &[f32],
+        kept: Option<&mut [f32]>,
         dx: &mut [f32],
     ) -> Result<()> {
-        let count = view.by_statistics().cols() as f32;
+        let (rows, given) = (self.view.rows_of_statistics(), self.of.source == Source::Given);
+        let mut unkept = cpu.scratch(if given || kept.is_some() { 0 } else { 2 * rows.rows })?;
+        let sums = kept.unwrap_or(&mut unkept);
+        if !given {
+            reduce_pairs(cpu, &rows, sums, |at| {
+                let g = self.dy[at.index] * self.weights(at).0;
+                [g * self.h(at), g]
+            })?;
+        }
+        let count = rows.cols() as f32;
         let means = cpu.list(sums.len(), sums.iter().map(|sum| sum / count))?;
-        write(view, dx, |at, statistics, channel| {
-            let weight = self.weight(channel);
-            // A weight that is constant over a row is not in its sums.
-            let (inside, outside) = if view.across { (1.0, weight) } else { (weight, 1.0) };
-            let mut g = self.dy[at] * inside;
-            if !means.is_empty() {
-                let mean = if centred { means[means.len() / 2 + statistics] } else { 0.0 };
-                g = (g - mean) - self.h(at, statistics) * means[statistics];
+        write(&self.view, dx, |at| {
+            let (inside, outside) = self.weights(at);
+            let mut g = self.dy[at.index] * inside;
+            if !given {
+                let mean = if self.of.is_centred() { means[means.len() / 2 + at.statistics] } else { 0.0 };
+                g = (g - mean) - self.h(at) * means[at.statistics];
             }
-            g * (self.frames[statistics].scale * outside)
+            g * (self.frames[at.statistics].scale * outside)
         });
         Ok(())
     }
@@ -321,7 +332,7 @@ fn reduce_pairs(
     cpu: &Arc<CpuDevice>,
     rows: &RowLayout,
     sums: &mut [f32],
-    terms: impl Fn(usize, usize, usize) -> [f32; 2] + Sync,
+    terms: impl Fn(Place) -> [f32; 2] + Sync,
 ) -> Result<()> {
     let parts = rows.reduce(cpu, terms, |terms| terms.map(|terms| sum(terms, |x| x)))?;
     for (at, whole) in sums.iter_mut().enumerate() {
