@@ -47,11 +47,11 @@ fn sums(s: Slice, origin: f32, counts: bool) -> vec2f {
         let at2 = next(at1);
         let at3 = next(at2);
         let v = vec4f(x[p.x_offset + at.index], x[p.x_offset + at1.index], x[p.x_offset + at2.index], x[p.x_offset + at3.index]);
-        sum += terms4(v, origin, counts);
+        sum += moment_terms4(v, origin, counts);
         at = next(at3);
     }
     for (; c < s.end; c += LANES) {
-        sum += terms(x[p.x_offset + at.index], origin, counts);
+        sum += moment_terms(x[p.x_offset + at.index], origin, counts);
         at = next(at);
     }
     return sum;

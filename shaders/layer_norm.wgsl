@@ -61,8 +61,8 @@ fn sums(row: Row, origin: f32, first: bool) -> vec2f {
     let counts = first && CENTRED == 1u;
     var sum = vec2f(0.0);
     var c = row.lane;
-    for (; c + 3u * LANES < row.cols; c += 4u * LANES) { sum += terms4(four(row.start + c, first), origin, counts); }
-    for (; c < row.cols; c += LANES) { sum += terms(element(row.start + c, first), origin, counts); }
+    for (; c + 3u * LANES < row.cols; c += 4u * LANES) { sum += moment_terms4(four(row.start + c, first), origin, counts); }
+    for (; c < row.cols; c += LANES) { sum += moment_terms(element(row.start + c, first), origin, counts); }
     return sum;
 }
 

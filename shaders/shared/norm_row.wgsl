@@ -5,8 +5,8 @@
 //
 // The mean, and the sum of squared deviations from it, take two passes over the elements:
 //
-//   first = first_mean(the sums of `terms` with origin 0 and counts = true)
-//   moments = corrected(the sums of `terms` with origin `first`)
+//   first = first_mean(the sums of `moment_terms` with origin 0 and counts = true)
+//   moments = corrected(the sums of `moment_terms` with origin `first`)
 //
 // It is the corrected two-pass algorithm (Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983, equation
 // 1.7): with a first mean m and d = x - m, the mean is m + sum(d)/n and the sum of squares is sum(d²) - sum(d)²/n, whatever m was.
@@ -54,14 +54,14 @@ fn odd4(v: vec4f) -> f32 {
 
 /// What an element adds to the sums of d = x - origin and of d². If `counts`, the second component is the number of elements that
 /// are not finite instead: the first pass needs only the mean.
-fn terms(x: f32, origin: f32, counts: bool) -> vec2f {
+fn moment_terms(x: f32, origin: f32, counts: bool) -> vec2f {
     let d = x - origin;
     if (counts) { return vec2f(d, select(1.0, 0.0, is_finite(x))); }
     return vec2f(d, d * d);
 }
 
 /// What four elements add.
-fn terms4(x: vec4f, origin: f32, counts: bool) -> vec2f {
+fn moment_terms4(x: vec4f, origin: f32, counts: bool) -> vec2f {
     let d = x - origin;
     if (counts) { return vec2f(sum4(d), odd4(x)); }
     return vec2f(sum4(d), sum4(d * d));
