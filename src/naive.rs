@@ -36,50 +36,23 @@ static CONV2D_WEIGHT: Kernel =
 const MOST_ITERATIONS: usize = 65_535;
 
 params! {
-    struct Rows {
-        rows: u32,
-        cols: u32,
-    }
+    struct Rows { rows: u32, cols: u32 }
 }
 
 params! {
-    struct NormRows {
-        rows: u32,
-        cols: u32,
-        eps: f32,
-    }
+    struct NormRows { rows: u32, cols: u32, eps: f32 }
 }
 
 params! {
-    struct Heads {
-        rows: u32,
-        n: u32,
-        m: u32,
-        d: u32,
-        dv: u32,
-        scale: f32,
-    }
+    struct Heads { rows: u32, n: u32, m: u32, d: u32, dv: u32, scale: f32 }
 }
 
 params! {
-    struct Windows {
-        outputs: u32,
-        h: u32,
-        w: u32,
-        kernel: u32,
-    }
+    struct Windows { outputs: u32, h: u32, w: u32, kernel: u32 }
 }
 
 params! {
-    struct Convolution {
-        n: u32,
-        c: u32,
-        h: u32,
-        w: u32,
-        o: u32,
-        kh: u32,
-        kw: u32,
-    }
+    struct Convolution { n: u32, c: u32, h: u32, w: u32, o: u32, kh: u32, kw: u32 }
 }
 
 /// An op whose invocation `i` computes part `i` of the output; all parts are equally long.

@@ -19,17 +19,11 @@ static VECTOR: Kernel = kernel!("copy.wgsl", "vector", reads: 1, writes: 1, para
 static FILL: Kernel = kernel!("fill.wgsl", "fill", reads: 0, writes: 1, params: FillParams, "WG": &[WG]);
 
 params! {
-    struct CopyParams {
-        indexer: StridedIndexer,
-        count: u32,
-    }
+    struct CopyParams { indexer: StridedIndexer, count: u32 }
 }
 
 params! {
-    struct FillParams {
-        count: u32,
-        bits: u32,
-    }
+    struct FillParams { count: u32, bits: u32 }
 }
 
 /// Copies the elements of any view in row-major order.

@@ -26,41 +26,17 @@ static CROSS_ENTROPY_GRAD: Kernel = kernel!("cross_entropy_grad.wgsl", "cross_en
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        rows: u32,
-        classes: u32,
-        step: u32,
-        check: u32,
-        t_offset: u32,
-        w_offset: u32,
-        weighted: u32,
-        ignoring: u32,
-        ignored: u32,
-        keep: f32,
-        spread: f32,
+        indexer: StridedIndexer, rows: u32, classes: u32, step: u32, check: u32, t_offset: u32,
+        w_offset: u32, weighted: u32, ignoring: u32, ignored: u32, keep: f32, spread: f32,
         counting: u32,
     }
 }
 
 params! {
     struct GradParams {
-        indexer: StridedIndexer,
-        rows: u32,
-        classes: u32,
-        step: u32,
-        to_step: u32,
-        t_offset: u32,
-        w_offset: u32,
-        weighted: u32,
-        ignoring: u32,
-        ignored: u32,
-        keep: f32,
-        spread: f32,
-        counting: u32,
-        divisor: f32,
-        kept_offset: u32,
-        dy_offset: u32,
-        dy_step: u32,
+        indexer: StridedIndexer, rows: u32, classes: u32, step: u32, to_step: u32, t_offset: u32,
+        w_offset: u32, weighted: u32, ignoring: u32, ignored: u32, keep: f32, spread: f32,
+        counting: u32, divisor: f32, kept_offset: u32, dy_offset: u32, dy_step: u32,
         totals_offset: u32,
     }
 }

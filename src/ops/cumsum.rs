@@ -30,14 +30,8 @@ static CUMSUM: Kernel = kernel!("cumsum.wgsl", "cumsum", reads: 2, writes: 1, pa
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        rows: u32,
-        cols: u32,
-        steps: [u32; 2],
-        slices: u32,
-        each: u32,
-        columns: u32,
-        pad: u32,
+        indexer: StridedIndexer, rows: u32, cols: u32, steps: [u32; 2], slices: u32, each: u32,
+        columns: u32, pad: u32,
     }
 }
 

@@ -18,12 +18,7 @@ static DROPOUT: Kernel = kernel!("dropout.wgsl", "dropout", reads: 1, writes: 1,
 
 params! {
     struct Params {
-        seed: [u32; 2],
-        offset: [u32; 2],
-        count: u32,
-        x_offset: u32,
-        threshold: u32,
-        scale: f32,
+        seed: [u32; 2], offset: [u32; 2], count: u32, x_offset: u32, threshold: u32, scale: f32,
     }
 }
 

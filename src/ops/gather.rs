@@ -19,13 +19,7 @@ static VECTOR: Kernel = kernel!("gather.wgsl", "vector", reads: 2, writes: 2, pa
 static SCATTER: Kernel = kernel!("gather.wgsl", "scatter", reads: 2, writes: 2, params: Params, "WG": &[WG]);
 
 params! {
-    struct Params {
-        indexer: StridedIndexer,
-        count: u32,
-        stride: u32,
-        length: u32,
-        check: u32,
-    }
+    struct Params { indexer: StridedIndexer, count: u32, stride: u32, length: u32, check: u32 }
 }
 
 /// `y[i, j, k] = x[i, index[i, j, k], k]`, here for axis 1 of three. Selections are gathers too: their index is

@@ -27,13 +27,7 @@ static GRAD_VECTOR: Kernel =
 
 params! {
     struct Params {
-        count: u32,
-        run: u32,
-        gate: u32,
-        value: u32,
-        x_offset: u32,
-        dy_offset: u32,
-        pad: [u32; 2],
+        count: u32, run: u32, gate: u32, value: u32, x_offset: u32, dy_offset: u32, pad: [u32; 2],
     }
 }
 

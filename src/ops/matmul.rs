@@ -26,19 +26,8 @@ static TILED: Kernel =
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        m: u32,
-        n: u32,
-        k: u32,
-        batches: u32,
-        a_row: u32,
-        a_col: u32,
-        b_row: u32,
-        b_col: u32,
-        slices: u32,
-        bias_offset: u32,
-        bias_step: u32,
-        has_bias: u32,
+        indexer: StridedIndexer, m: u32, n: u32, k: u32, batches: u32, a_row: u32, a_col: u32,
+        b_row: u32, b_col: u32, slices: u32, bias_offset: u32, bias_step: u32, has_bias: u32,
     }
 }
 

@@ -81,11 +81,7 @@ pub(crate) const WG: u32 = 128;
 
 params! {
     /// Strides and offsets of up to three operands of one shape, for `shared/strided.wgsl`.
-    pub(crate) struct StridedIndexer {
-        axes: [[u32; 4]; MAX_RANK],
-        offsets: [u32; 3],
-        rank: u32,
-    }
+    pub(crate) struct StridedIndexer { axes: [[u32; 4]; MAX_RANK], offsets: [u32; 3], rank: u32 }
 }
 
 impl StridedIndexer {

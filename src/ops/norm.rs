@@ -23,12 +23,7 @@ static NORM_GRAD: Kernel = kernel!("norm_grad.wgsl", "norm_grad", reads: 3, writ
     "OP": &[0, 1, 2, 3], "WG": &[super::WG]);
 
 params! {
-    struct GradParams {
-        indexer: StridedIndexer,
-        count: u32,
-        power: f32,
-        pad: [u32; 2],
-    }
+    struct GradParams { indexer: StridedIndexer, count: u32, power: f32, pad: [u32; 2] }
 }
 
 /// `(Σ |x|^p)^(1/p)`; the largest `|x|` for infinite p, the number of nonzero x for p = 0.

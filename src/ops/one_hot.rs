@@ -19,13 +19,7 @@ const NAME: &str = "one_hot";
 static ONE_HOT: Kernel = kernel!("one_hot.wgsl", "one_hot", reads: 1, writes: 2, params: Params, "WG": &[WG]);
 
 params! {
-    struct Params {
-        indexer: StridedIndexer,
-        count: u32,
-        classes: u32,
-        check: u32,
-        pad: u32,
-    }
+    struct Params { indexer: StridedIndexer, count: u32, classes: u32, check: u32, pad: u32 }
 }
 
 /// `y[.., c] = 1` where c is the id, else 0.

@@ -22,14 +22,7 @@ static REFLECT_GRAD: Kernel =
     kernel!("reflect.wgsl", "reflect_grad", reads: 1, writes: 1, params: ReflectParams, "WG": &[WG]);
 
 params! {
-    struct ReflectParams {
-        count: u32,
-        inner: u32,
-        length: u32,
-        before: u32,
-        after: u32,
-        x_offset: u32,
-    }
+    struct ReflectParams { count: u32, inner: u32, length: u32, before: u32, after: u32, x_offset: u32 }
 }
 
 /// The values that [`Tensor::pad`] adds.

@@ -53,26 +53,15 @@ impl PlaneIndex {
 
 params! {
     struct Params {
-        out: PlaneIndex,
-        size: [u32; 2],
-        kernel: [u32; 2],
-        stride: [u32; 2],
-        padding: [u32; 2],
-        dilation: [u32; 2],
-        x_offset: u32,
-        pad: u32,
+        out: PlaneIndex, size: [u32; 2], kernel: [u32; 2], stride: [u32; 2], padding: [u32; 2],
+        dilation: [u32; 2], x_offset: u32, pad: u32,
     }
 }
 
 params! {
     struct GradParams {
-        indexer: PlaneIndex,
-        other: [u32; 2],
-        stride: [u32; 2],
-        padding: [u32; 2],
-        cover: [u32; 2],
-        dy_offset: u32,
-        pad: [u32; 3],
+        indexer: PlaneIndex, other: [u32; 2], stride: [u32; 2], padding: [u32; 2], cover: [u32; 2],
+        dy_offset: u32, pad: [u32; 3],
     }
 }
 

@@ -23,47 +23,24 @@ static GRU_GRAD: Kernel =
 
 params! {
     struct LstmParams {
-        count: u32,
-        units: u32,
-        x_offset: u32,
-        h_offset: u32,
-        c_offset: u32,
-        pad: [u32; 3],
+        count: u32, units: u32, x_offset: u32, h_offset: u32, c_offset: u32, pad: [u32; 3],
     }
 }
 
 params! {
     struct LstmGradParams {
-        count: u32,
-        units: u32,
-        x_offset: u32,
-        h_offset: u32,
-        c_offset: u32,
-        dh_offset: u32,
-        dc_offset: u32,
-        pad: u32,
+        count: u32, units: u32, x_offset: u32, h_offset: u32, c_offset: u32, dh_offset: u32,
+        dc_offset: u32, pad: u32,
     }
 }
 
 params! {
-    struct GruParams {
-        count: u32,
-        units: u32,
-        x_offset: u32,
-        h_offset: u32,
-        s_offset: u32,
-        pad: [u32; 3],
-    }
+    struct GruParams { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: u32, pad: [u32; 3] }
 }
 
 params! {
     struct GruGradParams {
-        count: u32,
-        units: u32,
-        x_offset: u32,
-        h_offset: u32,
-        s_offset: u32,
-        ds_offset: u32,
+        count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: u32, ds_offset: u32,
         pad: [u32; 2],
     }
 }

@@ -31,15 +31,8 @@ const FEW: usize = 64;
 
 params! {
     pub(crate) struct Params {
-        indexer: StridedIndexer,
-        reduced: StridedIndexer,
-        outputs: u32,
-        length: u32,
-        slices: u32,
-        columns: u32,
-        value: f32,
-        last: u32,
-        pad: [u32; 2],
+        indexer: StridedIndexer, reduced: StridedIndexer, outputs: u32, length: u32, slices: u32,
+        columns: u32, value: f32, last: u32, pad: [u32; 2],
     }
 }
 

@@ -20,19 +20,8 @@ static ROTARY: Kernel =
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        count: u32,
-        slots: u32,
-        pairs: u32,
-        cols: u32,
-        length: u32,
-        step: u32,
-        near: u32,
-        far: u32,
-        cos_offset: u32,
-        sin_offset: u32,
-        sign: f32,
-        pad: u32,
+        indexer: StridedIndexer, count: u32, slots: u32, pairs: u32, cols: u32, length: u32,
+        step: u32, near: u32, far: u32, cos_offset: u32, sin_offset: u32, sign: f32, pad: u32,
     }
 }
 

@@ -24,15 +24,8 @@ static SCATTER_ADD: Kernel = kernel!("scatter_add.wgsl", "scatter_add", reads: 3
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        lanes: u32,
-        shared_by: u32,
-        count: u32,
-        chunks: u32,
-        src_stride: u32,
-        y_stride: u32,
-        length: u32,
-        check: u32,
+        indexer: StridedIndexer, lanes: u32, shared_by: u32, count: u32, chunks: u32,
+        src_stride: u32, y_stride: u32, length: u32, check: u32,
     }
 }
 

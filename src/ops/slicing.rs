@@ -14,14 +14,7 @@ static ADD_SLICES: Kernel = kernel!("matmul_reduce.wgsl", "matmul_reduce", reads
     "WG": &[WG], "ACTIVATION": Activation::ALL);
 
 params! {
-    struct Params {
-        count: u32,
-        n: u32,
-        slices: u32,
-        bias_offset: u32,
-        bias_step: u32,
-        has_bias: u32,
-    }
+    struct Params { count: u32, n: u32, slices: u32, bias_offset: u32, bias_step: u32, has_bias: u32 }
 }
 
 /// When a reduction is cut into slices. The numbers are measured, and differ by op.

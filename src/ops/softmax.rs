@@ -28,12 +28,7 @@ static SOFTMAX_GRAD: Kernel = kernel!("softmax_grad.wgsl", "softmax_grad", reads
 
 params! {
     struct Params {
-        indexer: StridedIndexer,
-        rows: u32,
-        cols: u32,
-        steps: [u32; 2],
-        slices: u32,
-        size: u32,
+        indexer: StridedIndexer, rows: u32, cols: u32, steps: [u32; 2], slices: u32, size: u32,
         pad: [u32; 2],
     }
 }

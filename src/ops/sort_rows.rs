@@ -22,28 +22,14 @@ static SORT_MERGE: Kernel = kernel!("sort_merge.wgsl", "sort_merge", reads: 2, w
 
 params! {
     struct TileParams {
-        indexer: StridedIndexer,
-        tiles: u32,
-        tiles_a_row: u32,
-        length: u32,
-        stride: u32,
-        kept: u32,
-        flip: u32,
-        last: u32,
-        pad: u32,
+        indexer: StridedIndexer, tiles: u32, tiles_a_row: u32, length: u32, stride: u32, kept: u32,
+        flip: u32, last: u32, pad: u32,
     }
 }
 
 params! {
     struct MergeParams {
-        count: u32,
-        runs: u32,
-        length: u32,
-        span: u32,
-        held: u32,
-        kept: u32,
-        flip: u32,
-        last: u32,
+        count: u32, runs: u32, length: u32, span: u32, held: u32, kept: u32, flip: u32, last: u32,
     }
 }
 

@@ -20,17 +20,8 @@ pub(super) static ADAM: Kernel = kernel!("adam.wgsl", "adam", reads: 1, writes: 
 params! {
     /// The factors of a step, from the hyperparameters and the step number. The dispatch sets `count` and `offset`.
     struct Params {
-        count: u32,
-        offset: u32,
-        decay: f32,
-        keep: f32,
-        beta1: f32,
-        fresh1: f32,
-        beta2: f32,
-        fresh2: f32,
-        step: f32,
-        scale: f32,
-        eps: f32,
+        count: u32, offset: u32, decay: f32, keep: f32, beta1: f32, fresh1: f32, beta2: f32,
+        fresh2: f32, step: f32, scale: f32, eps: f32,
     }
 }
 

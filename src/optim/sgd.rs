@@ -20,14 +20,7 @@ pub(super) static SGD_MOMENTUM: Kernel = kernel!("sgd.wgsl", "sgd_momentum", rea
     "DECAY": &[0, 1], "NESTEROV": &[0, 1], "ALIGNED": &[0, 1], "WG": &[WG]);
 
 params! {
-    struct Params {
-        count: u32,
-        offset: u32,
-        rate: f32,
-        decay: f32,
-        momentum: f32,
-        fresh: f32,
-    }
+    struct Params { count: u32, offset: u32, rate: f32, decay: f32, momentum: f32, fresh: f32 }
 }
 
 /// Stochastic gradient descent with optional momentum and weight decay, as in PyTorch. With gradient `g` and weight

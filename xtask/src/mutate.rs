@@ -16,18 +16,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub const USAGE: &str = "\
-usage: cargo xtask mutate [--list] [--fresh] [FILE ...]
+usage: cargo xtask mutate [--list] [--fresh] [--sample N] [--seed S] [FILE ...]
 
 Changes the kernels (all, or the files named, such as softmax.wgsl) one place at a time, runs the tests that reach the
 change, and lists the mutants that live; at least 95 % must not. They meet vulkan:llvmpipe first, then SwiftShader where it is
 installed; or the adapter that GRISTMILL_DEVICE names. What was found is kept in target/mutants, and a run goes on where the last one ended, even if the tests, or files
 that the changed one imports, are others by now.
 
-  --list    only list the mutants
-  --fresh   forget what earlier runs found";
+  --list      only list the mutants
+  --fresh     forget what earlier runs found
+  --sample N  only N of them, drawn at random by the seed
+  --seed S    the seed of the sample: the same draws the same mutants; the time where not said";
 
 /// Cases per row at first, and for mutants that survived these; the latter is the default of the suite.
 const CASES: [&str; 2] = ["24", "256"];
@@ -62,28 +64,65 @@ enum Fate {
     Hung,
 }
 
-pub fn mutate(arguments: &[String]) -> Result<(), String> {
-    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
-    let named: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    if arguments.iter().any(|a| a.starts_with("--") && !["--list", "--fresh"].contains(&a.as_str())) {
-        return Err(USAGE.to_string());
+#[derive(Debug, Default, PartialEq)]
+struct Options {
+    list: bool,
+    fresh: bool,
+    sample: Option<usize>,
+    seed: Option<u64>,
+    files: Vec<String>,
+}
+
+fn parse(arguments: &[String]) -> Option<Options> {
+    let mut options = Options::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--list" => options.list = true,
+            "--fresh" => options.fresh = true,
+            "--sample" => options.sample = Some(rest.next()?.parse().ok()?),
+            "--seed" => options.seed = Some(rest.next()?.parse().ok()?),
+            name if name.starts_with("--") => return None,
+            name => options.files.push(name.to_string()),
+        }
     }
+    Some(options)
+}
+
+/// `count` of the mutants, drawn by the seed, in their order.
+fn sample(mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
+    let mut drawn: Vec<(u64, usize)> =
+        mutants.iter().enumerate().map(|(at, m)| (hash(&format!("{seed} {at} {}", m.key())), at)).collect();
+    drawn.sort_unstable();
+    let kept: BTreeSet<usize> = drawn.into_iter().take(count).map(|(_, at)| at).collect();
+    mutants.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, mutant)| mutant).collect()
+}
+
+pub fn mutate(arguments: &[String]) -> Result<(), String> {
+    let options = parse(arguments).ok_or(USAGE)?;
+    let named = &options.files;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent directory")?;
     let shaders = read_shaders(&root.join("shaders"))?;
     if let Some(unknown) = named.iter().find(|name| !shaders.contains_key(name.as_str())) {
         return Err(format!("shaders/{unknown} does not exist"));
     }
     let files: Vec<&String> =
-        shaders.keys().filter(|file| named.is_empty() || named.iter().any(|name| name == file)).collect();
-    let mutants: Vec<Mutant> = files.iter().flat_map(|file| mutants(file, &shaders)).collect();
-    if flag("--list") {
+        shaders.keys().filter(|file| named.is_empty() || named.contains(file)).collect();
+    let mut mutants: Vec<Mutant> = files.iter().flat_map(|file| mutants(file, &shaders)).collect();
+    if let Some(count) = options.sample {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let seed = options.seed.unwrap_or(now);
+        say(format!("{count} of {} mutants, drawn by --seed {seed}", mutants.len()));
+        mutants = sample(mutants, count, seed);
+    }
+    if options.list {
         mutants.iter().for_each(|m| say(format!("{}:{}: {}  =>  {}", m.file, m.line, m.was, m.is)));
         say(format!("{} mutants of {} files", mutants.len(), files.len()));
         return Ok(());
     }
 
     let place = root.join("target/mutants");
-    if flag("--fresh") && place.exists() {
+    if options.fresh && place.exists() {
         fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     }
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
@@ -575,4 +614,33 @@ fn read_shaders(dir: &Path) -> Result<BTreeMap<String, String>, String> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_mutants_again() {
+        let text = "fn f(x: u32) -> u32 { return x + 1u; }\n".repeat(20);
+        let shaders = BTreeMap::from([("a.wgsl".to_string(), text)]);
+        let drawn = |seed| -> Vec<usize> {
+            let all = mutants("a.wgsl", &shaders);
+            assert!(all.len() > 20, "{} mutants", all.len());
+            sample(all, 10, seed).iter().map(|mutant| mutant.line).collect()
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+        assert_eq!(drawn(1).len(), 10);
+        assert!(drawn(1).is_sorted(), "in the order of the file");
+    }
+
+    #[test]
+    fn options_are_parsed() {
+        let parsed = |text: &str| parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>());
+        let want =
+            Options { sample: Some(300), seed: Some(7), files: vec!["a.wgsl".into()], ..Options::default() };
+        assert_eq!(parsed("--sample 300 a.wgsl --seed 7"), Some(want));
+        assert_eq!((parsed("--sample"), parsed("--sample x"), parsed("--all")), (None, None, None));
+    }
 }

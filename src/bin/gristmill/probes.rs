@@ -7,10 +7,7 @@ use gristmill::{CpuDevice, Device, Error, Result, Shape, Tensor, params};
 use std::sync::Arc;
 
 params! {
-    struct ProbeParams {
-        iterations: u32,
-        infinity: u32,
-    }
+    struct ProbeParams { iterations: u32, infinity: u32 }
 }
 
 static PROBE: Kernel =

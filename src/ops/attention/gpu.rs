@@ -29,63 +29,25 @@ static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup
 
 params! {
     /// Where the matrices of an operand begin; see `shared/attention.wgsl`.
-    struct Operand {
-        offset: u32,
-        head: u32,
-        row: u32,
-        col: u32,
-    }
+    struct Operand { offset: u32, head: u32, row: u32, col: u32 }
 }
 
 params! {
     struct Params {
-        q: Operand,
-        k: Operand,
-        v: Operand,
-        mask: Operand,
-        strides: [[u32; 4]; 4],
-        lengths: [u32; 4],
-        axes: u32,
-        matrices: u32,
-        queries: u32,
-        n: u32,
-        m: u32,
-        d: u32,
-        dv: u32,
-        slices: u32,
-        size: u32,
-        mask_kind: u32,
-        left: i32,
-        right: i32,
-        seed: [u32; 2],
-        offset: [u32; 2],
-        threshold: u32,
-        keep: f32,
-        scale: f32,
-        cap: f32,
-        grad_offset: u32,
-        begin: u32,
-        round: u32,
-        pad: u32,
+        q: Operand, k: Operand, v: Operand, mask: Operand, strides: [[u32; 4]; 4],
+        lengths: [u32; 4], axes: u32, matrices: u32, queries: u32, n: u32, m: u32, d: u32, dv: u32,
+        slices: u32, size: u32, mask_kind: u32, left: i32, right: i32, seed: [u32; 2],
+        offset: [u32; 2], threshold: u32, keep: f32, scale: f32, cap: f32, grad_offset: u32,
+        begin: u32, round: u32, pad: u32,
     }
 }
 
 params! {
-    struct ReduceParams {
-        rows: u32,
-        cols: u32,
-        slices: u32,
-    }
+    struct ReduceParams { rows: u32, cols: u32, slices: u32 }
 }
 
 params! {
-    struct DeltaParams {
-        rows: u32,
-        cols: u32,
-        o_offset: u32,
-        grad_offset: u32,
-        lse_offset: u32,
-    }
+    struct DeltaParams { rows: u32, cols: u32, o_offset: u32, grad_offset: u32, lse_offset: u32 }
 }
 
 /// Which gradient a kernel computes.

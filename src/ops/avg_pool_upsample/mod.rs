@@ -27,12 +27,7 @@ static AVG_POOL_UPSAMPLE: Kernel = kernel!("avg_pool_upsample.wgsl", "avg_pool_u
 const LONGEST: usize = 1024;
 
 params! {
-    struct Params {
-        size: [u32; 2],
-        result: [u32; 2],
-        planes: u32,
-        x_offset: u32,
-    }
+    struct Params { size: [u32; 2], result: [u32; 2], planes: u32, x_offset: u32 }
 }
 
 /// Maps the last two axes of `[n, c, h, w]`, each from its input to its output length. `back`: the gradient, from

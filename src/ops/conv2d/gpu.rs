@@ -30,49 +30,19 @@ const MOST_STEPS: usize = 65_535;
 
 params! {
     struct Params {
-        source: [u32; 2],
-        result: [u32; 2],
-        kernel: [u32; 2],
-        stride: [u32; 2],
-        padding: [u32; 2],
-        dilation: [u32; 2],
-        images: u32,
-        pixels: u32,
-        groups: u32,
-        rows: u32,
-        depth: u32,
-        weight_group: u32,
-        weight_row: u32,
-        weight_depth: u32,
-        has_bias: u32,
-        x_offset: u32,
-        w_offset: u32,
-        b_offset: u32,
-        first_tap: u32,
-        end_tap: u32,
-        first_depth: u32,
+        source: [u32; 2], result: [u32; 2], kernel: [u32; 2], stride: [u32; 2], padding: [u32; 2],
+        dilation: [u32; 2], images: u32, pixels: u32, groups: u32, rows: u32, depth: u32,
+        weight_group: u32, weight_row: u32, weight_depth: u32, has_bias: u32, x_offset: u32,
+        w_offset: u32, b_offset: u32, first_tap: u32, end_tap: u32, first_depth: u32,
         end_depth: u32,
     }
 }
 
 params! {
     struct WeightParams {
-        source: [u32; 2],
-        result: [u32; 2],
-        kernel: [u32; 2],
-        stride: [u32; 2],
-        padding: [u32; 2],
-        dilation: [u32; 2],
-        step: [u32; 3],
-        pixels: u32,
-        groups: u32,
-        rows: u32,
-        depth: u32,
-        slices: u32,
-        weights: u32,
-        x_offset: u32,
-        dy_offset: u32,
-        pad: u32,
+        source: [u32; 2], result: [u32; 2], kernel: [u32; 2], stride: [u32; 2], padding: [u32; 2],
+        dilation: [u32; 2], step: [u32; 3], pixels: u32, groups: u32, rows: u32, depth: u32,
+        slices: u32, weights: u32, x_offset: u32, dy_offset: u32, pad: u32,
     }
 }
 

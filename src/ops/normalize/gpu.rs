@@ -45,89 +45,44 @@ static STATS: Kernel = kernel!("running_stats.wgsl", "running_stats", reads: 2, 
 
 params! {
     struct LayerParams {
-        rows: u32,
-        cols: u32,
-        eps: f32,
-        x_offset: u32,
-        residual_offset: u32,
-        w_offset: u32,
-        b_offset: u32,
-        has_weight: u32,
-        has_bias: u32,
+        rows: u32, cols: u32, eps: f32, x_offset: u32, residual_offset: u32, w_offset: u32,
+        b_offset: u32, has_weight: u32, has_bias: u32,
     }
 }
 
 params! {
     struct LayerGradParams {
-        rows: u32,
-        cols: u32,
-        eps: f32,
-        x_offset: u32,
-        dy_offset: u32,
-        w_offset: u32,
-        mean_offset: u32,
-        variance_offset: u32,
-        has_weight: u32,
+        rows: u32, cols: u32, eps: f32, x_offset: u32, dy_offset: u32, w_offset: u32,
+        mean_offset: u32, variance_offset: u32, has_weight: u32,
     }
 }
 
 params! {
     /// See `shared/row_layout.wgsl`.
     struct RowParams {
-        step: [u32; 4],
-        wrap: [u32; 4],
-        run_step: [u32; 4],
-        run_len: u32,
-        cols: u32,
-        rows: u32,
-        row_step: u32,
-        groups: u32,
-        group_size: u32,
-        by_channel: u32,
-        interleaved: u32,
-        slices: u32,
-        size: u32,
-        pad: [u32; 2],
+        step: [u32; 4], wrap: [u32; 4], run_step: [u32; 4], run_len: u32, cols: u32, rows: u32,
+        row_step: u32, groups: u32, group_size: u32, by_channel: u32, interleaved: u32, slices: u32,
+        size: u32, pad: [u32; 2],
     }
 }
 
 params! {
     struct Params {
-        rows: RowParams,
-        count: f32,
-        eps: f32,
-        x_offset: u32,
-        w_offset: u32,
-        b_offset: u32,
-        has_weight: u32,
-        has_bias: u32,
-        mean_offset: u32,
-        variance_offset: u32,
+        rows: RowParams, count: f32, eps: f32, x_offset: u32, w_offset: u32, b_offset: u32,
+        has_weight: u32, has_bias: u32, mean_offset: u32, variance_offset: u32,
     }
 }
 
 params! {
     struct GradParams {
-        rows: RowParams,
-        count: f32,
-        eps: f32,
-        x_offset: u32,
-        dy_offset: u32,
-        w_offset: u32,
-        mean_offset: u32,
-        variance_offset: u32,
-        weight: u32,
-        given: u32,
+        rows: RowParams, count: f32, eps: f32, x_offset: u32, dy_offset: u32, w_offset: u32,
+        mean_offset: u32, variance_offset: u32, weight: u32, given: u32,
     }
 }
 
 params! {
     struct RunningStatsParams {
-        count: u32,
-        mean_offset: u32,
-        variance_offset: u32,
-        momentum: f32,
-        unbias: f32,
+        count: u32, mean_offset: u32, variance_offset: u32, momentum: f32, unbias: f32,
     }
 }
 
