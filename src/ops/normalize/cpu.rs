@@ -17,16 +17,16 @@ const SLICE: usize = 4096;
 const BLOCK: (usize, usize) = (16, 512);
 
 impl RowLayout {
-    /// Calls `f(number, place)` for each element of some columns of some rows, where `number` is the element's index among
-    /// them, row by row.
-    fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, Place)) {
+    /// Calls `f(number, row, place)` for each element of some columns of some rows, where `number` is the element's index
+    /// among them, row by row.
+    fn visit(&self, rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(usize, usize, Place)) {
         let count = cols.len();
         if self.is_interleaved() {
             let mut starts = [Place::default(); BLOCK.0];
             starts.iter_mut().zip(rows.clone()).for_each(|(start, row)| *start = self.start(row));
             for (c, col) in cols.enumerate() {
-                for (r, start) in starts[..rows.len()].iter().enumerate() {
-                    f(r * count + c, self.runs_after(*start, col));
+                for (r, (row, start)) in rows.clone().zip(&starts).enumerate() {
+                    f(r * count + c, row, self.runs_after(*start, col));
                 }
             }
             return;
@@ -40,7 +40,7 @@ impl RowLayout {
                 let len = (self.run_len - first).min((r + 1) * count - number);
                 let at = self.runs_after(start, run);
                 for j in first..first + len {
-                    f(number, Place { index: at.index + j, ..at });
+                    f(number, row, Place { index: at.index + j, ..at });
                     number += 1;
                 }
                 (run, first) = (run + 1, 0);
@@ -49,12 +49,12 @@ impl RowLayout {
     }
 
     /// Reduces each slice of each row; the results are in the order of slices, then rows.
-    /// `gather(place)` gives the N numbers of an element, which are copied to contiguous memory for
+    /// `gather(row, place)` gives the N numbers of an element, which are copied to contiguous memory for
     /// `reduce`.
     fn reduce<const N: usize, T: Clone + Default + Send>(
         &self,
         cpu: &Arc<CpuDevice>,
-        gather: impl Fn(Place) -> [f32; N] + Sync,
+        gather: impl Fn(usize, Place) -> [f32; N] + Sync,
         reduce: impl Fn([&[f32]; N]) -> T + Sync,
     ) -> Result<CpuList<T>> {
         let (block, size) = if self.is_interleaved() { BLOCK } else { (1, SLICE) };
@@ -69,8 +69,8 @@ impl RowLayout {
                 let taken = &mut *cpu.scratch(N * size)?;
                 let mut places = taken.chunks_exact_mut(size.max(1));
                 let mut taken: [&mut [f32]; N] = std::array::from_fn(|_| places.next().unwrap_or_default());
-                self.visit(rows, cols.clone(), |number, at| {
-                    for (taken, value) in taken.iter_mut().zip(gather(at)) {
+                self.visit(rows, cols.clone(), |number, row, at| {
+                    for (taken, value) in taken.iter_mut().zip(gather(row, at)) {
                         taken[number] = value;
                     }
                 });
@@ -147,7 +147,7 @@ pub(super) fn statistics(
     variance: &mut [f32],
 ) -> Result<()> {
     let (rows, x) = (norm.view(x.shape())?.rows_of_statistics(), x.slice());
-    let parts = rows.reduce(cpu, |at| [x[at.index]], |[x]| Moments::of(x, norm.is_centred()))?;
+    let parts = rows.reduce(cpu, |_, at| [x[at.index]], |[x]| Moments::of(x, norm.is_centred()))?;
     for (row, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
         let count = rows.cols() as f32;
         let whole = Moments::merged(parts.iter().skip(row).step_by(rows.rows).copied(), count);
@@ -279,47 +279,44 @@ impl<'a> GradInputs<'a> {
     }
 
     /// The normalized element.
-    fn h(&self, at: Place) -> f32 {
-        self.frames[at.statistics].h(self.x[at.index])
+    fn h(&self, index: usize, statistics: usize) -> f32 {
+        self.frames[statistics].h(self.x[index])
     }
 
-    /// The weight of an element within its row, and that of its row, which is not in the row's sums.
-    fn weights(&self, at: Place) -> (f32, f32) {
-        let weight = self.weight.map_or(1.0, |weight| weight[at.channel]);
-        if self.view.across_n { (1.0, weight) } else { (weight, 1.0) }
+    fn weight(&self, channel: usize) -> f32 {
+        self.weight.map_or(1.0, |weight| weight[channel])
     }
 
     /// The sums of `dy h` and of dy over each channel.
     pub(super) fn channel_sums(&self, cpu: &Arc<CpuDevice>, sums: &mut [f32]) -> Result<()> {
-        reduce_pairs(cpu, &self.view.rows_of_channels(), sums, |at| {
-            [self.dy[at.index] * self.h(at), self.dy[at.index]]
+        reduce_pairs(cpu, &self.view.rows_of_channels(), sums, |_, at| {
+            [self.dy[at.index] * self.h(at.index, at.statistics), self.dy[at.index]]
         })
     }
 
-    /// dx, from the sums over rows of `g h` and of g, which `kept` receives; g is dy times the weight within the row.
-    pub(super) fn gradient(
-        &self,
-        cpu: &Arc<CpuDevice>,
-        kept: Option<&mut [f32]>,
-        dx: &mut [f32],
-    ) -> Result<()> {
+    /// dx, from the sums over rows of `g h` and of g, which `kept` receives; g is dy times the weight, unless that is
+    /// constant over a row.
+    pub(super) fn dx(&self, cpu: &Arc<CpuDevice>, kept: Option<&mut [f32]>, dx: &mut [f32]) -> Result<()> {
         let (rows, given) = (self.view.rows_of_statistics(), self.of.source == Source::Given);
         let mut unkept = cpu.scratch(if given || kept.is_some() { 0 } else { 2 * rows.rows })?;
         let sums = kept.unwrap_or(&mut unkept);
-        if !given {
-            reduce_pairs(cpu, &rows, sums, |at| {
-                let g = self.dy[at.index] * self.weights(at).0;
-                [g * self.h(at), g]
+        if self.view.across_n && !given {
+            self.channel_sums(cpu, sums)?;
+        } else if !given {
+            reduce_pairs(cpu, &rows, sums, |row, at| {
+                let g = self.dy[at.index] * self.weight(at.channel);
+                [g * self.h(at.index, row), g]
             })?;
         }
         let count = rows.cols() as f32;
         let means = cpu.list(sums.len(), sums.iter().map(|sum| sum / count))?;
         write(&self.view, dx, |at| {
-            let (inside, outside) = self.weights(at);
+            let weight = self.weight(at.channel);
+            let (inside, outside) = if self.view.across_n { (1.0, weight) } else { (weight, 1.0) };
             let mut g = self.dy[at.index] * inside;
             if !given {
                 let mean = if self.of.is_centred() { means[means.len() / 2 + at.statistics] } else { 0.0 };
-                g = (g - mean) - self.h(at) * means[at.statistics];
+                g = (g - mean) - self.h(at.index, at.statistics) * means[at.statistics];
             }
             g * (self.frames[at.statistics].scale * outside)
         });
@@ -332,7 +329,7 @@ fn reduce_pairs(
     cpu: &Arc<CpuDevice>,
     rows: &RowLayout,
     sums: &mut [f32],
-    terms: impl Fn(Place) -> [f32; 2] + Sync,
+    terms: impl Fn(usize, Place) -> [f32; 2] + Sync,
 ) -> Result<()> {
     let parts = rows.reduce(cpu, terms, |terms| terms.map(|terms| sum(terms, |x| x)))?;
     for (at, whole) in sums.iter_mut().enumerate() {

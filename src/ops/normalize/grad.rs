@@ -59,7 +59,7 @@ impl Op for Gradient {
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let inputs = cpu::GradInputs::new(cpu, &self.of, inputs)?;
         let [dx, sums @ ..] = outputs else { return Err(self.of.wrong("has no gradient".to_string())) };
-        inputs.gradient(cpu, sums.first_mut().map(|sums| &mut *sums.data), dx.data)
+        inputs.dx(cpu, sums.first_mut().map(|sums| &mut *sums.data), dx.data)
     }
 
     fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {

@@ -70,6 +70,7 @@ impl RowLayout {
     }
 
     /// The first element of a row.
+    #[inline]
     pub(super) fn start(&self, row: usize) -> Place {
         let (channel, statistics) = match self.by_channel {
             true => (row, row / self.view.group_size),
@@ -79,6 +80,7 @@ impl RowLayout {
     }
 
     /// The place so many runs after `at`.
+    #[inline]
     pub(super) fn runs_after(&self, at: Place, runs: usize) -> Place {
         let Place { index, channel, statistics } = self.run_step;
         Place {
