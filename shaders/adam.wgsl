@@ -16,8 +16,9 @@
 // written once.
 //
 //   grad [count] f32, contiguous from p.offset     w, m, v [count] f32
-//   DECAY: 0 (none), 1 or 2     ALIGNED: whether p.offset is a multiple of 4     WG: invocations per workgroup
-//   (prepended by optim/adam.rs)
+//
+// Constants prepended by optim/adam.rs: DECAY: 0 (none), 1 or 2. ALIGNED: whether p.offset is a multiple of 4. WG: invocations per
+// workgroup.
 
 #import shared/common.wgsl
 #import shared/quad.wgsl
@@ -48,8 +49,8 @@ fn root(x: vec4f) -> vec4f {
 
 @compute @workgroup_size(WG)
 fn adam(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-        @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+        @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i > (p.count - 1u) / 4u) { return; }
     var d = quad(i, p.offset);
     var weight = w[i];

@@ -4,12 +4,13 @@
 //
 // Each element maps to a u32 key that increases with it (shared/order.wgsl): WGSL promises nothing about comparisons with NaN,
 // while integers compare alike on every device. The reduction merges pairs (key, place): the larger key wins, then the smaller
-// place. shared/reduce.wgsl has the tiling. x is read once.
+// place. shared/reduce.wgsl divides the work. Memory bound: x is read once.
 //
 //   x u32: the bits of f32, strided; or pairs that an earlier dispatch stored
 //   y u32: places [outputs]; or pairs [outputs, slices], or [slices, outputs] if p.columns is 1; contiguous
-//   OP: 0 the largest, 1 the smallest     PARTS: 1 if x holds pairs
-//   WG, LANES, FLAT: see shared/reduce.wgsl (prepended by ops/arg.rs)
+//
+// Constants prepended by ops/arg.rs: OP: 0 the largest, 1 the smallest. PARTS: 1 if x holds pairs. WG, LANES, FLAT: see
+// shared/reduce.wgsl.
 
 #import shared/reduce.wgsl
 #import shared/order.wgsl

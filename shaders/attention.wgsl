@@ -5,13 +5,15 @@
 // FlashAttention-2 (Dao, arXiv:2307.08691) with the online softmax of Milakov & Gimelshein (arXiv:1805.02867).
 //
 // A workgroup computes 32 queries by 64 columns of o, and iterates over the keys in tiles of 64 (shared/attention_tile.wgsl).
-// When a tile raises the running maximum of a row, the sums so far are rescaled. q is read once per 64 columns, k and v once
-// per 32 queries, and scores are never written to memory. If o has more columns, several workgroups compute the same scores.
+// When a tile raises the running maximum of a row, the sums so far are rescaled. q is loaded again for each tile of keys, and should
+// then hit a cache; k and v are loaded once per 32 queries. Scores are never written to memory. Compute bound. If o has more columns, several workgroups compute the same scores.
 //
 // With many keys and few queries, the keys are cut into slices (split-K). Each slice stores its undivided sums, its maximum and
 // its sum of weights; attention_reduce.wgsl merges them.
 //
-//   shared/attention_forward.wgsl: operands and bindings     MASKED: see shared/attention.wgsl (prepended by ops/attention)
+//   shared/attention_forward.wgsl: operands and bindings
+//
+// Constants prepended by ops/attention/gpu.rs: MASKED: see shared/attention.wgsl.
 
 #import shared/attention_forward.wgsl
 #import shared/attention_tile.wgsl
@@ -29,18 +31,18 @@ fn sum_of(x: vec4f) -> f32 {
 
 @compute @workgroup_size(128)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let w = work(workgroup_index(group, groups), p.queries, SIDE, p.dv, WIDE, p.m);
+         @builtin(local_invocation_index) local: u32) {
+    let w = work(workgroup_index(group, groups), p.queries, TILE_ROWS, p.dv, TILE_OTHERS, p.m);
     if (!w.valid) { return; } // the whole workgroup leaves together
-    begin(w.matrix);
-    let row = w.row + lane / 16u * 4u;
-    let x = lane % 16u;
+    select_matrix(w.matrix);
+    let row = w.row + local / 16u * 4u;
+    let x = local % 16u;
     var largest = vec4f(LOWEST);
     var sum: vec4f; // over the keys of this invocation
     var out: mat4x4f; // four rows, each with the columns x, x + 16, x + 32 and x + 48
-    for (var tile = w.first; tile < w.end; tile += WIDE) {
-        if (!meet(w.row, w.row + SIDE - 1u, tile, tile + WIDE - 1u)) { continue; }
-        var s = products(SCORES, w.row, tile, p.d, lane);
+    for (var tile = w.first; tile < w.end; tile += TILE_OTHERS) {
+        if (!meet(w.row, w.row + TILE_ROWS - 1u, tile, tile + TILE_OTHERS - 1u)) { continue; }
+        var s = products(SCORES, w.row, tile, p.d, local);
         for (var a = 0u; a < 4u; a++) {
             let query = query(row + a);
             for (var b = 0u; b < 4u; b++) {
@@ -48,10 +50,10 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             }
             s = next_row(s);
         }
-        store_partial(vec4f(largest_of(s[0]), largest_of(s[1]), largest_of(s[2]), largest_of(s[3])), lane);
+        store_partial(vec4f(largest_of(s[0]), largest_of(s[1]), largest_of(s[2]), largest_of(s[3])), local);
         workgroupBarrier();
         var top = largest;
-        for (var l = 0u; l < 16u; l++) { top = max(top, partial(l, lane)); }
+        for (var l = 0u; l < 16u; l++) { top = max(top, partial(l, local)); }
         let less = largest - top;
         let rescale = vec4f(exp_below(less.x), exp_below(less.y), exp_below(less.z), exp_below(less.w));
         largest = top;
@@ -71,13 +73,13 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
                 s = next_row(s);
             }
         }
-        store_weights(s, lane);
-        out = add_weighted(VALUES, out, tile, w.col, p.dv, lane);
+        store_weights(s, local);
+        out = add_weighted(VALUES, out, tile, w.col, p.dv, local);
     }
-    store_partial(sum, lane);
+    store_partial(sum, local);
     workgroupBarrier();
     sum = vec4f();
-    for (var l = 0u; l < 16u; l++) { sum += partial(l, lane); }
+    for (var l = 0u; l < 16u; l++) { sum += partial(l, local); }
     store_row(w, row, x, OnlineSoftmax(largest.x, sum.x), out[0]);
     store_row(w, row + 1u, x, OnlineSoftmax(largest.y, sum.y), out[1]);
     store_row(w, row + 2u, x, OnlineSoftmax(largest.z, sum.z), out[2]);

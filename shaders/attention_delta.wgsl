@@ -3,10 +3,12 @@
 // logarithm of the sum of the exponentials of the scores.
 // Used by: scaled_dot_product_attention (gradient)
 //
-// One invocation per row.
+// One invocation per row of o. Memory bound; its loads are a row apart, so not coalesced.
 //
 //   o, grad (do) f32 [rows, cols], contiguous from their offsets     lse f32 [rows], likewise
-//   stats f32 [rows, 2]: lse and delta     WG: invocations per workgroup (prepended by ops/attention)
+//   stats f32 [rows, 2]: lse and delta
+//
+// Constants prepended by ops/attention/gpu.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 
@@ -20,8 +22,8 @@ struct Params { rows: u32, cols: u32, o_offset: u32, grad_offset: u32, lse_offse
 
 @compute @workgroup_size(WG)
 fn attention_delta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-                   @builtin(local_invocation_index) lane: u32) {
-    let row = workgroup_index(group, groups) * WG + lane;
+                   @builtin(local_invocation_index) local: u32) {
+    let row = workgroup_index(group, groups) * WG + local;
     if (row >= p.rows) { return; }
     var sum = 0.0;
     for (var c = 0u; c < p.cols; c++) {

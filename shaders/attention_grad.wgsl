@@ -2,12 +2,13 @@
 // Used by: scaled_dot_product_attention (gradient)
 //
 // A workgroup computes 32 rows by 64 columns of one gradient. The rows are queries and the others keys, or the rows are keys and
-// the others queries. It iterates over the others in tiles of 64 (shared/attention_tile.wgsl).
+// the others queries. It iterates over the others in tiles of 64 (shared/attention_tile.wgsl). Compute bound.
 //
 //   shared/attention_grad.wgsl: operands and bindings     out f32: the gradient of each slice, contiguous
-//   PART: 0 dq [matrices, queries, d], 1 dk [matrices, m, d], 2 dv [matrices, m, dv], 3 dmask [matrices, queries, m]
+//   out is dq [matrices, queries, d], dk [matrices, m, d], dv [matrices, m, dv] or dmask [matrices, queries, m]
 //   dmask is not summed: its slices write disjoint parts of one result.
-//   MASKED: see shared/attention.wgsl (both prepended by ops/attention)
+//
+// Constants prepended by ops/attention/gpu.rs: GRADIENT: 0 dq, 1 dk, 2 dv, 3 dmask. MASKED: see shared/attention.wgsl.
 
 #import shared/attention_grad.wgsl
 #import shared/attention_tile.wgsl
@@ -23,7 +24,7 @@ const DV = 2u;
 const DMASK = 3u;
 
 /// Whether the rows of the result are queries and the sum is over keys; else the rows are keys and the sum is over queries.
-const BY_QUERY: bool = PART == DQ || PART == DMASK;
+const BY_QUERY: bool = GRADIENT == DQ || GRADIENT == DMASK;
 
 fn rows() -> u32 {
     if (BY_QUERY) { return p.queries; }
@@ -36,13 +37,13 @@ fn others() -> u32 {
 }
 
 fn columns() -> u32 {
-    if (PART == DMASK) { return 0u; }
-    if (PART == DV) { return p.dv; }
+    if (GRADIENT == DMASK) { return 0u; }
+    if (GRADIENT == DV) { return p.dv; }
     return p.d;
 }
 
 fn tiles_meet(row: u32, height: u32, other: u32, width: u32) -> bool {
-    if (PART == DMASK) { return true; } // zeros are stored too
+    if (GRADIENT == DMASK) { return true; } // zeros are stored too
     if (BY_QUERY) { return meet(row, row + height - 1u, other, other + width - 1u); }
     return meet(other, other + width - 1u, row, row + height - 1u);
 }
@@ -78,26 +79,26 @@ fn other_word(kind: u32, at: u32) -> Word {
 }
 
 /// The operand that the weights multiply: k for dq, q for dk, the output's gradient for dv.
-const SUMMED: u32 = select(SCORES, SLOPES, PART == DV);
+const SUMMED: u32 = select(SCORES, VALUE_PRODUCTS, GRADIENT == DV);
 
 /// Stores a sum in `out`; dq and dk are multiplied by the scale of the scores.
 fn store(slice: u32, matrix: u32, row: u32, col: u32, sum: f32) {
     if (row >= rows() || col >= columns()) { return; }
     let at = (slice * p.matrices + matrix) * rows() + row;
-    out[at * columns() + col] = sum * select(p.scale, 1.0, PART == DV);
+    out[at * columns() + col] = sum * select(p.scale, 1.0, GRADIENT == DV);
 }
 
-/// The weight of a row and an other in this gradient, from their products `score` (q · k) and `slope` (do · v).
-fn slope(row: u32, other: u32, score: f32, slope: f32) -> f32 {
+/// The weight of a row and an other in this gradient, from their products q · k and do · v.
+fn gradient_weight(row: u32, other: u32, q_k: f32, do_v: f32) -> f32 {
     let r = select(other, row, BY_QUERY);
-    let w = gradient(r, stat(r), select(row, other, BY_QUERY), score, slope);
-    if (PART == DV) { return w.value; }
-    if (PART == DMASK) { return w.mask; }
+    let w = gradient(r, stat(r), select(row, other, BY_QUERY), q_k, do_v);
+    if (GRADIENT == DV) { return w.value; }
+    if (GRADIENT == DMASK) { return w.mask; }
     return w.score;
 }
 
-fn store_mask(row: u32, key: u32, slope: f32) {
-    if (row < p.queries && key < p.m) { out[(first_row + row) * p.m + key] = slope; }
+fn store_mask(row: u32, key: u32, weight: f32) {
+    if (row < p.queries && key < p.m) { out[(first_row + row) * p.m + key] = weight; }
 }
 
 fn store_row(w: Work, row: u32, x: u32, sums: vec4f) {
@@ -109,35 +110,35 @@ fn store_row(w: Work, row: u32, x: u32, sums: vec4f) {
 
 @compute @workgroup_size(128)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let w = work(workgroup_index(group, groups), rows(), SIDE, columns(), WIDE, others());
+         @builtin(local_invocation_index) local: u32) {
+    let w = work(workgroup_index(group, groups), rows(), TILE_ROWS, columns(), TILE_OTHERS, others());
     if (!w.valid) { return; } // the whole workgroup leaves together
-    begin(w.matrix);
-    let row = w.row + lane / 16u * 4u;
-    let x = lane % 16u;
+    select_matrix(w.matrix);
+    let row = w.row + local / 16u * 4u;
+    let x = local % 16u;
     var sums: mat4x4f;
-    for (var tile = w.first; tile < w.end; tile += WIDE) {
-        if (!tiles_meet(w.row, SIDE, tile, WIDE)) { continue; }
-        var s = products(SCORES, w.row, tile, p.d, lane);
+    for (var tile = w.first; tile < w.end; tile += TILE_OTHERS) {
+        if (!tiles_meet(w.row, TILE_ROWS, tile, TILE_OTHERS)) { continue; }
+        var s = products(SCORES, w.row, tile, p.d, local);
         var g: mat4x4f;
-        if (PART != DV) { g = products(SLOPES, w.row, tile, p.dv, lane); }
+        if (GRADIENT != DV) { g = products(VALUE_PRODUCTS, w.row, tile, p.dv, local); }
         for (var a = 0u; a < 4u; a++) {
             for (var b = 0u; b < 4u; b++) {
                 let other = tile + x + 16u * b;
-                let weight = slope(row + a, other, s[0].x, g[0].x);
-                if (PART == DMASK) { store_mask(row + a, other, weight); }
+                let weight = gradient_weight(row + a, other, s[0].x, g[0].x);
+                if (GRADIENT == DMASK) { store_mask(row + a, other, weight); }
                 s[0] = next_number(s[0], weight);
                 g[0] = next_number(g[0], g[0].x);
             }
             s = next_row(s);
             g = next_row(g);
         }
-        if (PART != DMASK) {
-            store_weights(s, lane);
-            sums = add_weighted(SUMMED, sums, tile, w.col, columns(), lane);
+        if (GRADIENT != DMASK) {
+            store_weights(s, local);
+            sums = add_weighted(SUMMED, sums, tile, w.col, columns(), local);
         }
     }
-    if (PART == DMASK) { return; }
+    if (GRADIENT == DMASK) { return; }
     store_row(w, row, x, sums[0]);
     store_row(w, row + 1u, x, sums[1]);
     store_row(w, row + 2u, x, sums[2]);

@@ -3,17 +3,18 @@
 // Used by: scaled_dot_product_attention (gradient)
 //
 // A subgroup processes a slice of the keys, 32 at a time, and for these iterates over the queries, 8 SUBGROUP at a time
-// (shared/attention_subgroup.wgsl). So the scores and their slopes are computed once for all three gradients.
+// (shared/attention_subgroup.wgsl). So the products q · k and do · v are computed once for all three gradients.
 //
 // dk and dv are summed in registers. dq is summed in memory, one sum for each slice; every element is always added to by the
 // same invocation, so the order is fixed and no atomics are needed. One dispatch processes up to `round` keys of each slice,
-// from its key `begin`; the next dispatch continues the sums of dq.
+// from its key `first_key`; the next dispatch continues the sums of dq.
 //
-// d and dv are at most 2 SUBGROUP words.
+// d and dv are at most 2 SUBGROUP words. Compute bound.
 //
 //   shared/attention_grad.wgsl: operands and bindings
 //   dq f32 [slices, matrices, queries, d]     dk f32 [matrices, m, d]     dv f32 [matrices, m, dv], contiguous
-//   MASKED: see shared/attention.wgsl     SUBGROUP: invocations per subgroup (prepended by ops/attention)
+//
+// Constants prepended by ops/attention/gpu.rs: MASKED: see shared/attention.wgsl. SUBGROUP: invocations per subgroup.
 
 #import shared/attention_grad.wgsl
 #import shared/attention_subgroup.wgsl
@@ -89,7 +90,7 @@ fn add_word(row: u32, query: u32, c: u32, begins: bool, sum: vec4f) {
     dq[at] = fma(sum, vec4f(p.scale), before);
 }
 
-/// Adds the contribution of the HEIGHT keys from `key` on to dq of this invocation's eight queries.
+/// Adds the contribution of the TILE_ROWS keys from `key` on to dq of this invocation's eight queries.
 fn add_across(w: ptr<function, Tile>, key: u32, first: u32, row: u32, begins: bool, lane: u32) {
     let r = key + lane;
     var at = vec4u(key_start(r), key_start(r + SUBGROUP), key_start(r + 2u * SUBGROUP), key_start(r + 3u * SUBGROUP));
@@ -125,24 +126,24 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     let slice = number / p.matrices;
     if (slice >= p.slices) { return; } // the whole subgroup leaves together
     let matrix = number % p.matrices;
-    begin(matrix);
-    let first_key = slice * p.size + p.begin;
+    select_matrix(matrix);
+    let first_key = slice * p.size + p.first_key;
     let end = min(first_key + p.round, min((slice + 1u) * p.size, p.m));
-    for (var key = first_key; key < end; key += HEIGHT) {
+    for (var key = first_key; key < end; key += TILE_ROWS) {
         // The first keys of a slice initialize dq, also for queries that do not see them.
         let begins = key == slice * p.size;
         var key_sums: Tile;
         var value_sums: Tile;
-        for (var tile = 0u; tile < p.queries; tile += WIDTH) {
-            if (!begins && !meet(tile, tile + WIDTH - 1u, key, key + HEIGHT - 1u)) { continue; }
+        for (var tile = 0u; tile < p.queries; tile += TILE_OTHERS) {
+            if (!begins && !meet(tile, tile + TILE_OTHERS - 1u, key, key + TILE_ROWS - 1u)) { continue; }
             var s: Tile;
             var g: Tile;
             add_products_of(&s, SCORES, key, tile, p.d, lane);
-            add_products_of(&g, SLOPES, key, tile, p.dv, lane);
+            add_products_of(&g, VALUE_PRODUCTS, key, tile, p.dv, lane);
             let first = tile + 8u * lane;
             let left = stats_of(first);
             let right = stats_of(first + 4u);
-            for (var row = key; row < key + HEIGHT; row += 4u) {
+            for (var row = key; row < key + TILE_ROWS; row += 4u) {
                 for (var r = 0u; r < 4u; r++) {
                     // Rotates the four rows within the matrix, so that its indices are constants.
                     let a = four_weights(row + r, first, left, s[0][0], g[0][0]);
@@ -155,11 +156,11 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
                 rotate_tile(&s);
                 rotate_tile(&g);
             }
-            add_weighted(SLOPES, &value_sums, &g, tile, 0u, p.dv, lane);
+            add_weighted(VALUE_PRODUCTS, &value_sums, &g, tile, 0u, p.dv, lane);
             add_weighted(SCORES, &key_sums, &s, tile, 0u, p.d, lane);
             add_across(&s, key, first, (slice * p.matrices + matrix) * p.queries, begins, lane);
         }
-        for (var row = key; row < key + HEIGHT; row += 4u) {
+        for (var row = key; row < key + TILE_ROWS; row += 4u) {
             store_row(matrix, row, lane, key_sums[0][0], key_sums[1][0], value_sums[0][0], value_sums[1][0]);
             store_row(matrix, row + 1u, lane, key_sums[0][1], key_sums[1][1], value_sums[0][1], value_sums[1][1]);
             store_row(matrix, row + 2u, lane, key_sums[0][2], key_sums[1][2], value_sums[0][2], value_sums[1][2]);

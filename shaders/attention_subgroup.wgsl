@@ -2,10 +2,11 @@
 // Used by: scaled_dot_product_attention
 //
 // A subgroup computes 32 queries by 8 SUBGROUP columns of o, and iterates over the keys 8 SUBGROUP at a time, all in registers
-// (shared/attention_subgroup.wgsl). The invocations exchange weights by subgroup shuffles.
+// (shared/attention_subgroup.wgsl). The invocations exchange weights by subgroup shuffles. Compute bound.
 //
 //   shared/attention_forward.wgsl: operands and bindings
-//   MASKED: see shared/attention.wgsl     SUBGROUP: invocations per subgroup (prepended by ops/attention)
+//
+// Constants prepended by ops/attention/gpu.rs: MASKED: see shared/attention.wgsl. SUBGROUP: invocations per subgroup.
 
 #import shared/attention_forward.wgsl
 #import shared/attention_subgroup.wgsl
@@ -27,20 +28,20 @@ fn all_kept(query: Query, key: u32) -> vec4f {
 fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) local: u32, @builtin(subgroup_invocation_id) lane: u32) {
     // In a one-dimensional workgroup, a subgroup is a run of consecutive invocations.
-    let w = work((workgroup_index(group, groups) * 64u + local) / SUBGROUP, p.queries, HEIGHT, p.dv, WORDS, p.m);
+    let w = work((workgroup_index(group, groups) * 64u + local) / SUBGROUP, p.queries, TILE_ROWS, p.dv, TILE_WORDS, p.m);
     if (!w.valid) { return; } // the whole subgroup leaves together
-    begin(w.matrix);
+    select_matrix(w.matrix);
     var largest = eight(vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST),
                         vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST), vec4f(LOWEST));
     var sum: RowValues; // over the keys of this invocation
     var out: Tile;
-    for (var tile = w.first; tile < w.end; tile += WIDTH) {
-        if (!meet(w.row, w.row + HEIGHT - 1u, tile, tile + WIDTH - 1u)) { continue; }
+    for (var tile = w.first; tile < w.end; tile += TILE_OTHERS) {
+        if (!meet(w.row, w.row + TILE_ROWS - 1u, tile, tile + TILE_OTHERS - 1u)) { continue; }
         var s: Tile;
         add_products_of(&s, SCORES, w.row, tile, p.d, lane);
         var rescale: RowValues;
         let key = tile + 8u * lane;
-        for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
+        for (var row = w.row; row < w.row + TILE_ROWS; row += 4u) {
             for (var r = 0u; r < 4u; r++) {
                 // Rotates the four rows within the matrix, so that its indices are constants.
                 let query = query(row + r);
@@ -72,7 +73,7 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
         scale_rows(&out, rescale);
         add_weighted(VALUES, &out, &s, tile, w.col, p.dv, lane);
     }
-    for (var row = w.row; row < w.row + HEIGHT; row += 4u) {
+    for (var row = w.row; row < w.row + TILE_ROWS; row += 4u) {
         let all = sum_of(sum[0]);
         let top = largest[0];
         store_row(w, row, lane, OnlineSoftmax(top.x, all.x), out[0][0], out[1][0]);

@@ -9,13 +9,14 @@
 // Rust computes the windows in exact integer arithmetic, as a table with an entry for each row and each column of y. One
 // invocation looks up two windows and computes their output in PLANES planes: that spreads the cost of the table, and
 // neighbouring invocations still access neighbouring elements. Rust splits windows of more than 1,024 elements into several
-// dispatches.
+// dispatches. Memory bound, unless windows overlap much.
 //
 //   x [planes, size.x, size.y] f32, contiguous from x_offset
 //   table u32: a Window for each row of y, then for each column, then the weights
 //   y [planes, result.x, result.y] f32, contiguous
-//   WEIGHTED: 0 if all weights are 1     PLANES: planes per invocation, 1 or 4
-//   WG: invocations per workgroup (prepended by ops/avg_pool_upsample/mod.rs)
+//
+// Constants prepended by ops/avg_pool_upsample/mod.rs: WEIGHTED: 0 if all weights are 1. PLANES: planes per invocation, 1 or 4.
+// WG: invocations per workgroup.
 
 #import shared/common.wgsl
 
@@ -48,8 +49,8 @@ fn load(at: vec4u) -> vec4f {
 
 @compute @workgroup_size(WG)
 fn avg_pool_upsample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-            @builtin(local_invocation_index) lane: u32) {
-    let index = workgroup_index(group, groups) * WG + lane;
+            @builtin(local_invocation_index) local: u32) {
+    let index = workgroup_index(group, groups) * WG + local;
     let line = index / p.result.y;
     let block = line / p.result.x;
     let place = vec2u(line - block * p.result.x, index - line * p.result.y);

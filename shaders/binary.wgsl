@@ -4,7 +4,7 @@
 //
 // Memory bound: each operand is read once, y written once. shared/elementwise.wgsl has the bindings and the entry points.
 //
-//   OP: the function, op_NAME     WG: invocations per workgroup (from ops/binary.rs)
+// Constants prepended by ops/binary.rs: OP: the function, op_NAME. WG: invocations per workgroup.
 
 #import shared/elementwise.wgsl
 #import shared/common.wgsl

@@ -9,19 +9,22 @@
 //             loads for 64 multiply-adds: 8 times fewer loads than naive. The channels are the innermost loop, so the
 //             position of a tap in x is computed once for all of them.
 //
+// No workgroup memory, no barriers. Compute bound.
+//
 //   shared/conv2d.wgsl: operands and bindings
-//   TRANSPOSED, RESUME, ACTIVATION: see there (prepended by ops/conv2d/gpu.rs)
+//
+// Constants prepended by ops/conv2d/gpu.rs: TRANSPOSED, RESUME, ACTIVATION: see there.
 
 #import shared/conv2d_tile.wgsl
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let t = tile(workgroup_index(group, groups) * 64u + lane, 1u, 1u);
+         @builtin(local_invocation_index) local: u32) {
+    let t = tile(workgroup_index(group, groups) * 64u + local, 1u, 1u);
     if (!t.valid) { return; }
     let o = pixel(t.pixel);
     var sum = 0.0;
-    for (var ky = p.first_tap; ky < p.end_tap; ky++) {
+    for (var ky = p.first_kernel_row; ky < p.end_kernel_row; ky++) {
         for (var kx = 0u; kx < p.kernel.y; kx++) {
             let at = reached(o.at, vec2u(ky, kx));
             if (any(at >= p.source)) { continue; }
@@ -37,8 +40,8 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-             @builtin(local_invocation_index) lane: u32) {
-    let t = tile(workgroup_index(group, groups) * 64u + lane, 8u, 8u);
+             @builtin(local_invocation_index) local: u32) {
+    let t = tile(workgroup_index(group, groups) * 64u + local, 8u, 8u);
     if (!t.valid) { return; }
     let left = quad(pixel(t.pixel));
     let right = quad(pixel(t.pixel + 4u));
@@ -53,7 +56,7 @@ fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     var y01: mat4x4f;
     var y10: mat4x4f;
     var y11: mat4x4f;
-    for (var ky = p.first_tap; ky < p.end_tap; ky++) {
+    for (var ky = p.first_kernel_row; ky < p.end_kernel_row; ky++) {
         for (var kx = 0u; kx < p.kernel.y; kx++) {
             let tap = vec2u(ky, kx);
             let words_l = words(left, t.group, tap);

@@ -6,10 +6,11 @@
 // matrices. The 16 weights of a tap and channel are loaded once per subgroup and exchanged by broadcast: 8 + 16 / SUBGROUP
 // loads for 128 multiply-adds. It is made for software rasterizers, which issue one load per invocation.
 //
-// The channels are the innermost loop, so the position of a tap in x is computed once for all of them.
+// The channels are the innermost loop, so the position of a tap in x is computed once for all of them. Compute bound.
 //
 //   shared/conv2d.wgsl: operands and bindings
-//   SUBGROUP: invocations per subgroup     TRANSPOSED, RESUME, ACTIVATION: see there (prepended by ops/conv2d/gpu.rs)
+//
+// Constants prepended by ops/conv2d/gpu.rs: SUBGROUP: invocations per subgroup. TRANSPOSED, RESUME, ACTIVATION: see there.
 
 #import shared/conv2d_tile.wgsl
 #import shared/subgroup.wgsl
@@ -36,7 +37,7 @@ fn subgroup(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     var y21: mat4x4f;
     var y30: mat4x4f;
     var y31: mat4x4f;
-    for (var ky = p.first_tap; ky < p.end_tap; ky++) {
+    for (var ky = p.first_kernel_row; ky < p.end_kernel_row; ky++) {
         for (var kx = 0u; kx < p.kernel.y; kx++) {
             let tap = vec2u(ky, kx);
             let words_l = words(left, t.group, tap);

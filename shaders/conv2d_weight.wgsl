@@ -6,8 +6,8 @@
 // Used by: conv2d, conv2d_with, conv1d, conv_transpose2d, conv_transpose2d_with, conv_transpose1d (gradient)
 //
 // There are few outputs and long sums, so the pixels are cut into slices (split-K). A slice has every `slices`-th pixel, so that
-// neighbouring invocations read neighbouring pixels. Each slice stores a partial sum, and a reduction adds these without
-// atomics. The entry points:
+// neighbouring invocations read neighbouring pixels. Each slice stores a partial sum, and reduce.wgsl adds these (`sum`
+// in ops/conv2d/mod.rs), without atomics. Compute bound. The entry points:
 //
 // naive:      one invocation per weight and slice. Two loads per multiply-add.
 // registers:  one invocation per slice and 8 rows by 12 columns of the [rows, depth * taps] weight of a group, held in six 4 x 4
@@ -17,7 +17,7 @@
 //   dy f32 [images, groups * rows, result.x, result.y], contiguous from dy_offset
 //   partial f32 [slices, groups, rows, depth, kernel.x, kernel.y], contiguous
 //   Pairs are (vertical, horizontal). `pixels` is the number of pixels in all images of dy, `step` the number of slices as
-//   (images, rows, columns) of pixels, `weights` the size of a slice. (Rust: ops/conv2d/gpu.rs)
+//   (images, rows, columns) of pixels, `weights` the length of a partial sum.
 
 #import shared/common.wgsl
 
@@ -57,8 +57,8 @@ fn dy_at(o: Pixel, group: u32) -> u32 {
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let index = workgroup_index(group, groups) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let index = workgroup_index(group, groups) * 64u + local;
     let slice = index % p.slices;
     let weight = index / p.slices;
     if (weight >= p.weights) { return; }
@@ -128,8 +128,8 @@ fn store16(t: Tile, row: u32, column: u32, sum: mat4x4f) {
 
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-             @builtin(local_invocation_index) lane: u32) {
-    let index = workgroup_index(group, groups) * 64u + lane;
+             @builtin(local_invocation_index) local: u32) {
+    let index = workgroup_index(group, groups) * 64u + local;
     let across = (p.depth * p.kernel.x * p.kernel.y + 11u) / 12u;
     let down = (p.rows + 7u) / 8u;
     let corner = index / p.slices;

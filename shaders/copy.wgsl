@@ -7,8 +7,9 @@
 // vector:   one invocation per four words, moved as one vec4u, for layouts in which groups of four consecutive elements are
 //           adjacent and aligned. The indexer then counts vec4u.
 //
-//   x words, operand x of the indexer     y words, operand y of the indexer
-//   WG: invocations per workgroup (prepended by ops/copy.rs)
+//   x words, the first operand of the indexer     y words, the second operand of the indexer
+//
+// Constants prepended by ops/copy.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl
@@ -23,8 +24,8 @@ struct Params { indexer: StridedIndexer, count: u32 }
 
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     y[at.y] = x[at.x];
@@ -32,8 +33,8 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     y4[at.y] = x4[at.x];

@@ -12,13 +12,14 @@
 // for any origin. The origin is the logit of the target, so x - origin stays the same if a constant is added to the row. The
 // gradient needs two numbers per row: m_r and (keep w[t[r]] + spread W) / s_r. reduce.wgsl computes the sum over the rows.
 //
-//   x f32: row r begins at operand x of the indexer, its classes are `step` apart     t [rows] u32, contiguous
+//   x f32: row r begins at the first operand of the indexer, its classes are `step` apart     t [rows] u32, contiguous
 //   w [classes] f32, contiguous, read if `weighted` is 1, else all weights are 1
 //   losses [rows] f32, followed by the weights w[t[r]] of the rows if `counting` is 1
 //   kept [rows, 2] f32: the two numbers for the gradient
 //   status: the word at `check` is set if a class id is out of range; the loss of that row is NaN
-//   SMOOTH: whether spread is not 0     WG: invocations per workgroup     LANES: invocations per row
-//   (prepended by ops/cross_entropy.rs)
+//
+// Constants prepended by ops/cross_entropy.rs: SMOOTH: whether spread is not 0. WG: invocations per workgroup. LANES: invocations
+// per row.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl

@@ -10,9 +10,10 @@
 //
 //   x, t, w: see cross_entropy.wgsl     kept [rows, 2] f32: m_r and kept_r, which that kernel stored
 //   dy f32: one number, or [rows]     totals: its second element is the divisor if `counting` is 1, else p.divisor is
-//   dx f32: row r begins at operand y of the indexer, its classes are `to_step` apart
-//   SMOOTH: whether spread is not 0     WG: invocations per workgroup     LANES: invocations per row
-//   (prepended by ops/cross_entropy.rs)
+//   dx f32: row r begins at the second operand of the indexer, its classes are `to_step` apart
+//
+// Constants prepended by ops/cross_entropy.rs: SMOOTH: whether spread is not 0. WG: invocations per workgroup. LANES: invocations
+// per row.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl

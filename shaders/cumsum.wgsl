@@ -8,18 +8,19 @@
 // A row of several slices takes three dispatches. STAGE 1 stores the sum of each slice. These sums are scanned by this kernel, as
 // rows of `slices` elements. STAGE 2 starts each slice from the sum of the slices before it.
 //
-// x is read once if LANES = 1 and the row is one slice, else twice. LANES = 1 suits rows that are side by side in memory, where
+// Memory bound: x is read once if LANES = 1 and the row is one slice, else twice. LANES = 1 suits rows that are side by side in memory, where
 // neighbouring invocations read neighbouring elements.
 //
 // The gradient sums backward, with the same kernel: its rows begin at their last element, and their steps are negative modulo
 // 2^32.
 //
-//   x f32: row r begins at operand x of the indexer, its elements are steps.x apart
+//   x f32: row r begins at the first operand of the indexer, its elements are steps.x apart
 //   before f32: the cumulative sums of the slices (STAGE 2)
-//   y f32: row r begins at operand y of the indexer, its elements are steps.y apart; or the sums of the slices (STAGE 1)
+//   y f32: row r begins at the second operand of the indexer, its elements are steps.y apart; or the sums of the slices (STAGE 1)
 //   sums of slices [rows, slices], or [slices, rows] if `columns` is 1; contiguous
-//   STAGE: 0 whole rows, 1 sums of slices, 2 slices
-//   WG: invocations per workgroup     LANES: invocations per slice (prepended by ops/cumsum.rs)
+//
+// Constants prepended by ops/cumsum.rs: STAGE: 0 whole rows, 1 sums of slices, 2 slices. WG: invocations per workgroup. LANES:
+// invocations per slice.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl

@@ -5,10 +5,11 @@
 //
 // Element i is kept if word i % 4 of philox((i / 4, offset, 0), seed) is at least the threshold. The mask is a function of
 // seed, offset and i, so the gradient recomputes it and nothing is saved. One invocation draws four words and processes their
-// four elements. x is read once, y written once, but the arithmetic of Philox costs more.
+// four elements. x is read once, y written once, but the arithmetic of Philox costs more: compute bound.
 //
 //   x [count] f32, contiguous from x_offset     y [count] f32, contiguous
-//   WG: invocations per workgroup (prepended by ops/dropout.rs)
+//
+// Constants prepended by ops/dropout.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 
@@ -20,8 +21,8 @@ struct Params { seed: vec2u, offset: vec2u, count: u32, x_offset: u32, threshold
 
 @compute @workgroup_size(WG)
 fn dropout(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let four = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let four = workgroup_index(group, groups) * WG + local;
     let first = four * 4u;
     if (first >= p.count) { return; }
     let kept = philox(vec4u(four, p.offset, 0u), p.seed) >= vec4u(p.threshold);

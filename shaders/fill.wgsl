@@ -1,10 +1,11 @@
 // Fills a buffer with one word: y[i] = bits.
 // Used by: full, zeros, ones, scalar, pad, one_hot, and others
 //
-// One invocation writes four words, as one vec4u.
+// One invocation writes four words, as one vec4u. Memory bound.
 //
 //   y [count] words
-//   WG: invocations per workgroup (prepended by ops/copy.rs)
+//
+// Constants prepended by ops/copy.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 
@@ -15,8 +16,8 @@ struct Params { count: u32, bits: u32 }
 
 @compute @workgroup_size(WG)
 fn fill(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-        @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+        @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     let first = i * 4u;
     if (first >= p.count) { return; }
     if (first + 4u <= p.count) { y4[i] = vec4u(p.bits); return; }

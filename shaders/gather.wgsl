@@ -9,10 +9,11 @@
 // scatter:  the inverse, if no two ids of a row are equal: x[i, index[i, j, k], k] = y[i, j, k], into words filled with zeros.
 //           It is the gradient of a sort.
 //
-//   index u32: operand x of the indexer     y [count] words, contiguous (in `scatter` operand z of the indexer)
-//   x words: operand y of the indexer, whose stride along the axis is 0, plus id * stride
+//   index u32: the first operand of the indexer     y [count] words, contiguous (in `scatter` the third operand of the indexer)
+//   x words: the second operand of the indexer, whose stride along the axis is 0, plus id * stride
 //   status: the word at `check` is set if an id is out of range; that element is NaN
-//   WG: invocations per workgroup (prepended by ops/gather.rs)
+//
+// Constants prepended by ops/gather.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl
@@ -39,8 +40,8 @@ fn is_inside(id: u32) -> bool {
 
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     let id = index[at.x];
@@ -49,8 +50,8 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     let id = index[at.x];
@@ -60,8 +61,8 @@ fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 // The bindings x and y are exchanged: x is read in order, y written by the ids.
 @compute @workgroup_size(WG)
 fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     let id = index[at.x];

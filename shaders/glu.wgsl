@@ -6,7 +6,8 @@
 // Memory bound: x is read once, y written once; f(g) stays in registers. shared/glu.wgsl describes the two entry points.
 //
 //   x f32, contiguous from x_offset     y [count] f32, contiguous
-//   GATE: the function f     WG: invocations per workgroup (prepended by ops/glu.rs)
+//
+// Constants prepended by ops/glu.rs: GATE: the function f. WG: invocations per workgroup.
 
 #import shared/glu.wgsl
 
@@ -18,8 +19,8 @@
 
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = p.x_offset + halves(i);
     y[i] = gate_of(x[at.x]) * x[at.y];
@@ -27,8 +28,8 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = p.x_offset + halves(i);
     y4[i] = gates_of(x4[at.x]) * x4[at.y];

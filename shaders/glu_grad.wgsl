@@ -6,7 +6,8 @@
 //
 //   x f32, contiguous from x_offset     dy [count] f32, contiguous from dy_offset
 //   dx f32, of the size of x, contiguous
-//   GATE: the function f     WG: invocations per workgroup (prepended by ops/glu.rs)
+//
+// Constants prepended by ops/glu.rs: GATE: the function f. WG: invocations per workgroup.
 
 #import shared/glu.wgsl
 
@@ -20,8 +21,8 @@
 
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = halves(i);
     let g = x[p.x_offset + at.x];
@@ -32,8 +33,8 @@ fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = halves(i);
     let g = x4[p.x_offset + at.x];

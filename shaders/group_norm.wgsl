@@ -38,7 +38,7 @@
 @group(0) @binding(7) var<uniform> p: Params;
 
 /// The sums over a lane's elements, for shared/norm_row.wgsl.
-fn sums(s: Slice, origin: f32, counts: bool) -> vec2f {
+fn sums(s: Slice, origin: f32, count_nonfinite: bool) -> vec2f {
     var sum = vec2f(0.0);
     var at = place(s.row, s.begin + s.lane);
     var c = s.begin + s.lane;
@@ -47,11 +47,11 @@ fn sums(s: Slice, origin: f32, counts: bool) -> vec2f {
         let at2 = next(at1);
         let at3 = next(at2);
         let v = vec4f(x[p.x_offset + at.index], x[p.x_offset + at1.index], x[p.x_offset + at2.index], x[p.x_offset + at3.index]);
-        sum += moment_terms4(v, origin, counts);
+        sum += moment_terms4(v, origin, count_nonfinite);
         at = next(at3);
     }
     for (; c < s.end; c += LANES) {
-        sum += moment_terms(x[p.x_offset + at.index], origin, counts);
+        sum += moment_terms(x[p.x_offset + at.index], origin, count_nonfinite);
         at = next(at);
     }
     return sum;
@@ -106,7 +106,7 @@ fn merge_slices(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gr
         sum += vec2f(select(f32(p.rows.size), rest, i == all.last) * (m - origin), select(1.0, 0.0, is_finite(m)));
     }
     sum = workgroup_reduce(sum, local, all.lane);
-    let centre = known_mean(origin + sum.x / p.count, p.count, sum.y);
+    let centre = mean_or_0(origin + sum.x / p.count, p.count, sum.y);
     sum = vec2f(0.0);
     for (var i = all.begin; i <= all.last; i += all.step) {
         let d = parts[2u * i] - centre;

@@ -10,7 +10,8 @@
 //
 //   x, h [rows, 3 units] f32, contiguous from their offsets: the linear parts of the gates, from the input and from the state
 //   s [rows, units] f32, contiguous from s_offset: the state     s_next [rows, units] f32, contiguous
-//   WG: invocations per workgroup (prepended by ops/recurrent.rs)
+//
+// Constants prepended by ops/recurrent.rs: WG: invocations per workgroup.
 
 #import shared/common.wgsl
 
@@ -24,8 +25,8 @@ struct Params { count: u32, units: u32, x_offset: u32, h_offset: u32, s_offset: 
 
 @compute @workgroup_size(WG)
 fn gru_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-            @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+            @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 2u * p.units;
     let from_x = p.x_offset + first;

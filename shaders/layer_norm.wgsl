@@ -1,4 +1,5 @@
-// Layer and RMS normalization: each row is normalized to mean 0 and variance 1, then scaled and shifted per column.
+// Layer normalization: each row is normalized to mean 0 and variance 1. RMS normalization: each row is divided by the root of its
+// mean square. Both are then scaled and shifted per column.
 //
 //   y[r, c] = (x[r, c] - mean_r) / sqrt(variance_r + eps) * w[c] + b[c]
 //   mean_r = the mean of x[r, c] over c, or 0 if not CENTRED;  variance_r = the mean of (x[r, c] - mean_r)² over c
@@ -10,8 +11,8 @@
 // arXiv:1706.03762), which saves one pass over memory.
 //
 // LANES invocations process one row; each takes every LANES-th element, with four loads in flight. Memory bound: x is read three
-// times (twice if not CENTRED), of which all but the first should hit a cache; y is written once. Rows that Rust cuts into slices,
-// because they are long and few, are rows of group_norm.wgsl.
+// times (twice if not CENTRED), of which all but the first should hit a cache; y is written once. Few long
+// rows are cut into slices: reduce_slices and merge_slices of group_norm.wgsl compute their statistics, and batch_norm.wgsl writes y.
 //
 //   x, residual      f32 [rows, cols], contiguous from their offsets
 //   y, added         f32 [rows, cols]; added = x + residual
@@ -58,11 +59,11 @@ struct Row { start: u32, cols: u32, lane: u32 }
 
 /// The sums over a lane's elements, for shared/norm_row.wgsl.
 fn sums(row: Row, origin: f32, first: bool) -> vec2f {
-    let counts = first && CENTRED == 1u;
+    let count_nonfinite = first && CENTRED == 1u;
     var sum = vec2f(0.0);
     var c = row.lane;
-    for (; c + 3u * LANES < row.cols; c += 4u * LANES) { sum += moment_terms4(four(row.start + c, first), origin, counts); }
-    for (; c < row.cols; c += LANES) { sum += moment_terms(element(row.start + c, first), origin, counts); }
+    for (; c + 3u * LANES < row.cols; c += 4u * LANES) { sum += moment_terms4(four(row.start + c, first), origin, count_nonfinite); }
+    for (; c < row.cols; c += LANES) { sum += moment_terms(element(row.start + c, first), origin, count_nonfinite); }
     return sum;
 }
 

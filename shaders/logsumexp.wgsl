@@ -6,8 +6,8 @@
 //
 //   x f32, strided; or partial results that an earlier dispatch stored
 //   y f32: results [outputs]; or partial results [outputs, slices], or [slices, outputs] if p.columns is 1; contiguous
-//   PARTS: 1 if x holds partial results
-//   WG, LANES, FLAT: see shared/reduce.wgsl (prepended by ops/logsumexp.rs)
+//
+// Constants prepended by ops/logsumexp.rs: PARTS: 1 if x holds partial results. WG, LANES, FLAT: see shared/reduce.wgsl.
 
 #import shared/online_softmax.wgsl
 #import shared/reduce.wgsl

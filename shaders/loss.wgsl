@@ -8,7 +8,8 @@
 //   x f32, operand a     t f32, operand b     c f32: the weight of the positive class, if the function has one
 //   y [count] f32, or the partial sums; contiguous
 //   attributes: delta of the Huber loss
-//   OP: the function     WG: invocations per workgroup     EACH: elements per invocation (prepended by ops/loss.rs)
+//
+// Constants prepended by ops/loss.rs: OP: the function. WG: invocations per workgroup. EACH: elements per invocation.
 
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl
@@ -36,30 +37,30 @@ fn f(x: f32, t: f32, c: f32) -> f32 {
 }
 
 /// Writes the sum of `mine` over the workgroup.
-fn reduce_workgroup(mine: f32, number: u32, lane: u32) {
-    partial[lane] = mine;
+fn reduce_workgroup(mine: f32, number: u32, local: u32) {
+    partial[local] = mine;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if (lane < half) { partial[lane] += partial[lane + half]; }
+        if (local < half) { partial[local] += partial[local + half]; }
     }
-    if (lane == 0u && number * WG * EACH < p.count) { y[number] = partial[0]; }
+    if (local == 0u && number * WG * EACH < p.count) { y[number] = partial[0]; }
 }
 
 @compute @workgroup_size(WG)
 fn reduce_strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-                @builtin(local_invocation_index) lane: u32) {
+                @builtin(local_invocation_index) local: u32) {
     let number = workgroup_index(group, groups);
-    let first = number * WG * EACH + lane;
+    let first = number * WG * EACH + local;
     var sum = 0.0;
     for (var k = 0u; k < EACH && first + k * WG < p.count; k++) { sum += one(first + k * WG); }
-    reduce_workgroup(sum, number, lane);
+    reduce_workgroup(sum, number, local);
 }
 
 @compute @workgroup_size(WG)
 fn reduce_vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-               @builtin(local_invocation_index) lane: u32) {
+               @builtin(local_invocation_index) local: u32) {
     let number = workgroup_index(group, groups);
-    let first = number * WG * (EACH / 4u) + lane;
+    let first = number * WG * (EACH / 4u) + local;
     var sum = 0.0;
     for (var k = 0u; k < EACH / 4u && (first + k * WG) * 4u < p.count; k++) {
         let i = first + k * WG;
@@ -68,5 +69,5 @@ fn reduce_vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
         let losses = select(vec4f(0.0), four(i), inside);
         sum += (losses.x + losses.y) + (losses.z + losses.w);
     }
-    reduce_workgroup(sum, number, lane);
+    reduce_workgroup(sum, number, local);
 }

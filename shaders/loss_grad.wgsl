@@ -8,7 +8,8 @@
 //   x f32, operand a     t f32, operand b     c f32: dy, or the weight of the positive class if the function has one
 //   dx f32, the result y
 //   attributes: delta of the Huber loss, and scale
-//   OP: the derivative     WG: invocations per workgroup (prepended by ops/loss.rs)
+//
+// Constants prepended by ops/loss.rs: OP: the derivative. WG: invocations per workgroup.
 
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl

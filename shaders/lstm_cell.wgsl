@@ -34,8 +34,8 @@ fn gate(first: u32, number: u32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-             @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+             @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let first = i + i / p.units * 3u * p.units;
     let cell = sigmoid(gate(first, 1u)) * c[p.c_offset + i] + sigmoid(gate(first, 0u)) * tanh_nan(gate(first, 2u));

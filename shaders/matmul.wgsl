@@ -11,7 +11,7 @@
 //             memory once per tile and not once per invocation. Workgroup memory is read four words at a time. For hardware.
 //             (Volkov & Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.)
 //
-// shared/matmul.wgsl describes the operands' layouts, split-K and the epilogue.
+// Compute bound, except naive. shared/matmul.wgsl describes the operands' layouts, split-K and the epilogue.
 //
 // Constants prepended by ops/matmul.rs: ACTIVATION: the function applied to c.
 
@@ -19,8 +19,8 @@
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let w = work(workgroup_index(group, groups) * 64u + lane, 1u, 1u);
+         @builtin(local_invocation_index) local: u32) {
+    let w = work(workgroup_index(group, groups) * 64u + local, 1u, 1u);
     if (!w.valid) { return; }
     let start = strided_offsets(w.matrix % p.batches);
     var sum = 0.0;
@@ -32,8 +32,8 @@ fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 
 @compute @workgroup_size(64)
 fn registers(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-             @builtin(local_invocation_index) lane: u32) {
-    let w = work(workgroup_index(group, groups) * 64u + lane, 8u, 8u);
+             @builtin(local_invocation_index) local: u32) {
+    let w = work(workgroup_index(group, groups) * 64u + local, 8u, 8u);
     if (!w.valid) { return; }
     let start = strided_offsets(w.matrix % p.batches);
     // Past the edge the last row or column is loaded again; store16 drops those results.
@@ -86,13 +86,13 @@ fn b_numbers(start: u32, k: u32, col: u32, end: u32) -> vec4f {
 
 @compute @workgroup_size(16, 16)
 fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) lane: u32) {
+         @builtin(local_invocation_id) id: vec3u, @builtin(local_invocation_index) local: u32) {
     let w = work(workgroup_index(group, groups), SIDE, SIDE);
     if (!w.valid) { return; } // the same for the whole workgroup
     let start = strided_offsets(w.matrix % p.batches);
     // Each of the 256 invocations loads one vector of each slab. Neighbours load neighbouring numbers along the axis with the
     // smaller stride, so that loads are coalesced.
-    let own = vec2u(lane / 16u, lane % 16u);
+    let own = vec2u(local / 16u, local % 16u);
     let of_a = select(own, own.yx, p.a_row < p.a_col); // side, depth
     let of_b = select(own.yx, own, p.b_row < p.b_col);
     var next_a = a_numbers(start.x, w.row + of_a.x, w.first + of_a.y, w.end);
@@ -108,23 +108,23 @@ fn tiled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
             next_b = b_numbers(start.y, slab + DEPTH + of_b.y, w.col + of_b.x, w.end);
         }
         for (var k = 0u; k < DEPTH; k += 4u) {
-            sum = outer(sum, a_slab[k][local.y], b_slab[k][local.x]);
-            sum = outer(sum, a_slab[k + 1u][local.y], b_slab[k + 1u][local.x]);
-            sum = outer(sum, a_slab[k + 2u][local.y], b_slab[k + 2u][local.x]);
-            sum = outer(sum, a_slab[k + 3u][local.y], b_slab[k + 3u][local.x]);
+            sum = outer(sum, a_slab[k][id.y], b_slab[k][id.x]);
+            sum = outer(sum, a_slab[k + 1u][id.y], b_slab[k + 1u][id.x]);
+            sum = outer(sum, a_slab[k + 2u][id.y], b_slab[k + 2u][id.x]);
+            sum = outer(sum, a_slab[k + 3u][id.y], b_slab[k + 3u][id.x]);
         }
         workgroupBarrier();
     }
-    store_row(w, local, 0u, sum[0]);
-    store_row(w, local, 1u, sum[1]);
-    store_row(w, local, 2u, sum[2]);
-    store_row(w, local, 3u, sum[3]);
+    store_row(w, id, 0u, sum[0]);
+    store_row(w, id, 1u, sum[1]);
+    store_row(w, id, 2u, sum[2]);
+    store_row(w, id, 3u, sum[3]);
 }
 
 /// Stores row `a` of an invocation's four rows, at its four columns.
-fn store_row(w: Work, local: vec3u, a: u32, sum: vec4f) {
-    let row = w.row + local.y + 16u * a;
-    let col = w.col + local.x;
+fn store_row(w: Work, id: vec3u, a: u32, sum: vec4f) {
+    let row = w.row + id.y + 16u * a;
+    let col = w.col + id.x;
     store(w.matrix, row, col, sum.x);
     store(w.matrix, row, col + 16u, sum.y);
     store(w.matrix, row, col + 32u, sum.z);

@@ -8,7 +8,7 @@
 //   bias      f32 [n], read where has_bias is 1
 //   c         f32 [count], in rows of n
 //
-// Constants prepended by ops/matmul.rs: WG: invocations per workgroup. ACTIVATION: the function applied to c.
+// Constants prepended by ops/slicing.rs: WG: invocations per workgroup. ACTIVATION: the function applied to c.
 
 #import shared/common.wgsl
 
@@ -21,8 +21,8 @@ struct Params { count: u32, n: u32, slices: u32, bias_offset: u32, bias_step: u3
 
 @compute @workgroup_size(WG)
 fn matmul_reduce(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-               @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+               @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     var sum = 0.0;
     for (var s = 0u; s < p.slices; s++) { sum += partial[s * p.count + i]; }

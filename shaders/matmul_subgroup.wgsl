@@ -5,7 +5,7 @@
 // One subgroup of SUBGROUP invocations computes a 16 x (8 SUBGROUP) tile of c. Each invocation computes 16 rows of 8 columns in
 // eight 4 x 4 matrices. The subgroup loads the 16 words of a that a step along k needs once, and passes them to all invocations by
 // subgroupBroadcast: 8 + 16 / SUBGROUP loads for 128 multiply-adds. For software rasterizers, which do not coalesce
-// the loads of neighbouring invocations.
+// the loads of neighbouring invocations. Compute bound.
 //
 // shared/matmul.wgsl describes the operands' layouts, split-K and the epilogue.
 //

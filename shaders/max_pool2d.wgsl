@@ -50,10 +50,10 @@ fn better(best: Best, first: u32, place: vec2u) -> Best {
 
 @compute @workgroup_size(WG)
 fn max_pool2d(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-              @builtin(local_invocation_index) lane: u32) {
+              @builtin(local_invocation_index) local: u32) {
     // Where KERNEL is a constant the compiler can unroll the loops.
     let kernel = select(p.kernel, vec2u(KERNEL), KERNEL > 0u);
-    var i = workgroup_index(group, groups) * WG * PER + lane;
+    var i = workgroup_index(group, groups) * WG * PER + local;
     var place = place_of(i, p.out);
     for (var j = 0u; j < PER; j++) {
         if (i >= p.out.count) { return; }

@@ -7,7 +7,7 @@
 // scatter:  for windows that do not overlap. No two windows then have the same maximum, so each writes its gradient to a dx that
 //           was filled with zeros. One invocation handles PER outputs, WG apart. `at` and dy are read once.
 //
-// Deterministic: no atomics; gather adds the windows in row-major order.
+// Memory bound. Deterministic: no atomics; gather adds the windows in row-major order.
 //
 //   at   u32 [planes, rows, cols], contiguous: positions of the maxima (max_pool2d.wgsl)
 //   dy   f32 [planes, rows, cols], contiguous from dy_offset
@@ -29,8 +29,8 @@ struct Params { indexer: PlaneIndex, other: vec2u, stride: vec2u, padding: vec2u
 
 @compute @workgroup_size(WG)
 fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    var i = workgroup_index(group, groups) * WG * PER + lane;
+          @builtin(local_invocation_index) local: u32) {
+    var i = workgroup_index(group, groups) * WG * PER + local;
     var place = place_of(i, p.indexer);
     for (var j = 0u; j < PER; j++) {
         if (i >= p.indexer.count) { return; }
@@ -56,9 +56,9 @@ fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 
 @compute @workgroup_size(WG)
 fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
+           @builtin(local_invocation_index) local: u32) {
     let plane = p.other.x * p.other.y;
-    var i = workgroup_index(group, groups) * WG * PER + lane;
+    var i = workgroup_index(group, groups) * WG * PER + local;
     var place = place_of(i, p.indexer);
     for (var j = 0u; j < PER; j++) {
         if (i >= p.indexer.count) { return; }

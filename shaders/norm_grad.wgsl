@@ -5,7 +5,7 @@
 //
 // One invocation computes one element. Memory bound: x is read once, dx written once.
 //
-//   x, y, dy   f32, strided: operands x, y, z of the indexer. For P = inf, dy is already divided by the number of ties
+//   x, y, dy   f32, strided: the first, second and third operand of the indexer. For P = inf, dy is already divided by the number of ties
 //   dx         f32 [count], contiguous
 //
 // Constants prepended by ops/norm.rs: OP: 0 any P, 1 P = 2, 2 P = 1, 3 P = inf. WG: invocations per workgroup.
@@ -39,8 +39,8 @@ fn slope(x: f32, y: f32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn norm_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-             @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+             @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let at = strided_offsets(i);
     dx[i] = slope(x[at.x], y[at.y]) * dy[at.z];

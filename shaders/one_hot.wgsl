@@ -2,9 +2,9 @@
 //
 // Used by: one_hot
 //
-// One invocation handles one id: it reads the id and writes one word of y.
+// One invocation handles one id: it reads the id and writes one word of y. Memory bound.
 //
-//   ids      u32, strided: operand x of the indexer
+//   ids      u32, strided: the first operand of the indexer
 //   y        f32 [count, classes], contiguous
 //   status   the word at `check` is set if an id is >= classes; its row of y stays all zeros
 //
@@ -22,8 +22,8 @@ struct Params { indexer: StridedIndexer, count: u32, classes: u32, check: u32 }
 
 @compute @workgroup_size(WG)
 fn one_hot(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     let id = ids[strided_offsets(i).x];
     if (id >= p.classes) {

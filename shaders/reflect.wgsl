@@ -25,8 +25,8 @@ struct Params { count: u32, inner: u32, length: u32, before: u32, after: u32, x_
 
 @compute @workgroup_size(WG)
 fn reflect(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let at = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(group, groups) * WG + local;
     if (at >= p.count) { return; }
     let line = at / p.inner;
     let padded = p.before + p.length + p.after;
@@ -42,8 +42,8 @@ fn reflect(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(WG)
 fn reflect_grad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-                @builtin(local_invocation_index) lane: u32) {
-    let at = workgroup_index(group, groups) * WG + lane;
+                @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(group, groups) * WG + local;
     if (at >= p.count) { return; }
     let line = at / p.inner;
     let k = line % p.length;

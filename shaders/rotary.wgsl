@@ -10,7 +10,7 @@
 // One invocation handles one pair or one copied element. Memory bound: x is read once, y written once; all heads read the same
 // tables, which should hit a cache.
 //
-//   x                f32: rows at operand x of the indexer, elements `step` apart
+//   x                f32: its rows begin at the first operand of the indexer, elements `step` apart
 //   cosines, sines   f32 [positions, pairs], contiguous from their offsets; row r has position r % length
 //   y                f32 [rows, cols], contiguous
 //
@@ -35,8 +35,8 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn rotary(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let at = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(group, groups) * WG + local;
     if (at >= p.count) { return; }
     let row = at / p.slots;
     let slot = at - row * p.slots;

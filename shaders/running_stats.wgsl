@@ -6,7 +6,7 @@
 // Used by: BatchNorm::update
 //
 // Ioffe & Szegedy (arXiv:1502.03167). `unbias` makes the batch's variance the unbiased estimate. One invocation handles one
-// channel.
+// channel. Memory bound.
 //
 //   mean, variance                   f32 [count], contiguous from their offsets: of the batch
 //   running_mean, running_variance   f32 [count]
@@ -25,8 +25,8 @@ struct Params { count: u32, mean_offset: u32, variance_offset: u32, momentum: f3
 
 @compute @workgroup_size(WG)
 fn running_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i >= p.count) { return; }
     running_mean[i] += p.momentum * (mean[p.mean_offset + i] - running_mean[i]);
     running_variance[i] += p.momentum * (variance[p.variance_offset + i] * p.unbias - running_variance[i]);

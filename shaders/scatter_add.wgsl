@@ -2,23 +2,23 @@
 //
 // Used by: scatter_add, gather (gradient), index_select (gradient), embedding (gradient)
 //
-// Deterministic without atomics. The ids of each row were sorted before (ops/sort.rs, stable), so the terms of a destination
+// Deterministic without atomics. The ids of each row were sorted before (ops/sort_rows.rs, stable), so the terms of a destination
 // form a segment of the sorted row, which is summed from left to right. A row is cut into chunks of CHUNK terms; one invocation
-// sums one chunk of one lane. Segments that begin and end inside the chunk are complete and are added to y. The first and the last
+// sums one chunk of one line. Segments that begin and end inside the chunk are complete and are added to y. The first and the last
 // segment may continue in the neighbouring chunks: their sums become two terms of a shorter row, sorted like the first, which
 // the next dispatch sums in the same way. The last dispatch has one chunk per row. So many invocations sum a long segment,
-// always in the same order.
+// always in the same order. Memory bound.
 //
-// A lane is one line of src and y along the axis. Lanes share a row of ids where the index was expanded, as the columns of an
+// A line is all elements of src or y along the axis. Lines share a row of ids where the index was expanded, as the columns of an
 // embedding do.
 //
 //   keys       u32 [rows, count], ascending
 //   places     u32 [rows, count]: the original position of each key in its row (read where FIRST)
-//   src        f32. FIRST: operand y of the indexer over the lanes [rows, shared], plus place * src_stride;
-//              else the terms [count, lanes] of the last dispatch, contiguous
-//   y          f32: operand x of the indexer, plus id * y_stride
+//   src        f32. FIRST: the second operand of the indexer over the lines [rows, shared], plus place * src_stride;
+//              else the terms [count, lines] of the last dispatch, contiguous
+//   y          f32: the first operand of the indexer, plus id * y_stride
 //   keys_out   u32 [rows, 2 chunks]: the ids of the two terms of each chunk; not written where there is one chunk
-//   sums_out   f32 [2 chunks, lanes]: likewise their sums
+//   sums_out   f32 [2 chunks, lines]: likewise their sums
 //   status     the word at `check` is set if an id is past the end; its terms are dropped
 //
 // Constants prepended by ops/scatter.rs: FIRST: 1 in the first dispatch. CHUNK: terms per chunk. WG: invocations per workgroup.

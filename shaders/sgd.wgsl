@@ -39,8 +39,8 @@ fn decayed(grad: vec4f, w: vec4f, decay: f32) -> vec4f {
 
 @compute @workgroup_size(WG)
 fn sgd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-       @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+       @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i > (plain.count - 1u) / 4u) { return; }
     let weight = w[i];
     let next = weight - plain.rate * decayed(quad(i, plain.offset), weight, plain.decay);
@@ -57,8 +57,8 @@ fn sgd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec
 
 @compute @workgroup_size(WG)
 fn sgd_momentum(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-                @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+                @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i > (p.count - 1u) / 4u) { return; }
     let weight = w[i];
     let d = decayed(quad(i, p.offset), weight, p.decay);

@@ -6,14 +6,14 @@
 //
 // LANES invocations process one row. Each reduces every LANES-th element to a running maximum and sum (online softmax,
 // shared/online_softmax_row.wgsl), with four loads in flight. A tree reduction in workgroup memory merges the lanes in log2(LANES)
-// steps. LANES = 1 needs no workgroup memory; it suits short rows, and rows whose elements are interleaved because the axis is
-// not the last. Memory bound: x is read twice, y written once.
+// steps. LANES = 1 needs no workgroup memory; it suits short rows, and rows that are interleaved in memory, for
+// example because the axis is not the last. Memory bound: x is read twice, y written once.
 //
-// A few very long rows are cut into slices. STAGE 1 stores the maximum and sum of each slice in `parts`. In STAGE 2 every workgroup
-// merges the parts of its row by itself, and writes its slice of y.
+// A few very long rows are cut into slices. STAGE 1 stores the maximum and sum of each slice in `parts`. In STAGE 2 the
+// LANES invocations of each slice merge the parts of their whole row, and write their slice of y.
 //
-//   x       f32: rows at operand x of the indexer, elements steps.x apart
-//   y       f32: rows at operand y of the indexer, elements steps.y apart
+//   x       f32: its rows begin at the first operand of the indexer, elements steps.x apart
+//   y       f32: its rows begin at the second operand of the indexer, elements steps.y apart
 //   parts   f32 [rows, slices, 2]: maximum and sum (stages 1 and 2)
 //
 // Constants prepended by ops/softmax.rs: LOG: 1 for the logarithm. STAGE: 0 whole rows, 1 reduce slices, 2 write slices.

@@ -7,9 +7,9 @@
 // LANES invocations process one row. Each sums every LANES-th term, four per iteration. A tree reduction in workgroup memory adds
 // the lanes in log2(LANES) steps. Memory bound: y and dy are read twice, dx written once. Slices and stages as in softmax.wgsl.
 //
-//   y       f32: rows at operand x of the indexer, elements steps.x apart
-//   dy      f32: rows at operand y of the indexer, elements steps.y apart
-//   dx      f32: rows at operand z of the indexer, elements steps.x apart
+//   y       f32: its rows begin at the first operand of the indexer, elements steps.x apart
+//   dy      f32: its rows begin at the second operand of the indexer, elements steps.y apart
+//   dx      f32: its rows begin at the third operand of the indexer, elements steps.x apart
 //   parts   f32 [rows, slices]: sums (stages 1 and 2)
 //
 // Constants prepended by ops/softmax.rs: LOG: 1 for the logarithm. STAGE: 0 whole rows, 1 reduce slices, 2 write slices.

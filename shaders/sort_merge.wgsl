@@ -4,13 +4,13 @@
 //
 // One invocation places one element. The element's rank in the merged run is its position in its own run plus the number of
 // elements of the other run that precede it, found by binary search. On equal keys the left run comes first, so the sort is stable.
-// Only the first `kept` elements of a merged run are written.
+// Only the first `kept` elements of a merged run are written. Memory bound: the searches read scattered keys.
 //
 //   keys_in, places_in   u32 [rows, runs, held], contiguous
 //   keys, places         u32 [rows, ceil(runs / 2), kept], contiguous; with `last` the keys are converted back to elements
 //                        (shared/order.wgsl)
 //
-// Constants prepended by ops/sort.rs: IDS: 1 where the elements are u32, 0 where they are f32. WG: invocations per workgroup.
+// Constants prepended by ops/sort_rows.rs: IDS: 1 where the elements are u32, 0 where they are f32. WG: invocations per workgroup.
 
 #import shared/common.wgsl
 #import shared/order.wgsl
@@ -38,8 +38,8 @@ fn elements(run: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn sort_merge(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-              @builtin(local_invocation_index) lane: u32) {
-    let at = workgroup_index(group, groups) * WG + lane;
+              @builtin(local_invocation_index) local: u32) {
+    let at = workgroup_index(group, groups) * WG + local;
     if (at >= p.count) { return; }
     let place = at % p.held;
     let row = at / p.held / p.runs;

@@ -8,12 +8,12 @@
 // compared by both. No two pairs are equal, so the sort is stable.
 //
 // One workgroup sorts TILE / WIDTH tiles. x is read once. Only the first `kept` pairs of each tile are written: no other
-// element of the tile can be among the first `kept` of the row.
+// element of the tile can be among the first `kept` of the row. Bound by workgroup memory and its barriers.
 //
-//   x              words, strided: operand x of the indexer over the rows, elements `stride` apart
+//   x              words, strided: the first operand of the indexer over the rows, elements `stride` apart
 //   keys, places   u32 [tiles, kept], contiguous; with `last` the keys are converted back to elements
 //
-// Constants prepended by ops/sort.rs: IDS: 1 where x holds u32, 0 where it holds f32. WIDTH: elements per tile. TILE: elements
+// Constants prepended by ops/sort_rows.rs: IDS: 1 where x holds u32, 0 where it holds f32. WIDTH: elements per tile. TILE: elements
 // per workgroup, a multiple of WIDTH. WG: invocations per workgroup.
 
 #import shared/common.wgsl
@@ -41,9 +41,9 @@ fn is_after(a: vec2u, b: vec2u) -> bool {
 
 @compute @workgroup_size(WG)
 fn sort_tiles(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-              @builtin(local_invocation_index) lane: u32) {
+              @builtin(local_invocation_index) local: u32) {
     let first = workgroup_index(group, groups) * (TILE / WIDTH);
-    for (var slot = lane; slot < TILE; slot += WG) {
+    for (var slot = local; slot < TILE; slot += WG) {
         let tile = first + slot / WIDTH;
         let place = tile % p.tiles_a_row * WIDTH + slot % WIDTH;
         // Past the end of the row, a padding pair that sorts after every element.
@@ -60,7 +60,7 @@ fn sort_tiles(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     var apart = 1u;
     while (run <= WIDTH) {
         workgroupBarrier();
-        for (var i = lane; i < TILE / 2u; i += WG) {
+        for (var i = local; i < TILE / 2u; i += WG) {
             let low = 2u * i - (i & (apart - 1u));
             let a = pairs[low];
             let b = pairs[low + apart];
@@ -79,7 +79,7 @@ fn sort_tiles(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
     workgroupBarrier();
 
-    for (var slot = lane; slot < TILE; slot += WG) {
+    for (var slot = local; slot < TILE; slot += WG) {
         let tile = first + slot / WIDTH;
         let rank = slot % WIDTH;
         let pair = pairs[slot];

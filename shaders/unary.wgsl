@@ -4,8 +4,9 @@
 // Used by: relu, leaky_relu, elu, sigmoid, tanh, gelu, silu, hardswish, softplus and others
 //
 // shared/functions.wgsl has the functions, shared/elementwise.wgsl the bindings and the entry points; x is its operand a.
+// Memory bound.
 //
-// Constants from ops/unary.rs: OP: the function, op_NAME. WG: invocations per workgroup.
+// Constants prepended by ops/unary.rs: OP: the function, op_NAME. WG: invocations per workgroup.
 
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl

@@ -5,8 +5,9 @@
 //
 // shared/functions.wgsl has the gradients, shared/elementwise.wgsl the bindings and the entry points: s and dy are its operands a
 // and b, dx its result y.
+// Memory bound.
 //
-// Constants from ops/unary.rs: SLOPE: the gradient, slope_NAME. WG: invocations per workgroup.
+// Constants prepended by ops/unary.rs: SLOPE: the gradient, slope_NAME. WG: invocations per workgroup.
 
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl

@@ -4,6 +4,7 @@
 // Used by: where_cond
 //
 // shared/elementwise.wgsl has the bindings and the entry points: c, a and b are its operands a, b and c.
+// Memory bound.
 //
 // Constants prepended by ops/where_cond.rs: WG: invocations per workgroup.
 

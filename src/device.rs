@@ -42,7 +42,7 @@ impl Device {
         Device::Cpu(Arc::new(CpuDevice::new(Ok(budget))))
     }
 
-    /// The best GPU, hardware if there is any, else a software rasteriser.
+    /// The best GPU, hardware if there is any, else a software rasterizer.
     ///
     /// # Errors
     /// No adapter (the error tells what to install), or it can't be opened.
@@ -51,7 +51,7 @@ impl Device {
     }
 
     /// What `GRISTMILL_DEVICE` names (see [`Device::open`]); without it a hardware GPU, else the CPU twins, which
-    /// beat a software rasteriser. Says on one line of standard error when it passes over such an adapter.
+    /// beat a software rasterizer. Says on one line of standard error when it passes over such an adapter.
     ///
     /// # Errors
     /// `GRISTMILL_DEVICE` names no device, or the device can't be opened.
@@ -67,7 +67,7 @@ impl Device {
                     // Not by eprintln!, which panics where standard error is closed.
                     let _ = writeln!(
                         std::io::stderr(),
-                        "gristmill: {} is a software rasteriser; running on the CPU twins, which are faster \
+                        "gristmill: {} is a software rasterizer; running on the CPU twins, which are faster \
                          (GRISTMILL_DEVICE=gpu runs the kernels on it)",
                         report.id
                     );

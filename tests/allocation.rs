@@ -28,7 +28,7 @@ const BUDGET: u64 = 16 << 20;
 /// The child's address space. The process takes 70 MiB besides its tensors, so a copy that ignores the budget exceeds
 /// it.
 const ADDRESS_SPACE: u64 = 96 << 20;
-/// The same for a GPU, whose kernels may run on a software rasteriser. Its drivers need an unlimited address space.
+/// The same for a GPU, whose kernels may run on a software rasterizer. Its drivers need an unlimited address space.
 const MANY_ON_GPU: usize = 1 << 19;
 const BUDGET_ON_GPU: u64 = 1 << 20;
 /// Longer than any pass over `MANY` elements on a busy machine, and far shorter than one over `ENDLESS`.

@@ -121,7 +121,7 @@ fn a_full_standard_output_or_error_is_no_panic() {
     }
     let status = gristmill().args(["doctor", "--row", "no-such-row"]).stderr(full()).status();
     assert_eq!(status.unwrap().code(), Some(1));
-    // The line about a software rasteriser, if there is one.
+    // The line about a software rasterizer, if there is one.
     let status = gristmill().args(SHORT).stderr(full()).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
 }

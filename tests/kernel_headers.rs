@@ -31,6 +31,8 @@ fn headers() -> BTreeMap<String, Header> {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("// Used by: ")).collect();
         assert!(!lines.is_empty(), "{file} does not say by which functions it is used");
+        let header: String = text.lines().take_while(|line| line.starts_with("//")).collect();
+        assert!(header.to_lowercase().contains("bound"), "{file} does not say what bounds it");
         let line = lines.join(", ");
         let and_others = line.contains("and others");
         let line = line.replace("and others", "").replace("(gradient)", "");
@@ -201,6 +203,7 @@ const GONE: &[(&str, &str)] = &[
     ("standardise", "normalize"),
     ("normaliser", "online softmax"),
     ("adverse", "worst case"),
+    ("rasteriser", "rasterizer"),
     ("strays", "out of bounds"),
     ("folded", "reduced; workgroup_index"),
     ("resample", "avg_pool_upsample"),

@@ -98,7 +98,7 @@ fn short_rows_include_each_element() {
 
 #[test]
 fn few_rows_include_each_element() {
-    // By several lanes per row, which software rasterisers use for fewer than 16 rows.
+    // By several lanes per row, which software rasterizers use for fewer than 16 rows.
     for length in [19, 67] {
         (0..length).collect::<Vec<_>>().chunks(13).for_each(|places| seen(length, places));
     }

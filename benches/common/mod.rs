@@ -156,7 +156,7 @@ pub fn run(family: &str, cases: impl Fn(&mut Bench) -> Result<()>) -> Result<()>
 }
 
 impl Bench<'_> {
-    /// Whether the device is a software rasteriser. The large cases then skip kernels made for hardware, which take
+    /// Whether the device is a software rasterizer. The large cases then skip kernels made for hardware, which take
     /// seconds there.
     pub fn is_software(&self) -> bool {
         matches!(&self.device, Device::Gpu(gpu) if gpu.adapter().kind == AdapterKind::Software)

@@ -4,7 +4,7 @@
 //   q [matrices, n, d], k [matrices, m, d], v [matrices, m, dv], o [matrices, n, dv] f32
 //
 // Each invocation reads all of k twice and all of v, and computes each score twice. attention.wgsl lets 32 queries share a tile of
-// keys and values in workgroup memory, and computes each score once, by online softmax (FlashAttention).
+// keys and values in workgroup memory, and computes each score once per 64 columns of o, by online softmax (FlashAttention).
 
 struct Params { rows: u32, n: u32, m: u32, d: u32, dv: u32, scale: f32 }
 
@@ -23,8 +23,8 @@ fn score(row: u32, key: u32) -> f32 {
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let row = (group.y * groups.x + group.x) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let row = (group.y * groups.x + group.x) * 64u + local;
     if (row >= p.rows) { return; }
     let first = row / p.n * p.m; // the first key of the query's matrix
     var largest = score(row, first);

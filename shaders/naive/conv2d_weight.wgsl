@@ -15,8 +15,8 @@ struct Params { n: u32, c: u32, h: u32, w: u32, o: u32, kh: u32, kw: u32 }
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * groups.x + group.x) * 64u + local;
     if (i >= p.o * p.c * p.kh * p.kw) { return; }
     let s = i % p.kw;
     let r = i / p.kw % p.kh;

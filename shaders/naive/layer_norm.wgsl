@@ -15,8 +15,8 @@ struct Params { rows: u32, cols: u32, eps: f32 }
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let row = (group.y * groups.x + group.x) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let row = (group.y * groups.x + group.x) * 64u + local;
     if (row >= p.rows) { return; }
     let start = row * p.cols;
     var mean = 0.0;

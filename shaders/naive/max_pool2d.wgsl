@@ -14,8 +14,8 @@ struct Params { outputs: u32, h: u32, w: u32, kernel: u32 }
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let i = (group.y * groups.x + group.x) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * groups.x + group.x) * 64u + local;
     if (i >= p.outputs) { return; }
     let out = vec2u(p.h, p.w) / p.kernel;
     let plane = i / (out.x * out.y);

@@ -13,8 +13,8 @@ struct Params { rows: u32, cols: u32 }
 
 @compute @workgroup_size(64)
 fn naive(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-         @builtin(local_invocation_index) lane: u32) {
-    let row = (group.y * groups.x + group.x) * 64u + lane;
+         @builtin(local_invocation_index) local: u32) {
+    let row = (group.y * groups.x + group.x) * 64u + local;
     if (row >= p.rows) { return; }
     var sum = 0.0;
     for (var c = 0u; c < p.cols; c++) { sum += x[row * p.cols + c]; }

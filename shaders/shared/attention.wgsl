@@ -4,8 +4,8 @@
 // Expects: mask: array<f32>, p: Params, MASKED.
 //
 // The query heads that share a key head form one matrix. Its rows, `queries = group * n`, are the queries of the first head of
-// the group, then those of the second, and so on. So grouped-query attention reads keys and values once per group, and the
-// gradient of a key is one sum over all its queries.
+// the group, then those of the second, and so on. So a tile of rows may hold queries of several heads, which share the
+// loads of keys and values, and the gradient of a key is one sum over all its queries.
 //
 //   q, k, v, mask f32: see Operand; the strides of a mask are 0 where it is broadcast
 //   MASKED: 1 if a key may be hidden or a score changed: by a window (causal is one), a mask, a soft cap or dropout
@@ -19,7 +19,7 @@ struct Operand { offset: u32, head: u32, row: u32, col: u32 }
 /// The matrices are numbered along `axes` leading axes [.., kv_heads] of these `lengths`; along each, `strides` are those of q, k, v
 /// and mask. `size`: the length of a slice of the keys or queries that are summed over, a multiple of the tile. `left`, `right`: how
 /// many keys before and after position i + m - n query i of a head sees. `cap`: 0 for no soft cap. Dropout drops a weight if its
-/// random word is below `threshold`, and multiplies the others by `keep`. `begin`, `round`: see attention_grad_subgroup.wgsl.
+/// random word is below `threshold`, and multiplies the others by `keep`. `first_key`, `round`: see attention_grad_subgroup.wgsl.
 struct Params {
     q: Operand, k: Operand, v: Operand, mask: Operand,
     strides: array<vec4u, 4>, lengths: vec4u,
@@ -28,7 +28,7 @@ struct Params {
     size: u32, mask_kind: u32, left: i32, right: i32,
     seed: vec2u, offset: vec2u,
     threshold: u32, keep: f32, scale: f32, cap: f32,
-    grad_offset: u32, begin: u32, round: u32,
+    grad_offset: u32, first_key: u32, round: u32,
 }
 
 const BOOLEAN = 1u;
@@ -42,7 +42,7 @@ const LEAST: f32 = 0x1p-126f;
 var<private> start: vec4u;
 var<private> first_row: u32;
 
-fn begin(matrix: u32) {
+fn select_matrix(matrix: u32) {
     first_row = matrix * p.queries;
     start = vec4u(p.q.offset, p.k.offset, p.v.offset, p.mask.offset);
     var rest = matrix;
@@ -82,7 +82,7 @@ fn meet(first_query: u32, last_query: u32, first_key: u32, last_key: u32) -> boo
     let last = min(last_query, p.queries - 1u);
     // The queries of one head have a range of positions; those of two heads may have any.
     var low = 0u;
-    var high = p.n - 1u; // of queries of two heads, any place
+    var high = p.n - 1u;
     if (first_query / p.n == last / p.n) {
         low = first_query % p.n;
         high = last % p.n;

@@ -1,8 +1,8 @@
 // The operands of the kernels that compute the gradients of attention, and the weights in these gradients. With w[i, j] the
 // weights divided by their sum, D[i, j] the factors of dropout, t[i, j] the tanh of the soft cap:
 //
-//   dq[i] = scale sum_j ds[i, j] k[j]            ds[i, j] = du[i, j] (1 - t[i, j]²)
-//   dk[j] = scale sum_i ds[i, j] q[i]            du[i, j] = w[i, j] (D[i, j] do[i] · v[j] - delta[i])
+//   dq[i] = scale sum_j ds[i, j] k[j]            ds[i, j] = du[i, j] (1 - t[i, j]²), the gradient of scale q[i] · k[j]
+//   dk[j] = scale sum_i ds[i, j] q[i]            du[i, j] = w[i, j] (D[i, j] do[i] · v[j] - delta[i]), that of the score
 //   dv[j] = sum_i w[i, j] D[i, j] do[i]          dmask[i, j] = du[i, j]
 //
 // Imported by: attention_grad.wgsl, attention_grad_subgroup.wgsl
@@ -25,9 +25,9 @@
 @group(0) @binding(4) var<storage, read> grad: array<Word>;
 @group(0) @binding(5) var<storage, read> stats: array<f32>;
 
-/// Which products are computed: SCORES takes q and k, SLOPES takes the output's gradient and v.
+/// Which products are computed: SCORES takes q and k, VALUE_PRODUCTS takes do and v.
 const SCORES = 0u;
-const SLOPES = 1u;
+const VALUE_PRODUCTS = 1u;
 
 fn query_at(kind: u32, r: u32) -> u32 {
     if (kind == SCORES) { return query(r).q; }
@@ -68,15 +68,15 @@ fn stat(r: u32) -> vec2f {
 /// The weights of a query and a key in the gradients: `value` in dv (w D), `mask` in dmask (du), `score` in dq and dk (ds).
 struct Weights { value: f32, mask: f32, score: f32 }
 
-/// The weights of query r and a key, from `product` (q · k) and `slope` (do · v).
-fn gradient(r: u32, stat: vec2f, key: u32, product: f32, slope: f32) -> Weights {
+/// The weights of query r and a key, from the products q · k and do · v.
+fn gradient(r: u32, stat: vec2f, key: u32, q_k: f32, do_v: f32) -> Weights {
     let query = query(r);
-    let s = score(product, query, key);
+    let s = score(q_k, query, key);
     // A score exceeds lse by rounding errors at most, so `weight` may take lse as the maximum.
     let w = weight(s.x, stat.x);
     if (r >= p.queries || w == 0.0) { return Weights(0.0, 0.0, 0.0); }
     let keep = kept(query, key);
     // A dropped weight adds nothing, even if it is NaN.
-    let du = w * (select(slope * keep, 0.0, keep == 0.0) - stat.y);
+    let du = w * (select(do_v * keep, 0.0, keep == 0.0) - stat.y);
     return Weights(select(w * keep, 0.0, keep == 0.0), du, du * s.y);
 }

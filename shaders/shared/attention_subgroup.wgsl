@@ -13,9 +13,9 @@
 #import shared/common.wgsl
 #import shared/subgroup.wgsl
 
-const HEIGHT = 32u;         // rows of a tile
-const WIDTH = 8u * SUBGROUP; // others of a tile of scores
-const WORDS = 2u * SUBGROUP; // words in a row of a tile of sums
+const TILE_ROWS = 32u;         // rows of a tile
+const TILE_OTHERS = 8u * SUBGROUP; // others of a tile of scores
+const TILE_WORDS = 2u * SUBGROUP; // words in a row of a tile of sums
 
 alias Word = vec4f;
 

@@ -1,5 +1,6 @@
 // Tiles of 32 x 64 scores, and of 32 x 64 sums weighted by them, computed by a workgroup of 16 x 8 invocations. Each invocation
 // has 4 x 4 of both in registers: (x, y) has the rows 4y to 4y + 3 and the others, or columns, x, x + 16, x + 32 and x + 48.
+// The rows of a tile are queries or keys. Its others are what the sum runs over: keys for o, dq and dmask, queries for dk and dv.
 // Imported by: attention.wgsl, attention_grad.wgsl
 // Expects: for the rows row_at(kind, r) -> u32 (an offset), row_step(kind) -> u32, row_word(kind, at) -> f32; for the others
 // other_at, other_step, other_word, and others() -> u32 (their number); shared/attention.wgsl.
@@ -16,16 +17,16 @@
 
 #import shared/common.wgsl
 
-const SIDE = 32u;  // rows of a tile
-const WIDE = 64u;  // others, or columns, of a tile
+const TILE_ROWS = 32u;  // rows of a tile
+const TILE_OTHERS = 64u;  // others, or columns, of a tile
 const DEPTH = 16u; // depth of a slab
 const STEP = 5u;   // words from one row of a slab to the next: odd, so neighbouring rows have no bank conflicts
-const OTHERS = SIDE * STEP;   // where the others begin in a slab
-const PARTIAL = DEPTH * 16u;  // where a word of each invocation is, behind a slab of what is summed
-const WEIGHTS = WIDE + 1u;    // words from one group of four rows to the next
+const OTHERS_AT = TILE_ROWS * STEP;   // where the others begin in a slab
+const PARTIAL = DEPTH * 16u;  // where store_partial puts a vector for each invocation: behind the 256 vectors that add_weighted uses
+const WEIGHTS_STEP = TILE_OTHERS + 1u;    // words from one group of four rows to the next
 
-var<workgroup> slab: array<vec4f, 480>;    // (SIDE + WIDE) x STEP words, or DEPTH x 16
-var<workgroup> weights: array<vec4f, 520>; // word g * WEIGHTS + j: the weights of rows 4g to 4g + 3 and other j
+var<workgroup> slab: array<vec4f, 480>;    // (TILE_ROWS + TILE_OTHERS) x STEP words, or DEPTH x 16
+var<workgroup> weights: array<vec4f, 520>; // word g * WEIGHTS_STEP + j: the weights of rows 4g to 4g + 3 and other j
 
 /// Four numbers of a row, 4 apart; 0 past the end.
 fn row_numbers(kind: u32, start: u32, c: u32, depth: u32) -> vec4f {
@@ -61,21 +62,21 @@ fn add_slab_word(sum: mat4x4f, row: u32, other: u32) -> mat4x4f {
 
 /// The dot products of the rows and others, which begin at (row, other), over `depth` numbers: this invocation's 4 x 4 of them.
 /// A matrix column is a row. The whole workgroup must call it.
-fn products(kind: u32, row: u32, other: u32, depth: u32, lane: u32) -> mat4x4f {
-    let side = lane / 4u;
-    let c = lane % 4u;
+fn products(kind: u32, row: u32, other: u32, depth: u32, local: u32) -> mat4x4f {
+    let side = local / 4u;
+    let c = local % 4u;
     let to = side * STEP + c;
-    let y = lane / 16u * 4u * STEP;
-    let x = OTHERS + lane % 16u * STEP;
-    let start = vec3u(row_at(kind, row + side), other_at(kind, other + side), other_at(kind, other + side + SIDE));
+    let y = local / 16u * 4u * STEP;
+    let x = OTHERS_AT + local % 16u * STEP;
+    let start = vec3u(row_at(kind, row + side), other_at(kind, other + side), other_at(kind, other + side + TILE_ROWS));
     var a = row_numbers(kind, start.x, c, depth);
     var b = other_numbers(kind, start.y, c, depth);
     var d = other_numbers(kind, start.z, c, depth);
     var sum: mat4x4f;
     for (var next = DEPTH; next < depth + DEPTH; next += DEPTH) {
         slab[to] = a;
-        slab[OTHERS + to] = b;
-        slab[OTHERS + SIDE * STEP + to] = d;
+        slab[OTHERS_AT + to] = b;
+        slab[OTHERS_AT + TILE_ROWS * STEP + to] = d;
         workgroupBarrier();
         if (next < depth) {
             a = row_numbers(kind, start.x, next + c, depth);
@@ -99,9 +100,9 @@ fn next_number(row: vec4f, last: f32) -> vec4f {
 }
 
 /// Stores this invocation's weights in workgroup memory, for the whole workgroup.
-fn store_weights(w: mat4x4f, lane: u32) {
+fn store_weights(w: mat4x4f, local: u32) {
     let by_other = transpose(w);
-    let at = lane / 16u * WEIGHTS + lane % 16u;
+    let at = local / 16u * WEIGHTS_STEP + local % 16u;
     weights[at] = by_other[0];
     weights[at + 16u] = by_other[1];
     weights[at + 32u] = by_other[2];
@@ -117,21 +118,21 @@ fn summed_numbers(kind: u32, j: u32, col: u32, cols: u32) -> vec4f {
 }
 
 /// `sums` plus the others from `other` on, weighted by the stored weights. The whole workgroup must call it.
-fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane: u32) -> mat4x4f {
-    let x = lane % 16u;
-    let y = lane / 16u;
+fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, local: u32) -> mat4x4f {
+    let x = local % 16u;
+    let y = local / 16u;
     var near = summed_numbers(kind, other + y, col + x, cols);
     var far = summed_numbers(kind, other + y + 8u, col + x, cols);
     var s = sums;
-    for (var first = 0u; first < WIDE; first += DEPTH) {
-        slab[lane] = near;
-        slab[lane + 128u] = far;
+    for (var first = 0u; first < TILE_OTHERS; first += DEPTH) {
+        slab[local] = near;
+        slab[local + 128u] = far;
         workgroupBarrier(); // for the slab and for the weights
-        if (first + DEPTH < WIDE) {
+        if (first + DEPTH < TILE_OTHERS) {
             near = summed_numbers(kind, other + first + DEPTH + y, col + x, cols);
             far = summed_numbers(kind, other + first + DEPTH + y + 8u, col + x, cols);
         }
-        let at = y * WEIGHTS + first;
+        let at = y * WEIGHTS_STEP + first;
         for (var j = 0u; j < DEPTH; j++) { s = add_products(s, weights[at + j], slab[j * 16u + x]); }
         workgroupBarrier();
     }
@@ -139,11 +140,11 @@ fn add_weighted(kind: u32, sums: mat4x4f, other: u32, col: u32, cols: u32, lane:
 }
 
 /// Stores a number for each of four rows, which `partial` returns after a barrier. A slab of weighted sums may be in use.
-fn store_partial(x: vec4f, lane: u32) {
-    slab[PARTIAL + lane] = x;
+fn store_partial(x: vec4f, local: u32) {
+    slab[PARTIAL + local] = x;
 }
 
 /// The numbers that invocation x of the same rows stored.
-fn partial(x: u32, lane: u32) -> vec4f {
-    return slab[PARTIAL + lane / 16u * 16u + x];
+fn partial(x: u32, local: u32) -> vec4f {
+    return slab[PARTIAL + local / 16u * 16u + x];
 }

@@ -29,7 +29,7 @@ struct Params {
     images: u32, pixels: u32, groups: u32, rows: u32, depth: u32,
     weight_group: u32, weight_row: u32, weight_depth: u32, has_bias: u32,
     x_offset: u32, w_offset: u32, b_offset: u32,
-    first_tap: u32, end_tap: u32, first_depth: u32, end_depth: u32, // first_tap..end_tap: rows of the kernel
+    first_kernel_row: u32, end_kernel_row: u32, first_depth: u32, end_depth: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

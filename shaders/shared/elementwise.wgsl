@@ -10,7 +10,7 @@
 // vector:   one invocation handles four elements, loaded and stored as one vec4f, for operands that are contiguous or a single
 //           broadcast element. No divisions, and a quarter of the loads.
 //
-//   a, b, c   f32: operands x, y and z of the indexer. Where f has fewer operands, Rust binds a in place of the others; f ignores
+//   a, b, c   f32: the first, second and third operand of the indexer. Where f has fewer operands, Rust binds a in place of the others; f ignores
 //             them, so that the compiler drops their loads.
 //   y         f32 [count], contiguous
 
@@ -65,15 +65,15 @@ fn four(i: u32) -> vec4f {
 
 @compute @workgroup_size(WG)
 fn strided(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-           @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+           @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     if (i < p.count) { y[i] = one(i); }
 }
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-          @builtin(local_invocation_index) lane: u32) {
-    let i = workgroup_index(group, groups) * WG + lane;
+          @builtin(local_invocation_index) local: u32) {
+    let i = workgroup_index(group, groups) * WG + local;
     let first = i * 4u;
     if (first >= p.count) { return; }
     let values = four(i);

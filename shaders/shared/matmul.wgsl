@@ -8,8 +8,8 @@
 // a small c still fills the device. With several slices c is [slices, batches, m, n], and matmul_reduce.wgsl applies bias
 // and activation.
 //
-//   a      f32 [batches, m, k]: operand x of the indexer over batches, then strides a_row, a_col
-//   b      f32 [batches, k, n]: operand y of the indexer over batches, then strides b_row, b_col
+//   a      f32 [batches, m, k]: the first operand of the indexer over batches, then strides a_row, a_col
+//   b      f32 [batches, k, n]: the second operand of the indexer over batches, then strides b_row, b_col
 //   bias   f32 [n], read where has_bias is 1
 //   c      f32 [batches, m, n], contiguous
 

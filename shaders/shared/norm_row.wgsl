@@ -5,7 +5,7 @@
 //
 // The mean, and the sum of squared deviations from it, take two passes over the elements:
 //
-//   first = first_mean(the sums of `moment_terms` with origin 0 and counts = true)
+//   first = first_mean(the sums of `moment_terms` with origin 0 and count_nonfinite = true)
 //   moments = corrected(the sums of `moment_terms` with origin `first`)
 //
 // It is the corrected two-pass algorithm (Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983, equation
@@ -13,7 +13,8 @@
 // If the mean is far above the spread, m itself has rounding errors of the spread's size, and sum(x²) - n m² would lose all digits.
 //
 // If the squares of finite elements overflow, the sum of squares is +inf. If even the sum of the elements overflows, the mean is
-// given as 0: no result depends on it. An element that is not finite makes both NaN.
+// given as 0: with an infinite variance every normalized element is 0, whatever the mean. An element that is not finite makes both
+// NaN.
 
 #import shared/common.wgsl
 
@@ -47,34 +48,34 @@ fn sum4(v: vec4f) -> f32 {
 }
 
 /// The number of elements, of four, that are not finite.
-fn odd4(v: vec4f) -> f32 {
-    let odd = (bitcast<vec4u>(v) & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
-    return sum4(select(vec4f(0.0), vec4f(1.0), odd));
+fn nonfinite4(v: vec4f) -> f32 {
+    let nonfinite = (bitcast<vec4u>(v) & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
+    return sum4(select(vec4f(0.0), vec4f(1.0), nonfinite));
 }
 
-/// What an element adds to the sums of d = x - origin and of d². If `counts`, the second component is the number of elements that
+/// What an element adds to the sums of d = x - origin and of d². If `count_nonfinite`, the second component is the number of elements that
 /// are not finite instead: the first pass needs only the mean.
-fn moment_terms(x: f32, origin: f32, counts: bool) -> vec2f {
+fn moment_terms(x: f32, origin: f32, count_nonfinite: bool) -> vec2f {
     let d = x - origin;
-    if (counts) { return vec2f(d, select(1.0, 0.0, is_finite(x))); }
+    if (count_nonfinite) { return vec2f(d, select(1.0, 0.0, is_finite(x))); }
     return vec2f(d, d * d);
 }
 
 /// What four elements add.
-fn moment_terms4(x: vec4f, origin: f32, counts: bool) -> vec2f {
+fn moment_terms4(x: vec4f, origin: f32, count_nonfinite: bool) -> vec2f {
     let d = x - origin;
-    if (counts) { return vec2f(sum4(d), odd4(x)); }
+    if (count_nonfinite) { return vec2f(sum4(d), nonfinite4(x)); }
     return vec2f(sum4(d), sum4(d * d));
 }
 
-/// The mean of `count` elements, `odd` of which are not finite. 0 if the sum of finite elements overflowed; NaN if `count` is 0 or
-/// `odd` is not 0.
-fn known_mean(mean: f32, count: f32, odd: f32) -> f32 {
-    return select(select(0.0, mean, is_finite(mean)), nan(), count == 0.0 || odd > 0.0);
+/// The mean of `count` elements, `nonfinite` of which are not finite. 0 if the sum of finite elements overflowed; NaN if `count` is 0 or
+/// `nonfinite` is not 0.
+fn mean_or_0(mean: f32, count: f32, nonfinite: f32) -> f32 {
+    return select(select(0.0, mean, is_finite(mean)), nan(), count == 0.0 || nonfinite > 0.0);
 }
 
 fn first_mean(sum: vec2f, count: f32) -> f32 {
-    return known_mean(sum.x / count, count, sum.y);
+    return mean_or_0(sum.x / count, count, sum.y);
 }
 
 /// The mean and the sum of squared deviations from it.

@@ -41,6 +41,8 @@ fn divided(sums: vec4f, whole: OnlineSoftmax) -> vec4f {
     return sums / whole.sum;
 }
 
+/// As is_broken, for an attention row: its scores are at least LOWEST, so a maximum of LOWEST means that all visible scores were
+/// -inf or LOWEST.
 fn is_lost(whole: OnlineSoftmax) -> bool {
     return is_nan(whole.max) || is_inf(whole.max) || whole.max == LOWEST || is_nan(whole.sum);
 }

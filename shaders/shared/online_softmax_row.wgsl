@@ -46,7 +46,8 @@ fn reduce_row(start: u32, step: u32, first: u32, end: u32) -> OnlineSoftmax {
 
 var<workgroup> partial: array<OnlineSoftmax, WG>;
 
-/// Merges the partial results of a row's LANES invocations in log2(LANES) steps. The whole workgroup must call it.
+/// Merges the partial results of a row's LANES invocations in log2(LANES) steps. The whole workgroup must call it,
+/// once: there is no barrier in front of its first write.
 fn workgroup_reduce(mine: OnlineSoftmax, local: u32, lane: u32) -> OnlineSoftmax {
     if (LANES == 1u) { return mine; } // a constant, so the barriers below stay in uniform control flow
     partial[local] = mine;

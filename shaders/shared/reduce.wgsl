@@ -20,7 +20,7 @@
 #import shared/common.wgsl
 #import shared/strided.wgsl
 
-/// Operand x of `indexer` visits the kept axes, operand x of `reduced` the reduced ones. `last`: 1 where y gets final results, not
+/// `indexer` visits the kept axes, `reduced` the reduced ones. `last`: 1 where y gets final results, not
 /// partial ones. `columns`: 1 where neighbouring outputs are nearer in memory than neighbouring elements of one reduction.
 /// `value`: what the kernel needs to make a result of a State.
 struct Params {

@@ -10,8 +10,8 @@
 //   n = 0   [  0  1  2 ]  [  3  4  5 ]  [  6  7  8 ]  [  9 10 11 ]
 //   n = 1   [ 12 13 14 ]  [ 15 16 17 ]  [ 18 19 20 ]  [ 21 22 23 ]
 //
-//   A row is a group of channels of one n:    row 1 of 2 groups = [ 6  7  8 ] [ 9 10 11 ]     row_step 6, a run after 3 elements
-//   A row is a channel over all n:            row 1             = [ 3  4  5 ] [ 15 16 17 ]    row_step 3, a run after 12 elements
+//   A row is a group of channels of one n:    row 1 of 2 groups = [ 6  7  8 ] [ 9 10 11 ]     row_step 6, run_step 3
+//   A row is a channel over all n:            row 1             = [ 3  4  5 ] [ 15 16 17 ]    row_step 3, run_step 12
 //
 // Batch normalization has rows of the second kind, and so have the gradients of weight and bias. All others have rows of the first
 // kind. Where a row is one run, the runs are its elements (FLAT).
@@ -69,8 +69,8 @@ fn slice_of(group: vec3u, groups: vec3u, local: u32) -> Slice {
     return Slice(at, row, begin, end, local % LANES, valid);
 }
 
-/// The slices of a row, of which LANES invocations merge the stored partial results: the numbers of the `first`, of this lane's
-/// first (`begin`), and of the `last` one; this lane's are `step` apart. Past the last row not `valid`.
+/// The stored partial results of a row, of which LANES invocations merge every LANES-th. `first`, `last`: the indices of the row's
+/// first and last one. `begin`, `step`: this lane's first one, and the distance to its next. Not `valid` past the last row.
 struct Slices { row: u32, first: u32, begin: u32, last: u32, step: u32, lane: u32, valid: bool }
 
 fn slices_of(group: vec3u, groups: vec3u, local: u32) -> Slices {

@@ -3,7 +3,7 @@
 // Imported by: softmax.wgsl, gather.wgsl, sort_tiles.wgsl, shared/elementwise.wgsl, shared/matmul.wgsl, shared/reduce.wgsl and others
 // Expects: p.indexer: StridedIndexer.
 
-/// Axes, outermost first: .xyz are the strides of operands x, y and z along the axis, .w is its length.
+/// Axes, outermost first: .xyz are the strides of the first, second and third operand along the axis, .w is its length.
 struct StridedIndexer {
     axes: array<vec4u, 6>,
     offsets: vec3u,

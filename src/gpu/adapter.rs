@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 pub enum AdapterKind {
     /// A graphics card or integrated GPU.
     Hardware,
-    /// A software rasteriser: lavapipe, llvmpipe, SwiftShader, WARP.
+    /// A software rasterizer: lavapipe, llvmpipe, SwiftShader, WARP.
     Software,
 }
 

@@ -22,7 +22,7 @@ pub struct GpuOptions {
     /// of a workgroup the last invocations go first. Where it is guarded too, a read-back fails if a kernel has gone
     /// past the end of a buffer that it only reads.
     pub worst_case: bool,
-    /// Choose kernels as for this kind of adapter, so that tests on a software rasteriser run what hardware will.
+    /// Choose kernels as for this kind of adapter, so that tests on a software rasterizer run what hardware will.
     pub tune_for: Option<AdapterKind>,
     /// Faults to believe in beside the known ones, so that tests see what those turn off.
     pub quirks: &'static [Quirk],

@@ -90,7 +90,7 @@ impl Recorder<'_> {
         self.gpu
     }
 
-    /// Whether the adapter is a software rasteriser, on which registers pay and workgroup memory does not.
+    /// Whether the adapter is a software rasterizer, on which registers pay and workgroup memory does not.
     pub fn is_software(&self) -> bool {
         self.gpu.handle.tuned_for == AdapterKind::Software
     }

@@ -52,9 +52,9 @@ impl Plan {
             let lanes = if cols <= 16 * EACH { 16 } else { WG };
             return Plan { lanes, each: EACH, slices: cols.div_ceil(EACH * lanes as usize) };
         }
-        // On a software rasteriser gathers cost the same wherever they read, and barriers are expensive.
-        let enough = if software { 256 } else { 1 << 14 };
-        let slicing = Slicing { enough, fewest: 64, most: usize::MAX, longest: 16_384 };
+        // On a software rasterizer gathers cost the same wherever they read, and barriers are expensive.
+        let units_wanted = if software { 256 } else { 1 << 14 };
+        let slicing = Slicing { units_wanted, shortest: 64, most_slices: usize::MAX, longest: 16_384 };
         let Slices { count, size } = slicing.cut(rows, cols, 1);
         Plan { lanes: 1, each: size, slices: count }
     }

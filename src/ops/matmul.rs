@@ -267,7 +267,8 @@ fn is_transposed(x: &Tensor) -> bool {
 }
 
 /// How k is cut (split-K). The units of work are workgroups; no loop exceeds 65,535 iterations.
-const SLICING: Slicing = Slicing { enough: 64, fewest: 512, most: usize::MAX, longest: 16 << 10 };
+const SLICING: Slicing =
+    Slicing { units_wanted: 64, shortest: 512, most_slices: usize::MAX, longest: 16 << 10 };
 /// The longest inner axis: 60,000 slices, which the second dispatch adds in one loop.
 const LONGEST: usize = 60_000 * SLICING.longest;
 

@@ -1,4 +1,5 @@
-//! The ops, one file each: shape rule, CPU twin, GPU dispatch and gradient.
+//! The ops, a file or a directory each: shape rule, CPU twin, GPU dispatch and gradient. What several share is in
+//! `reduction.rs`, `slicing.rs`, `sort_rows.rs` and here.
 
 pub mod arg;
 pub mod attention;

@@ -21,7 +21,8 @@ pub(crate) const LANES: &[u32] = &[1, WG];
 /// The longest slice that one workgroup, or one CPU task, reduces.
 const SLICE: usize = 8192;
 /// How long reductions are cut, in invocations, each of which reduces a slice.
-const SLICING: Slicing = Slicing { enough: 1 << 16, fewest: 64, most: usize::MAX, longest: 1024 };
+const SLICING: Slicing =
+    Slicing { units_wanted: 1 << 16, shortest: 64, most_slices: usize::MAX, longest: 1024 };
 /// The fewest slices of a long row. Slices interleave, so this many invocations read adjacent elements.
 const FEWEST_SLICES: usize = 16;
 /// Rows that the CPU reduces to one partial result per column.
@@ -121,8 +122,8 @@ struct Plan {
 impl Plan {
     /// `columns`: whether neighbouring outputs are nearer in memory than neighbouring elements of one reduction.
     fn new(outputs: usize, length: usize, columns: bool) -> Plan {
-        let Slicing { fewest, longest, .. } = SLICING;
-        let longest = if columns { longest } else { (length / FEWEST_SLICES).clamp(fewest, longest) };
+        let Slicing { shortest, longest, .. } = SLICING;
+        let longest = if columns { longest } else { (length / FEWEST_SLICES).clamp(shortest, longest) };
         match length {
             0..=64 => Plan { lanes: 1, slices: 1 },
             65..=SLICE if outputs < 64 && !columns => Plan { lanes: WG, slices: 1 },

@@ -21,12 +21,12 @@ params! {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slicing {
     /// Units of work (invocations or workgroups, as the op counts them) that fill the device.
-    pub(crate) enough: usize,
-    /// The fewest elements for which another slice pays.
-    pub(crate) fewest: usize,
+    pub(crate) units_wanted: usize,
+    /// Elements of the shortest slice that pays.
+    pub(crate) shortest: usize,
     /// The most slices that pay.
-    pub(crate) most: usize,
-    /// The longest slice that the kernel's loops can process. It alone may require more slices than `most`.
+    pub(crate) most_slices: usize,
+    /// The longest slice that the kernel's loops can process. It alone may require more slices than `most_slices`.
     pub(crate) longest: usize,
 }
 
@@ -38,10 +38,10 @@ pub(crate) struct Slices {
 }
 
 impl Slicing {
-    /// The slices for reductions of `length` elements, which without slices are `units` units of work. Their size is a
+    /// Cuts reductions of `length` elements. `units`: the units of work if nothing is cut. The size of a slice is a
     /// multiple of `multiple`.
     pub(crate) fn cut(self, units: usize, length: usize, multiple: usize) -> Slices {
-        let wanted = (self.enough / units.max(1)).min(length / self.fewest).min(self.most);
+        let wanted = (self.units_wanted / units.max(1)).min(length / self.shortest).min(self.most_slices);
         let count = wanted.max(length.div_ceil(self.longest)).max(1);
         let size = length.div_ceil(count).max(1).next_multiple_of(multiple);
         Slices { count: length.div_ceil(size).max(1), size }
@@ -61,16 +61,17 @@ impl RowPlan {
     /// Invocations per workgroup.
     pub(crate) const WG: u32 = 64;
     pub(crate) const LANES: &[u32] = &[1, 16, RowPlan::WG];
-    /// The most elements of a row per invocation, which visits them twice, four per iteration.
+    /// The most elements of a row per invocation, which visits them twice, four per iteration: 50,000 iterations, below
+    /// lavapipe's limit of 65,535.
     const MOST: usize = 100_000;
 
     /// A plan for `rows` rows of `cols` elements. `interleaved`: see [`are_interleaved`].
     pub(crate) fn new(software: bool, rows: usize, cols: usize, interleaved: bool) -> RowPlan {
         let lanes = RowPlan::lanes(software, rows, cols, interleaved);
         let slicing = Slicing {
-            enough: if software { 256 } else { 1 << 14 },
-            fewest: 128 * lanes as usize,
-            most: usize::MAX,
+            units_wanted: if software { 256 } else { 1 << 14 },
+            shortest: 128 * lanes as usize,
+            most_slices: usize::MAX,
             longest: RowPlan::MOST * lanes as usize,
         };
         RowPlan { lanes, slices: slicing.cut(rows * lanes as usize, cols, 1) }
@@ -78,7 +79,7 @@ impl RowPlan {
 
     /// Invocations per row.
     pub(crate) fn lanes(software: bool, rows: usize, cols: usize, interleaved: bool) -> u32 {
-        // On a software rasteriser uncoalesced loads cost nothing extra, but barriers are slow.
+        // On a software rasterizer uncoalesced loads cost nothing extra, but barriers are slow.
         match cols {
             _ if interleaved || cols <= 16 || (software && rows >= 16) => 1,
             _ if software || cols <= 256 => 16,

@@ -79,7 +79,7 @@ pub trait Optimizer {
 }
 
 /// The workgroups for an update of `count` elements. An invocation updates four adjacent elements as a vector, which
-/// takes less than half the time of four scalars on a software rasteriser.
+/// takes less than half the time of four scalars on a software rasterizer.
 fn workgroups(count: usize) -> usize {
     count.div_ceil(4 * WG as usize)
 }

@@ -635,6 +635,20 @@ mod tests {
         assert!(drawn(1).is_sorted(), "in the order of the file");
     }
 
+    /// A reason whose line was changed or moved would never be found.
+    #[test]
+    fn every_survivor_is_a_mutant_of_today() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let shaders = read_shaders(&root.join("shaders")).unwrap();
+        let today: BTreeSet<String> =
+            shaders.keys().flat_map(|file| mutants(file, &shaders)).map(|mutant| mutant.key()).collect();
+        let known = fs::read_to_string(root.join("tests/survivors.txt")).unwrap();
+        let entries = known.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let keys = entries.map(|line| line.rsplit_once('\t').map_or(line, |(key, _)| key));
+        let gone: Vec<&str> = keys.filter(|key| !today.contains(*key)).collect();
+        assert!(gone.is_empty(), "no longer in shaders:\n{}", gone.join("\n"));
+    }
+
     #[test]
     fn options_are_parsed() {
         let parsed = |text: &str| parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>());

@@ -16,7 +16,7 @@ pub struct Options {
     /// Lists all kernels, with the functions that use each and the values of its constants.
     #[arg(long)]
     list: bool,
-    /// A constant, such as `LANES=32` or `OP=silu`; the first value that it may take where not given.
+    /// A constant, such as `LANES=16` or `OP=silu`; the first value that it may take where not given.
     #[arg(long = "constant", value_name = "NAME=VALUE")]
     constants: Vec<String>,
     /// Another language than WGSL, as naga writes it for a driver.

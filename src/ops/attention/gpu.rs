@@ -23,7 +23,7 @@ static REDUCE: Kernel = kernel!("attention_reduce.wgsl", "attention_reduce", rea
 static DELTA: Kernel = kernel!("attention_delta.wgsl", "attention_delta", reads: 3, writes: 1, params: DeltaParams,
     "WG": &[WG]);
 static TILED_GRAD: Kernel = kernel!("attention_grad.wgsl", "tiled", reads: 6, writes: 1, params: Params,
-    "PART": GradOutput::ALL, "MASKED": &[0, 1]);
+    "GRADIENT": GradOutput::ALL, "MASKED": &[0, 1]);
 static SUBGROUP_GRAD: Kernel = kernel!("attention_grad_subgroup.wgsl", "subgroup", reads: 6, writes: 3, params: Params,
     "MASKED": &[0, 1], "SUBGROUP": SIZES);
 
@@ -38,7 +38,7 @@ params! {
         lengths: [u32; 4], axes: u32, matrices: u32, queries: u32, n: u32, m: u32, d: u32, dv: u32,
         slices: u32, size: u32, mask_kind: u32, left: i32, right: i32, seed: [u32; 2],
         offset: [u32; 2], threshold: u32, keep: f32, scale: f32, cap: f32, grad_offset: u32,
-        begin: u32, round: u32, pad: u32,
+        first_key: u32, round: u32, pad: u32,
     }
 }
 
@@ -72,7 +72,8 @@ struct Tiles {
     per_workgroup: usize,
     /// Elements per word. The kernel and its parameters count in words.
     word: usize,
-    /// Loop iterations of an invocation per tile: for each word of a dot product, and in addition.
+    /// Loop iterations of an invocation for one tile of others: `iterations[0]` for each word of a dot product, plus
+    /// `iterations[1]`. Upper bounds, counted in the kernel.
     iterations: [usize; 2],
     /// The subgroup size, for the subgroup kernels.
     subgroup: Option<u32>,
@@ -119,12 +120,12 @@ impl Tiles {
     /// How the others are cut (split-K).
     fn slices(&self, rec: &Recorder, job: &Job, matrices: usize) -> Slices {
         // In workgroups. Each slice stores as much as the result, so there are many only if that is small.
-        let (enough, fewest) = if rec.is_software() { (8, 256) } else { (512, 64) };
-        let most = if job.rows <= self.rows { MOST_SLICES } else { 4 };
+        let (units_wanted, shortest) = if rec.is_software() { (8, 256) } else { (512, 64) };
+        let most_slices = if job.rows <= self.rows { MOST_SLICES } else { 4 };
         let iterations = job.depth.div_ceil(self.word) * self.iterations[0] + self.iterations[1];
         let longest = MOST_ITERATIONS / iterations * self.others;
         let workgroups = self.count(job, matrices).div_ceil(self.per_workgroup);
-        Slicing { enough, fewest, most, longest }.cut(workgroups, job.others, self.others)
+        Slicing { units_wanted, shortest, most_slices, longest }.cut(workgroups, job.others, self.others)
     }
 }
 
@@ -230,7 +231,7 @@ impl<'a> Problem<'a> {
             scale: modifiers.scale,
             cap: modifiers.cap,
             grad_offset: w(grad_offset)?,
-            begin: 0,
+            first_key: 0,
             round: 0,
             pad: 0,
         })
@@ -350,7 +351,7 @@ impl OnePass {
     /// Elements per word.
     const WORD: usize = 4;
     /// In workgroups, of which each matrix takes one. Each slice stores as much as dq.
-    const SLICING: Slicing = Slicing { enough: 8, fewest: 128, most: 4, longest: usize::MAX };
+    const SLICING: Slicing = Slicing { units_wanted: 8, shortest: 128, most_slices: 4, longest: usize::MAX };
 
     /// `None` if the adapter lacks the subgroups or the buffers, or if the sizes exceed the registers.
     fn of(rec: &Recorder, problem: &Problem) -> Option<OnePass> {
@@ -382,8 +383,8 @@ impl OnePass {
         let constants = [problem.masked(), self.subgroup];
         let [dq, dk, dv] = [0, 1, 2].map(|at| outputs[at].buffer);
         let buffers = [&problem.buffers()[..], &[partial.as_ref().unwrap_or(dq), dk, dv]].concat();
-        for begin in (0..size).step_by(self.round) {
-            let params = Params { begin: to_u32(NAME, begin)?, ..params };
+        for first_key in (0..size).step_by(self.round) {
+            let params = Params { first_key: to_u32(NAME, first_key)?, ..params };
             rec.dispatch(&SUBGROUP_GRAD, &constants, &buffers, &params, slices * geometry.matrices())?;
         }
         match partial {

@@ -26,7 +26,8 @@ const MOST_SIZE: usize = 256;
 pub enum AttentionMask {
     /// A query sees a key where this is not 0; NaN is not 0.
     Boolean(Tensor),
-    /// Added to the scores; -inf hides a key. Differentiable. Its gradient has the size of all scores, so detach a mask
+    /// Added to the scores; -inf hides a key, and no finite number does: a query whose visible scores are all
+    /// `f32::MIN` is NaN. Differentiable. Its gradient has the size of all scores, so detach a mask
     /// that is not learnt.
     Additive(Tensor),
 }

@@ -33,7 +33,7 @@ params! {
         source: [u32; 2], result: [u32; 2], kernel: [u32; 2], stride: [u32; 2], padding: [u32; 2],
         dilation: [u32; 2], images: u32, pixels: u32, groups: u32, rows: u32, depth: u32,
         weight_group: u32, weight_row: u32, weight_depth: u32, has_bias: u32, x_offset: u32,
-        w_offset: u32, b_offset: u32, first_tap: u32, end_tap: u32, first_depth: u32,
+        w_offset: u32, b_offset: u32, first_kernel_row: u32, end_kernel_row: u32, first_depth: u32,
         end_depth: u32,
     }
 }
@@ -145,8 +145,8 @@ pub(super) fn convolve(rec: &mut Recorder, op: &Convolve, inputs: &[GpuView], y:
             x_offset: w(x.layout.offset)?,
             w_offset: w(weight.layout.offset)?,
             b_offset: w(bound_bias.layout.offset)?,
-            first_tap: w(taps.start)?,
-            end_tap: w(taps.end)?,
+            first_kernel_row: w(taps.start)?,
+            end_kernel_row: w(taps.end)?,
             first_depth: w(channels.start)?,
             end_depth: w(channels.end)?,
         };
@@ -185,7 +185,8 @@ const TILE: [usize; 2] = [8, 12];
 /// The number of slices for the gradient with respect to the weight: enough invocations to fill a device, and no more
 /// iterations each than the adapter allows.
 pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
-    const SLICING: Slicing = Slicing { enough: 4096, fewest: 64, most: usize::MAX, longest: MOST_STEPS / 2 };
+    const SLICING: Slicing =
+        Slicing { units_wanted: 4096, shortest: 64, most_slices: usize::MAX, longest: MOST_STEPS / 2 };
     let invocations = match kernel {
         Conv2dKernel::Naive => g.groups * g.rows * g.columns(),
         _ => g.groups * g.rows.div_ceil(TILE[0]) * g.columns().div_ceil(TILE[1]),

@@ -106,14 +106,17 @@ impl Plan {
         let lanes = RowPlan::lanes(rec.is_software(), rows, cols, interleaved);
         // In invocations, each of which visits its elements up to three times, four per iteration.
         let slicing = Slicing {
-            enough: if rec.is_software() { 256 } else { 1 << 16 },
-            fewest: 16 * lanes as usize,
-            most: 1024,
+            units_wanted: if rec.is_software() { 256 } else { 1 << 16 },
+            shortest: 16 * lanes as usize,
+            most_slices: 1024,
             longest: 32_768 * lanes as usize,
         };
         let Slices { count: slices, size } = slicing.cut(rows * lanes as usize, cols, lanes as usize);
         if slices > 32_768 {
-            return Err(Error::shape(op, format!("{cols} elements in a row are more than the kernel's")));
+            return Err(Error::shape(
+                op,
+                format!("{cols} elements in a row are more than the kernels can reduce"),
+            ));
         }
         let merging = if slices <= MERGING as usize { 1 } else { MERGING };
         // Indices in the kernels go up to these.
@@ -202,7 +205,7 @@ pub(super) fn normalize(
         return outputs[1..].iter().try_for_each(|out| Fill::dispatch(rec, *out, f32::NAN.to_bits()));
     }
     let plan = norm.plan(rec, norm.name(), &x)?;
-    // On a software rasteriser gathers cost the same wherever they read, so fusion saves nothing: it measured 1.1 times
+    // On a software rasterizer gathers cost the same wherever they read, so fusion saves nothing: it measured 1.1 times
     // slower.
     if norm.source == Source::Sum && (plan.slices > 1 || rec.is_software()) {
         binary::sum(rec, inputs[0], inputs[1], outputs[1])?;

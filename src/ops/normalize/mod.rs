@@ -1,5 +1,5 @@
-//! Layer, RMS, group, instance and batch normalization: each row is normalized to mean 0 and variance 1, then scaled and
-//! shifted per channel. They differ in what a row is, in a tensor seen as `[n, channels, span]`:
+//! Layer, RMS, group, instance and batch normalization: each row is normalized to mean 0 and variance 1 (RMS: to
+//! a mean square of 1), then scaled and shifted per channel. They differ in what a row is, in a tensor seen as `[n, channels, span]`:
 //!
 //! | | n, channels, span | a row | kernels |
 //! |---|---|---|---|
@@ -8,7 +8,9 @@
 //! | instance | axis 0, axis 1, the others | one channel of one n | `group_norm*.wgsl` |
 //! | batch | axis 0, axis 1, the others | one channel over all n | `group_norm*.wgsl`, `batch_norm.wgsl` |
 //!
-//! RMS normalization subtracts no mean.
+//! RMS normalization subtracts no mean. Rows that are cut into slices, of every kind, use `group_norm.wgsl` for the
+//! statistics and `batch_norm.wgsl` to write y. The gradients of weight and bias, of every kind, are those of
+//! `group_norm_grad.wgsl`.
 //!
 //! One op, `Normalization`, serves all. `layer_norm.rs`, `group_norm.rs` and `batch_norm.rs` have the public functions,
 //! `grad.rs` the gradients. `rows.rs` says where a row's elements are, `cpu.rs` has the CPU twins, `gpu.rs` the dispatches.

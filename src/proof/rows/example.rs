@@ -16,12 +16,12 @@ pub(super) const ROWS: &[Row] = &[Row {
 
 /// `y = x` above 0, and `slope * x` elsewhere.
 fn leaky_relu(g: &mut Gen) -> Case {
-    // The attribute: the usual value, and those that a wrong kernel is likely to fail at. Every choice is `g`'s, so that a
+    // The attribute: the usual value, and values at which a wrong kernel is likely to fail. Every choice is `g`'s, so that a
     // seed draws the same case again.
     let slope = g.choose(&[0.01f32, 0.25, 1.5, -0.5, 0.0]);
     // A shape of rank 0 to 4, with at most `g.size` elements: some are empty, some just past the size of a tile.
     let shape = g.shape(4);
-    // A differentiable input. Its range has both sides of 0; some tests replace elements by NaN, infinities and subnormals.
+    // A differentiable input. Its range includes both signs; some tests replace elements by NaN, infinities and subnormals.
     // `g.constants` gives an input without a gradient, `g.ids` one of ids.
     let x = g.values(&shape, -3.0, 3.0);
     // The f32 that the device gets: as an f64, 0.01 is another number.
