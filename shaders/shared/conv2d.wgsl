@@ -4,6 +4,9 @@
 //
 // with iy = oy * stride + ky * dilation - padding, likewise ix, and x = 0 outside. c counts the input channels of the group. This
 // is cross-correlation, as PyTorch's Conv2d.
+//
+// `rows` are the output channels of a group and `depth` its input channels, as in the matrix product that im2col would make. Pairs are
+// (vertical, horizontal): .x is vertical. `pixels` is the number of pixels in all images of y.
 // Imported by: shared/conv2d_tile.wgsl
 // Expects: TRANSPOSED, RESUME, ACTIVATION.
 //
@@ -18,9 +21,9 @@
 //   w f32 from w_offset: row, channel and tap at group * weight_group + row * weight_row + c * weight_depth + tap
 //   bias f32 [groups * rows] from b_offset, read if has_bias is 1
 //   y f32 [images, groups * rows, result.x, result.y], contiguous
-//   Pairs are (vertical, horizontal). `pixels` is the number of pixels in all images of y.
-//   TRANSPOSED: 0 forward, 1 transposed with strides of 1, 2 transposed with any strides     RESUME: 1 adds to y
-//   ACTIVATION: the function applied to y (all prepended by ops/conv2d/gpu.rs)
+//
+// Constants prepended by ops/conv2d/gpu.rs: TRANSPOSED: 0 forward, 1 transposed with strides of 1, 2 transposed with any strides.
+// RESUME: 1 adds to y. ACTIVATION: the function applied to y.
 
 #import shared/common.wgsl
 

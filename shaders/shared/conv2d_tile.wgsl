@@ -4,7 +4,7 @@
 
 #import shared/conv2d.wgsl
 
-/// The part of y that an invocation (or a subgroup) computes: `rows` channels of a group at `pixels` pixels.
+/// The part of y that an invocation (or a subgroup) computes: its group, its first channel (`row`) in the group, its first pixel.
 struct Tile { group: u32, row: u32, pixel: u32, valid: bool }
 
 /// Tile number `index`. Neighbouring tiles have the same pixels and other channels.

@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// by ReLU. Xavier: by Glorot & Bengio, [AISTATS 2010](https://proceedings.mlr.press/v9/glorot10a.html), equation 16,
 /// for tanh and sigmoid. A uniform distribution over `±b` has the variance `b²/3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Scheme {
     /// Uniform over `±√(6 / fan_in)`.
     #[default]

@@ -11,6 +11,7 @@ use crate::{AttentionOptions, Error, Result};
 
 /// The activation of a block's feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum FeedForward {
     /// [`Tensor::gelu`].
     #[default]

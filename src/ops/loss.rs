@@ -66,6 +66,7 @@ impl Reduction {
 /// An element-wise loss of a prediction `x` and a target `t` of the same shape. All are differentiable in both.
 /// Cross-entropy against class ids is [`Tensor::cross_entropy`].
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub enum Loss {
     /// `(x - t)²`. If a square or the sum of squares exceeds f32's range, the loss is infinite on every device. The
     /// gradient has no squares.

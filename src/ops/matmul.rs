@@ -33,6 +33,7 @@ params! {
 
 /// The GPU kernel of a matrix product, from `shaders/matmul.wgsl` and `matmul_subgroup.wgsl`. The CPU ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum MatMulKernel {
     /// The fastest for the adapter.
     #[default]

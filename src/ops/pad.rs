@@ -27,6 +27,7 @@ params! {
 
 /// The values that [`Tensor::pad`] adds.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum PadMode {
     /// This value.
     Constant(f32),

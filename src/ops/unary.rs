@@ -109,6 +109,7 @@ functions! {
 /// Only functions whose derivative follows from their output, so that nothing else is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Activation {
     /// Nothing.
     #[default]

@@ -10,6 +10,7 @@ use std::f64::consts::PI;
 /// assert_eq!([0, 9, 10, 39, 40].map(|step| schedule.lr_at(step)), [0.01, 0.1, 0.1, 0.1, 0.05]);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Schedule {
     /// A constant learning rate.
     Constant {

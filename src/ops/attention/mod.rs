@@ -23,6 +23,7 @@ const MOST_SIZE: usize = 256;
 
 /// A mask that hides keys from queries, broadcast to `[.., heads, n, m]`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum AttentionMask {
     /// A query sees a key where this is not 0; NaN is not 0.
     Boolean(Tensor),

@@ -27,6 +27,7 @@ pub use options::{Conv1dOptions, Conv2dOptions, ConvTranspose1dOptions, ConvTran
 
 /// The kernel of `shaders/conv2d*.wgsl` that computes a convolution and its gradients on a GPU. The CPU ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Conv2dKernel {
     /// The fastest for this kind of adapter and large shapes. For small ones another may be faster.
     #[default]
