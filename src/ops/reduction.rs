@@ -304,19 +304,24 @@ fn reduce_slice<T: Copy + Sync, S: Copy + Send + Sync>(
         if step == 1 && y.len() > 1 {
             return reduce_columns(cpu, reduction, &x[start..], first, runs, y);
         }
-        for (j, y) in y.iter_mut().enumerate() {
-            let mut strands = Strands::new(identity);
-            let mut i = first as u32;
-            for run in runs {
-                let x = &x[start + j * step + run.start..];
-                match run.step {
-                    1 => strands.run(&x[..run.len], i, update),
-                    step => strands.spread(run.len, |k| x[k * step], i, update),
+        wide(
+            #[inline(always)]
+            || {
+                for (j, y) in y.iter_mut().enumerate() {
+                    let mut strands = Strands::new(identity);
+                    let mut i = first as u32;
+                    for run in runs {
+                        let x = &x[start + j * step + run.start..];
+                        match run.step {
+                            1 => strands.run(&x[..run.len], i, update),
+                            step => strands.spread(run.len, |k| x[k * step], i, update),
+                        }
+                        i += run.len as u32;
+                    }
+                    *y = strands.join(merge);
                 }
-                i += run.len as u32;
-            }
-            *y = strands.join(merge);
-        }
+            },
+        );
         Ok(())
     })
 }

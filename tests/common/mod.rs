@@ -6,6 +6,8 @@ pub mod picture;
 pub mod works;
 
 use gristmill::gpu::{AdapterKind, GpuOptions, LimitsProfile};
+use gristmill::proof::{Gen, Values};
+pub use gristmill::proof::{ravel, unravel};
 use gristmill::{Device, Result, Tensor};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -146,16 +148,8 @@ impl Array {
 
     /// Pseudo-random values in `low..high` that f32 holds exactly.
     pub fn random(shape: impl Into<Vec<usize>>, seed: u64, low: f64, high: f64) -> Array {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
-        Array::from_fn(shape, |_| {
-            // SplitMix64.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let unit = ((z ^ (z >> 31)) >> 40) as f64 / (1u64 << 24) as f64;
-            f64::from((low + unit * (high - low)) as f32)
-        })
+        let mut draws = Gen::new(seed, 0, Values::Ordinary);
+        Array::from_fn(shape, |_| draws.number(low, high))
     }
 
     pub fn at(&self, index: &[usize]) -> f64 {
@@ -182,21 +176,6 @@ impl Array {
             self.shape.iter().zip(&index[lead..]).map(|(&d, &i)| if d == 1 { 0 } else { i }).collect();
         self.at(&own)
     }
-}
-
-/// The index of element `at` in row-major order.
-pub fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
-    let mut index = vec![0; shape.len()];
-    for axis in (0..shape.len()).rev() {
-        index[axis] = at % shape[axis].max(1);
-        at /= shape[axis].max(1);
-    }
-    index
-}
-
-/// The row-major position of an index.
-pub fn ravel(index: &[usize], shape: &[usize]) -> usize {
-    index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }
 
 /// Asserts that a result has the reference's shape, and that each element is within `bound` of it. Non-finite elements
