@@ -5,8 +5,9 @@
 // FlashAttention-2 (Dao, arXiv:2307.08691) with the online softmax of Milakov & Gimelshein (arXiv:1805.02867).
 //
 // A workgroup computes 32 queries by 64 columns of o, and iterates over the keys in tiles of 64 (shared/attention_tile.wgsl).
-// When a tile raises the running maximum of a row, the sums so far are rescaled. q is loaded again for each tile of keys, and should
-// then hit a cache; k and v are loaded once per 32 queries. Scores are never written to memory. Compute bound. If o has more columns, several workgroups compute the same scores.
+// When a tile raises the running maximum of a row, the sums so far are rescaled. q is loaded again for each tile of keys, and
+// should then hit a cache; k and v are loaded once per 32 queries. Scores are never written to memory. Compute bound. If o has
+// more columns, several workgroups compute the same scores.
 //
 // With many keys and few queries, the keys are cut into slices (split-K). Each slice stores its undivided sums, its maximum and
 // its sum of weights; attention_reduce.wgsl merges them.

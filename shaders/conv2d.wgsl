@@ -9,7 +9,7 @@
 //             loads for 64 multiply-adds: 8 times fewer loads than naive. The channels are the innermost loop, so the
 //             position of a tap in x is computed once for all of them.
 //
-// No workgroup memory, no barriers. Compute bound.
+// No workgroup memory, no barriers. Not bound by memory bandwidth: each number is read often, from caches.
 //
 //   shared/conv2d.wgsl: operands and bindings
 //

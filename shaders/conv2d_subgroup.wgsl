@@ -6,7 +6,8 @@
 // matrices. The 16 weights of a tap and channel are loaded once per subgroup and exchanged by broadcast: 8 + 16 / SUBGROUP
 // loads for 128 multiply-adds. It is made for software rasterizers, which issue one load per invocation.
 //
-// The channels are the innermost loop, so the position of a tap in x is computed once for all of them. Compute bound.
+// The channels are the innermost loop, so the position of a tap in x is computed once for all of them. Not bound by memory
+// bandwidth: each number is read often, from caches.
 //
 //   shared/conv2d.wgsl: operands and bindings
 //

@@ -7,7 +7,7 @@
 //
 // There are few outputs and long sums, so the pixels are cut into slices (split-K). A slice has every `slices`-th pixel, so that
 // neighbouring invocations read neighbouring pixels. Each slice stores a partial sum, and reduce.wgsl adds these (`sum`
-// in ops/conv2d/mod.rs), without atomics. Compute bound. The entry points:
+// in ops/conv2d/mod.rs), without atomics. Not bound by memory bandwidth: each number is read often, from caches. The entry points:
 //
 // naive:      one invocation per weight and slice. Two loads per multiply-add.
 // registers:  one invocation per slice and 8 rows by 12 columns of the [rows, depth * taps] weight of a group, held in six 4 x 4

@@ -8,8 +8,8 @@
 // A row of several slices takes three dispatches. STAGE 1 stores the sum of each slice. These sums are scanned by this kernel, as
 // rows of `slices` elements. STAGE 2 starts each slice from the sum of the slices before it.
 //
-// Memory bound: x is read once if LANES = 1 and the row is one slice, else twice. LANES = 1 suits rows that are side by side in memory, where
-// neighbouring invocations read neighbouring elements.
+// Memory bound: x is read once if LANES = 1 and the row is one slice, else twice. LANES = 1 suits rows that are side by side in
+// memory, where neighbouring invocations read neighbouring elements.
 //
 // The gradient sums backward, with the same kernel: its rows begin at their last element, and their steps are negative modulo
 // 2^32.

@@ -8,8 +8,8 @@
 // Used by: layer_norm, rms_norm, group_norm, instance_norm, batch_norm, batch_norm_by, add_layer_norm, add_rms_norm (gradient)
 //
 // All sums are over rows (shared/row_layout.wgsl). For dx a row shares statistics; for dw and db it is a channel. In batch
-// normalization the two coincide: the weight is constant over the row, so it is applied after the sums. Of layer normalization only
-// dw, db and the rows that are cut into slices come here; layer_norm_grad.wgsl is the rest.
+// normalization the two coincide: the weight is constant over the row, so it is applied after the sums. Of layer normalization
+// only dw, db and the rows that are cut into slices come here; layer_norm_grad.wgsl is the rest.
 //
 //   group_norm_grad  LANES invocations process a whole row: dx and the sums
 //   reduce_slices    the sums of each slice of a row

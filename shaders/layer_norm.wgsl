@@ -12,15 +12,16 @@
 //
 // LANES invocations process one row; each takes every LANES-th element, with four loads in flight. Memory bound: x is read three
 // times (twice if not CENTRED), of which all but the first should hit a cache; y is written once. Few long
-// rows are cut into slices: reduce_slices and merge_slices of group_norm.wgsl compute their statistics, and batch_norm.wgsl writes y.
+// rows are cut into slices: reduce_slices and merge_slices of group_norm.wgsl compute their statistics, and batch_norm.wgsl
+// writes y.
 //
 //   x, residual      f32 [rows, cols], contiguous from their offsets
 //   y, added         f32 [rows, cols]; added = x + residual
 //   w, b             f32 [cols], from their offsets; not read where has_weight, has_bias are 0
 //   mean, variance   f32 [rows]
 //
-// Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup. LANES: invocations per row. CENTRED: 1 if the mean is
-// subtracted. ADD: 1 if the residual is added; if not, residual and added are not used.
+// Constants prepended by ops/normalize/gpu.rs: WG: invocations per workgroup. LANES: invocations per row. CENTRED: 1 if the mean
+// is subtracted. ADD: 1 if the residual is added; if not, residual and added are not used.
 
 #import shared/common.wgsl
 #import shared/norm_row.wgsl

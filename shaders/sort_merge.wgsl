@@ -3,8 +3,8 @@
 // Used by: sort, argsort, topk, scatter_add and others
 //
 // One invocation places one element. The element's rank in the merged run is its position in its own run plus the number of
-// elements of the other run that precede it, found by binary search. On equal keys the left run comes first, so the sort is stable.
-// Only the first `kept` elements of a merged run are written. Memory bound: the searches read scattered keys.
+// elements of the other run that precede it, found by binary search. On equal keys the left run comes first, so the sort is
+// stable. Only the first `kept` elements of a merged run are written. Memory bound: the searches read scattered keys.
 //
 //   keys_in, places_in   u32 [rows, runs, held], contiguous
 //   keys, places         u32 [rows, ceil(runs / 2), kept], contiguous; with `last` the keys are converted back to elements

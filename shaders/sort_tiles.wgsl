@@ -13,8 +13,8 @@
 //   x              words, strided: the first operand of the indexer over the rows, elements `stride` apart
 //   keys, places   u32 [tiles, kept], contiguous; with `last` the keys are converted back to elements
 //
-// Constants prepended by ops/sort_rows.rs: IDS: 1 where x holds u32, 0 where it holds f32. WIDTH: elements per tile. TILE: elements
-// per workgroup, a multiple of WIDTH. WG: invocations per workgroup.
+// Constants prepended by ops/sort_rows.rs: IDS: 1 where x holds u32, 0 where it holds f32. WIDTH: elements per tile. TILE:
+// elements per workgroup, a multiple of WIDTH. WG: invocations per workgroup.
 
 #import shared/common.wgsl
 #import shared/strided.wgsl

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::cpu::CpuDevice;
-use crate::gpu::{Kernel, Params, Recorder, kernel};
+use crate::gpu::{Kernel, MOST_ITERATIONS, Params, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, apply};
 use crate::shape::{Shape, to_u32};
 use crate::tensor::Tensor;
@@ -30,10 +30,6 @@ static ATTENTION: Kernel = kernel!("naive/attention.wgsl", "naive", reads: 3, wr
 static MAX_POOL2D: Kernel = kernel!("naive/max_pool2d.wgsl", "naive", reads: 1, writes: 1, params: Windows);
 static CONV2D_WEIGHT: Kernel =
     kernel!("naive/conv2d_weight.wgsl", "naive", reads: 2, writes: 1, params: Convolution);
-
-/// The iterations that one invocation may make, all loops together, each with its last check of the condition: lavapipe ends
-/// them there.
-const MOST_ITERATIONS: usize = 65_535;
 
 params! {
     struct Rows { rows: u32, cols: u32 }

@@ -31,8 +31,12 @@ fn headers() -> BTreeMap<String, Header> {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("// Used by: ")).collect();
         assert!(!lines.is_empty(), "{file} does not say by which functions it is used");
-        let header: String = text.lines().take_while(|line| line.starts_with("//")).collect();
-        assert!(header.to_lowercase().contains("bound"), "{file} does not say what bounds it");
+        // A phrase may go on in the next line.
+        let header: Vec<&str> =
+            text.lines().map_while(|line| line.strip_prefix("//")).map(str::trim).collect();
+        let says = ["memory bound", "compute bound", "bound by"];
+        let bound = says.iter().any(|what| header.join(" ").to_lowercase().contains(what));
+        assert!(bound, "{file} does not say what bounds it");
         let line = lines.join(", ");
         let and_others = line.contains("and others");
         let line = line.replace("and others", "").replace("(gradient)", "");

@@ -2,7 +2,7 @@
 // weights divided by their sum, D[i, j] the factors of dropout, t[i, j] the tanh of the soft cap:
 //
 //   dq[i] = scale sum_j ds[i, j] k[j]            ds[i, j] = du[i, j] (1 - t[i, j]²), the gradient of scale q[i] · k[j]
-//   dk[j] = scale sum_i ds[i, j] q[i]            du[i, j] = w[i, j] (D[i, j] do[i] · v[j] - delta[i]), that of the score
+//   dk[j] = scale sum_i ds[i, j] q[i]            du[i, j] = w[i, j] (D[i, j] do[i] · v[j] - delta[i]), the gradient of the score
 //   dv[j] = sum_i w[i, j] D[i, j] do[i]          dmask[i, j] = du[i, j]
 //
 // Imported by: attention_grad.wgsl, attention_grad_subgroup.wgsl

@@ -5,8 +5,8 @@
 // with iy = oy * stride + ky * dilation - padding, likewise ix, and x = 0 outside. c counts the input channels of the group. This
 // is cross-correlation, as PyTorch's Conv2d.
 //
-// `rows` are the output channels of a group and `depth` its input channels, as in the matrix product that im2col would make. Pairs are
-// (vertical, horizontal): .x is vertical. `pixels` is the number of pixels in all images of y.
+// `rows` are the output channels of a group and `depth` its input channels, as in the matrix product that im2col would make.
+// Pairs are (vertical, horizontal): .x is vertical. `pixels` is the number of pixels in all images of y.
 // Imported by: shared/conv2d_tile.wgsl
 // Expects: TRANSPOSED, RESUME, ACTIVATION.
 //

@@ -10,7 +10,8 @@
 //
 // It is the corrected two-pass algorithm (Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983, equation
 // 1.7): with a first mean m and d = x - m, the mean is m + sum(d)/n and the sum of squares is sum(d²) - sum(d)²/n, whatever m was.
-// If the mean is far above the spread, m itself has rounding errors of the spread's size, and sum(x²) - n m² would lose all digits.
+// If the mean is far above the spread, m itself has rounding errors of the spread's size, and sum(x²) - n m² would lose all
+// digits.
 //
 // If the squares of finite elements overflow, the sum of squares is +inf. If even the sum of the elements overflows, the mean is
 // given as 0: with an infinite variance every normalized element is 0, whatever the mean. An element that is not finite makes both

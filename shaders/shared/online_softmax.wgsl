@@ -1,5 +1,5 @@
-// Online softmax (Milakov & Gimelshein, arXiv:1805.02867): the maximum of some elements, and the sum of their exponentials relative
-// to it, in one pass.
+// Online softmax (Milakov & Gimelshein, arXiv:1805.02867): the maximum of some elements, and the sum of their exponentials
+// relative to it, in one pass.
 //
 // Imported by: logsumexp.wgsl, attention_reduce.wgsl, shared/attention.wgsl, shared/online_softmax_row.wgsl
 

@@ -1,5 +1,5 @@
-// Coordinates in a stack of planes [planes, rows, cols], for an invocation that visits elements WG apart. Integer division is slow,
-// most of all on a CPU. So only the first place takes divisions. Each further place adds a constant step, which Rust has
+// Coordinates in a stack of planes [planes, rows, cols], for an invocation that visits elements WG apart. Integer division is
+// slow, most of all on a CPU. So only the first place takes divisions. Each further place adds a constant step, which Rust has
 // divided into plane, row and column, and carries like hours, minutes and seconds.
 //
 // Imported by: max_pool2d.wgsl, max_pool2d_grad.wgsl

@@ -118,6 +118,11 @@ impl Kernel {
     }
 
     /// A constant's value as text: the name of the function that it stands for, else the number.
+    ///
+    /// ```
+    /// let unary = gristmill::kernels().into_iter().find(|kernel| kernel.name() == "unary.wgsl:vector").unwrap();
+    /// assert_eq!((unary.value_name("OP", 0), unary.value_name("WG", 128)), ("exp".to_string(), "128".to_string()));
+    /// ```
     pub fn value_name(&self, constant: &str, value: u32) -> String {
         let names = self.functions.iter().find(|(name, _)| *name == constant).map(|(_, names)| *names);
         let name = names.and_then(|names| names.get(value as usize));

@@ -12,6 +12,10 @@ use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
 /// Invocations of a workgroup that every WebGPU device offers.
 const WEBGPU_INVOCATIONS: u32 = 256;
 
+/// The most loop iterations of an invocation, all its loops together, each with its last test: lavapipe silently ends them
+/// there.
+pub(crate) const MOST_ITERATIONS: usize = 65_535;
+
 /// Which limits a device is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LimitsProfile {

@@ -26,6 +26,7 @@ pub use buffer::GpuBuffer;
 pub use device::GpuDevice;
 pub(crate) use kernel::kernel;
 pub use kernel::{Kernel, Params};
+pub(crate) use limits::MOST_ITERATIONS;
 pub use limits::{Limits, LimitsProfile};
 pub use operand::{GpuOut, GpuView};
 pub use options::GpuOptions;

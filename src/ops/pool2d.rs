@@ -4,7 +4,7 @@ use super::copy::Fill;
 use super::{WG, arity, floats, to_u32};
 use crate::cpu::strided::GRAIN;
 use crate::cpu::{CpuDevice, CpuList};
-use crate::gpu::{Kernel, Recorder, kernel};
+use crate::gpu::{Kernel, MOST_ITERATIONS, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -23,8 +23,6 @@ static SCATTER: Kernel = kernel!("max_pool2d_grad.wgsl", "scatter", reads: 2, wr
 
 /// Elements per invocation, if its loops stay short enough. Only the first position takes an integer division.
 const PER: u32 = 4;
-/// The most loop iterations in one invocation: lavapipe ends loops there.
-const MOST_ROUNDS: usize = 65_535;
 /// The index that marks a window entirely in the padding.
 const NOWHERE: u32 = u32::MAX;
 
@@ -143,9 +141,9 @@ impl Pool2dOptions {
         let (input, output) = self.sizes(op, x)?;
         let Pool2dOptions { kernel, stride, .. } = *self;
         let cover = [0, 1].map(|k| (self.span(k) / stride[k] + 1).min(output[k]));
-        if rounds(kernel).max(rounds(cover)) >= MOST_ROUNDS {
+        if rounds(kernel).max(rounds(cover)) >= MOST_ITERATIONS {
             let message = format!(
-                "{self:?} is over {MOST_ROUNDS} rounds of a loop: windows of {kernel:?} elements, and windows of \
+                "{self:?} is over {MOST_ITERATIONS} rounds of a loop: windows of {kernel:?} elements, and windows of \
                  which {cover:?} overlap; Tensor::max reduces whole axes"
             );
             return Err(Error::argument(op, message));
@@ -167,7 +165,7 @@ fn rounds(size: [usize; 2]) -> usize {
 
 /// Elements per invocation, if it loops over `size` for each.
 fn per(size: [usize; 2]) -> u32 {
-    if rounds(size) * (PER as usize) < MOST_ROUNDS { PER } else { 1 }
+    if rounds(size) * (PER as usize) < MOST_ITERATIONS { PER } else { 1 }
 }
 
 fn words(op: &'static str, pair: [usize; 2]) -> Result<[u32; 2]> {

@@ -26,6 +26,20 @@ impl Mutant {
     }
 }
 
+/// `count` of the mutants, drawn by the seed, in their order.
+pub fn sample(mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
+    let mut drawn: Vec<(u64, usize)> =
+        mutants.iter().enumerate().map(|(at, m)| (hash(&format!("{seed} {at} {}", m.key())), at)).collect();
+    drawn.sort_unstable();
+    let kept: BTreeSet<usize> = drawn.into_iter().take(count).map(|(_, at)| at).collect();
+    mutants.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, mutant)| mutant).collect()
+}
+
+/// FNV-1a.
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// A token of WGSL code: position and text.
 struct Token<'t> {
     at: usize,
@@ -291,6 +305,21 @@ mod tests {
         assert_eq!(changed("x = 0x1p-24f * -1.5e-3;"), ["x = 0x1p-24f * -0.003;"]);
         assert_eq!(changed("var<storage, read> a: array<vec4u, 6>; // a < b"), Vec::<String>::new());
         assert_eq!(changed("@group(0) @binding(1) var<uniform> p: Params;"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_mutants_again() {
+        let text = "fn f(x: u32) -> u32 { return x + 1u; }\n".repeat(20);
+        let shaders = BTreeMap::from([("a.wgsl".to_string(), text)]);
+        let drawn = |seed| -> Vec<usize> {
+            let all = mutants("a.wgsl", &shaders);
+            assert!(all.len() > 20, "{} mutants", all.len());
+            sample(all, 10, seed).iter().map(|mutant| mutant.line).collect()
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+        assert_eq!(drawn(1).len(), 10);
+        assert!(drawn(1).is_sorted(), "in the order of the file");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! in `tests/survivors.txt`.
 
 use crate::binaries::{self, Binary};
-use crate::mutants::{Mutant, mutants, users};
+use crate::mutants::{Mutant, hash, mutants, sample, users};
 use crate::output::say;
 use crate::{prepare, swiftshader};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,15 +87,6 @@ fn parse(arguments: &[String]) -> Option<Options> {
         }
     }
     Some(options)
-}
-
-/// `count` of the mutants, drawn by the seed, in their order.
-fn sample(mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
-    let mut drawn: Vec<(u64, usize)> =
-        mutants.iter().enumerate().map(|(at, m)| (hash(&format!("{seed} {at} {}", m.key())), at)).collect();
-    drawn.sort_unstable();
-    let kept: BTreeSet<usize> = drawn.into_iter().take(count).map(|(_, at)| at).collect();
-    mutants.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, mutant)| mutant).collect()
 }
 
 pub fn mutate(arguments: &[String]) -> Result<(), String> {
@@ -586,11 +577,6 @@ fn parse_found(line: &str) -> Option<(String, Fate)> {
     Some((key.to_string(), fate))
 }
 
-/// FNV-1a.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// The test binaries of the main crate's suites, by name.
 fn test_binaries() -> Result<BTreeMap<String, PathBuf>, String> {
     let all =
@@ -619,21 +605,6 @@ fn read_shaders(dir: &Path) -> Result<BTreeMap<String, String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_seed_draws_the_same_mutants_again() {
-        let text = "fn f(x: u32) -> u32 { return x + 1u; }\n".repeat(20);
-        let shaders = BTreeMap::from([("a.wgsl".to_string(), text)]);
-        let drawn = |seed| -> Vec<usize> {
-            let all = mutants("a.wgsl", &shaders);
-            assert!(all.len() > 20, "{} mutants", all.len());
-            sample(all, 10, seed).iter().map(|mutant| mutant.line).collect()
-        };
-        assert_eq!(drawn(1), drawn(1));
-        assert_ne!(drawn(1), drawn(2));
-        assert_eq!(drawn(1).len(), 10);
-        assert!(drawn(1).is_sorted(), "in the order of the file");
-    }
 
     /// A reason whose line was changed or moved would never be found.
     #[test]

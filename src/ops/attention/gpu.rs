@@ -119,7 +119,7 @@ impl Tiles {
 
     /// How the others are cut (split-K).
     fn slices(&self, rec: &Recorder, job: &Job, matrices: usize) -> Slices {
-        // In workgroups. Each slice stores as much as the result, so there are many only if that is small.
+        // The units of work are workgroups. Each slice stores as much as the result, so there are many only if that is small.
         let (units_wanted, shortest) = if rec.is_software() { (8, 256) } else { (512, 64) };
         let most_slices = if job.rows <= self.rows { MOST_SLICES } else { 4 };
         let iterations = job.depth.div_ceil(self.word) * self.iterations[0] + self.iterations[1];
@@ -138,8 +138,8 @@ struct Job {
     depth: usize,
 }
 
-/// The most loop iterations of an invocation, with a margin below lavapipe's limit of 65,535.
-const MOST_ITERATIONS: usize = 60_000;
+/// The most loop iterations of an invocation: the counts of [`Tiles::iterations`] are bounds, so there is a margin.
+const MOST_ITERATIONS: usize = crate::gpu::MOST_ITERATIONS - 5_535;
 
 /// What is computed, from which tensors.
 struct Problem<'a> {
@@ -350,7 +350,7 @@ impl OnePass {
     const BUFFERS: u32 = 9;
     /// Elements per word.
     const WORD: usize = 4;
-    /// In workgroups, of which each matrix takes one. Each slice stores as much as dq.
+    /// The units of work are workgroups, one per matrix. Each slice stores as much as dq.
     const SLICING: Slicing = Slicing { units_wanted: 8, shortest: 128, most_slices: 4, longest: usize::MAX };
 
     /// `None` if the adapter lacks the subgroups or the buffers, or if the sizes exceed the registers.

@@ -1,7 +1,7 @@
 //! The GPU dispatches of the convolutions.
 
 use super::{Conv2dKernel, Convolve, Direction, Geometry};
-use crate::gpu::{Kernel, Recorder, kernel};
+use crate::gpu::{Kernel, MOST_ITERATIONS, Recorder, kernel};
 use crate::op::{GpuOut, GpuView};
 use crate::ops::slicing::Slicing;
 use crate::ops::to_u32;
@@ -24,9 +24,6 @@ static WEIGHT_NAIVE: Kernel =
     kernel!("conv2d_weight.wgsl", "naive", reads: 2, writes: 1, params: WeightParams);
 static WEIGHT_REGISTERS: Kernel =
     kernel!("conv2d_weight.wgsl", "registers", reads: 2, writes: 1, params: WeightParams);
-
-/// The most loop iterations of an invocation: lavapipe silently ends loops after that.
-const MOST_STEPS: usize = 65_535;
 
 params! {
     struct Params {
@@ -165,12 +162,12 @@ fn passes(
 ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
     // The limit is on the sum over all three loops, each with its last test: 1 + r (2 + kw (2 + d)) iterations for r
     // rows of the kernel and d channels.
-    let most = (MOST_STEPS - 1) / kh;
+    let most = (MOST_ITERATIONS - 1) / kh;
     let channels = (most.saturating_sub(2) / kw).saturating_sub(2).clamp(1, depth.max(1));
-    let rows = kh.min((MOST_STEPS - 1) / (2 + kw * (2 + channels)));
+    let rows = kh.min((MOST_ITERATIONS - 1) / (2 + kw * (2 + channels)));
     if rows == 0 {
         let message =
-            format!("a kernel of {kw} columns is over the {} that the kernels take", MOST_STEPS / 3 - 1);
+            format!("a kernel of {kw} columns is over the {} that the kernels take", MOST_ITERATIONS / 3 - 1);
         return Err(Error::shape(name, message));
     }
     let cut = |len: usize, part: usize| {
@@ -186,7 +183,7 @@ const TILE: [usize; 2] = [8, 12];
 /// iterations each than the adapter allows.
 pub(super) fn slices(g: &Geometry, kernel: Conv2dKernel) -> usize {
     const SLICING: Slicing =
-        Slicing { units_wanted: 4096, shortest: 64, most_slices: usize::MAX, longest: MOST_STEPS / 2 };
+        Slicing { units_wanted: 4096, shortest: 64, most_slices: usize::MAX, longest: MOST_ITERATIONS / 2 };
     let invocations = match kernel {
         Conv2dKernel::Naive => g.groups * g.rows * g.columns(),
         _ => g.groups * g.rows.div_ceil(TILE[0]) * g.columns().div_ceil(TILE[1]),

@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub struct BatchNorm {
     /// The normalized tensor.
     pub output: Tensor,
-    /// The batch's mean of each channel, `[c]`, outside the graph; NaN for an empty batch.
+    /// The batch's mean of each channel, `[c]`, outside the graph; NaN for an empty batch, and 0 if the sum of finite
+    /// elements overflows.
     pub mean: Tensor,
     /// The batch's biased variance of each channel (divided by n, not n - 1), `[c]`, outside the graph; NaN for an
     /// empty batch.
@@ -27,6 +28,16 @@ impl BatchNorm {
     /// This is PyTorch's exponential average, `running = (1 - momentum) running + momentum batch`, with the unbiased
     /// estimate of the variance, in one kernel. An empty batch changes nothing.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 3.0], [2, 1], &Device::cpu())?;
+    /// let (mut mean, mut variance) = (Tensor::zeros([1], x.device())?, Tensor::ones([1], x.device())?);
+    /// x.batch_norm(None, None, 0.0)?.update(&mut mean, &mut variance, 0.5)?;
+    /// assert_eq!(mean.to_vec()?, [1.0]); // half of the batch's 2
+    /// assert_eq!(variance.to_vec()?, [1.5]); // between 1 and the batch's unbiased 2
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Running statistics of another shape, a momentum outside `0..=1`, or the device fails.
     pub fn update(&self, mean: &mut Tensor, variance: &mut Tensor, momentum: f32) -> Result<()> {
@@ -35,8 +46,8 @@ impl BatchNorm {
             return Ok(());
         }
         let count = (self.output.numel() / channels) as f64;
-        let follow = RunningStats { momentum, unbias: (count / (count - 1.0)) as f32 };
-        update(follow, &[&self.mean, &self.variance], &mut [mean, variance])
+        let average = RunningStats { momentum, unbias: (count / (count - 1.0)) as f32 };
+        update(average, &[&self.mean, &self.variance], &mut [mean, variance])
     }
 }
 

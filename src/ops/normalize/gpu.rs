@@ -2,7 +2,7 @@
 
 use super::rows::RowLayout;
 use super::{Kind, Normalization, Source};
-use crate::gpu::{GpuBuffer, Kernel, Recorder, kernel};
+use crate::gpu::{GpuBuffer, Kernel, MOST_ITERATIONS, Recorder, kernel};
 use crate::op::{GpuOut, GpuView, Op};
 use crate::ops::binary;
 use crate::ops::copy::Fill;
@@ -99,20 +99,24 @@ struct Plan {
 }
 
 impl Plan {
+    /// The most elements of a slice that one invocation visits, up to three times, four per iteration; and the most
+    /// slices, which one invocation may merge in two loops.
+    const MOST: usize = MOST_ITERATIONS / 2;
+
     /// # Errors
     /// More elements than the kernels can count.
     fn new(rec: &Recorder, op: &'static str, layout: &RowLayout) -> Result<Plan> {
         let (rows, cols, interleaved) = (layout.rows, layout.cols(), layout.is_interleaved());
         let lanes = RowPlan::lanes(rec.is_software(), rows, cols, interleaved);
-        // In invocations, each of which visits its elements up to three times, four per iteration.
+        // The units of work are invocations.
         let slicing = Slicing {
             units_wanted: if rec.is_software() { 256 } else { 1 << 16 },
             shortest: 16 * lanes as usize,
             most_slices: 1024,
-            longest: 32_768 * lanes as usize,
+            longest: Plan::MOST * lanes as usize,
         };
         let Slices { count: slices, size } = slicing.cut(rows * lanes as usize, cols, lanes as usize);
-        if slices > 32_768 {
+        if slices > Plan::MOST {
             return Err(Error::shape(
                 op,
                 format!("{cols} elements in a row are more than the kernels can reduce"),
@@ -317,8 +321,9 @@ pub(super) fn gradient(
         return rec.dispatch(&LAYER_GRAD, &constants, &buffers, &params, plan.groups);
     }
     let params = grad_params(of, &plan, inputs)?;
-    let (parts, unkept) = (plan.parts(rec)?, rec.scratch(2 * plan.rows.rows as usize)?);
-    let sums = outputs.get(1).map_or(&unkept, |out| out.buffer);
+    let parts = plan.parts(rec)?;
+    let scratch = if outputs.len() < 2 { Some(rec.scratch(2 * plan.rows.rows as usize)?) } else { None };
+    let sums = scratch.as_ref().unwrap_or_else(|| outputs[1].buffer);
     let buffers = [&reads[..], &[outputs[0].buffer, sums, &parts]].concat();
     let constants = |centred, lanes| [centred, 0, plan.flat, RowPlan::WG, lanes];
     let given = of.source == Source::Given;
