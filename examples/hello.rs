@@ -5,7 +5,7 @@
 #[path = "common/output.rs"]
 mod output;
 
-use gristmill::{Device, Result, Tensor};
+use gristmill::{Chain, Device, Result, Tensor};
 use output::say;
 use std::process::ExitCode;
 
@@ -24,19 +24,18 @@ fn hello() -> Result<()> {
 
     // Each op runs one kernel, or a few. Nothing is waited for until a result is read.
     let logits = x.matmul(&weight)?;
-    let probabilities = logits.softmax(-1)?;
-    say(format!("probabilities: {:.4?}", probabilities.to_vec()?));
+    say(format!("probabilities:\n{}", logits.softmax(-1)?));
 
     // The loss of the classes 1 and 0, and its gradient with respect to the weight.
     let classes = Tensor::from_ids(&[1, 0], [2], &device)?;
     let loss = logits.cross_entropy(&classes)?;
     let gradients = loss.backward()?;
     say(format!("loss: {:.4}", loss.item()?));
-    if let Some(gradient) = gradients.get(&weight) {
-        say(format!("gradient of the weight: {:.4?}", gradient.to_vec()?));
-        // One step of gradient descent.
-        let better = weight.detach().sub(&gradient.mul_scalar(0.5)?)?;
-        say(format!("loss after a step: {:.4}", x.matmul(&better)?.cross_entropy(&classes)?.item()?));
-    }
+    let gradient = gradients.get(&weight)?;
+    say(format!("gradient of the weight:\n{gradient}"));
+
+    // One step of gradient descent.
+    let better = (weight.detach() - 0.5 * gradient).eval()?;
+    say(format!("loss after a step: {:.4}", x.matmul(&better).cross_entropy(&classes)?.item()?));
     Ok(())
 }

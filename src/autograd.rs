@@ -6,8 +6,8 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a differentiable tensor carries: its identity, and the node that made it unless it is a leaf.
 #[derive(Clone)]
@@ -70,6 +70,8 @@ pub(crate) struct Node {
     backward: Box<Backward>,
     inputs: Vec<Option<Edge>>,
     outputs: usize,
+    /// The outputs whose gradients are kept: [`Tensor::retain_grad`]. Few nodes have any.
+    retained: OnceLock<Box<[AtomicBool]>>,
     /// Taken by the walk, so that a buffer is freed as soon as its gradient is done.
     saved: Mutex<Option<Saved>>,
 }
@@ -82,7 +84,8 @@ impl Node {
         saved: Saved,
         outputs: usize,
     ) -> Node {
-        Node { backward, inputs, outputs, saved: Mutex::new(Some(saved)) }
+        let saved = Mutex::new(Some(saved));
+        Node { backward, inputs, outputs, retained: OnceLock::new(), saved }
     }
 
     /// The node of so many views of a tensor with `meta`, whose gradients `undo` puts together to the tensor's.
@@ -133,6 +136,11 @@ impl Edge {
     pub(crate) fn is_leaf(&self) -> bool {
         self.node.is_none()
     }
+
+    fn is_retained(&self) -> bool {
+        let marks = self.node.as_ref().and_then(|node| node.retained.get());
+        marks.is_some_and(|marks| marks[self.output].load(Ordering::Relaxed))
+    }
 }
 
 /// The edge to a tensor, if it is differentiable and recording is on.
@@ -166,12 +174,50 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
 pub struct Gradients {
     // Ordered, so that buffers go back to the pool in the same order every time and meet in the same bind groups.
     by_leaf: BTreeMap<u64, Tensor>,
+    /// Those of intermediate results, by their node and place among its outputs.
+    retained: BTreeMap<(u64, usize), Tensor>,
 }
 
 impl Gradients {
-    /// The gradient with regard to a leaf; `None` where it played no part.
-    pub fn get(&self, leaf: &Tensor) -> Option<&Tensor> {
-        self.by_leaf.get(&leaf.edge()?.id)
+    /// The gradient with regard to a leaf, or to an intermediate result that was [retained](Tensor::retain_grad).
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?.requires_grad()?;
+    /// let squares = w.square()?;
+    /// let gradients = squares.sum_all()?.backward()?;
+    /// assert_eq!(gradients.get(&w)?.to_vec()?, [2.0, 4.0]);
+    /// let error = gradients.get(&squares).unwrap_err().to_string();
+    /// assert!(error.contains("retain_grad"), "{error}"); // of an intermediate result none is kept
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is none: the tensor requires no gradient, is an intermediate result that was not retained, or took no part.
+    /// The error says which.
+    pub fn get(&self, tensor: &Tensor) -> Result<&Tensor> {
+        if let Some(grad) = self.find(tensor) {
+            return Ok(grad);
+        }
+        let why = match tensor.edge() {
+            None => {
+                "it requires none: it is not made by requires_grad, was detached, or its parameter is frozen"
+            }
+            Some(edge) if edge.is_leaf() || edge.is_retained() => {
+                "it took no part in what backward was called on"
+            }
+            Some(_) => {
+                "it is an intermediate result; call retain_grad on it before backward to keep its gradient"
+            }
+        };
+        let message = format!("no gradient of this tensor of shape {}: {why}", tensor.shape());
+        Err(Error::Autograd { message })
+    }
+
+    /// As [`Gradients::get`].
+    pub(crate) fn find(&self, tensor: &Tensor) -> Option<&Tensor> {
+        let edge = tensor.edge()?;
+        self.by_leaf.get(&edge.id).or_else(|| self.retained.get(&(edge.id, edge.output)))
     }
 
     /// Adds another pass's gradients to these: gradient accumulation over several batches.
@@ -179,7 +225,10 @@ impl Gradients {
     /// # Errors
     /// The device fails. Then some of these gradients are sums and others as they were, and none is lost.
     pub fn accumulate(&mut self, other: Gradients) -> Result<()> {
-        no_grad(|| other.by_leaf.into_iter().try_for_each(|(id, grad)| add_to(&mut self.by_leaf, id, grad)))
+        no_grad(|| {
+            other.by_leaf.into_iter().try_for_each(|(id, grad)| add_to(&mut self.by_leaf, id, grad))?;
+            other.retained.into_iter().try_for_each(|(id, grad)| add_to(&mut self.retained, id, grad))
+        })
     }
 
     /// Multiplies every gradient by `factor`.
@@ -190,7 +239,7 @@ impl Gradients {
         self.try_map(|grad| grad.mul_scalar(factor))
     }
 
-    /// All gradients, in the order in which their leaves were made.
+    /// The gradients of all leaves, in the order in which these were made.
     pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
         self.by_leaf.values()
     }
@@ -198,7 +247,7 @@ impl Gradients {
     /// Replaces every gradient by `change` of it.
     fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         no_grad(|| {
-            for grad in self.by_leaf.values_mut() {
+            for grad in self.by_leaf.values_mut().chain(self.retained.values_mut()) {
                 *grad = change(grad)?;
             }
             Ok(())
@@ -217,6 +266,33 @@ fn add_to<K: Ord>(sums: &mut BTreeMap<K, Tensor>, id: K, grad: Tensor) -> Result
 }
 
 impl Tensor {
+    /// Keeps the gradient of this intermediate result when a later [`Tensor::backward`] passes it, for
+    /// [`Gradients::get`]. Leaves have theirs anyway.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let w = Tensor::from_slice(&[3.0], [1], &Device::cpu())?.requires_grad()?;
+    /// let hidden = w.mul_scalar(2.0)?;
+    /// hidden.retain_grad()?;
+    /// let gradients = hidden.square()?.backward()?;
+    /// assert_eq!(gradients.get(&hidden)?.to_vec()?, [12.0]); // d(h²)/dh = 2h
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The tensor requires no gradient.
+    pub fn retain_grad(&self) -> Result<()> {
+        let Some(edge) = self.edge() else {
+            let message = format!("a tensor of shape {} requires no gradient to retain", self.shape());
+            return Err(Error::Autograd { message });
+        };
+        if let Some(node) = &edge.node {
+            let none = || (0..node.outputs).map(|_| AtomicBool::new(false)).collect();
+            node.retained.get_or_init(none)[edge.output].store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// The gradients of this scalar with regard to every leaf that it was computed from. Frees the graph as it
     /// walks: a second call on the same graph is an error.
     ///
@@ -265,7 +341,10 @@ impl Tensor {
             return Err(Error::Autograd { message });
         }
         let Some(root) = self.edge() else {
-            let message = "the tensor depends on nothing that requires a gradient".to_string();
+            let message =
+                "the tensor depends on nothing that requires a gradient (gradients themselves are not \
+                           differentiable)"
+                    .to_string();
             return Err(Error::Autograd { message });
         };
         no_grad(|| walk(root, grad.detach()))
@@ -289,6 +368,11 @@ fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
             let message = "the graph was walked before, and freed; compute the loss anew".to_string();
             return Err(Error::Autograd { message });
         };
+        for (output, retained) in node.retained.get().into_iter().flatten().enumerate() {
+            if let (true, Some(grad)) = (retained.load(Ordering::Relaxed), &grads[output]) {
+                gradients.retained.insert((id, output), grad.clone());
+            }
+        }
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
         let wanted = (node.backward)(&saved, &grads, &needs)?;
         drop(grads);

@@ -4,11 +4,9 @@
 //! thread and every device, in whatever order it is asked for.
 
 use crate::device::Device;
-use crate::shape::{Layout, Shape};
-use crate::storage::{Buffer, allocate};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
-use crate::{DType, Error, Result};
-use rayon::prelude::*;
+use crate::{Error, Result};
 
 /// What random words are for: the last word of their counter. So one seed serves every use, without two of them
 /// seeing the same words.
@@ -84,20 +82,68 @@ fn filled(
     device: &Device,
     four: impl Fn([u32; 4]) -> [f64; 4] + Sync,
 ) -> Result<Tensor> {
-    const GRAIN: usize = 1 << 12;
-    let host = if device.is_gpu() { Device::cpu() } else { device.clone() };
-    let mut buffer = allocate(&host, shape)?;
-    if let Buffer::Cpu(buffer) = &mut buffer {
-        let values = &mut buffer.words[..shape.numel()];
-        values.par_chunks_mut(4 * GRAIN).enumerate().for_each(|(part, values)| {
-            for (at, values) in values.chunks_mut(4).enumerate() {
-                let place = (part * GRAIN + at) as u64;
-                let drawn = four(words(seed, what, place >> 32, place as u32));
-                values.iter_mut().zip(drawn).for_each(|(value, drawn)| *value = drawn as f32);
-            }
-        });
+    Tensor::from_host(shape, device, |start, values| {
+        for (at, values) in (start / 4..).zip(values.chunks_mut(4)) {
+            let place = at as u64;
+            let drawn = four(words(seed, what, place >> 32, place as u32));
+            values.iter_mut().zip(drawn).for_each(|(value, drawn)| *value = drawn as f32);
+        }
+    })
+}
+
+/// A source of random tensors that advances: each call draws other numbers, and a generator with the same seed draws the
+/// same ones again, bit for bit on every device.
+///
+/// ```
+/// use gristmill::{Device, Generator};
+///
+/// let mut generator = Generator::new(7);
+/// let first = generator.randn([4], &Device::cpu())?;
+/// let second = generator.randn([4], &Device::cpu())?;
+/// assert_ne!(first.to_vec()?, second.to_vec()?);
+/// let again = Generator::new(7).randn([4], &Device::cpu())?;
+/// assert_eq!(first.to_vec()?, again.to_vec()?);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Generator {
+    seed: u64,
+    drawn: u64,
+}
+
+impl Generator {
+    /// At the start of the sequence that belongs to this seed.
+    pub fn new(seed: u64) -> Generator {
+        Generator { seed, drawn: 0 }
     }
-    Tensor::new(buffer.into(), Layout::contiguous(shape), DType::F32, host).to(device)
+
+    /// A seed that no earlier call returned, for what draws numbers of its own, such as dropout.
+    pub fn seed(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        derive(self.seed, self.drawn)
+    }
+
+    /// Independent numbers from the standard normal distribution, as [`Tensor::randn`].
+    ///
+    /// # Errors
+    /// A rank over 6, or no room.
+    pub fn randn(&mut self, shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
+        Tensor::randn(shape, 0.0, 1.0, self.seed(), device)
+    }
+
+    /// Independent numbers, evenly from `low` to below `high`, as [`Tensor::uniform`].
+    ///
+    /// # Errors
+    /// Bounds that are not finite or not in order, a rank over 6, or no room.
+    pub fn uniform(
+        &mut self,
+        shape: impl AsRef<[usize]>,
+        low: f32,
+        high: f32,
+        device: &Device,
+    ) -> Result<Tensor> {
+        Tensor::uniform(shape, low, high, self.seed(), device)
+    }
 }
 
 impl Tensor {

@@ -8,7 +8,7 @@ use crate::meta::{DType, MaxId, Meta};
 use crate::shape::{Layout, Shape};
 use crate::storage::{Buffer, allocate};
 use crate::{Error, Result};
-use std::fmt;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// An n-dimensional array on a [`Device`]. Cloning copies a handle, not the elements. Its elements never change:
@@ -63,6 +63,23 @@ impl Tensor {
     pub(crate) fn stale(shape: Shape, device: &Device) -> Result<Tensor> {
         let buffer = Arc::new(allocate(device, shape)?);
         Ok(Tensor::new(buffer, Layout::contiguous(shape), DType::F32, device.clone()))
+    }
+
+    /// A tensor whose elements from place `start` on `fill` writes, part by part, in parallel. A part starts at a multiple
+    /// of four. Made on the host, so that every device gets the same bits.
+    pub(crate) fn from_host(
+        shape: Shape,
+        device: &Device,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Tensor> {
+        const PART: usize = 1 << 14;
+        let host = if device.is_gpu() { Device::cpu() } else { device.clone() };
+        let mut buffer = allocate(&host, shape)?;
+        if let Buffer::Cpu(buffer) = &mut buffer {
+            let parts = buffer.words[..shape.numel()].par_chunks_mut(PART);
+            parts.enumerate().for_each(|(part, values)| fill(part * PART, values));
+        }
+        Tensor::new(buffer.into(), Layout::contiguous(shape), DType::F32, host).to(device)
     }
 
     fn upload(
@@ -249,7 +266,8 @@ impl Tensor {
         &self.layout
     }
 
-    /// Makes this a leaf of the graph: [`Tensor::backward`] gives a gradient for it.
+    /// Makes this a leaf of the graph: [`Tensor::backward`] gives a gradient for it. A leaf stays the leaf it is; an
+    /// intermediate result is cut off from what it was computed from.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -257,7 +275,7 @@ impl Tensor {
     /// let w = x.requires_grad()?;
     /// let gradients = w.square()?.backward()?; // d(w²)/dw = 2w
     /// assert_eq!(gradients.get(&w).unwrap().to_vec()?, [6.0]);
-    /// assert!(gradients.get(&x).is_none()); // x itself is no leaf of the graph
+    /// assert!(gradients.get(&x).is_err()); // x itself is no leaf of the graph
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     ///
@@ -265,6 +283,9 @@ impl Tensor {
     /// A tensor of ids.
     pub fn requires_grad(&self) -> Result<Tensor> {
         self.expect(DType::F32, "requires_grad")?;
+        if self.edge.as_ref().is_some_and(Edge::is_leaf) {
+            return Ok(self.clone());
+        }
         Ok(Tensor { edge: Some(Edge::leaf()), ..self.clone() })
     }
 
@@ -424,11 +445,5 @@ impl Tensor {
             return Ok(());
         }
         Err(Error::shape(op, format!("wants {dtype:?}, got {:?} of shape {}", self.dtype, self.shape())))
-    }
-}
-
-impl fmt::Debug for Tensor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({:?} {} on {:?})", self.dtype, self.shape(), self.device)
     }
 }

@@ -71,11 +71,12 @@ fn only_inputs_of_the_result_have_a_gradient() {
         assert_eq!(gradient(&grads, &a), [15.0, 18.0]);
         // b was broadcast along an axis of a: its gradient is summed to its own shape.
         assert_eq!((grads.get(&b).unwrap().shape().to_vec(), gradient(&grads, &b)), (vec![1], vec![17.0]));
-        assert!(grads.get(&unused).is_none() && grads.get(&constant).is_none());
+        assert!(grads.get(&unused).is_err() && grads.get(&constant).is_err());
         let all: Vec<Vec<f32>> = grads.iter().map(|grad| grad.to_vec().unwrap()).collect();
         assert_eq!(all, [vec![15.0, 18.0], vec![17.0]], "in the order in which the leaves were made");
-        // A copy of the handle is the same leaf; another leaf of the same elements is not.
-        assert!(grads.get(&a.clone()).is_some() && grads.get(&a.requires_grad().unwrap()).is_none());
+        // A copy of the handle is the same leaf, and a leaf stays the one it is; another one of the same elements is not.
+        assert!(grads.get(&a.clone()).is_ok() && grads.get(&a.requires_grad().unwrap()).is_ok());
+        assert!(grads.get(&a.detach().requires_grad().unwrap()).is_err());
     }
 }
 
@@ -102,7 +103,7 @@ fn unneeded_gradients_are_not_computed() {
             let seed = Tensor::ones([2], &device).unwrap();
             let before = device.counts();
             let grads = y.backward_from(&seed).unwrap();
-            assert_eq!((gradient(&grads, &b), grads.get(&a).is_some()), (vec![1.0, 2.0], both));
+            assert_eq!((gradient(&grads, &b), grads.get(&a).is_ok()), (vec![1.0, 2.0], both));
             let after = device.counts();
             (after.kernels - before.kernels) + (after.cpu_twins - before.cpu_twins)
         };
@@ -200,7 +201,7 @@ fn detach_stops_the_gradient() {
         // A result made a leaf starts a new graph.
         let y = y.requires_grad().unwrap();
         let grads = y.mul_scalar(2.0).unwrap().backward().unwrap();
-        assert_eq!((y.is_leaf(), gradient(&grads, &y), grads.get(&x).is_none()), (true, vec![2.0], true));
+        assert_eq!((y.is_leaf(), gradient(&grads, &y), grads.get(&x).is_err()), (true, vec![2.0], true));
     }
 }
 
@@ -297,4 +298,57 @@ fn an_op_that_promises_too_much_gets_errors_and_no_panic() {
     let y = apply(Odd, &[&leaf(&[1.0, 2.0], &Device::cpu())]).unwrap();
     assert_eq!(y.to_vec().unwrap(), [1.0, 2.0]);
     assert!(matches!(y.sum_all().unwrap().backward().map(drop), Err(Error::Autograd { .. })));
+}
+
+#[test]
+fn a_gradient_that_is_not_there_says_why() {
+    for device in devices() {
+        let w = leaf(&[1.0, 2.0], &device);
+        let hidden = w.square().unwrap();
+        let gradients = hidden.sum_all().unwrap().backward().unwrap();
+        let why = |x: &Tensor| {
+            let error = gradients.get(x).unwrap_err().to_string();
+            assert!(error.contains("no gradient of this tensor of shape [2]"), "{error}");
+            error
+        };
+        assert!(why(&hidden).contains("retain_grad"));
+        assert!(why(&leaf(&[1.0, 2.0], &device)).contains("took no part"));
+        assert!(why(&w.detach()).contains("requires none"));
+        // A gradient of a gradient is refused.
+        let error =
+            gradients.get(&w).unwrap().sum_all().unwrap().backward().map(drop).unwrap_err().to_string();
+        assert!(error.contains("gradients themselves are not differentiable"), "{error}");
+    }
+}
+
+#[test]
+fn retained_gradients_of_intermediate_results() {
+    for device in devices() {
+        let w = leaf(&[1.0, 2.0], &device);
+        let pass = || {
+            let hidden = w.mul_scalar(3.0).unwrap();
+            hidden.retain_grad().unwrap();
+            let parts = hidden.split(&[1, 1], 0).unwrap();
+            parts[1].retain_grad().unwrap();
+            // 9 w0² + 2 · 3 w1
+            let loss = parts[0].square().unwrap().add(&parts[1].mul_scalar(2.0).unwrap()).unwrap();
+            loss.retain_grad().unwrap();
+            (loss.backward().unwrap(), hidden, parts, loss)
+        };
+        let (mut gradients, hidden, parts, loss) = pass();
+        assert_eq!(gradient(&gradients, &hidden), [6.0, 2.0]);
+        assert_eq!(gradient(&gradients, &parts[1]), [2.0]);
+        assert!(gradients.get(&parts[0]).is_err());
+        assert_eq!(gradient(&gradients, &loss), [1.0]);
+        assert_eq!(gradient(&gradients, &w), [18.0, 6.0]);
+        // They take no part in what is done with all gradients of leaves, but are scaled with them.
+        assert_eq!(gradients.iter().count(), 1);
+        gradients.scale(0.5).unwrap();
+        gradients.accumulate(pass().0).unwrap();
+        assert_eq!(gradient(&gradients, &hidden), [3.0, 1.0]);
+        assert_eq!(gradient(&gradients, &w), [27.0, 9.0]);
+        // Of a leaf it is kept anyway; of a constant there is none.
+        w.retain_grad().unwrap();
+        assert!(w.detach().retain_grad().unwrap_err().to_string().contains("requires no gradient"));
+    }
 }

@@ -32,7 +32,7 @@ fn scan_docs(text: &str, found: &mut BTreeMap<String, Vec<String>>) {
             let name = match block {
                 "impl Tensor {" => public.and_then(|rest| rest.split(['(', '<']).next()),
                 // As in `relu => Relu`.
-                "methods! {" => code.split_once(" => ").map(|(name, _)| name),
+                "methods! {" | "methods_with_numbers! {" => code.split_once(" => ").map(|(name, _)| name),
                 _ => None,
             };
             let docs = std::mem::take(&mut docs);

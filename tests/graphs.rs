@@ -285,8 +285,8 @@ fn run(graph: &Graph, device: &Device, keep: bool) -> Result<Trace> {
         let grads = loss.backward()?;
         for (place, leaf) in leaves {
             let grad = match grads.get(&leaf) {
-                Some(grad) => grad.clone(),
-                None => Tensor::zeros(leaf.shape(), device)?,
+                Ok(grad) => grad.clone(),
+                Err(_) => Tensor::zeros(leaf.shape(), device)?,
             };
             trace.gradients.push((place, grad));
         }

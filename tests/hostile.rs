@@ -104,6 +104,7 @@ fn main() -> ExitCode {
     }
     let trials = vec![
         Trial::test("every_public_function_is_called", every_public_function_is_called),
+        Trial::test("every_method_that_gives_a_tensor_chains", every_method_that_gives_a_tensor_chains),
         Trial::test("hostile_arguments", hostile_arguments),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -126,6 +127,72 @@ fn every_public_function_is_called() -> Result<(), Failed> {
             Err(format!("{} functions; not called: {missing:#?}; of no function: {stray:#?}", declared.len())
                 .into())
         }
+    }
+}
+
+/// The methods of `Tensor` that are not methods of `Chain`: constructors, those that give something else than one tensor,
+/// and those that choose a kernel, for benches.
+const UNCHAINED: &[&str] = &[
+    "from_slice",
+    "from_ids",
+    "randn",
+    "uniform",
+    "scalar",
+    "full",
+    "zeros",
+    "ones",
+    "cat",
+    "stack",
+    "arange",
+    "linspace",
+    "eye",
+    "einsum",
+    "to_vec",
+    "to_ids",
+    "item",
+    "shape",
+    "rank",
+    "numel",
+    "dtype",
+    "device",
+    "layout",
+    "is_differentiable",
+    "is_leaf",
+    "detach",
+    "backward",
+    "backward_from",
+    "retain_grad",
+    "split",
+    "chunk",
+    "conv2d_with",
+    "conv_transpose2d_with",
+    "matmul_with",
+    "batch_norm",
+    "add_layer_norm",
+    "add_rms_norm",
+    "lstm_cell",
+    "sort",
+    "topk",
+];
+
+fn every_method_that_gives_a_tensor_chains() -> Result<(), Failed> {
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/expr.rs"))?;
+    let list = source.split_once("\nchain! {\n").ok_or("no list")?.1;
+    let chained: BTreeSet<String> = list
+        .lines()
+        .filter_map(|line| line.trim().split_once('('))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    let mut wanted = BTreeSet::new();
+    for name in scan::public_functions() {
+        let method = name.strip_prefix("Tensor::").map(str::to_string);
+        wanted.extend(method.filter(|method| !UNCHAINED.contains(&&**method)));
+    }
+    let missing: Vec<_> = wanted.difference(&chained).collect();
+    let stray: Vec<_> = chained.difference(&wanted).collect();
+    match missing.is_empty() && stray.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not in Chain: {missing:?}; not to be there: {stray:?}").into()),
     }
 }
 

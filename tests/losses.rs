@@ -213,6 +213,60 @@ fn cross_entropy_options_are_pytorchs() {
     }
 }
 
+/// Label smoothing, whether there are class weights, the reduction, the losses and the gradient.
+type ByProbabilities = (f32, bool, Reduction, &'static [f64], [f64; 6]);
+
+/// torch 2.15, `cross_entropy` of f64 logits and probabilities; the gradient is of the sum of the losses.
+#[rustfmt::skip]
+const BY_PROBABILITIES: &[ByProbabilities] = &[
+    (0.0, false, Reduction::Mean, &[1.6359919530],
+        [-0.0123548039, -0.1304437134, 0.1427985173, 0.3592201706, -0.2720816980, -0.0871384726]),
+    (0.1, false, Reduction::Mean, &[1.6343252864],
+        [-0.0190214706, -0.1321103800, 0.1511318506, 0.3425535039, -0.2512483647, -0.0913051392]),
+    (0.1, true, Reduction::Mean, &[2.4899188278],
+        [-0.0136166835, -0.2825710757, 0.2961877592, 0.5506018527, -0.5458081814, -0.0047936713]),
+    (0.0, true, Reduction::Sum, &[5.0469698518],
+        [-0.0159450883, -0.5589317981, 0.5748768863, 1.1674655544, -1.1655155185, -0.0019500359]),
+    (0.1, true, Reduction::BatchMean, &[2.4899188278],
+        [-0.0136166835, -0.2825710757, 0.2961877592, 0.5506018527, -0.5458081814, -0.0047936713]),
+    (0.1, true, Reduction::None, &[2.3961921600, 2.5836454957],
+        [-0.0272333670, -0.5651421514, 0.5923755184, 1.1012037054, -1.0916163629, -0.0095873425]),
+];
+
+#[test]
+fn cross_entropy_against_probabilities_is_pytorch_s() {
+    for device in devices() {
+        let targets = tensor(&[0.2, 0.3, 0.5, 0.0, 0.75, 0.25], &[2, 3], &device);
+        for &(label_smoothing, weighted, reduction, want, gradient) in BY_PROBABILITIES {
+            let weight = weighted.then(|| tensor(&[1.0, 2.0, 0.5], &[3], &device));
+            let options = CrossEntropyOptions { label_smoothing, weight, reduction, ..Default::default() };
+            let what = format!("cross_entropy by probabilities, {options:?}");
+            let x = tensor(&[0.5, -1.0, 2.0, 1.5, 0.25, -0.75], &[2, 3], &device).requires_grad().unwrap();
+            let loss = x.cross_entropy_with(&targets, &options).unwrap();
+            assert_pytorch(&what, &loss, want);
+            let gradients = loss.sum_all().unwrap().backward().unwrap();
+            assert_pytorch(&what, gradients.get(&x).unwrap(), &gradient);
+        }
+        // Rows along other axes than the first, and one-hot probabilities as class ids.
+        let x = Array::random([2, 3, 4], 1, -2.0, 2.0).to_tensor(&device);
+        let ids = Tensor::from_ids(&[0, 2, 1, 1, 2, 2, 0, 1], [2, 4], &device).unwrap();
+        let hot = ids.one_hot(3).unwrap().transpose(1, 2).unwrap();
+        let [by_ids, by_hot] = [&ids, &hot].map(|t| x.cross_entropy(t).unwrap().item().unwrap());
+        assert!((by_ids - by_hot).abs() <= 1e-6 * by_ids, "{by_ids} {by_hot}"); // a few roundings each
+
+        let refused = |x: &Tensor, t: &Tensor, options: CrossEntropyOptions, text: &str| {
+            let error = x.cross_entropy_with(t, &options).unwrap_err().to_string();
+            assert!(error.contains("cross_entropy") && error.contains(text), "{error}");
+        };
+        let default = CrossEntropyOptions::default;
+        refused(&x, &targets, default(), "should be [n, classes, ..]");
+        refused(&targets, &targets, CrossEntropyOptions { ignore_index: Some(0), ..default() }, "class ids");
+        refused(&targets, &targets, CrossEntropyOptions { label_smoothing: 2.0, ..default() }, "0..=1");
+        let weight = Some(tensor(&[1.0; 2], &[2], &device));
+        refused(&targets, &targets, CrossEntropyOptions { weight, ..default() }, "[2]");
+    }
+}
+
 /// A NaN logit at any position makes its row's loss and gradient NaN, even if the device's exponential of NaN is a
 /// number.
 #[test]

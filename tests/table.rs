@@ -239,7 +239,13 @@ const NO_OPS: &[&str] = &[
     "zeros",
     "ones",
     "randn",
-    "uniform", // constructors
+    "uniform",
+    "arange",
+    "linspace",
+    "eye",
+    "zeros_like",
+    "ones_like",
+    "full_like", // constructors
     "to_vec",
     "to_ids",
     "item",
@@ -255,7 +261,8 @@ const NO_OPS: &[&str] = &[
     "is_leaf",
     "detach",
     "backward",
-    "backward_from", // autograd
+    "backward_from",
+    "retain_grad", // autograd
 ];
 
 /// The public methods of `Tensor` and functions of `nn`, as declared in the sources.
@@ -284,7 +291,7 @@ fn public_ops() -> BTreeSet<String> {
             }
             let method = line.strip_prefix("    pub fn ").filter(|_| block.starts_with("impl Tensor"));
             let listed = line.strip_prefix("    ").filter(|rest| {
-                block.starts_with("methods!") && rest.contains(" => ") && !rest.starts_with([' ', '/'])
+                block.starts_with("methods") && rest.contains(" => ") && !rest.starts_with([' ', '/'])
             });
             let function = line
                 .strip_prefix("pub fn ")

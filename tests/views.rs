@@ -201,3 +201,105 @@ fn a_device_is_its_own_and_no_other() {
     assert!(x.to(&b).unwrap().device().same(&b));
     assert!(matches!(x.add(&x.to(&b).unwrap()), Err(Error::MixedDevices { op: "add", .. })));
 }
+
+#[test]
+fn an_index_or_a_range_per_axis() {
+    for device in devices() {
+        let x = Tensor::arange(0.0, 24.0, 1.0, &device).unwrap().reshape([2, 3, 4]).unwrap();
+        let same = |part: Tensor, shape: &[usize], values: &[f32]| {
+            assert_eq!((&part.shape()[..], part.to_vec().unwrap()), (shape, values.to_vec()));
+        };
+        // NumPy's x[:, 0, 1:3], x[-1, 2], x[1, 2, 3], x[:1, 1:, ::][..., :2], x[1][0].
+        same(x.i((.., 0, 1..3)).unwrap(), &[2, 2], &[1.0, 2.0, 13.0, 14.0]);
+        same(x.i((-1, 2)).unwrap(), &[4], &[20.0, 21.0, 22.0, 23.0]);
+        same(x.i((1, 2, 3)).unwrap(), &[], &[23.0]);
+        same(x.i((..1, 1.., ..2)).unwrap(), &[1, 2, 2], &[4.0, 5.0, 8.0, 9.0]);
+        same(x.i((1, ..=1, 3)).unwrap(), &[2], &[15.0, 19.0]);
+        same(x.i((1, 1..=2, 3)).unwrap(), &[2], &[19.0, 23.0]);
+        same(x.i(1usize).unwrap().i(0).unwrap(), &[4], &[12.0, 13.0, 14.0, 15.0]);
+        same(x.i((.., 3..3)).unwrap(), &[2, 0, 4], &[]);
+        let refused = |part: Result<Tensor>, text: &str| {
+            let error = part.unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains("[2, 3, 4]"), "{error}");
+        };
+        refused(x.i(2), "index 2 is outside an axis of 2");
+        refused(x.i((0, -4)), "index -4 is outside an axis of 3");
+        refused(x.i((0, 0, 0, 0)), "4 indices");
+        refused(x.i((.., .., 2..5)), "2..5");
+        // Gradients flow through it.
+        let leaf = x.requires_grad().unwrap();
+        let gradients = leaf.i((.., 1, 1..3)).unwrap().sum_all().unwrap().backward().unwrap();
+        let grad = gradients.get(&leaf).unwrap().to_vec().unwrap();
+        assert_eq!(grad.iter().sum::<f32>(), 4.0);
+        assert_eq!([grad[5], grad[6], grad[17], grad[18]], [1.0; 4]);
+    }
+}
+
+#[test]
+fn ranges_and_triangles() {
+    for device in devices() {
+        let arange = |a, b, c| Tensor::arange(a, b, c, &device).map(|x| x.to_vec().unwrap());
+        assert_eq!(arange(0.0, 1.0, 0.25), Ok(vec![0.0, 0.25, 0.5, 0.75]));
+        assert_eq!(arange(1.0, -1.0, -0.75), Ok(vec![1.0, 0.25, -0.5]));
+        assert_eq!(arange(2.0, 2.0, 1.0), Ok(vec![]));
+        // NumPy 2.4: np.arange(0, 1, 0.1, np.float32) has 10 numbers, the last 0.9.
+        assert_eq!(arange(0.0, 1.0, 0.1).unwrap().len(), 10);
+        // In f32 the quotient of these would be above 100 and 3.
+        assert_eq!((arange(0.0, 1.0, 0.01).unwrap().len(), arange(0.0, 0.3, 0.1).unwrap().len()), (100, 3));
+        for (a, b, c) in [(0.0, 1.0, 0.0), (0.0, 1.0, -1.0), (f64::NAN, 1.0, 1.0), (0.0, f64::MAX, 1.0)] {
+            let error = arange(a, b, c).unwrap_err().to_string();
+            assert!(error.contains("arange"), "{error}");
+        }
+        let linspace = |a, b, n| Tensor::linspace(a, b, n, &device).map(|x| x.to_vec().unwrap());
+        assert_eq!(linspace(-1.0, 1.0, 5), Ok(vec![-1.0, -0.5, 0.0, 0.5, 1.0]));
+        assert_eq!(linspace(3.0, 9.0, 1), Ok(vec![3.0]));
+        assert_eq!(linspace(3.0, 9.0, 0), Ok(vec![]));
+        assert_eq!(linspace(0.1, 0.7, 7).unwrap()[6], 0.7);
+        assert!(linspace(0.0, f64::INFINITY, 2).is_err());
+        let eye = Tensor::eye(3, &device).unwrap();
+        assert_eq!(eye.to_vec().unwrap(), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(Tensor::eye(0, &device).unwrap().shape(), [0, 0]);
+
+        // np.tril and np.triu of arange(1, 13).reshape(3, 4); an infinity outside is 0, not NaN.
+        let x = Tensor::arange(1.0, 13.0, 1.0, &device).unwrap().reshape([3, 4]).unwrap();
+        let tril = |k| x.tril(k).unwrap().to_vec().unwrap();
+        let triu = |k| x.triu(k).unwrap().to_vec().unwrap();
+        assert_eq!(tril(0), [1.0, 0.0, 0.0, 0.0, 5.0, 6.0, 0.0, 0.0, 9.0, 10.0, 11.0, 0.0]);
+        assert_eq!(tril(-1), [0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 9.0, 10.0, 0.0, 0.0]);
+        assert_eq!(triu(1), [0.0, 2.0, 3.0, 4.0, 0.0, 0.0, 7.0, 8.0, 0.0, 0.0, 0.0, 12.0]);
+        assert_eq!((tril(isize::MAX), triu(isize::MIN)), (x.to_vec().unwrap(), x.to_vec().unwrap()));
+        let wild = Tensor::full([2, 2], f32::INFINITY, &device).unwrap().tril(0).unwrap();
+        assert_eq!(wild.to_vec().unwrap(), [f32::INFINITY, 0.0, f32::INFINITY, f32::INFINITY]);
+        assert!(Tensor::ones([3], &device).unwrap().tril(0).unwrap_err().to_string().contains("tril"));
+
+        let leaf = x.requires_grad().unwrap();
+        let filled = leaf.masked_fill(&x.gt_scalar(6.0).unwrap(), -1.0).unwrap();
+        assert_eq!(filled.to_vec().unwrap()[4..8], [5.0, 6.0, -1.0, -1.0]);
+        let gradients = filled.sum_all().unwrap().backward().unwrap();
+        assert_eq!(gradients.get(&leaf).unwrap().to_vec().unwrap()[4..8], [1.0, 1.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn one_length_is_inferred() {
+    for device in devices() {
+        let x = Tensor::arange(0.0, 24.0, 1.0, &device).unwrap();
+        let shape = |y: Result<Tensor>| y.unwrap().shape().to_vec();
+        assert_eq!(shape(x.reshape([-1, 4])), [6, 4]);
+        assert_eq!(shape(x.reshape([2, -1, 3])), [2, 4, 3]);
+        assert_eq!(shape(x.reshape([24, -1])), [24, 1]);
+        assert_eq!(shape(x.reshape(vec![-1isize])), [24]);
+        assert_eq!(shape(x.reshape(Shape::new([4, 6]).unwrap())), [4, 6]);
+        assert_eq!(shape(Tensor::zeros([0, 3], &device).unwrap().reshape([-1, 3])), [0, 3]);
+        let refused = |y: Result<Tensor>, text: &str| {
+            let error = y.unwrap_err().to_string();
+            assert!(error.contains("reshape") && error.contains(text), "{error}");
+        };
+        refused(x.reshape([-1, 5]), "no length of the axis -1 fits 24 elements");
+        refused(x.reshape([-1, -1]), "-1 is there twice");
+        refused(x.reshape([-2, 12]), "only one length may be negative");
+        // Any length would do.
+        refused(Tensor::zeros([0, 3], &device).unwrap().reshape([-1, 0]), "no length");
+        assert!(x.reshape([usize::MAX, 2]).is_err());
+    }
+}

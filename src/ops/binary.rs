@@ -186,7 +186,7 @@ methods! {
     /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [2, 2], &Device::cpu())?;
     /// let row = Tensor::from_slice(&[10.0, 20.0], [2], &Device::cpu())?;
     /// assert_eq!(x.add(&row)?.to_vec()?, [11.0, 22.0, 13.0, 24.0]); // to each row of x
-    /// assert_eq!((&x + &row)?.to_vec()?, [11.0, 22.0, 13.0, 24.0]);
+    /// assert_eq!((&x + &row).eval()?.to_vec()?, [11.0, 22.0, 13.0, 24.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     add => Binary::Add,
@@ -348,37 +348,59 @@ impl Tensor {
     pub(crate) fn same(&self, other: &Tensor) -> Result<Tensor> {
         apply(Binary::Same, &[self, other])
     }
+}
 
+macro_rules! methods_with_numbers {
+    ($($(#[$doc:meta])* $name:ident => $of:ident),* $(,)?) => {
+        impl Tensor {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// A tensor of ids, or the device fails.
+            pub fn $name(&self, value: f32) -> Result<Tensor> {
+                self.$of(&Tensor::scalar(value, self.device())?)
+            }
+        )*}
+    };
+}
+
+methods_with_numbers! {
     /// `self + value`.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
-    /// assert_eq!(x.add_scalar(-10.0)?.to_vec()?, [-9.0, -8.0]);
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.add_scalar(-10.0)?.to_vec()?, [-9.0, -8.0, -7.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
+    add_scalar => add,
+    /// `self - value`.
     ///
-    /// # Errors
-    /// A tensor of ids, or the device fails.
-    pub fn add_scalar(&self, value: f32) -> Result<Tensor> {
-        self.add(&Tensor::scalar(value, self.device())?)
-    }
-
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.sub_scalar(0.5)?.to_vec()?, [0.5, 1.5, 2.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    sub_scalar => sub,
     /// `self * value`.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
-    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
-    /// assert_eq!(x.mul_scalar(0.5)?.to_vec()?, [0.5, 1.0]);
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.mul_scalar(0.5)?.to_vec()?, [0.5, 1.0, 1.5]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
+    mul_scalar => mul,
+    /// `self / value`.
     ///
-    /// # Errors
-    /// A tensor of ids, or the device fails.
-    pub fn mul_scalar(&self, value: f32) -> Result<Tensor> {
-        self.mul(&Tensor::scalar(value, self.device())?)
-    }
-
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.div_scalar(4.0)?.to_vec()?, [0.25, 0.5, 0.75]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    div_scalar => div,
     /// `self ^ value`.
     ///
     /// ```
@@ -387,23 +409,77 @@ impl Tensor {
     /// assert_eq!(x.pow_scalar(3.0)?.to_vec()?, [1.0, 8.0, -27.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
+    pow_scalar => pow,
+    /// The larger of each element and `value`, as [`Tensor::maximum`].
     ///
-    /// # Errors
-    /// A tensor of ids, or the device fails.
-    pub fn pow_scalar(&self, value: f32) -> Result<Tensor> {
-        self.pow(&Tensor::scalar(value, self.device())?)
-    }
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.maximum_scalar(2.0)?.to_vec()?, [2.0, 2.0, 3.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    maximum_scalar => maximum,
+    /// The smaller of each element and `value`, as [`Tensor::minimum`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.minimum_scalar(2.0)?.to_vec()?, [1.0, 2.0, 2.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    minimum_scalar => minimum,
+    /// 1 where `self == value`, else 0, as [`Tensor::eq`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.eq_scalar(2.0)?.to_vec()?, [0.0, 1.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    eq_scalar => eq,
+    /// 1 where `self != value`, else 0, as [`Tensor::ne`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.ne_scalar(2.0)?.to_vec()?, [1.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ne_scalar => ne,
+    /// 1 where `self < value`, else 0, as [`Tensor::lt`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.lt_scalar(2.0)?.to_vec()?, [1.0, 0.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    lt_scalar => lt,
+    /// 1 where `self <= value`, else 0, as [`Tensor::le`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.le_scalar(2.0)?.to_vec()?, [1.0, 1.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    le_scalar => le,
+    /// 1 where `self > value`, else 0, as [`Tensor::gt`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.gt_scalar(2.0)?.to_vec()?, [0.0, 0.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    gt_scalar => gt,
+    /// 1 where `self >= value`, else 0, as [`Tensor::ge`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
+    /// assert_eq!(x.ge_scalar(2.0)?.to_vec()?, [0.0, 1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ge_scalar => ge,
 }
-
-macro_rules! operators {
-    ($($trait:ident, $method:ident;)*) => {$(
-        impl std::ops::$trait for &Tensor {
-            type Output = Result<Tensor>;
-            fn $method(self, other: &Tensor) -> Result<Tensor> {
-                Tensor::$method(self, other)
-            }
-        }
-    )*};
-}
-
-operators! { Add, add; Sub, sub; Mul, mul; Div, div; }

@@ -1,4 +1,4 @@
-//! Cross-entropy of logits against class ids, fused with the softmax.
+//! Cross-entropy of logits against class ids, fused with the softmax; against probabilities, composed of other ops.
 
 use super::binary::quotient;
 use super::loss::Reduction;
@@ -130,6 +130,26 @@ fn weights(cpu: &Arc<CpuDevice>, given: Option<&CpuView>, classes: usize) -> Res
     Ok((w, total))
 }
 
+/// Checks what class ids and probabilities have in common, for logits `[n, classes, ..]`.
+fn check(logits: Shape, weight: Option<Meta>, smoothing: f32, reduction: Reduction) -> Result<()> {
+    let classes = logits[1];
+    if let Some(w) = weight.filter(|w| w.shape != [classes] || w.dtype != DType::F32) {
+        let message =
+            format!("wants f32 weights [{classes}] for logits {logits}, got {:?} {}", w.dtype, w.shape);
+        return Err(Error::shape(NAME, message));
+    }
+    let averages = matches!(reduction, Reduction::Mean | Reduction::BatchMean);
+    if classes == 0 || (averages && logits.numel() == 0) {
+        let targets = targets_shape(logits)?;
+        let message = format!("nothing to average in logits {logits}, of which the targets are {targets}");
+        return Err(Error::shape(NAME, message));
+    }
+    if !(0.0..=1.0).contains(&smoothing) {
+        return Err(Error::argument(NAME, format!("label smoothing {smoothing} is not in 0..=1")));
+    }
+    Ok(())
+}
+
 impl Op for CrossEntropy {
     fn name(&self) -> &'static str {
         NAME
@@ -146,20 +166,8 @@ impl Op for CrossEntropy {
             );
             return Err(Error::shape(NAME, message));
         }
+        check(logits, w.copied(), self.smoothing, self.reduction)?;
         let classes = logits[1];
-        if let Some(w) = w.filter(|w| w.shape != [classes] || w.dtype != DType::F32) {
-            let message =
-                format!("wants f32 weights [{classes}] for logits {logits}, got {:?} {}", w.dtype, w.shape);
-            return Err(Error::shape(NAME, message));
-        }
-        let averages = matches!(self.reduction, Reduction::Mean | Reduction::BatchMean);
-        if classes == 0 || (averages && logits.numel() == 0) {
-            let message = format!("nothing to average in logits {logits} with targets {targets}");
-            return Err(Error::shape(NAME, message));
-        }
-        if !(0.0..=1.0).contains(&self.smoothing) {
-            return Err(Error::argument(NAME, format!("label smoothing {} is not in 0..=1", self.smoothing)));
-        }
         // If the largest id is the ignored one, others may still be out of range; the device finds them.
         if let Some(id) = t.max_id.known().filter(|&id| id as usize >= classes && Some(id) != self.ignored) {
             return Err(out_of_range(id, logits));
@@ -399,6 +407,42 @@ impl Op for CrossEntropyGrad {
     }
 }
 
+/// The loss against probabilities, composed of other ops: it has gradients for both.
+fn by_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
+    let (shape, smoothing) = (logits.shape(), options.label_smoothing);
+    if shape.rank() < 2 || targets.shape() != shape {
+        let own = targets.shape();
+        let message = format!(
+            "targets of F32 {own} are probabilities, which have the shape of the logits, {shape}, should be \
+             [n, classes, ..]; class ids are U32"
+        );
+        return Err(Error::shape(NAME, message));
+    }
+    if options.ignore_index.is_some() {
+        let message = "an ignored class needs targets that are class ids, not probabilities";
+        return Err(Error::argument(NAME, message));
+    }
+    check(shape, options.weight.as_ref().map(Tensor::meta), smoothing, options.reduction)?;
+    let classes = shape[1];
+    let mut products = logits.log_softmax(1)?;
+    products = match smoothing {
+        0.0 => products.mul(targets)?,
+        _ => products.mul(&targets.mul_scalar(1.0 - smoothing)?.add_scalar(smoothing / classes as f32)?)?,
+    };
+    if let Some(weight) = &options.weight {
+        let mut along = vec![1; shape.rank()];
+        along[1] = classes;
+        products = products.mul(&weight.detach().reshape(along)?)?;
+    }
+    let losses = products.sum(&[1], false)?.neg()?;
+    match options.reduction {
+        Reduction::None => Ok(losses),
+        Reduction::Sum => losses.sum_all(),
+        Reduction::Mean => losses.mean_all(),
+        Reduction::BatchMean => losses.sum_all()?.div_scalar(shape[0] as f32),
+    }
+}
+
 impl Tensor {
     /// The mean of `-log_softmax(logits)[target]` over the rows, of rank 0.
     ///
@@ -425,6 +469,10 @@ impl Tensor {
 
     /// As [`Tensor::cross_entropy`], with label smoothing, an ignored class, class weights and a choice of reductions.
     ///
+    /// `targets` may also be probabilities of the classes, `f32` of the shape of the logits: the loss of a row is then
+    /// `-Σ w[c] p[c] log_softmax(logits)[c]`, the mean is over the rows whatever the weights, as in PyTorch, and no class
+    /// can be ignored.
+    ///
     /// With smoothing s and weights w, the loss of a row with target t is `-(1 - s) w[t] log_softmax(logits)[t] - s /
     /// classes Σ w[c] log_softmax(logits)[c]`, as in PyTorch.
     ///
@@ -442,6 +490,9 @@ impl Tensor {
     /// As [`Tensor::cross_entropy`], a smoothing outside `0..=1`, or weights of another shape than `[classes]`. An
     /// empty batch is an error for the means only.
     pub fn cross_entropy_with(&self, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
+        if targets.dtype() == DType::F32 {
+            return by_probabilities(self, targets, options);
+        }
         let op = CrossEntropy {
             keep: (1.0 - f64::from(options.label_smoothing)) as f32,
             smoothing: options.label_smoothing,

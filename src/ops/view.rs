@@ -7,8 +7,65 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
 
+/// What [`Tensor::reshape`] takes: the lengths of the axes, of which one may be -1, to be inferred.
+pub trait Dims {
+    /// The lengths; those that no tensor has are the largest number.
+    fn dims(&self) -> Vec<isize>;
+}
+
+macro_rules! dims {
+    ($([$($generic:tt)*] $of:ty,)*) => {$(
+        impl<$($generic)*> Dims for $of {
+            fn dims(&self) -> Vec<isize> {
+                self.iter().map(|&length| isize::try_from(length).unwrap_or(isize::MAX)).collect()
+            }
+        }
+    )*};
+}
+
+dims! {
+    [] Shape,
+    [] &Shape,
+    [] Vec<usize>,
+    [] &Vec<usize>,
+    [] &[usize],
+    [] Vec<isize>,
+    [] &[isize],
+    [const N: usize] [usize; N],
+    [const N: usize] &[usize; N],
+    [const N: usize] [isize; N],
+    [const N: usize] [i32; N],
+}
+
+/// The shape that these lengths mean for so many elements.
+fn inferred(dims: &[isize], numel: usize) -> Result<Shape> {
+    let wrong = |message: &str| Err(Error::shape("reshape", format!("to {dims:?}: {message}")));
+    let mut shape = Vec::with_capacity(dims.len());
+    for &length in dims {
+        match usize::try_from(length) {
+            Ok(length) => shape.push(length),
+            Err(_) if length == -1 => shape.push(1),
+            Err(_) => return wrong("only one length may be negative: -1, for the axis to be inferred"),
+        }
+    }
+    let places: Vec<usize> = (0..).zip(dims).filter(|(_, length)| **length == -1).map(|(at, _)| at).collect();
+    match places[..] {
+        [] => {}
+        [at] => {
+            let others = Shape::new(&shape)?.numel();
+            match numel.checked_div(others) {
+                Some(length) if length * others == numel => shape[at] = length,
+                _ => return wrong(&format!("no length of the axis -1 fits {numel} elements")),
+            }
+        }
+        _ => return wrong("-1 is there twice"),
+    }
+    Shape::new(shape)
+}
+
 impl Tensor {
-    /// The same elements in the same order, with another shape. A view if strides can express it, else a copy.
+    /// The same elements in the same order, with another shape. A view if strides can express it, else a copy. One length
+    /// may be -1: it is inferred from the others.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -16,13 +73,15 @@ impl Tensor {
     /// let y = x.reshape([3, 2])?;
     /// assert_eq!(y.shape(), [3, 2]);
     /// assert_eq!(y.to_vec()?, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]); // not the transpose
+    /// assert_eq!(x.reshape([-1])?.shape(), [6]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     ///
     /// # Errors
-    /// The shape has another number of elements or a rank over 6, or the device fails.
-    pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
-        let (old, shape) = (self.shape(), Shape::new(shape)?);
+    /// The shape has another number of elements or a rank over 6, -1 twice or where no length fits, or the device fails.
+    pub fn reshape(&self, shape: impl Dims) -> Result<Tensor> {
+        let old = self.shape();
+        let shape = inferred(&shape.dims(), old.numel())?;
         if shape.numel() != old.numel() {
             return Err(Error::shape("reshape", format!("{old} does not have the elements of {shape}")));
         }

@@ -97,7 +97,7 @@ fn backward(case: &Case, tensors: &[Tensor], wants: &[bool], dy: &Tensor) -> Res
         .map(|(tensor, &wanted)| if wanted { tensor.requires_grad() } else { Ok(tensor.clone()) })
         .collect::<Result<Vec<_>>>()?;
     let grads = (case.run)(&leaves)?.backward_from(dy)?;
-    let grad = |(leaf, &wanted): (&Tensor, &bool)| match grads.get(leaf) {
+    let grad = |(leaf, &wanted): (&Tensor, &bool)| match grads.find(leaf) {
         _ if !wanted => Ok(None),
         Some(grad) => Ok(Some(grad.clone())),
         None => Tensor::zeros(leaf.shape(), leaf.device()).map(Some),

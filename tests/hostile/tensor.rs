@@ -276,8 +276,14 @@ calls! {
     "Gradients::get": |w| {
         let (leaves, gradients) = gradients(w)?;
         let stranger = w.tensor()?;
-        let found = leaves.iter().chain([&stranger]).filter_map(|leaf| gradients.get(leaf).cloned());
+        let found = leaves.iter().chain([&stranger]).filter_map(|leaf| gradients.get(leaf).ok().cloned());
         found.collect::<Vec<_>>()
+    };
+    "Tensor::retain_grad": |w| {
+        let (leaves, gradients) = gradients(w)?;
+        leaves[0].retain_grad()?;
+        w.tensor()?.retain_grad()?;
+        all(&gradients)
     };
     "Gradients::accumulate": |w| {
         let (leaves, mut sums) = gradients(w)?;
@@ -297,7 +303,66 @@ calls! {
         no_grad(|| x.square())?
     };
     "Tensor::add_scalar": |w| scalars(w, Tensor::add_scalar)?;
+    "Tensor::sub_scalar": |w| scalars(w, Tensor::sub_scalar)?;
     "Tensor::mul_scalar": |w| scalars(w, Tensor::mul_scalar)?;
+    "Tensor::div_scalar": |w| scalars(w, Tensor::div_scalar)?;
+    "Tensor::maximum_scalar": |w| scalars(w, Tensor::maximum_scalar)?;
+    "Tensor::minimum_scalar": |w| scalars(w, Tensor::minimum_scalar)?;
+    "Tensor::eq_scalar": |w| scalars(w, Tensor::eq_scalar)?;
+    "Tensor::ne_scalar": |w| scalars(w, Tensor::ne_scalar)?;
+    "Tensor::lt_scalar": |w| scalars(w, Tensor::lt_scalar)?;
+    "Tensor::le_scalar": |w| scalars(w, Tensor::le_scalar)?;
+    "Tensor::gt_scalar": |w| scalars(w, Tensor::gt_scalar)?;
+    "Tensor::ge_scalar": |w| scalars(w, Tensor::ge_scalar)?;
+    "Tensor::arange": |w| Tensor::arange(w.number().into(), w.number().into(), w.number().into(), &w.place())?;
+    "Tensor::linspace": |w| Tensor::linspace(w.number().into(), w.number().into(), w.size(), &w.place())?;
+    "Tensor::eye": |w| Tensor::eye(w.size(), &w.place())?;
+    "Tensor::einsum": |w| {
+        let (a, b) = w.two()?;
+        let equation = w.pick(&["ij,jk->ik", "ij,ij->", "i,i", "ij,kj", "ii,i", "a,b->ba", "..,", "->"]);
+        Tensor::einsum(equation, &[&a, &b])?
+    };
+    "Dims::dims": |w| said(Dims::dims(&w.shape()));
+    "Tensor::zeros_like": |w| w.tensor()?.zeros_like()?;
+    "Tensor::ones_like": |w| w.tensor()?.ones_like()?;
+    "Tensor::full_like": |w| {
+        let value = w.number();
+        w.tensor()?.full_like(value)?
+    };
+    "Tensor::tril": |w| {
+        let x = w.tensor()?;
+        x.tril(w.axis(2))?
+    };
+    "Tensor::triu": |w| {
+        let x = w.tensor()?;
+        x.triu(w.axis(2))?
+    };
+    "Tensor::masked_fill": |w| {
+        let (x, mask, value) = (w.tensor()?, w.tensor()?, w.number());
+        x.masked_fill(&mask, value)?
+    };
+    "Tensor::i": |w| {
+        let x = w.tensor()?;
+        match w.draw.below(4) {
+            0 => x.i(w.axis(2))?,
+            1 => x.i((.., w.axis(2)))?,
+            2 => x.i((w.size().., ..w.size()))?,
+            _ => x.i((w.small()..w.size(), w.axis(2), 0..=w.size()))?,
+        }
+    };
+    "Indices::indices": |w| said(Indices::indices((w.axis(2), w.size()..=w.size(), ..)));
+    "Generator::new": |w| Generator::new(w.seed()).randn([3], &w.place())?;
+    "Generator::seed": |w| said(Generator::new(w.seed()).seed());
+    "Generator::randn": |w| Generator::new(w.seed()).randn(w.shape(), &w.place())?;
+    "Generator::uniform": |w| {
+        let mut generator = Generator::new(w.seed());
+        generator.uniform(w.shape(), w.number(), w.number(), &w.place())?
+    };
+    "Expr::eval": |w| {
+        let [a, b] = [w.tensor()?, w.tensor()?];
+        let value = w.number();
+        ((&a + &b) * value - value / &a).eval()?
+    };
     "Tensor::pow_scalar": |w| scalars(w, Tensor::pow_scalar)?;
     "Tensor::leaky_relu": |w| scalars(w, Tensor::leaky_relu)?;
     "Tensor::elu": |w| scalars(w, Tensor::elu)?;

@@ -11,6 +11,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "matmul registers", covers: &["matmul_with"], draw: registers, bench: None },
     Row { name: "matmul subgroup", covers: &["matmul_with"], draw: subgroup, bench: None },
     Row { name: "matmul tiled", covers: &["matmul_with"], draw: tiled, bench: None },
+    Row { name: "einsum", covers: &["einsum"], draw: einsum, bench: None },
     Row { name: "linear", covers: &["linear"], draw: linear, bench: None },
 ];
 
@@ -194,6 +195,23 @@ fn subgroup(g: &mut Gen) -> Case {
 
 fn tiled(g: &mut Gen) -> Case {
     matmul(g, MatMulKernel::Tiled)
+}
+
+/// Batched products with either layout of the second operand: what an equation of two operands becomes.
+fn einsum(g: &mut Gen) -> Case {
+    let batch = g.range(1..=3);
+    let [m, n, k] = sizes(g, batch);
+    let crossed = g.flag();
+    let equation = if crossed { "bij,bkj->bik" } else { "bij,bjk->bik" };
+    let second = if crossed { [batch, n, k] } else { [batch, k, n] };
+    let inputs = vec![g.values(&[batch, m, k], -2.0, 2.0), g.values(&second, -2.0, 2.0)];
+    let straight = move |b: &Array| if crossed { transposed(b) } else { b.clone() };
+    let label = format!("{equation} of {m}, {n}, {k}");
+    let run = move |t: &[Tensor]| Tensor::einsum(equation, &[&t[0], &t[1]]);
+    Case::new(label, inputs, run, move |x| product(&x[0], &straight(&x[1]))).gradient(move |x, dy| {
+        let (da, db) = (product(dy, &transposed(&straight(&x[1]))), product(&transposed(&x[0]), dy));
+        vec![Some(da), Some(straight(&db))]
+    })
 }
 
 /// A product of all rows of the input, whatever its leading axes, with the transposed weight.

@@ -84,8 +84,15 @@ pub(super) const ROWS: &[Row] = rows! {
     minimum: |g| binary(g, [(-3.0, 3.0); 2], Tensor::minimum, Bounded::min, [|a, b| share(b, a), share]);
     pow: |g| binary(g, [(0.1, 3.0), (-3.0, 3.0)], Tensor::pow, power, [power_by_base, power_by_exponent]);
     add_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::add_scalar, |x, v| x + v, |_, _| Bounded::ONE);
+    sub_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::sub_scalar, |x, v| x - v, |_, _| Bounded::ONE);
     mul_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::mul_scalar, |x, v| x * v, |_, v| v);
+    div_scalar: |g| {
+        let value = g.choose(&[2.0, 3.0, -1.0, 0.5, 0.1]);
+        with_number(g, value, (-3.0, 3.0), Tensor::div_scalar, |x, v| x / v, |_, v| Bounded::ONE / v)
+    };
     pow_scalar: |g| with_scalar(g, (0.1, 3.0), Tensor::pow_scalar, power, power_by_base);
+    maximum_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::maximum_scalar, Bounded::max, share);
+    minimum_scalar: |g| with_scalar(g, (-3.0, 3.0), Tensor::minimum_scalar, Bounded::min, |x, v| share(v, x));
 
     eq: |g| comparison(g, Tensor::eq, |a, b| a == b);
     ne: |g| comparison(g, Tensor::ne, |a, b| a != b);
@@ -93,10 +100,17 @@ pub(super) const ROWS: &[Row] = rows! {
     le: |g| comparison(g, Tensor::le, |a, b| a <= b);
     gt: |g| comparison(g, Tensor::gt, |a, b| a > b);
     ge: |g| comparison(g, Tensor::ge, |a, b| a >= b);
+    eq_scalar: |g| comparison_with(g, Tensor::eq_scalar, |x, v| x == v);
+    ne_scalar: |g| comparison_with(g, Tensor::ne_scalar, |x, v| x != v);
+    lt_scalar: |g| comparison_with(g, Tensor::lt_scalar, |x, v| x < v);
+    le_scalar: |g| comparison_with(g, Tensor::le_scalar, |x, v| x <= v);
+    gt_scalar: |g| comparison_with(g, Tensor::gt_scalar, |x, v| x > v);
+    ge_scalar: |g| comparison_with(g, Tensor::ge_scalar, |x, v| x >= v);
     logical_and: |g| comparison(g, Tensor::logical_and, |a, b| a != 0.0 && b != 0.0);
     logical_or: |g| comparison(g, Tensor::logical_or, |a, b| a != 0.0 || b != 0.0);
     logical_xor: |g| comparison(g, Tensor::logical_xor, |a, b| (a != 0.0) != (b != 0.0));
     where_cond: where_cond, timed: timed_where;
+    masked_fill: masked_fill;
 };
 
 /// A function of one operand; `slope` is its derivative. In one case of eight the operand is one element, expanded.
@@ -148,7 +162,18 @@ fn with_scalar(
     f: fn(Bounded, Bounded) -> Bounded,
     slope: fn(Bounded, Bounded) -> Bounded,
 ) -> Case {
-    let value = g.choose(&[2.0f32, 3.0, -1.0, 0.5, 0.1, 0.0]);
+    let value = g.choose(&[2.0, 3.0, -1.0, 0.5, 0.1, 0.0]);
+    with_number(g, value, ends, run, f, slope)
+}
+
+fn with_number(
+    g: &mut Gen,
+    value: f32,
+    ends: (f64, f64),
+    run: fn(&Tensor, f32) -> Result<Tensor>,
+    f: fn(Bounded, Bounded) -> Bounded,
+    slope: fn(Bounded, Bounded) -> Bounded,
+) -> Case {
     let v = Bounded::exact(f64::from(value));
     let case = unary(g, ends, move |x| run(x, value), move |x| f(x, v), move |x| slope(x, v));
     Case { label: format!("with {value}"), ..case }
@@ -166,6 +191,43 @@ fn comparison(g: &mut Gen, run: fn(&Tensor, &Tensor) -> Result<Tensor>, holds: f
     let inputs = vec![whole(g, &a), whole(g, &b)];
     let reference = move |x: &[Array]| pairs(x, |a, b| one_if(holds(a.value(), b.value())));
     Case::new(format!("{a:?} and {b:?}"), inputs, move |t| run(&t[0], &t[1]), reference)
+}
+
+fn comparison_with(
+    g: &mut Gen,
+    run: fn(&Tensor, f32) -> Result<Tensor>,
+    holds: fn(f64, f64) -> bool,
+) -> Case {
+    let shape = g.shape(4);
+    let value = g.choose(&[-1.0f32, 0.0, 1.0, 2.0]);
+    let inputs = vec![whole(g, &shape)];
+    let reference = move |x: &[Array]| x[0].map(|x| one_if(holds(x.value(), f64::from(value))));
+    Case::new(format!("with {value}"), inputs, move |t| run(&t[0], value), reference)
+}
+
+fn masked_fill(g: &mut Gen) -> Case {
+    let (a, b) = g.broadcast_pair(5);
+    let out = broadcast(&a, &b).unwrap_or_default();
+    let inputs = vec![g.values(&a, -3.0, 3.0), whole(g, &b)];
+    let value = g.choose(&[0.0f32, -1.5, 7.0]);
+    let hidden = |x: &[Array], index: &[usize]| x[1].broadcast_at(index).value() != 0.0;
+    let wide = out.clone();
+    Case::new(
+        format!("{a:?} by {b:?}"),
+        inputs,
+        move |t| t[0].masked_fill(&t[1], value),
+        move |x| {
+            let filled = Bounded::exact(f64::from(value));
+            Array::from_fn(
+                out.clone(),
+                |index| if hidden(x, index) { filled } else { x[0].broadcast_at(index) },
+            )
+        },
+    )
+    .gradient(move |x, dy| {
+        let own = |index: &[usize]| if hidden(x, index) { Bounded::ZERO } else { dy.at(index) };
+        vec![Some(Array::from_fn(wide.clone(), own).sum_to(&x[0].shape)), None]
+    })
 }
 
 fn where_cond(g: &mut Gen) -> Case {

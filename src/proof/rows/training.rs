@@ -47,7 +47,7 @@ fn dropout(g: &mut Gen) -> Case {
 fn update<O: Optimizer>(
     g: &mut Gen,
     names: &'static [&'static str],
-    optimizer: impl Fn() -> O + 'static,
+    optimizer: impl Fn(Parameter) -> O + 'static,
     step: impl Fn(u32, Bounded, [Bounded; 3]) -> [Bounded; 3] + 'static,
 ) -> Case {
     let shape = g.shape(3);
@@ -64,20 +64,20 @@ fn update<O: Optimizer>(
     }
     let run = move |t: &[Tensor]| {
         let parameter = Parameter::new(&t[0])?;
-        let all = std::slice::from_ref(&parameter);
-        let mut optimizer = optimizer();
+        let named = [("w".to_string(), parameter.clone())];
+        let mut optimizer = optimizer(parameter.clone());
         if done > 0 && !names.is_empty() {
             let step = Tensor::from_ids(&[done], [], t[0].device())?;
             let tensors =
-                names.iter().zip(&t[2..]).map(|(name, tensor)| (format!("0.{name}"), tensor.clone()));
-            let state: Vec<_> = [("0.step".to_string(), step)].into_iter().chain(tensors).collect();
-            optimizer.load_state(all, &state)?;
+                names.iter().zip(&t[2..]).map(|(name, tensor)| (format!("w.{name}"), tensor.clone()));
+            let state: Vec<_> = [("w.step".to_string(), step)].into_iter().chain(tensors).collect();
+            optimizer.load_state(&named, &state)?;
         }
         // The optimizer gets the gradient with the layout of t[1].
-        optimizer.step(all, &parameter.tensor().backward_from(&t[1])?)?;
+        optimizer.step(&parameter.tensor().backward_from(&t[1])?)?;
         match shown {
             0 => Ok(parameter.tensor().detach()),
-            at => Ok(optimizer.state()?[at].1.clone()),
+            at => Ok(optimizer.state(&named)?[at].1.clone()),
         }
     };
     let reference = move |x: &[Array]| {
@@ -102,12 +102,12 @@ fn sgd(g: &mut Gen) -> Case {
     let momentum = if g.one_in(3) { 0.0 } else { g.number(0.1, 1.0) };
     let nesterov = momentum > 0.0 && g.flag();
     let dampening = if nesterov { 0.0 } else { g.number(0.0, 1.0) };
-    let build = move || {
-        Sgd::new(rate as f32)
+    let build = move |w| {
+        Sgd::new([w], rate as f32)
             .momentum(momentum as f32)
             .dampening(dampening as f32)
             .nesterov(nesterov)
-            .weight_decay(decay as f32)
+            .weight_decay(decay)
     };
     let names: &[&str] = if momentum > 0.0 { &["momentum_buffer"] } else { &[] };
     update(g, names, build, move |t, g, [w, v, _]| {
@@ -152,11 +152,13 @@ fn adam_of(g: &mut Gen, decoupled: bool) -> Case {
     const NAMES: &[&str] = &["exp_avg", "exp_avg_sq"];
     match decoupled {
         true => {
-            let build = move || AdamW::new(rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
+            let build =
+                move |w| AdamW::new([w], rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
             update(g, NAMES, build, step)
         }
         false => {
-            let build = move || Adam::new(rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
+            let build =
+                move |w| Adam::new([w], rate as f32).betas(betas.0, betas.1).eps(eps).weight_decay(decay);
             update(g, NAMES, build, step)
         }
     }

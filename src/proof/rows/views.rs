@@ -10,6 +10,8 @@ use std::rc::Rc;
 pub(super) const ROWS: &[Row] = &[
     Row { name: "views", covers: VIEWS, draw: views, bench: None },
     Row { name: "views of ids", covers: VIEWS, draw: views_of_ids, bench: None },
+    Row { name: "indices", covers: &["i"], draw: indices, bench: None },
+    Row { name: "triangles", covers: &["tril", "triu"], draw: triangles, bench: None },
     Row { name: "full", covers: &[], draw: full, bench: None },
 ];
 
@@ -178,6 +180,57 @@ fn views_of_ids(g: &mut Gen) -> Case {
         data: from.iter().map(|&from| x[0].data[from]).collect(),
     };
     Case::new(label, vec![ids], move |t| run(&steps, &t[0]), reference)
+}
+
+/// An index or a range for each of the first one or two axes.
+fn indices(g: &mut Gen) -> Case {
+    let mut whole = g.shape(4);
+    if whole.iter().take(2).any(|&length| length == 0) || whole.is_empty() {
+        whole = vec![1, 2];
+    }
+    let (at, start) = (g.below(whole[0]), g.below(whole[0]));
+    let last = whole.get(1).map(|&length| g.below(length));
+    let kind = g.below(if whole.len() > 1 { 4 } else { 2 });
+    let shape = match kind {
+        0 => whole[1..].to_vec(),
+        1 => [&[whole[0] - start], &whole[1..]].concat(),
+        2 => whole[2..].to_vec(),
+        _ => [&[whole[0] - start], &whole[2..]].concat(),
+    };
+    let second = last.unwrap_or(0);
+    let back = at as isize - whole[0] as isize;
+    let run = move |t: &[Tensor]| match kind {
+        0 => t[0].i(back),
+        1 => t[0].i(start..),
+        2 => t[0].i((at, second)),
+        _ => t[0].i((start.., second)),
+    };
+    let source = move |_: &[Array], index: &[usize]| {
+        Some(match kind {
+            0 => [&[at], index].concat(),
+            1 => [&[start + index[0]], &index[1..]].concat(),
+            2 => [&[at, second], index].concat(),
+            _ => [&[start + index[0], second], &index[1..]].concat(),
+        })
+    };
+    let x = g.values(&whole, -3.0, 3.0);
+    moved(format!("kind {kind} of {whole:?}"), vec![x], shape, 0.0, run, Rc::new(source))
+}
+
+fn triangles(g: &mut Gen) -> Case {
+    let mut shape = g.shape(4);
+    while shape.len() < 2 {
+        shape.insert(0, 2);
+    }
+    let (upper, diagonal) = (g.flag(), g.range(0..=6) as isize - 3);
+    let x = g.values(&shape, -3.0, 3.0);
+    let run = move |t: &[Tensor]| if upper { t[0].triu(diagonal) } else { t[0].tril(diagonal) };
+    let source = move |_: &[Array], index: &[usize]| {
+        let [row, column] = [2, 1].map(|back| index[index.len() - back] as isize);
+        let kept = if upper { column >= row + diagonal } else { column <= row + diagonal };
+        kept.then(|| index.to_vec())
+    };
+    moved(format!("{shape:?}, upper {upper}, {diagonal}"), vec![x], shape, 0.0, run, Rc::new(source))
 }
 
 /// The op has no input; the input of the case only determines the device.
