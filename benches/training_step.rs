@@ -7,7 +7,7 @@ mod common;
 mod network;
 
 use common::{Bench, Case, Work};
-use gristmill::nn::{Module, Parameter, Sequential};
+use gristmill::nn::{Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Result, Tensor};
 use std::cell::RefCell;
@@ -23,7 +23,6 @@ const FLOPS: usize = 2 * BATCH * (2 * 32 * 26 * 26 * 9 + 3 * 32 * 13 * 13 * 128 
 struct Training {
     device: Device,
     network: Sequential,
-    parameters: Vec<Parameter>,
     adam: RefCell<Adam>,
     pixels: Vec<f32>,
     labels: Vec<u32>,
@@ -34,9 +33,8 @@ impl Training {
         let network = network::mnist_cnn(device, 1, 0.0)?;
         Ok(Training {
             device: device.clone(),
-            parameters: network.parameters(),
+            adam: RefCell::new(Adam::new(network.parameters(), 1e-3)),
             network,
-            adam: RefCell::new(Adam::new(1e-3)),
             pixels: Tensor::uniform([BATCH * 28 * 28], -1.0, 1.0, 2, &Device::cpu())?.to_vec()?,
             labels: (0..BATCH as u32).map(|i| i * 7 % 10).collect(),
         })
@@ -47,7 +45,7 @@ impl Training {
         let x = Tensor::from_slice(&self.pixels, [BATCH, 1, 28, 28], &self.device)?;
         let labels = Tensor::from_ids(&self.labels, [BATCH], &self.device)?;
         let loss = self.network.forward(&x)?.cross_entropy(&labels)?;
-        self.adam.borrow_mut().step(&self.parameters, &loss.backward()?)?;
+        self.adam.borrow_mut().step(&loss.backward()?)?;
         Ok(loss)
     }
 }

@@ -66,11 +66,15 @@ fn an_optimizer_step_does_not_deadlock_with_tasks_that_use_its_parameter() {
         let count = if device.is_gpu() { 1 << 16 } else { 4 << 20 };
         let parameter = Parameter::new(&Tensor::zeros([count], &device).unwrap()).unwrap();
         let gradients = gradient(&parameter);
-        let optimizers: [Box<dyn Optimizer + Send>; 3] =
-            [Box::new(Adam::new(0.1)), Box::new(Sgd::new(0.1)), Box::new(Sgd::new(0.1).momentum(0.9))];
+        let all = || [parameter.clone()];
+        let optimizers: [Box<dyn Optimizer + Send>; 3] = [
+            Box::new(Adam::new(all(), 0.1)),
+            Box::new(Sgd::new(all(), 0.1)),
+            Box::new(Sgd::new(all(), 0.1).momentum(0.9)),
+        ];
         for mut optimizer in optimizers {
             beside_tasks_that_use(std::slice::from_ref(&parameter), Duration::ZERO, || {
-                optimizer.step(std::slice::from_ref(&parameter), &gradients).unwrap();
+                optimizer.step(&gradients).unwrap();
             });
         }
     });
@@ -100,9 +104,9 @@ fn threads_that_step_one_parameter_do_not_deadlock() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let mut optimizer = Adam::new(0.1);
+                    let mut optimizer = Adam::new([parameter.clone()], 0.1);
                     for _ in 0..10 {
-                        optimizer.step(std::slice::from_ref(&parameter), &gradient(&parameter)).unwrap();
+                        optimizer.step(&gradient(&parameter)).unwrap();
                     }
                 });
             }

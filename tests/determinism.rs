@@ -42,15 +42,15 @@ fn train(device: &Device, seed: u64) -> Result<String> {
         .push(Linear::new(6 * 13 * 13, 24, &mut init)?.with_activation(Activation::Tanh))
         .push(Dropout::new(0.4, init.seed())?)
         .push(Linear::new(24, 10, &mut init)?);
-    let (parameters, digits) = (network.parameters(), digits());
-    let mut adam = Adam::new(3e-3);
+    let digits = digits();
+    let mut adam = Adam::new(network.parameters(), 3e-3);
     let mut lines = String::new();
     for step in 0..STEPS {
         let indices: Vec<usize> = (step * BATCH..(step + 1) * BATCH).collect();
         let (x, y) = gather_images(&digits, &indices, Normalization::MNIST, None)?;
         let x = Tensor::from_slice(&x, [BATCH, 1, 28, 28], device)?;
         let loss = network.forward(&x)?.cross_entropy(&Tensor::from_ids(&y, [BATCH], device)?)?;
-        adam.step(&parameters, &loss.backward()?)?;
+        adam.step(&loss.backward()?)?;
         lines += &format!("trained: loss {:08x}\n", loss.item()?.to_bits());
     }
     Ok(lines + &format!("trained: parameters {:016x}\n", nn::hash_parameters(&network)?))

@@ -107,18 +107,19 @@ fn what_is_computed_from_a_bad_id_is_bad_however_far_away() {
 fn a_parameter_updated_from_a_bad_id_stays_bad_until_it_is_set() {
     let Some(device) = own() else { return };
     let ids = nine_and_zero(&device);
-    let optimizers: [Box<dyn Optimizer>; 2] = [Box::new(Sgd::new(0.1)), Box::new(Adam::new(0.1))];
-    for mut optimizer in optimizers {
+    for by_adam in [false, true] {
         let parameter = Parameter::new(&table(4, &device)).unwrap();
         let other = Parameter::new(&table(4, &device)).unwrap();
         let both = [parameter.clone(), other.clone()];
+        let mut optimizer: Box<dyn Optimizer> =
+            if by_adam { Box::new(Adam::new(both, 0.1)) } else { Box::new(Sgd::new(both, 0.1)) };
         let loss = |ids: &Tensor| {
             let read = parameter.tensor().embedding(ids).unwrap().sum_all().unwrap();
             read.add(&other.tensor().sum_all().unwrap()).unwrap().backward().unwrap()
         };
-        optimizer.step(&both, &loss(&ids)).unwrap();
+        optimizer.step(&loss(&ids)).unwrap();
         let good = Tensor::from_ids(&[1, 0], [2], &device).unwrap();
-        optimizer.step(&both, &loss(&good)).unwrap();
+        optimizer.step(&loss(&good)).unwrap();
         assert_eq!(device.synchronize(), Ok(()));
         let read = parameter.tensor().to_vec();
         assert!(matches!(read, Err(Error::Argument { .. })), "{read:?}");

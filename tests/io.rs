@@ -138,7 +138,7 @@ fn files_of_the_safetensors_crate_are_read() {
     let error = write(Dtype::F64, vec![1], &data).unwrap_err().to_string();
     assert!(error.contains("the tensor w of type F64; only F32, F16, BF16"), "{error}");
     let error = write(Dtype::F32, vec![1, 1, 1, 1, 1, 1, 2], &data).unwrap_err().to_string();
-    assert!(error.contains("the tensor w: shape: rank 7"), "{error}");
+    assert!(error.contains("the tensor w of shape [1, 1, 1, 1, 1, 1, 2]; ranks up to 6"), "{error}");
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn names_from_files_do_not_command_the_terminal() {
     let mut messages = vec![load_parameters(&model, &path).unwrap_err()];
     messages.push(io::save(&path, &[&tensors[..], &tensors[..]].concat(), &Metadata::new()).unwrap_err());
     messages.push(io::load(dir.file(hostile), &Device::cpu()).unwrap_err());
-    let mut adam = Adam::new(0.1);
-    messages.push(adam.load_state(&model.parameters(), &tensors).unwrap_err());
+    let mut adam = Adam::new(model.parameters(), 0.1);
+    messages.push(adam.load_state(&model.named_parameters(), &tensors).unwrap_err());
     let header =
         serde_json::json!({ hostile: { "dtype": "F64", "shape": [0], "data_offsets": [0, 0] } }).to_string();
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
@@ -363,6 +363,123 @@ fn a_failed_save_leaves_the_old_file() {
 }
 
 #[test]
+fn a_part_of_a_file_loads_under_other_names() {
+    let dir = Dir::new();
+    let path = dir.file("whole.safetensors");
+    for device in devices() {
+        let (source, target) = (mlp(1, &device), mlp(2, &device));
+        let before = target.state_dict();
+        // Encoder and head of a larger model, whose weights are called gamma.
+        let mut tensors: Vec<_> = source.state_dict();
+        tensors
+            .iter_mut()
+            .for_each(|(name, _)| *name = format!("encoder.{}", name.replace("weight", "gamma")));
+        tensors.push(("head.weight".to_string(), Tensor::ones([3], &device).unwrap()));
+        io::save(&path, &tensors, &[("epoch".to_string(), "3".to_string())].into()).unwrap();
+
+        let renamed = || LoadOptions::new().prefix("encoder.").rename(|name| name.replace("gamma", "weight"));
+        let report = load_parameters_with(&target, &path, &renamed()).unwrap();
+        assert_eq!((report.missing, report.unexpected), (vec![], vec![]));
+        assert_eq!(report.metadata["epoch"], "3");
+        assert_eq!(hash_parameters(&target), hash_parameters(&source));
+
+        load_state_dict(&target, &before, &LoadOptions::new()).unwrap();
+        assert_ne!(hash_parameters(&target), hash_parameters(&source));
+        let prefixed = || LoadOptions::new().prefix("encoder.");
+        let error = load_parameters_with(&target, &path, &prefixed()).unwrap_err().to_string();
+        for part in ["whole.safetensors", "0.weight is missing", "0.gamma is not a parameter of the model"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let report = load_parameters_with(&target, &path, &prefixed().strict(false)).unwrap();
+        assert_eq!(report.missing, ["0.weight", "1.weight"]);
+        assert_eq!(report.unexpected, ["0.gamma", "1.gamma"]);
+        // The biases are the source's now, the weights as they were.
+        let values = |state: &[(String, Tensor)]| -> Vec<Vec<f32>> {
+            state.iter().map(|(_, tensor)| tensor.to_vec().unwrap()).collect()
+        };
+        let (now, source, before) =
+            (values(&target.state_dict()), values(&source.state_dict()), values(&before));
+        assert_eq!([&now[1], &now[3]], [&source[1], &source[3]]);
+        assert_eq!([&now[0], &now[2]], [&before[0], &before[2]]);
+
+        // Two tensors under one name, and one of another shape, are errors even if not strict.
+        let both = LoadOptions::new().prefix("encoder.").rename(|_| "0.bias".to_string()).strict(false);
+        let error = load_parameters_with(&target, &path, &both).unwrap_err().to_string();
+        assert!(error.contains("0.bias is there twice") && error.contains("0.bias is F32"), "{error}");
+        assert_eq!(values(&target.state_dict()), now, "nothing changed");
+    }
+}
+
+/// Files of older models hold masks of other types beside the parameters.
+#[test]
+fn a_tensor_that_can_t_be_read_matters_only_where_it_is_wanted() {
+    let dir = Dir::new();
+    let path = dir.file("mask.safetensors");
+    let device = device();
+    let layer = Linear::new(1, 1, &mut Init::new(1, &device)).unwrap();
+    let write = |mask: &str| {
+        let header = serde_json::json!({
+            mask: { "dtype": "BOOL", "shape": [4], "data_offsets": [0, 4] },
+            "weight": { "dtype": "F32", "shape": [1, 1], "data_offsets": [4, 8] },
+            "deep": { "dtype": "F32", "shape": [1, 1, 1, 1, 1, 1, 1], "data_offsets": [8, 12] },
+        })
+        .to_string();
+        let numbers = [[1, 0, 1, 0], 2.5f32.to_le_bytes(), 0f32.to_le_bytes()].concat();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &numbers].concat();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    write("mask");
+    assert!(io::load(&path, &device).unwrap_err().to_string().contains("the tensor mask of type BOOL"));
+    assert!(load_parameters(&layer, &path).unwrap_err().to_string().contains("mask is not a parameter"));
+    let partial = || LoadOptions::new().strict(false);
+    let report = load_parameters_with(&layer, &path, &partial()).unwrap();
+    assert_eq!((report.missing, report.unexpected.len()), (vec!["bias".to_string()], 2));
+    assert_eq!(layer.parameters()[0].tensor().item(), Ok(2.5));
+    write("bias");
+    let error = load_parameters_with(&layer, &path, &partial()).unwrap_err().to_string();
+    assert!(error.contains("bias is of type BOOL"), "{error}");
+}
+
+#[test]
+fn a_model_in_several_files_loads_by_its_index() {
+    let dir = Dir::new();
+    let index = dir.file("model.safetensors.index.json");
+    let write = |map: serde_json::Value| {
+        std::fs::write(&index, serde_json::json!({ "metadata": {}, "weight_map": map }).to_string()).unwrap();
+    };
+    for device in devices() {
+        let (source, target) = (mlp(1, &device), mlp(2, &device));
+        let state = source.state_dict();
+        for (at, part) in state.chunks(3).enumerate() {
+            io::save(dir.file(&format!("part-{at}.safetensors")), part, &Metadata::new()).unwrap();
+        }
+        let files: serde_json::Map<_, _> = (0..)
+            .zip(&state)
+            .map(|(at, (name, _))| (name.clone(), format!("part-{}.safetensors", at / 3).into()))
+            .collect();
+        write(files.clone().into());
+        load_parameters(&target, &index).unwrap();
+        assert_eq!(hash_parameters(&target), hash_parameters(&source));
+        assert_eq!(io::load(&index, &device).unwrap().0.len(), 4);
+
+        let refused = |map: serde_json::Value, part: &str| {
+            write(map);
+            let error = io::load(&index, &device).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("index.json"), "{error}");
+        };
+        let mut more = files.clone();
+        more.insert("2.weight".to_string(), "part-0.safetensors".into());
+        refused(more.into(), "says that 2.weight is in part-0.safetensors");
+        for outside in ["../part-0.safetensors", "/etc/passwd", "a/b", "..", ""] {
+            refused(serde_json::json!({ "x": outside }), "not a file beside it");
+        }
+        refused(serde_json::json!([1]), "is not an index");
+        std::fs::write(&index, "{").unwrap();
+        assert!(io::load(&index, &device).unwrap_err().to_string().contains("is not an index"));
+    }
+}
+
+#[test]
 fn a_checkpoint_of_model_and_optimizer_resumes_with_the_same_bits() {
     let dir = Dir::new();
     let path = dir.file("checkpoint.safetensors");
@@ -372,15 +489,17 @@ fn a_checkpoint_of_model_and_optimizer_resumes_with_the_same_bits() {
         let train = |model: &Sequential, optimizer: &mut Adam, steps: usize| {
             for _ in 0..steps {
                 let loss = mse_loss(&model.forward(&x).unwrap(), &y).unwrap();
-                optimizer.step(&model.parameters(), &loss.backward().unwrap()).unwrap();
+                optimizer.step(&loss.backward().unwrap()).unwrap();
             }
         };
-        let (model, mut optimizer) = (mlp(1, &device), Adam::new(0.01));
+        let model = mlp(1, &device);
+        let mut optimizer = Adam::new(model.parameters(), 0.01);
         train(&model, &mut optimizer, 5);
         save_checkpoint(&model, &optimizer, &path, &[("step".to_string(), "5".to_string())].into()).unwrap();
         train(&model, &mut optimizer, 5);
 
-        let (resumed, mut optimizer) = (mlp(9, &device), Adam::new(0.01));
+        let resumed = mlp(9, &device);
+        let mut optimizer = Adam::new(resumed.parameters(), 0.01);
         assert_eq!(load_checkpoint(&resumed, &mut optimizer, &path).unwrap()["step"], "5");
         train(&resumed, &mut optimizer, 5);
         assert_eq!(hash_parameters(&resumed), hash_parameters(&model));

@@ -130,7 +130,7 @@ fn families(device: &Device) -> Result<Vec<Vec<f32>>> {
     let parameters = parameters.into_iter().collect::<Result<Vec<_>>>()?;
     let loss_of =
         |p: &[nn::Parameter]| p[0].tensor().square()?.sum_all()?.add(&p[1].tensor().exp()?.sum_all()?);
-    Adam::new(0.1).step(&parameters, &loss_of(&parameters)?.backward()?)?;
+    Adam::new(parameters.clone(), 0.1).step(&loss_of(&parameters)?.backward()?)?;
     let gradients = loss.backward()?;
     let gradients = [&x, &image, &weight].map(|leaf| gradients.get(leaf).cloned());
     let stepped = parameters.iter().map(nn::Parameter::tensor);

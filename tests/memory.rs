@@ -55,8 +55,7 @@ type Memory = ((u64, u64, u64), Option<u64>);
 fn run(device: &Device, steps: [usize; 3]) -> [Memory; 3] {
     let network = network::mnist_cnn(device, 1, 0.5).unwrap();
     network.train();
-    let parameters = network.parameters();
-    let mut adam = Adam::new(1e-3);
+    let mut adam = Adam::new(network.parameters(), 1e-3);
     let pixels = Array::random([4, 1, 28, 28], 3, -1.0, 1.0);
     let measure = || {
         device.synchronize().unwrap();
@@ -68,7 +67,7 @@ fn run(device: &Device, steps: [usize; 3]) -> [Memory; 3] {
         let x = pixels.to_tensor(device);
         let y = Tensor::from_ids(&[1, 2, 3, 4], [4], device).unwrap();
         let loss = network.forward(&x).unwrap().cross_entropy(&y).unwrap();
-        adam.step(&parameters, &loss.backward().unwrap()).unwrap();
+        adam.step(&loss.backward().unwrap()).unwrap();
         if step % 20 == 0 {
             assert!(loss.item().unwrap().is_finite());
         }

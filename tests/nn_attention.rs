@@ -323,7 +323,7 @@ fn a_causal_encoder_learns_to_copy() {
     let model = TransformerEncoder::new(16, 2, &options, &mut init).unwrap();
     let head = Linear::new(16, 4, &mut init).unwrap();
     let parameters = [embedding.parameters(), model.parameters(), head.parameters()].concat();
-    let mut optimizer = AdamW::new(0.01);
+    let mut optimizer = AdamW::new(parameters, 0.01);
     let mut last = f32::NAN;
     for step in 0..300u64 {
         let drawn = Array::random([32, HALF], step, 0.0, 4.0);
@@ -342,7 +342,7 @@ fn a_causal_encoder_learns_to_copy() {
                 return;
             }
         }
-        optimizer.step(&parameters, &loss.backward().unwrap()).unwrap();
+        optimizer.step(&loss.backward().unwrap()).unwrap();
     }
     panic!("a loss of {last} after 300 steps");
 }

@@ -63,7 +63,7 @@ fn hold<M: Module>(
             within(format!("dx{at}"), grads.get(input).unwrap(), want);
         }
         for (own, parameter) in &named {
-            let got = grads.get(&parameter.tensor()).unwrap_or_else(|| panic!("{own} has no gradient"));
+            let got = grads.get(&parameter.tensor()).unwrap_or_else(|error| panic!("{own}: {error}"));
             within(format!("d {own}"), got, &file[&format!("dp {own}")]);
         }
         assert_eq!(module.output_shape(inputs[0].shape()).unwrap(), outputs[0].shape(), "{name}");

@@ -143,7 +143,7 @@ fn learns_parity(name: &str, layer: impl Module, init: &mut Init, rate: f32, dev
     let parity = |at: usize, step: usize| (0..=step).map(|step| bit(at, step)).sum::<usize>() % 2;
     let y = Array::from_fn([64, STEPS, 1], |at| parity(at[0], at[1]) as f64).to_tensor(device);
     let x = x.to_tensor(device);
-    let mut optimizer = Adam::new(rate);
+    let mut optimizer = Adam::new(parameters, rate);
     let mut loss = f32::NAN;
     for step in 0..400 {
         let logits = head.forward(&layer.forward(&x).unwrap()).unwrap();
@@ -154,7 +154,7 @@ fn learns_parity(name: &str, layer: impl Module, init: &mut Init, rate: f32, dev
                 return;
             }
         }
-        optimizer.step(&parameters, &error.backward().unwrap()).unwrap();
+        optimizer.step(&error.backward().unwrap()).unwrap();
     }
     panic!("{name} on {}: a loss of {loss} after 400 steps", device.id());
 }

@@ -436,7 +436,7 @@ fn running_statistics_follow_and_are_saved() {
         );
 
         // Three steps; the statistics are tracked in f64 as well.
-        let mut optimizer = Sgd::new(0.1);
+        let mut optimizer = Sgd::new(model.parameters(), 0.1);
         let mut running = [vec![0.0f64; 4], vec![1.0f64; 4]];
         for step in 0..3 {
             let x = Array::random([8, 3], step, -1.0, 1.0).to_tensor(&device);
@@ -453,7 +453,7 @@ fn running_statistics_follow_and_are_saved() {
             }
             let loss =
                 model.forward(&x).unwrap().square().unwrap().mul_scalar(0.5).unwrap().mean_all().unwrap();
-            optimizer.step(&parameters, &loss.backward().unwrap()).unwrap();
+            optimizer.step(&loss.backward().unwrap()).unwrap();
         }
         let state = model.named_state();
         for (at, want) in running.iter().enumerate() {

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use gristmill::nn::Parameter;
-use gristmill::optim::{Adam, AdamW, Optimizer, Schedule, Sgd, clip_grad_norm};
+use gristmill::optim::{Adam, AdamW, Optimizer, ParameterGroup, Schedule, Sgd, clip_grad_norm};
 use gristmill::{Device, Gradients, Result, Tensor};
 use proptest::prelude::*;
 
@@ -39,20 +39,20 @@ const SGD: Config = Config {
 const ADAM: Config = Config { betas: Some((0.9, 0.999)), ..SGD };
 
 impl Config {
-    fn build(self) -> Box<dyn Optimizer> {
-        let decay = f64::from(self.weight_decay);
+    fn build(self, parameters: &[Parameter]) -> Box<dyn Optimizer> {
+        let (all, decay) = (parameters.iter().cloned(), f64::from(self.weight_decay));
         match self.betas {
             None => Box::new(
-                Sgd::new(self.lr)
+                Sgd::new(all, self.lr)
                     .momentum(self.momentum)
                     .dampening(self.dampening)
                     .nesterov(self.nesterov)
-                    .weight_decay(self.weight_decay),
+                    .weight_decay(decay),
             ),
             Some((a, b)) if self.decoupled => {
-                Box::new(AdamW::new(self.lr).betas(a, b).eps(self.eps).weight_decay(decay))
+                Box::new(AdamW::new(all, self.lr).betas(a, b).eps(self.eps).weight_decay(decay))
             }
-            Some((a, b)) => Box::new(Adam::new(self.lr).betas(a, b).eps(self.eps).weight_decay(decay)),
+            Some((a, b)) => Box::new(Adam::new(all, self.lr).betas(a, b).eps(self.eps).weight_decay(decay)),
         }
     }
 }
@@ -67,7 +67,12 @@ fn gradient(parameter: &Parameter, grad: &Tensor) -> Gradients {
 }
 
 fn step(optimizer: &mut dyn Optimizer, parameter: &Parameter, grad: &Tensor) -> Result<()> {
-    optimizer.step(std::slice::from_ref(parameter), &gradient(parameter, grad))
+    optimizer.step(&gradient(parameter, grad))
+}
+
+/// The names that a module would give these parameters.
+fn named(parameters: &[Parameter]) -> Vec<(String, Parameter)> {
+    (0..).zip(parameters).map(|(at, parameter)| (format!("{at}"), parameter.clone())).collect()
 }
 
 const START: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
@@ -130,8 +135,12 @@ const TORCH: &[(&str, Config, [[f64; 4]; 3])] = &[
 #[test]
 fn three_steps_are_pytorch_s() {
     for &(name, config, rows) in TORCH {
-        let mut runs: Vec<_> =
-            devices().into_iter().map(|d| (parameter(&START, &d), config.build(), d)).collect();
+        let run = |device: Device| {
+            let w = parameter(&START, &device);
+            let optimizer = config.build(std::slice::from_ref(&w));
+            (w, optimizer, device)
+        };
+        let mut runs: Vec<_> = devices().into_iter().map(run).collect();
         for (t, (grads, want)) in (1..).zip(GRADS.iter().zip(&rows)) {
             for (w, optimizer, device) in &mut runs {
                 let grads = Array::new([4], grads.to_vec());
@@ -216,12 +225,13 @@ fn other_handles_do_not_see_the_update() {
         for config in CONFIGS {
             let w = parameter(&[1.0, 2.0, 3.0], &device);
             let grad = Tensor::ones([3], &device).unwrap();
-            let mut optimizer = config.build();
+            let own = [w.clone()];
+            let mut optimizer = config.build(&own);
             step(&mut *optimizer, &w, &grad).unwrap();
 
             let seen = w.tensor();
             let view = seen.slice(0, 1..3).unwrap();
-            let (before, state) = (seen.to_vec().unwrap(), optimizer.state().unwrap());
+            let (before, state) = (seen.to_vec().unwrap(), optimizer.state(&named(&own)).unwrap());
             let kept: Vec<Vec<f32>> = state.iter().skip(1).map(|(_, t)| t.to_vec().unwrap()).collect();
             // The gradient may even share the parameter's buffer.
             step(&mut *optimizer, &w, &seen.detach()).unwrap();
@@ -245,7 +255,7 @@ fn a_gradient_ends_with_its_buffer() {
             let view = whole.slice(0, start..64).unwrap();
             let want: Vec<f32> = view.to_vec().unwrap().iter().map(|g| 100.0 - g).collect();
             let w = parameter(&vec![100.0; 64 - start], &device);
-            let mut optimizer = Sgd::new(1.0);
+            let mut optimizer = Sgd::new([w.clone()], 1.0);
             step(&mut optimizer, &w, &view).unwrap();
             assert_eq!(w.tensor().to_vec().unwrap(), want, "from {start} on {}", device.id());
         }
@@ -263,11 +273,11 @@ fn a_step_is_one_kernel_and_no_new_memory() {
     };
     for config in CONFIGS {
         let w = parameter(&[1.0; 1000], &device);
-        let mut optimizer = config.build();
+        let mut optimizer = config.build(std::slice::from_ref(&w));
         let mut step = || {
             let gradients = w.tensor().square().unwrap().sum_all().unwrap().backward().unwrap();
             let (counts, memory) = (device.counts(), device.memory());
-            optimizer.step(std::slice::from_ref(&w), &gradients).unwrap();
+            optimizer.step(&gradients).unwrap();
             let after = device.counts();
             (after.kernels + after.cpu_twins - counts.kernels - counts.cpu_twins, memory, device.memory())
         };
@@ -288,7 +298,7 @@ fn a_leaf_keeps_its_gradient_after_updates_and_sets() {
     for device in devices() {
         let w = parameter(&[1.0, 2.0], &device);
         let gradients = w.tensor().square().unwrap().sum_all().unwrap().backward().unwrap();
-        step(&mut Sgd::new(0.5), &w, &Tensor::ones([2], &device).unwrap()).unwrap();
+        step(&mut Sgd::new([w.clone()], 0.5), &w, &Tensor::ones([2], &device).unwrap()).unwrap();
         w.set(&Tensor::from_slice(&[7.0, 8.0], [2], &Device::cpu()).unwrap()).unwrap();
         assert_eq!(gradients.get(&w.tensor()).unwrap().to_vec().unwrap(), [2.0, 4.0]);
         assert_eq!(w.tensor().to_vec().unwrap(), [7.0, 8.0]);
@@ -301,21 +311,76 @@ fn parameters_without_a_gradient_are_left_alone() {
     for device in devices() {
         for config in CONFIGS {
             let all = [parameter(&[1.0], &device), parameter(&[2.0], &device)];
-            let mut optimizer = config.build();
+            let mut optimizer = config.build(&all);
             let gradients = gradient(&all[1], &Tensor::ones([1], &device).unwrap());
-            optimizer.step(&all, &gradients).unwrap();
+            optimizer.step(&gradients).unwrap();
             assert_eq!(all[0].tensor().item(), Ok(1.0));
             assert_ne!(all[1].tensor().item(), Ok(2.0));
-            assert!(optimizer.state().unwrap().iter().all(|(name, _)| name.starts_with("1.")));
+            let state = |optimizer: &dyn Optimizer| optimizer.state(&named(&all)).unwrap();
+            assert!(state(&*optimizer).iter().all(|(name, _)| name.starts_with("1.")));
             // A parameter's step count starts with its first step.
-            optimizer.step(&all, &gradient(&all[0], &Tensor::ones([1], &device).unwrap())).unwrap();
+            optimizer.step(&gradient(&all[0], &Tensor::ones([1], &device).unwrap())).unwrap();
             if config.betas.is_some() {
-                let state = optimizer.state().unwrap();
+                let state = state(&*optimizer);
                 let steps: Vec<u32> =
                     [0, 3].iter().map(|&at: &usize| state[at].1.to_ids().unwrap()[0]).collect();
                 assert_eq!(steps, [1, 1]);
             }
         }
+    }
+}
+
+/// State once belonged to places in a list: a parameter in another's place got its momentum.
+#[test]
+fn state_belongs_to_a_parameter_not_to_a_place() {
+    for device in devices() {
+        for config in CONFIGS {
+            let ones = Tensor::ones([2], &device).unwrap();
+            let [p, q, alone] = [(); 3].map(|()| parameter(&[1.0, 2.0], &device));
+            let mut both = config.build(&[p.clone(), q.clone()]);
+            step(&mut *both, &p, &ones).unwrap();
+            step(&mut *both, &q, &ones).unwrap();
+            step(&mut *config.build(std::slice::from_ref(&alone)), &alone, &ones).unwrap();
+            assert_eq!(q.tensor().to_vec(), alone.tensor().to_vec(), "{config:?}");
+
+            // Nor to an address: a new parameter does not inherit the state of one that is gone.
+            drop((p, q));
+            let fresh = parameter(&[1.0, 2.0], &device);
+            both.add_group(ParameterGroup::new([fresh.clone()])).unwrap();
+            step(&mut *both, &fresh, &ones).unwrap();
+            assert_eq!(fresh.tensor().to_vec(), alone.tensor().to_vec(), "{config:?}");
+        }
+    }
+}
+
+#[test]
+fn groups_have_rates_of_their_own() {
+    for device in devices() {
+        let ones = Tensor::ones([1], &device).unwrap();
+        let [w, slow, bare] = [(); 3].map(|()| parameter(&[8.0], &device));
+        let mut sgd = Sgd::new([w.clone()], 0.5).weight_decay(0.25);
+        sgd.add_group(ParameterGroup::new([slow.clone()]).learning_rate(0.125)).unwrap();
+        sgd.add_group(ParameterGroup::new([bare.clone()]).weight_decay(0.0)).unwrap();
+        let values = || [&w, &slow, &bare].map(|p| p.tensor().item().unwrap());
+        let step = |sgd: &mut Sgd| {
+            let mut gradients = gradient(&w, &ones);
+            gradients.accumulate(gradient(&slow, &ones)).unwrap();
+            gradients.accumulate(gradient(&bare, &ones)).unwrap();
+            sgd.step(&gradients).unwrap();
+        };
+        // The gradient is 1, and 3 with the decay of 0.25 · 8.
+        step(&mut sgd);
+        assert_eq!(values(), [8.0 - 0.5 * 3.0, 8.0 - 0.125 * 3.0, 8.0 - 0.5]);
+        // A schedule that halves the rate halves that of each group: all numbers here are exact in f32.
+        sgd.set_learning_rate(0.25);
+        let before = values();
+        step(&mut sgd);
+        let want = [
+            before[0] - 0.25 * (1.0 + 0.25 * before[0]),
+            before[1] - 0.0625 * (1.0 + 0.25 * before[1]),
+            before[2] - 0.25,
+        ];
+        assert_eq!((values(), sgd.learning_rate()), (want, 0.25));
     }
 }
 
@@ -328,19 +393,20 @@ fn a_saved_state_goes_on_with_the_same_bits() {
             let (through, cut) =
                 (Parameter::new(&start.to_tensor(&device)), Parameter::new(&start.to_tensor(&device)));
             let (through, cut) = (through.unwrap(), cut.unwrap());
-            let mut one = config.build();
+            let mut one = config.build(std::slice::from_ref(&through));
             for t in 0..6 {
                 step(&mut *one, &through, &grads(t)).unwrap();
             }
-            let mut first = config.build();
+            let own = [cut.clone()];
+            let mut first = config.build(&own);
             for t in 0..3 {
                 step(&mut *first, &cut, &grads(t)).unwrap();
             }
             // Through the CPU, as when loaded from a file.
-            let state: Vec<_> = first.state().unwrap();
+            let state: Vec<_> = first.state(&named(&own)).unwrap();
             let state: Vec<_> = state.into_iter().map(|(n, t)| (n, t.to(&Device::cpu()).unwrap())).collect();
-            let mut second = config.build();
-            second.load_state(std::slice::from_ref(&cut), &state).unwrap();
+            let mut second = config.build(&own);
+            second.load_state(&named(&own), &state).unwrap();
             for t in 3..6 {
                 step(&mut *second, &cut, &grads(t)).unwrap();
             }
@@ -358,7 +424,7 @@ fn nan_and_infinity_are_pytorch_s() {
             Tensor::from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30], [4], &device).unwrap();
         for config in CONFIGS {
             let w = parameter(&[1.0; 4], &device);
-            step(&mut *config.build(), &w, &g).unwrap();
+            step(&mut *config.build(std::slice::from_ref(&w)), &w, &g).unwrap();
             let got = w.tensor().to_vec().unwrap();
             if config.betas.is_some() {
                 let kept = if config.decoupled { 1.0 - 0.125 * 0.01 } else { 1.0 };
@@ -370,7 +436,8 @@ fn nan_and_infinity_are_pytorch_s() {
         // A decay of 0 is skipped: infinity times 0 would be NaN.
         for config in [SGD, Config { momentum: 0.9, ..SGD }, ADAM] {
             let w = parameter(&[f32::INFINITY], &device);
-            step(&mut *config.build(), &w, &Tensor::ones([1], &device).unwrap()).unwrap();
+            step(&mut *config.build(std::slice::from_ref(&w)), &w, &Tensor::ones([1], &device).unwrap())
+                .unwrap();
             assert_eq!(w.tensor().item(), Ok(f32::INFINITY));
         }
     }
@@ -381,9 +448,10 @@ fn empty_parameters_are_ordinary() {
     for device in devices() {
         for config in CONFIGS {
             let w = Parameter::new(&Tensor::zeros([3, 0], &device).unwrap()).unwrap();
-            let mut optimizer = config.build();
+            let mut optimizer = config.build(std::slice::from_ref(&w));
             step(&mut *optimizer, &w, &Tensor::zeros([3, 0], &device).unwrap()).unwrap();
-            optimizer.step(&[], &Gradients::default()).unwrap();
+            optimizer.step(&Gradients::default()).unwrap();
+            config.build(&[]).step(&Gradients::default()).unwrap();
             assert_eq!(w.tensor().to_vec(), Ok(vec![]));
         }
     }
@@ -399,16 +467,17 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let device = device();
     let grad = Tensor::ones([2], &device).unwrap();
     let w = parameter(&[1.0, 2.0], &device);
+    let own = || [w.clone()];
     let bad: [(Box<dyn Optimizer>, &[&str]); 9] = [
-        (Box::new(Sgd::new(-1.0)), &["sgd", "learning rate of -1"]),
-        (Box::new(Sgd::new(f32::NAN)), &["sgd", "learning rate of NaN"]),
-        (Box::new(Sgd::new(0.1).momentum(-0.5)), &["sgd", "momentum of -0.5"]),
-        (Box::new(Sgd::new(0.1).weight_decay(-0.5)), &["sgd", "weight_decay of -0.5"]),
-        (Box::new(Sgd::new(0.1).nesterov(true)), &["sgd", "nesterov"]),
-        (Box::new(Adam::new(0.1).betas(1.0, 0.9)), &["adam", "beta of 1"]),
-        (Box::new(Adam::new(0.1).betas(0.9, -0.1)), &["adam", "beta of -0.1"]),
-        (Box::new(AdamW::new(0.1).eps(-1e-8)), &["adamw", "eps"]),
-        (Box::new(AdamW::new(0.1).weight_decay(f64::NAN)), &["adamw", "weight_decay of NaN"]),
+        (Box::new(Sgd::new(own(), -1.0)), &["sgd", "learning rate of -1"]),
+        (Box::new(Sgd::new(own(), f32::NAN)), &["sgd", "learning rate of NaN"]),
+        (Box::new(Sgd::new(own(), 0.1).momentum(-0.5)), &["sgd", "momentum of -0.5"]),
+        (Box::new(Sgd::new(own(), 0.1).weight_decay(-0.5)), &["sgd", "weight_decay of -0.5"]),
+        (Box::new(Sgd::new(own(), 0.1).nesterov(true)), &["sgd", "nesterov"]),
+        (Box::new(Adam::new(own(), 0.1).betas(1.0, 0.9)), &["adam", "beta of 1"]),
+        (Box::new(Adam::new(own(), 0.1).betas(0.9, -0.1)), &["adam", "beta of -0.1"]),
+        (Box::new(AdamW::new(own(), 0.1).eps(-1e-8)), &["adamw", "eps"]),
+        (Box::new(AdamW::new(own(), 0.1).weight_decay(f64::NAN)), &["adamw", "weight_decay of NaN"]),
     ];
     for (mut optimizer, parts) in bad {
         refused(step(&mut *optimizer, &w, &grad), parts);
@@ -416,20 +485,20 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     // No hyperparameter may be NaN or infinite.
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let wide = f64::from(value);
-        let sgd = || Sgd::new(0.1).momentum(0.5);
+        let sgd = || Sgd::new(own(), 0.1).momentum(0.5);
         let bad: [(Box<dyn Optimizer>, &str); 11] = [
             (Box::new(sgd().dampening(value)), "dampening"),
-            (Box::new(Sgd::new(0.1).dampening(value)), "dampening"),
-            (Box::new(Sgd::new(value)), "learning rate"),
+            (Box::new(Sgd::new(own(), 0.1).dampening(value)), "dampening"),
+            (Box::new(Sgd::new(own(), value)), "learning rate"),
             (Box::new(sgd().momentum(value)), "momentum"),
-            (Box::new(sgd().weight_decay(value)), "weight_decay"),
-            (Box::new(Adam::new(value)), "learning rate"),
-            (Box::new(Adam::new(0.1).betas(wide, 0.9)), "beta"),
-            (Box::new(Adam::new(0.1).betas(0.9, wide)), "beta"),
-            (Box::new(AdamW::new(0.1).eps(wide)), "eps"),
-            (Box::new(AdamW::new(0.1).weight_decay(wide)), "weight_decay"),
+            (Box::new(sgd().weight_decay(wide)), "weight_decay"),
+            (Box::new(Adam::new(own(), value)), "learning rate"),
+            (Box::new(Adam::new(own(), 0.1).betas(wide, 0.9)), "beta"),
+            (Box::new(Adam::new(own(), 0.1).betas(0.9, wide)), "beta"),
+            (Box::new(AdamW::new(own(), 0.1).eps(wide)), "eps"),
+            (Box::new(AdamW::new(own(), 0.1).weight_decay(wide)), "weight_decay"),
             // Infinite as an f32.
-            (Box::new(AdamW::new(0.1).weight_decay(1e39)), "weight_decay"),
+            (Box::new(AdamW::new(own(), 0.1).weight_decay(1e39)), "weight_decay"),
         ];
         for (mut optimizer, name) in bad {
             refused(
@@ -447,23 +516,31 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let both = [w.clone(), other.clone()];
     let mut gradients = gradient(&w, &grad);
     gradients.accumulate(gradient(&other, &Tensor::ones([3], &device).unwrap())).unwrap();
-    let mut adam = Adam::new(0.1);
-    refused(adam.step(&[w.clone(), w.clone()], &gradients), &["adam", "parameter 1", "twice"]);
-    adam.step(&both, &gradients).unwrap();
+    let mut twice = Adam::new([w.clone(), w.clone()], 0.1);
+    refused(twice.step(&gradients), &["adam", "parameter of shape [2]", "twice"]);
+    let mut adam = Adam::new(both.clone(), 0.1);
+    adam.step(&gradients).unwrap();
     let before = (w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap());
-    let swapped = [other.clone(), w.clone()];
-    refused(adam.step(&swapped, &gradients), &["adam", "parameter 0", "[3]", "[2]", "order"]);
+    refused(adam.add_group(ParameterGroup::new(own())), &["adam", "[2]", "another group"]);
+    for group in [ParameterGroup::new([]).learning_rate(-1.0), ParameterGroup::new([]).weight_decay(-1.0)] {
+        let mut adam = Adam::new(both.clone(), 0.1);
+        adam.add_group(group).unwrap();
+        refused(adam.step(&gradients), &["adam", "of -1 is not at least 0"]);
+    }
 
     // A gradient on another device never reaches the optimizer.
     let stray = Tensor::ones([2], &Device::cpu_with_budget(u64::MAX)).unwrap();
     refused(w.tensor().backward_from(&stray).map(drop), &["backward", "different devices"]);
 
-    let mut state = adam.state().unwrap();
+    let mut state = adam.state(&named(&both)).unwrap();
     refused(
-        adam.load_state(&swapped, &state),
+        adam.load_state(&named(&[other.clone(), w.clone()]), &state),
         &["adam", "0.exp_avg is F32 [2], should be F32 [3]", "1.exp_avg_sq"],
     );
-    refused(adam.load_state(&both[..1], &state), &["1.exp_avg is not known", "1.step is not known"]);
+    refused(adam.load_state(&named(&both[..1]), &state), &["adam", "[3]", "no name"]);
+    refused(adam.state(&named(&both[..1])).map(drop), &["adam", "[3]", "no name"]);
+    let mut less = Adam::new(own(), 0.1);
+    refused(less.load_state(&named(&both), &state), &["1.exp_avg is not known", "1.step is not known"]);
     state.remove(1);
     state[0].1 = Tensor::zeros([], &device).unwrap();
     state.push(("9.exp_avg".to_string(), grad.clone()));
@@ -474,9 +551,9 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "9.exp_avg is not known",
         "9.exp_avg is there twice",
     ];
-    refused(adam.load_state(&both, &state), &parts);
+    refused(adam.load_state(&named(&both), &state), &parts);
     assert_eq!((w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap()), before);
-    adam.step(&both, &gradients).unwrap();
+    adam.step(&gradients).unwrap();
 
     refused(w.set(&Tensor::zeros([3], &device).unwrap()), &["Parameter::set", "[3]", "[2]"]);
     refused(w.set(&Tensor::from_ids(&[1, 2], [2], &device).unwrap()), &["Parameter::set", "U32"]);

@@ -147,8 +147,10 @@ pub fn run<M: LanguageModel>(
     let mut run = Run {
         options,
         device: &device,
+        optimizer: AdamW::new(model.parameters(), options.learning_rate)
+            .betas(0.9, 0.99)
+            .weight_decay(options.weight_decay),
         model,
-        optimizer: AdamW::new(options.learning_rate).betas(0.9, 0.99).weight_decay(options.weight_decay),
         train,
         validation,
         checkpoint,
@@ -216,7 +218,6 @@ impl<M: LanguageModel> Run<'_, M> {
         let schedule =
             Schedule::cosine(options.learning_rate, 0.1 * options.learning_rate, options.steps.max(1))
                 .warm_up(options.warm_up);
-        let parameters = self.model.parameters();
         self.model.train();
         let bar = progress_bar(options.steps);
         bar.set_position(first);
@@ -229,7 +230,7 @@ impl<M: LanguageModel> Run<'_, M> {
             let mut gradients = loss.backward()?;
             clip_grad_norm(&mut gradients, CLIP)?;
             self.optimizer.set_learning_rate(schedule.lr_at(step));
-            self.optimizer.step(&parameters, &gradients)?;
+            self.optimizer.step(&gradients)?;
             losses.push(loss.detach());
             let done = step + 1;
             let last = done == options.steps || self.stopped.load(Ordering::Relaxed);

@@ -131,7 +131,7 @@ fn run(options: &Options) -> Result<()> {
     })?;
 
     let mut run = Run { options, device: &device, model, normalisation, stopped };
-    let mut optimizer = Adam::new(options.learning_rate);
+    let mut optimizer = Adam::new(run.model.parameters(), options.learning_rate);
     let mut epochs = Vec::new();
     for epoch in 0..options.epochs {
         let (train_loss, train_accuracy) = run.train_epoch(&train, epoch, &mut optimizer)?;
@@ -190,7 +190,6 @@ impl Run<'_> {
     /// update.
     fn train_epoch(&mut self, train: &Split, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
         self.model.train();
-        let parameters = self.model.parameters();
         let shift = RandomShift { max: self.options.shift, seed: self.options.seed, epoch };
         let batches = Batches::shuffled(train.len(), self.options.batch_size, self.options.seed, epoch)?;
         let (steps, rate) = (batches.len() as u64, self.options.learning_rate);
@@ -208,7 +207,7 @@ impl Run<'_> {
             let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
             let gradients = loss.backward()?;
             optimizer.set_learning_rate(schedule.lr_at(epoch * steps + step as u64));
-            optimizer.step(&parameters, &gradients)?;
+            optimizer.step(&gradients)?;
             waiting.push((loss.detach(), logits.detach(), y));
             let stop = self.is_stopped();
             if waiting.len() == LOOK_EVERY || stop || bar.length() == Some(step as u64 + 1) {

@@ -3,12 +3,12 @@
 
 use super::file::AtomicFile;
 use crate::device::Device;
-use crate::shape::Shape;
+use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use ::safetensors::tensor::{self as format, Dtype};
 use half::f16;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -67,7 +67,9 @@ fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, S
     Ok(format!("{header:padded$}"))
 }
 
-/// Reads the tensors of a safetensors file to `device`, and its metadata.
+/// Reads the tensors of a safetensors file to `device`, and its metadata. A path that ends in `.index.json` is the index
+/// of a model in several files, as Hugging Face stores large ones: all are read into memory, their tensors come in the order
+/// of the files' names, and of metadata with one name in several files the last counts.
 ///
 /// Tensors are in the order of their offsets. Of tensors with the same start, empty ones come first, sorted by name.
 ///
@@ -78,7 +80,8 @@ fn header(tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<String, S
 /// The file can't be read, is truncated or malformed; a tensor has a rank over 6 or a type other than `F32`, `F16`,
 /// `BF16` (all read as f32), `U32` and `I64` (ids, which must fit u32); or the device is out of memory.
 pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
-    Archive::open(path.as_ref())?.into_tensors(device)
+    let path = path.as_ref();
+    Archive::open(path)?.into_tensors(device, &path.to_string_lossy())
 }
 
 /// As [`load`], from the bytes of a file in memory.
@@ -86,13 +89,29 @@ pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<(Vec<(String, Ten
 /// # Errors
 /// As [`load`].
 pub fn parse(bytes: Vec<u8>, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
-    Archive::parse(bytes).map_err(|message| Error::file("bytes in memory", message))?.into_tensors(device)
+    let place = "bytes in memory";
+    Archive::parse(bytes).map_err(|message| Error::file(place, message))?.into_tensors(device, place)
+}
+
+/// The file of each tensor, by an index.
+fn weight_map(index: &[u8]) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let mut index: serde_json::Value = serde_json::from_slice(index)?;
+    let map = index.get_mut("weight_map").map(serde_json::Value::take).unwrap_or_default();
+    serde_json::from_value(map)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| Error::file(path, format!("can't be read: {error}")))
 }
 
 /// A file that has been read and checked.
+#[derive(Default)]
 pub(crate) struct Archive {
-    bytes: Vec<u8>,
+    /// Its bytes; several files if a model is stored in parts.
+    files: Vec<Vec<u8>>,
     pub(crate) entries: Vec<Entry>,
+    /// The names of tensors that no tensor here can hold, and why. A model may do without them.
+    pub(crate) unreadable: Vec<(String, String)>,
     pub(crate) metadata: Metadata,
 }
 
@@ -101,15 +120,54 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
-    /// The type in the file, and the byte range.
+    /// The type in the file, which file, and the byte range in it.
     stored: Dtype,
+    file: usize,
     place: Range<usize>,
 }
 
 impl Archive {
     pub(crate) fn open(path: &Path) -> Result<Archive> {
-        let bytes = fs::read(path).map_err(|error| Error::file(path, format!("can't be read: {error}")))?;
+        let bytes = read(path)?;
+        if path.to_string_lossy().ends_with(".index.json") {
+            return Archive::of_parts(path, &bytes);
+        }
         Archive::parse(bytes).map_err(|message| Error::file(path, message))
+    }
+
+    /// Reads the files that an index names, `model.safetensors.index.json` by Hugging Face's convention: an object with
+    /// `weight_map`, from the name of each tensor to that of a file beside the index.
+    fn of_parts(path: &Path, index: &[u8]) -> Result<Archive> {
+        let wrong = |message: String| Error::file(path, message);
+        let files = weight_map(index).map_err(|error| wrong(format!("is not an index: {error}")))?;
+        let names: BTreeSet<&String> = files.values().collect();
+        let mut whole = Archive::default();
+        for name in names {
+            // An index must not lead out of its directory.
+            if Path::new(name).file_name().is_none_or(|own| own != name.as_str()) {
+                return Err(wrong(format!("names the file {name}, which is not a file beside it")));
+            }
+            let part = Archive::open_part(&path.with_file_name(name), whole.files.len())?;
+            let kept = |entry: &Entry| files.get(&entry.name) == Some(name);
+            whole.entries.extend(part.entries.into_iter().filter(kept));
+            let kept = |(tensor, _): &(String, String)| files.get(tensor) == Some(name);
+            whole.unreadable.extend(part.unreadable.into_iter().filter(kept));
+            whole.files.extend(part.files);
+            whole.metadata.extend(part.metadata);
+        }
+        let names = whole.entries.iter().map(|entry| &entry.name);
+        let found: BTreeSet<&String> = names.chain(whole.unreadable.iter().map(|(name, _)| name)).collect();
+        match files.iter().find(|(name, _)| !found.contains(name)) {
+            Some((name, file)) => Err(wrong(format!("says that {name} is in {file}, but it is not"))),
+            None => Ok(whole),
+        }
+    }
+
+    /// A file that is number `at` of several.
+    fn open_part(path: &Path, at: usize) -> Result<Archive> {
+        let mut part = Archive::parse(read(path)?).map_err(|message| Error::file(path, message))?;
+        part.entries.iter_mut().for_each(|entry| entry.file = at);
+        Ok(part)
     }
 
     /// `SafeTensors::deserialize` of the safetensors crate adds lengths from the header unchecked, so only the crate's
@@ -134,30 +192,43 @@ impl Archive {
                 Dtype::F32 | Dtype::F16 | Dtype::BF16 => DType::F32,
                 Dtype::U32 | Dtype::I64 => DType::U32,
                 other => {
-                    let read = "only F32, F16, BF16, U32 and I64 are read";
-                    return Err(format!("has the tensor {name} of type {other}; {read}"));
+                    let why = format!("of type {other}; only F32, F16, BF16, U32 and I64 are read");
+                    return Err((name, why));
                 }
             };
-            let shape = Shape::new(&info.shape).map_err(|error| format!("has the tensor {name}: {error}"))?;
+            let Ok(shape) = Shape::new(&info.shape) else {
+                let why = format!("of shape {:?}; ranks up to {MAX_RANK} are read", info.shape);
+                return Err((name, why));
+            };
             let place = start + info.data_offsets.0..start + info.data_offsets.1;
-            Ok(Entry { name, dtype, shape, stored: info.dtype, place })
+            Ok(Entry { name, dtype, shape, stored: info.dtype, file: 0, place })
         };
         // An empty tensor has the same start as the next one.
         let mut infos: Vec<_> = header.tensors().into_iter().collect();
         infos.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
-        let entries = infos.into_iter().map(entry).collect::<Result<_, String>>()?;
+        let (mut entries, mut unreadable) = (Vec::new(), Vec::new());
+        for info in infos {
+            match entry(info) {
+                Ok(entry) => entries.push(entry),
+                Err(why) => unreadable.push(why),
+            }
+        }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        Ok(Archive { bytes, entries, metadata })
+        Ok(Archive { files: vec![bytes], entries, unreadable, metadata })
     }
 
-    fn into_tensors(self, device: &Device) -> Result<(Vec<(String, Tensor)>, Metadata)> {
+    /// All tensors of a file that errors name as `place`.
+    fn into_tensors(self, device: &Device, place: &str) -> Result<(Vec<(String, Tensor)>, Metadata)> {
+        if let Some((name, why)) = self.unreadable.first() {
+            return Err(Error::file(place, format!("has the tensor {name} {why}")));
+        }
         let tensors = self.entries.iter().map(|entry| Ok((entry.name.clone(), self.tensor(entry, device)?)));
         Ok((tensors.collect::<Result<_>>()?, self.metadata))
     }
 
     /// Creates the tensor of an entry on `device`.
     pub(crate) fn tensor(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
-        let bytes = &self.bytes[entry.place.clone()];
+        let bytes = &self.files[entry.file][entry.place.clone()];
         let halves = || bytes.as_chunks::<2>().0.iter().map(|&half| u16::from_le_bytes(half));
         let words = || bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word));
         let floats = |values: Vec<f32>| Tensor::from_slice(&values, entry.shape, device);

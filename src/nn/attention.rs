@@ -1,6 +1,6 @@
 //! Multi-head attention, and the key/value cache for generation.
 
-use super::init::Init;
+use super::init::{Init, Scheme};
 use super::layers::Linear;
 use super::module::Module;
 use super::parameter::Parameter;
@@ -156,7 +156,8 @@ pub struct MultiHeadAttention {
 }
 
 impl MultiHeadAttention {
-    /// Weights drawn by `init`, biases 0.
+    /// Weights drawn by `init`, biases 0. By default the input projection is drawn as one matrix by
+    /// [`Scheme::XavierUniform`], as in PyTorch.
     ///
     /// # Errors
     /// Heads that do not divide the width or are not a multiple of `kv_heads`; a dropout outside `0..=1`; or the device
@@ -177,10 +178,10 @@ impl MultiHeadAttention {
             return wrong(format!("dropout {dropout} is not in 0..=1"));
         }
         let rows = kv_heads.saturating_mul(2).saturating_add(heads).saturating_mul(size);
-        let weight = Parameter::new(&init.weights([rows, width], width, width)?)?;
+        let weight = Parameter::new(&init.weights_or(Scheme::XavierUniform, [rows, width])?)?;
         let biased = |rows: usize, init: &Init| if bias { init.zeros([rows]).map(Some) } else { Ok(None) };
         let all = heads.saturating_mul(size);
-        let out = init.weights([width, all], all, width)?;
+        let out = init.weights([width, all])?;
         Ok(MultiHeadAttention {
             weight,
             bias: biased(rows, init)?.as_ref().map(Parameter::new).transpose()?,

@@ -3,6 +3,7 @@
 use super::module::Module;
 use super::parameter::Parameter;
 use crate::io::{self, Archive, Metadata};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use std::collections::HashMap;
@@ -31,18 +32,145 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
 /// Reads a module's parameters and buffers from a safetensors file; returns its metadata.
 ///
 /// The file must hold exactly these tensors, with their shapes. All are checked before the first parameter changes.
+/// [`load_parameters_with`] reads a part of a file, under other names, or only the tensors that both have.
 ///
 /// # Errors
-/// As [`io::load`], or the file does not fit the module: the error lists missing and unknown tensors, and shapes and
+/// As [`io::load`], or the file does not fit the module: the error lists missing and unexpected tensors, and shapes and
 /// types that differ. The module is unchanged then.
 pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Metadata> {
-    let path = path.as_ref();
-    let archive = Archive::open(path)?;
-    set_all(&fitting(module, &archive, path, "")?)?;
-    Ok(archive.metadata)
+    Ok(load_parameters_with(module, path, &LoadOptions::new())?.metadata)
 }
 
-/// Pairs a module's parameters and buffers with the file's tensors whose names begin with `prefix`.
+/// As [`load_parameters`], with options.
+///
+/// ```no_run
+/// # use gristmill::{Device, nn::{self, Init, Linear, LoadOptions}};
+/// # let encoder = Linear::new(4, 2, &mut Init::new(1, &Device::cpu()))?;
+/// // The encoder of a larger model, whose layers are called `gamma` instead of `weight`, without a bias.
+/// let options = LoadOptions::new().prefix("bert.encoder.").rename(|name| name.replace("gamma", "weight"));
+/// let report = nn::load_parameters_with(&encoder, "bert.safetensors", &options.strict(false))?;
+/// assert_eq!((report.missing, report.unexpected), (vec!["bias".to_string()], vec![]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`load_parameters`]. If not strict, missing and unexpected tensors are no error.
+pub fn load_parameters_with(
+    module: &dyn Module,
+    path: impl AsRef<Path>,
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let path = path.as_ref();
+    let archive = Archive::open(path)?;
+    let (pairs, report) = fitting(module, &archive, path, options)?;
+    set_all(&pairs)?;
+    Ok(LoadReport { metadata: archive.metadata, ..report })
+}
+
+/// Sets a module's parameters and buffers to the tensors of [`Module::state_dict`], of this module or of one like it.
+///
+/// # Errors
+/// As [`load_parameters_with`].
+pub fn load_state_dict(
+    module: &dyn Module,
+    state: &[(String, Tensor)],
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let found = state.iter().map(|(name, tensor)| (&**name, Ok((tensor.dtype(), tensor.shape(), tensor))));
+    let wrong = |message| Error::argument("load_state_dict", message);
+    let (pairs, report) = options.fit(module, found).map_err(wrong)?;
+    set_all(&pairs.into_iter().map(|(parameter, tensor)| (parameter, tensor.clone())).collect::<Vec<_>>())?;
+    Ok(report)
+}
+
+type Rename<'a> = Box<dyn Fn(&str) -> String + 'a>;
+
+/// Which of the tensors of a file go to which parameters.
+#[derive(Default)]
+pub struct LoadOptions<'a> {
+    prefix: String,
+    rename: Option<Rename<'a>>,
+    partial: bool,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// All tensors, under their names: the file must have exactly those of the module.
+    pub fn new() -> LoadOptions<'a> {
+        LoadOptions::default()
+    }
+
+    /// Only the tensors whose names begin so; the rest of the name is that of the parameter.
+    pub fn prefix(self, prefix: impl Into<String>) -> LoadOptions<'a> {
+        LoadOptions { prefix: prefix.into(), ..self }
+    }
+
+    /// Gives each tensor another name, after the prefix is cut off.
+    pub fn rename(self, rename: impl Fn(&str) -> String + 'a) -> LoadOptions<'a> {
+        LoadOptions { rename: Some(Box::new(rename)), ..self }
+    }
+
+    /// Whether it is an error if tensors are missing, or there are more. Tensors of another shape are always an error.
+    pub fn strict(self, strict: bool) -> LoadOptions<'a> {
+        LoadOptions { partial: !strict, ..self }
+    }
+
+    /// Pairs a module's parameters and buffers with what was found: names; types, shapes and anything else, or why it can't
+    /// be read.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn fit<'t, T>(
+        &self,
+        module: &dyn Module,
+        found: impl Iterator<Item = (&'t str, Result<(DType, Shape, T), &'t str>)>,
+    ) -> Result<(Vec<(Parameter, T)>, LoadReport), String> {
+        let mut wrong = Vec::new();
+        let mut report = LoadReport::default();
+        let mut pairs = Vec::new();
+        let mut wanted: HashMap<String, Parameter> = module.named_state().into_iter().collect();
+        let order: Vec<String> = module.named_state().into_iter().map(|(name, _)| name).collect();
+        for (name, content) in found {
+            let Some(name) = name.strip_prefix(&*self.prefix) else { continue };
+            let name = self.rename.as_ref().map_or_else(|| name.to_string(), |rename| rename(name));
+            let Some(parameter) = wanted.remove(&name) else {
+                match order.contains(&name) {
+                    true => wrong.push(format!("{name} is there twice")),
+                    false => report.unexpected.push(name),
+                }
+                continue;
+            };
+            match content {
+                Err(why) => wrong.push(format!("{name} is {why}")),
+                Ok((dtype, shape, _)) if dtype != DType::F32 || shape != parameter.shape() => {
+                    let shapes = format!("{dtype:?} {shape}, should be F32 {}", parameter.shape());
+                    wrong.push(format!("{name} is {shapes}"));
+                }
+                Ok((_, _, content)) => pairs.push((parameter, content)),
+            }
+        }
+        report.missing = order.into_iter().filter(|name| wanted.contains_key(name)).collect();
+        if !self.partial {
+            wrong.extend(report.missing.iter().map(|name| format!("{name} is missing")));
+            let of_none = |name| format!("{name} is not a parameter of the model");
+            wrong.extend(report.unexpected.iter().map(of_none));
+        }
+        if wrong.is_empty() { Ok((pairs, report)) } else { Err(wrong.join(", ")) }
+    }
+}
+
+/// What [`load_parameters_with`] read, and what it did not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// The parameters and buffers of the module that were not there, and stay as they were.
+    pub missing: Vec<String>,
+    /// The tensors that the module has no parameter for, under their new names.
+    pub unexpected: Vec<String>,
+    /// The file's metadata.
+    pub metadata: Metadata,
+}
+
+/// Pairs a module's parameters and buffers with the file's tensors.
 ///
 /// # Errors
 /// They do not fit the module, or the device fails.
@@ -50,36 +178,17 @@ pub(crate) fn fitting(
     module: &dyn Module,
     archive: &Archive,
     path: &Path,
-    prefix: &str,
-) -> Result<Vec<(Parameter, Tensor)>> {
-    let named = |name: &str| name.strip_prefix(prefix).map(str::to_string);
-    let mut entries: HashMap<String, _> =
-        archive.entries.iter().filter_map(|entry| Some((named(&entry.name)?, entry))).collect();
-    let mut wrong = Vec::new();
-    let mut pairs = Vec::new();
-    for (name, parameter) in module.named_state() {
-        let shape = parameter.shape();
-        match entries.remove(&name) {
-            None => wrong.push(format!("{name} is missing")),
-            Some(entry) if entry.dtype != DType::F32 || entry.shape != shape => {
-                wrong.push(format!("{name} is {:?} {}, should be F32 {shape}", entry.dtype, entry.shape));
-            }
-            Some(entry) => pairs.push((entry, parameter)),
-        }
-    }
-    for name in archive.entries.iter().filter_map(|entry| named(&entry.name)) {
-        if entries.contains_key(&name) {
-            wrong.push(format!("{name} is not a parameter of the model"));
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Error::file(path, format!("does not fit the model: {}", wrong.join(", "))));
-    }
-    let made = pairs.into_iter().map(|(entry, parameter)| {
+    options: &LoadOptions,
+) -> Result<(Vec<(Parameter, Tensor)>, LoadReport)> {
+    let found = archive.entries.iter().map(|entry| (&*entry.name, Ok((entry.dtype, entry.shape, entry))));
+    let found = found.chain(archive.unreadable.iter().map(|(name, why)| (&**name, Err(&**why))));
+    let wrong = |message| Error::file(path, format!("does not fit the model: {message}"));
+    let (pairs, report) = options.fit(module, found).map_err(wrong)?;
+    let made = pairs.into_iter().map(|(parameter, entry)| {
         let tensor = archive.tensor(entry, parameter.tensor().device())?;
         Ok((parameter, tensor))
     });
-    made.collect()
+    Ok((made.collect::<Result<_>>()?, report))
 }
 
 /// Sets each parameter to its tensor.

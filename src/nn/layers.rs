@@ -18,13 +18,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Weights drawn by `init`, biases 0, no activation.
+    /// Weights and biases drawn by `init`, no activation.
     ///
     /// # Errors
     /// The device is out of memory.
     pub fn new(inputs: usize, outputs: usize, init: &mut Init) -> Result<Linear> {
-        let weight = init.weights([outputs, inputs], inputs, outputs)?;
-        Linear::from_tensors(&weight, Some(&init.zeros([outputs])?))
+        let weight = init.weights([outputs, inputs])?;
+        Linear::from_tensors(&weight, Some(&init.bias(outputs, weight.shape())?))
     }
 
     /// With these parameters; no bias if `None`.

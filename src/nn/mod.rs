@@ -14,10 +14,10 @@
 //!
 //! let x = Tensor::from_slice(&[0., 0., 0., 1., 1., 0., 1., 1.], [4, 2], &device)?;
 //! let y = Tensor::from_slice(&[0., 1., 1., 0.], [4, 1], &device)?;
-//! let mut optimizer = AdamW::new(0.05);
+//! let mut optimizer = AdamW::new(model.parameters(), 0.05);
 //! for _ in 0..200 {
 //!     let loss = nn::mse_loss(&model.forward(&x)?, &y)?;
-//!     optimizer.step(&model.parameters(), &loss.backward()?)?;
+//!     optimizer.step(&loss.backward()?)?;
 //! }
 //! assert!(nn::mse_loss(&model.forward(&x)?, &y)?.item()? < 0.05);
 //! # Ok::<(), gristmill::Error>(())
@@ -40,8 +40,11 @@ mod transformer;
 mod vision;
 
 pub use attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
+pub use checkpoint::{
+    LoadOptions, LoadReport, hash_parameters, load_parameters, load_parameters_with, load_state_dict,
+    save_parameters, save_parameters_with,
+};
 pub(crate) use checkpoint::{fitting, set_all};
-pub use checkpoint::{hash_parameters, load_parameters, save_parameters, save_parameters_with};
 pub use init::{Init, Scheme};
 pub use layers::{
     Dropout, Elu, Embedding, Flatten, Gelu, Hardswish, LeakyRelu, Linear, Relu, Sigmoid, Silu, Softplus, Tanh,
@@ -51,7 +54,7 @@ pub use loss::{
 };
 pub use module::{Module, Row};
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
-pub use parameter::Parameter;
+pub use parameter::{Frozen, Parameter};
 pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
 pub use rotary::Rotary;
 pub use sampling::Sampling;

@@ -1,6 +1,6 @@
 //! The trait of all layers.
 
-use super::parameter::Parameter;
+use super::parameter::{Frozen, Parameter};
 use crate::Result;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -110,9 +110,58 @@ pub trait Module: Send + Sync {
         all.named
     }
 
+    /// The present elements of all parameters and buffers, by path, as they are now: later updates do not change them.
+    /// [`load_state_dict`](super::load_state_dict) restores them.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # use gristmill::nn::{self, Init, Linear, LoadOptions, Module};
+    /// let model = Linear::new(2, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let best = model.state_dict();
+    /// model.parameters()[0].set(&Tensor::zeros([1, 2], &Device::cpu())?)?; // training goes on, and gets worse
+    /// nn::load_state_dict(&model, &best, &LoadOptions::new())?;
+    /// assert_eq!(model.parameters()[0].tensor().to_vec()?, best[0].1.to_vec()?);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    fn state_dict(&self) -> Vec<(String, Tensor)> {
+        self.named_state().into_iter().map(|(name, parameter)| (name, parameter.tensor().detach())).collect()
+    }
+
     /// All parameters, in the order of [`Module::named_parameters`], for an optimizer.
     fn parameters(&self) -> Vec<Parameter> {
         self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
+    }
+
+    /// Freezes all parameters, as [`Parameter::freeze`]: to train only a head, or an adapter.
+    fn freeze(&self) {
+        self.parameters().iter().for_each(Parameter::freeze);
+    }
+
+    /// Undoes [`Module::freeze`].
+    fn unfreeze(&self) {
+        self.parameters().iter().for_each(Parameter::unfreeze);
+    }
+
+    /// Freezes the parameters until the guard is dropped, such as those of a GAN's discriminator while the generator
+    /// learns: its gradient flows through the discriminator, but none is computed for the discriminator's weights. Those
+    /// frozen before stay frozen.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # use gristmill::nn::{Init, Linear, Module};
+    /// # let mut init = Init::new(1, &Device::cpu());
+    /// let (generator, discriminator) = (Linear::new(2, 8, &mut init)?, Linear::new(8, 1, &mut init)?);
+    /// let noise = Tensor::randn([4, 2], 0.0, 1.0, 1, &Device::cpu())?;
+    /// let gradients = {
+    ///     let _guard = discriminator.frozen();
+    ///     discriminator.forward(&generator.forward(&noise)?)?.mean_all()?.backward()?
+    /// };
+    /// assert!(gradients.get(&generator.parameters()[0].tensor()).is_ok());
+    /// assert!(gradients.get(&discriminator.parameters()[0].tensor()).is_err());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    fn frozen(&self) -> Frozen {
+        Frozen::new(self.parameters())
     }
 
     /// Switches to training mode.
@@ -130,7 +179,7 @@ pub trait Module: Send + Sync {
 #[derive(Default)]
 struct Collected {
     named: Vec<(String, Parameter)>,
-    seen: HashSet<usize>,
+    seen: HashSet<u64>,
 }
 
 impl Collected {

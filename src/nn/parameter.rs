@@ -4,15 +4,30 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A shared cell with a leaf of the autograd graph: the layer reads it, the optimizer updates it.
 ///
 /// A clone is another handle on the same cell. Updates keep the identity of the leaf, so a gradient computed before an
 /// update is still found after it.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::Parameter};
+/// let w = Parameter::new(&Tensor::from_slice(&[3.0], [1], &Device::cpu())?)?;
+/// let gradients = w.tensor().square()?.backward()?;
+/// assert_eq!(gradients.get(&w.tensor()).unwrap().to_vec()?, [6.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone)]
-pub struct Parameter {
-    cell: Arc<Mutex<Tensor>>,
+pub struct Parameter(Arc<Cell>);
+
+struct Cell {
+    id: u64,
+    tensor: Mutex<Tensor>,
+    frozen: AtomicBool,
+    /// The guards that freeze it as well.
+    guards: AtomicUsize,
 }
 
 impl Parameter {
@@ -21,8 +36,9 @@ impl Parameter {
     /// # Errors
     /// A tensor of ids.
     pub fn new(tensor: &Tensor) -> Result<Parameter> {
-        let leaf = tensor.requires_grad()?;
-        Ok(Parameter { cell: Arc::new(Mutex::new(leaf)) })
+        // A leaf of its own, even if the tensor is one.
+        let leaf = tensor.detach().requires_grad()?;
+        Ok(Parameter::holding(leaf))
     }
 
     /// A cell for state that is not trained, such as running statistics. It has no gradient.
@@ -31,14 +47,52 @@ impl Parameter {
     /// A tensor of ids.
     pub fn buffer(tensor: &Tensor) -> Result<Parameter> {
         tensor.expect(DType::F32, "Parameter::buffer")?;
-        Ok(Parameter { cell: Arc::new(Mutex::new(tensor.detach())) })
+        Ok(Parameter::holding(tensor.detach()))
+    }
+
+    fn holding(tensor: Tensor) -> Parameter {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (frozen, guards) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Parameter(Arc::new(Cell { id, tensor: Mutex::new(tensor), frozen, guards }))
     }
 
     /// The current elements; later updates do not change the returned tensor.
     ///
-    /// It is the key of the parameter's gradient in [`Gradients`](crate::Gradients).
+    /// It is the key of the parameter's gradient in [`Gradients`](crate::Gradients). That of a frozen parameter is cut
+    /// off from the graph.
     pub fn tensor(&self) -> Tensor {
-        self.lock().clone()
+        let tensor = self.lock().clone();
+        if self.is_frozen() { tensor.detach() } else { tensor }
+    }
+
+    /// Keeps the elements as they are, as `requires_grad_(False)` in PyTorch: no gradient is computed for the parameter,
+    /// and optimizers pass it by. Checkpoints contain it, and [`Parameter::set`] still changes it.
+    ///
+    /// It acts on the ops that read the parameter from now on, on all threads.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// let ones = Tensor::ones([2], &Device::cpu())?;
+    /// let (w, b) = (Parameter::new(&ones)?, Parameter::new(&ones)?);
+    /// w.freeze();
+    /// let gradients = w.tensor().add(&b.tensor())?.sum_all()?.backward()?;
+    /// assert!(gradients.get(&w.tensor()).is_err() && gradients.get(&b.tensor()).is_ok());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn freeze(&self) {
+        self.0.frozen.store(true, Ordering::Relaxed);
+    }
+
+    /// Undoes [`Parameter::freeze`]. What a guard of [`Module::frozen`](super::Module::frozen) freezes stays frozen until
+    /// the guard is dropped.
+    pub fn unfreeze(&self) {
+        self.0.frozen.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the parameter is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.0.frozen.load(Ordering::Relaxed) || self.0.guards.load(Ordering::Relaxed) > 0
     }
 
     /// The shape.
@@ -72,9 +126,10 @@ impl Parameter {
         self.id() == other.id()
     }
 
-    /// A number that identifies the cell while it lives.
-    pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.cell) as usize
+    /// A number that no other cell of the process has or had: optimizers keep state by it, which a later parameter must
+    /// not inherit.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// Changes several parameters by `change`, in place if nobody else holds their buffers. On error they are
@@ -100,12 +155,34 @@ impl Parameter {
     /// Locks the tensor. The caller must not wait for other threads while it holds the guard.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tensor> {
         // The tensor is only replaced as a whole, so it is valid even if the lock is poisoned.
-        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.tensor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parameters frozen by [`Module::frozen`](super::Module::frozen), until it is dropped.
+#[must_use = "the parameters are frozen until it is dropped"]
+pub struct Frozen(Vec<Parameter>);
+
+impl Frozen {
+    pub(super) fn new(parameters: Vec<Parameter>) -> Frozen {
+        for parameter in &parameters {
+            parameter.0.guards.fetch_add(1, Ordering::Relaxed);
+        }
+        Frozen(parameters)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for parameter in &self.0 {
+            parameter.0.guards.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameter({:?})", self.lock())
+        // Not under the lock: a tensor is read for it.
+        write!(f, "Parameter({:?})", self.tensor())
     }
 }

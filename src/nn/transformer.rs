@@ -151,7 +151,7 @@ pub struct TransformerBlock {
 }
 
 impl TransformerBlock {
-    /// Weights drawn by `init`, biases 0, normalization weights 1.
+    /// Weights and biases drawn by `init`, those of attention as in [`MultiHeadAttention::new`], normalization weights 1.
     ///
     /// # Errors
     /// As [`MultiHeadAttention::new`], a dropout outside `0..=1`, or a negative `eps`.
@@ -159,8 +159,8 @@ impl TransformerBlock {
         let &BlockOptions { hidden, feed_forward, norm, norm_first, eps, dropout, cross, .. } = options;
         let attention = &options.attention;
         let linear = |inputs: usize, outputs: usize, init: &mut Init| {
-            let weight = init.weights([outputs, inputs], inputs, outputs)?;
-            let bias = if attention.bias { Some(init.zeros([outputs])?) } else { None };
+            let weight = init.weights([outputs, inputs])?;
+            let bias = if attention.bias { Some(init.bias(outputs, weight.shape())?) } else { None };
             Linear::from_tensors(&weight, bias.as_ref())
         };
         let other = MultiHeadOptions { causal: false, rotary: None, ..attention.clone() };

@@ -57,7 +57,7 @@ macro_rules! convolutions {
         }
 
         impl $name {
-            /// Weights drawn by `init`, biases 0; stride 1, no padding, no activation.
+            /// Weights and biases drawn by `init`; stride 1, no padding, no activation.
             ///
             /// # Errors
             /// The device is out of memory.
@@ -82,15 +82,9 @@ macro_rules! convolutions {
                         format!("{groups} groups do not divide {inputs} input and {outputs} output channels");
                     return Err(Error::argument(stringify!($op), message));
                 }
-                let product = |sides: Vec<usize>| sides.into_iter().fold(1, usize::saturating_mul);
-                let taps = product(kernel.sides());
-                // In a transposed convolution an output sums only every stride-th tap along each axis.
-                let met = if $transposed { taps.div_ceil(product(options.stride.sides()).max(1)) } else { taps };
-                let (fan_in, fan_out) =
-                    ((inputs / groups).saturating_mul(met), (outputs / groups).saturating_mul(taps));
                 let outer = if $transposed { [inputs, outputs / groups] } else { [outputs, inputs / groups] };
-                let weight = init.weights([&outer[..], &kernel.sides()].concat(), fan_in, fan_out)?;
-                $name::from_tensors(&weight, Some(&init.zeros([outputs])?), options)
+                let weight = init.weights([&outer[..], &kernel.sides()].concat())?;
+                $name::from_tensors(&weight, Some(&init.bias(outputs, weight.shape())?), options)
             }
 
             /// With these parameters; no bias if `None`.

@@ -1,7 +1,7 @@
 //! Adam and AdamW.
 
-use super::state::State;
-use super::{Optimizer, demand, infer, workgroups};
+use super::state::{Rates, State};
+use super::{Optimizer, ParameterGroup, by_state, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::GRAIN;
@@ -39,30 +39,23 @@ enum Decay {
 struct Core {
     op: &'static str,
     decay: Decay,
-    rate: f32,
     betas: (f64, f64),
     eps: f64,
-    weight_decay: f64,
     state: State,
 }
 
 impl Core {
-    fn new(op: &'static str, decay: Decay, rate: f32, weight_decay: f64) -> Core {
-        let state = State::new(op, &["exp_avg", "exp_avg_sq"]);
-        Core { op, decay, rate, betas: (0.9, 0.999), eps: 1e-8, weight_decay, state }
+    fn new(op: &'static str, decay: Decay, state: State) -> Core {
+        Core { op, decay, betas: (0.9, 0.999), eps: 1e-8, state }
     }
 
-    fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
-        let &mut Core { op, decay, rate, betas, eps, weight_decay, .. } = self;
-        let values = [("learning rate", f64::from(rate)), ("eps", eps), ("weight_decay", weight_decay)];
-        for (name, value) in values {
-            let fits = (0.0..=f64::from(f32::MAX)).contains(&value);
-            demand(op, fits, name, value, "at least 0 and finite as f32")?;
-        }
+    fn step(&mut self, gradients: &Gradients) -> Result<()> {
+        let &mut Core { op, decay, betas, eps, .. } = self;
+        demand(op, (0.0..=f64::from(f32::MAX)).contains(&eps), "eps", eps, "at least 0 and finite as f32")?;
         for beta in [betas.0, betas.1] {
             demand(op, (0.0..1.0).contains(&beta), "beta", beta, "in [0, 1)")?;
         }
-        self.state.step(parameters, gradients, |step| {
+        self.state.step(gradients, |Rates { rate, weight_decay }, step| {
             // In f64: in f32, `1 - 0.999` has a relative error of about 1e-5.
             let bias = |beta: f64| 1.0 - beta.powf(f64::from(step));
             let params = Params {
@@ -93,9 +86,11 @@ macro_rules! optimizer {
         pub struct $name(Core);
 
         impl $name {
-            /// With the default hyperparameters.
-            pub fn new(learning_rate: f32) -> $name {
-                $name(Core::new($op, $decay, learning_rate, $default))
+            /// For these parameters, with the default hyperparameters.
+            pub fn new(parameters: impl IntoIterator<Item = Parameter>, learning_rate: f32) -> $name {
+                let state =
+                    State::new($op, &["exp_avg", "exp_avg_sq"], parameters, learning_rate, $default);
+                $name(Core::new($op, $decay, state))
             }
 
             /// The decay rates of the running means of the gradient and of its square, each in `[0, 1)`.
@@ -112,31 +107,17 @@ macro_rules! optimizer {
 
             /// The factor of the weight decay, at least 0.
             pub fn weight_decay(mut self, weight_decay: f64) -> $name {
-                self.0.weight_decay = weight_decay;
+                self.0.state.weight_decay = weight_decay;
                 self
             }
         }
 
         impl Optimizer for $name {
-            fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
-                self.0.step(parameters, gradients)
+            fn step(&mut self, gradients: &Gradients) -> Result<()> {
+                self.0.step(gradients)
             }
 
-            fn learning_rate(&self) -> f32 {
-                self.0.rate
-            }
-
-            fn set_learning_rate(&mut self, rate: f32) {
-                self.0.rate = rate;
-            }
-
-            fn state(&self) -> Result<Vec<(String, Tensor)>> {
-                self.0.state.export()
-            }
-
-            fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()> {
-                self.0.state.import(parameters, state)
-            }
+            by_state!(0.state);
         }
     };
 }

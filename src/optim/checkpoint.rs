@@ -3,7 +3,7 @@
 use super::Optimizer;
 use crate::Result;
 use crate::io::{self, Archive, Metadata};
-use crate::nn::{self, Module};
+use crate::nn::{self, LoadOptions, Module};
 use crate::tensor::Tensor;
 use std::path::Path;
 
@@ -17,9 +17,10 @@ const OPTIMIZER: &str = "optimizer.";
 /// replaced atomically.
 ///
 /// ```no_run
-/// # use gristmill::{Device, nn::{Init, Linear}, optim::{self, AdamW}};
+/// # use gristmill::{Device, nn::{Init, Linear, Module}, optim::{self, AdamW}};
 /// # let mut init = Init::new(1, &Device::cpu());
-/// let (model, mut optimizer) = (Linear::new(4, 2, &mut init)?, AdamW::new(1e-3));
+/// let model = Linear::new(4, 2, &mut init)?;
+/// let mut optimizer = AdamW::new(model.parameters(), 1e-3);
 /// let metadata = [("step".to_string(), "100".to_string())].into();
 /// optim::save_checkpoint(&model, &optimizer, "run.safetensors", &metadata)?;
 /// let metadata = optim::load_checkpoint(&model, &mut optimizer, "run.safetensors")?;
@@ -28,7 +29,7 @@ const OPTIMIZER: &str = "optimizer.";
 /// ```
 ///
 /// # Errors
-/// As [`io::save`].
+/// As [`io::save`], or the optimizer has a parameter that is not the module's.
 pub fn save_checkpoint(
     module: &dyn Module,
     optimizer: &dyn Optimizer,
@@ -36,7 +37,10 @@ pub fn save_checkpoint(
     metadata: &Metadata,
 ) -> Result<()> {
     let state = module.named_state().into_iter().map(|(name, p)| (format!("{MODEL}{name}"), p.tensor()));
-    let own = optimizer.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
+    let own = optimizer
+        .state(&module.named_parameters())?
+        .into_iter()
+        .map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
     io::save(path, &state.chain(own).collect::<Vec<_>>(), metadata)
 }
 
@@ -52,14 +56,14 @@ pub fn load_checkpoint(
 ) -> Result<Metadata> {
     let path = path.as_ref();
     let archive = Archive::open(path)?;
-    let pairs = nn::fitting(module, &archive, path, MODEL)?;
-    let parameters = module.parameters();
-    let device = parameters.first().map_or_else(crate::Device::cpu, |p| p.tensor().device().clone());
+    let (pairs, _) = nn::fitting(module, &archive, path, &LoadOptions::new().prefix(MODEL))?;
+    let names = module.named_parameters();
+    let device = names.first().map_or_else(crate::Device::cpu, |(_, p)| p.tensor().device().clone());
     let own = archive.entries.iter().filter_map(|entry| Some((entry.name.strip_prefix(OPTIMIZER)?, entry)));
     let state: Vec<(String, Tensor)> = own
         .map(|(name, entry)| Ok((name.to_string(), archive.tensor(entry, &device)?)))
         .collect::<Result<_>>()?;
-    optimizer.load_state(&parameters, &state)?;
+    optimizer.load_state(&names, &state)?;
     nn::set_all(&pairs)?;
     Ok(archive.metadata)
 }

@@ -15,6 +15,7 @@ pub use checkpoint::{load_checkpoint, save_checkpoint};
 pub use clip::clip_grad_norm;
 pub use schedule::Schedule;
 pub use sgd::Sgd;
+pub use state::ParameterGroup;
 
 use crate::autograd::Gradients;
 use crate::gpu::Kernel;
@@ -33,12 +34,12 @@ pub(crate) const KERNELS: &[&Kernel] = &[&sgd::SGD, &sgd::SGD_MOMENTUM, &adam::A
 /// use gristmill::{Device, Tensor, nn::Parameter};
 ///
 /// let w = Parameter::new(&Tensor::full([3], 5.0, &Device::cpu())?)?;
-/// let mut optimizer = AdamW::new(0.1).weight_decay(0.0);
+/// let mut optimizer = AdamW::new([w.clone()], 0.1).weight_decay(0.0);
 /// let schedule = Schedule::cosine(0.1, 0.0, 200).warm_up(10);
 /// for step in 0..200 {
 ///     optimizer.set_learning_rate(schedule.lr_at(step));
 ///     let loss = w.tensor().square()?.sum_all()?;
-///     optimizer.step(&[w.clone()], &loss.backward()?)?;
+///     optimizer.step(&loss.backward()?)?;
 /// }
 /// assert!(w.tensor().to_vec()?.iter().all(|w| w.abs() < 0.1));
 /// # Ok::<(), gristmill::Error>(())
@@ -46,37 +47,69 @@ pub(crate) const KERNELS: &[&Kernel] = &[&sgd::SGD, &sgd::SGD_MOMENTUM, &adam::A
 pub trait Optimizer {
     /// Updates each parameter that has a gradient, and skips the others, as in PyTorch.
     ///
-    /// The state belongs to indices in the list, so every call must pass the parameters in the same order.
-    ///
     /// On a GPU a parameter's buffer is updated in place if nobody else holds it. Otherwise the parameter moves to a
     /// new buffer, and other holders see no change.
     ///
     /// # Errors
-    /// A hyperparameter out of its range, a parameter listed twice, or a gradient or state of another shape: nothing is
-    /// changed then. If the device fails, some parameters may be updated and others not.
-    fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()>;
+    /// A hyperparameter out of its range, a parameter given twice, or a gradient of another shape: nothing is changed
+    /// then. If the device fails, some parameters may be updated and others not.
+    fn step(&mut self, gradients: &Gradients) -> Result<()>;
+
+    /// Adds parameters with rates of their own.
+    ///
+    /// # Errors
+    /// A parameter that the optimizer has already.
+    fn add_group(&mut self, group: ParameterGroup) -> Result<()>;
 
     /// The learning rate of the next step.
     fn learning_rate(&self) -> f32;
 
-    /// Sets the learning rate of the next step.
+    /// Sets the learning rate of the next step. The rate of a group with one of its own changes by the same factor, counted
+    /// from the rate that the optimizer was made with, as under PyTorch's `LambdaLR`; if that was 0, it stays.
     fn set_learning_rate(&mut self, rate: f32);
 
     /// The state for a checkpoint, without hyperparameters.
     ///
-    /// Names are the parameter's index and PyTorch's name: `0.exp_avg`. Parameters that were never updated have no
-    /// state.
+    /// Names are those of the parameters, as [`Module::named_parameters`](crate::nn::Module::named_parameters) gives
+    /// them, and PyTorch's: `0.weight.exp_avg`. Parameters that were never updated have no state.
     ///
     /// # Errors
-    /// The device fails.
-    fn state(&self) -> Result<Vec<(String, Tensor)>>;
+    /// A parameter of the optimizer is not in `names`, or the device fails.
+    fn state(&self, names: &[(String, Parameter)]) -> Result<Vec<(String, Tensor)>>;
 
-    /// Restores a state from [`Optimizer::state`] for these parameters, and moves it to their devices.
+    /// Restores a state from [`Optimizer::state`], and moves it to the devices of the parameters.
     ///
     /// # Errors
-    /// Missing or unknown names, other shapes or element types. The error lists all; nothing is changed.
-    fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()>;
+    /// A parameter of the optimizer is not in `names`, some but not all names of a parameter, unknown names, other shapes or
+    /// element types. The error lists all; nothing is changed.
+    fn load_state(&mut self, names: &[(String, Parameter)], state: &[(String, Tensor)]) -> Result<()>;
 }
+
+/// The methods of [`Optimizer`] that the common state answers.
+macro_rules! by_state {
+    ($($state:tt)+) => {
+        fn add_group(&mut self, group: ParameterGroup) -> Result<()> {
+            self.$($state)+.add_group(group)
+        }
+
+        fn learning_rate(&self) -> f32 {
+            self.$($state)+.rate
+        }
+
+        fn set_learning_rate(&mut self, rate: f32) {
+            self.$($state)+.rate = rate;
+        }
+
+        fn state(&self, names: &[(String, Parameter)]) -> Result<Vec<(String, Tensor)>> {
+            self.$($state)+.export(names)
+        }
+
+        fn load_state(&mut self, names: &[(String, Parameter)], state: &[(String, Tensor)]) -> Result<()> {
+            self.$($state)+.import(names, state)
+        }
+    };
+}
+use by_state;
 
 /// The workgroups for an update of `count` elements. An invocation updates four adjacent elements as a vector, which
 /// takes less than half the time of four scalars on a software rasterizer.

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent.
 
-use super::state::State;
-use super::{Optimizer, demand, infer, workgroups};
+use super::state::{Rates, State};
+use super::{Optimizer, ParameterGroup, by_state, demand, infer, workgroups};
 use crate::autograd::Gradients;
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::GRAIN;
@@ -35,7 +35,7 @@ params! {
 /// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). With momentum,
 /// the state is `momentum_buffer`.
 pub struct Sgd {
-    hyper: Hyperparameters,
+    momentum: f32,
     nesterov: bool,
     dampening: f32,
     state: State,
@@ -49,16 +49,16 @@ struct Hyperparameters {
 }
 
 impl Sgd {
-    /// No momentum, no weight decay.
-    pub fn new(learning_rate: f32) -> Sgd {
-        let hyper = Hyperparameters { rate: learning_rate, decay: 0.0, momentum: 0.0 };
-        Sgd { hyper, nesterov: false, dampening: 0.0, state: State::new("sgd", &[]) }
+    /// For these parameters: no momentum, no weight decay.
+    pub fn new(parameters: impl IntoIterator<Item = Parameter>, learning_rate: f32) -> Sgd {
+        let state = State::new("sgd", &[], parameters, learning_rate, 0.0);
+        Sgd { momentum: 0.0, nesterov: false, dampening: 0.0, state }
     }
 
     /// The factor of the last velocity, at least 0. Set it before the first step: it resets the state.
     pub fn momentum(mut self, momentum: f32) -> Sgd {
-        self.hyper.momentum = momentum;
-        self.state = State::new("sgd", if momentum == 0.0 { &[] } else { &["momentum_buffer"] });
+        self.momentum = momentum;
+        self.state.set_names(if momentum == 0.0 { &[] } else { &["momentum_buffer"] });
         self
     }
 
@@ -75,51 +75,40 @@ impl Sgd {
     }
 
     /// The factor of the weight in the gradient (L2 penalty), at least 0.
-    pub fn weight_decay(mut self, weight_decay: f32) -> Sgd {
-        self.hyper.decay = weight_decay;
+    pub fn weight_decay(mut self, weight_decay: f64) -> Sgd {
+        self.state.weight_decay = weight_decay;
         self
     }
 
     fn check(&self) -> Result<()> {
-        let Hyperparameters { rate, decay, momentum } = self.hyper;
-        let values = [("learning rate", rate), ("weight_decay", decay), ("momentum", momentum)];
-        for (name, value) in values {
-            demand("sgd", (0.0..f32::INFINITY).contains(&value), name, value, "finite and at least 0")?;
-        }
-        demand("sgd", self.dampening.is_finite(), "dampening", self.dampening, "finite")?;
-        let fits = !self.nesterov || (momentum > 0.0 && self.dampening == 0.0);
+        let (momentum, dampening) = (self.momentum, self.dampening);
+        let fits = (0.0..f32::INFINITY).contains(&momentum);
+        demand("sgd", fits, "momentum", momentum, "finite and at least 0")?;
+        demand("sgd", dampening.is_finite(), "dampening", dampening, "finite")?;
+        let fits = !self.nesterov || (momentum > 0.0 && dampening == 0.0);
         demand("sgd", fits, "nesterov", "true", "allowed without momentum or with dampening")
     }
 }
 
 impl Optimizer for Sgd {
-    fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
+    fn step(&mut self, gradients: &Gradients) -> Result<()> {
         self.check()?;
-        let (hyper, nesterov, dampening) = (self.hyper, self.nesterov, self.dampening);
-        if hyper.momentum == 0.0 {
-            return self.state.step(parameters, gradients, |_| Plain(hyper));
+        let (momentum, nesterov, dampening) = (self.momentum, self.nesterov, self.dampening);
+        let hyper = move |Rates { rate, weight_decay }| Hyperparameters {
+            rate,
+            decay: weight_decay as f32,
+            momentum,
+        };
+        if momentum == 0.0 {
+            return self.state.step(gradients, |rates, _| Plain(hyper(rates)));
         }
-        self.state.step(parameters, gradients, |step| {
+        self.state.step(gradients, |rates, step| {
             let fresh = if step == 1 { 1.0 } else { 1.0 - dampening };
-            Momentum { hyper, fresh, nesterov }
+            Momentum { hyper: hyper(rates), fresh, nesterov }
         })
     }
 
-    fn learning_rate(&self) -> f32 {
-        self.hyper.rate
-    }
-
-    fn set_learning_rate(&mut self, rate: f32) {
-        self.hyper.rate = rate;
-    }
-
-    fn state(&self) -> Result<Vec<(String, Tensor)>> {
-        self.state.export()
-    }
-
-    fn load_state(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()> {
-        self.state.import(parameters, state)
-    }
+    by_state!(state);
 }
 
 impl Hyperparameters {

@@ -1,5 +1,6 @@
-//! The state of an optimizer per parameter, and the update loop common to all optimizers.
+//! Groups of parameters, the state of each parameter, and the update loop common to all optimizers.
 
+use super::demand;
 use crate::autograd::Gradients;
 use crate::nn::Parameter;
 use crate::op::{self, Op};
@@ -7,13 +8,62 @@ use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use std::collections::{HashMap, HashSet};
 
-/// One entry per index in the list of parameters; `None` until the first update.
+/// Parameters that an optimizer updates with a learning rate and a weight decay of their own, as `param_groups` in
+/// PyTorch.
+///
+/// ```
+/// use gristmill::nn::{Init, Linear, Module};
+/// use gristmill::optim::{AdamW, Optimizer, ParameterGroup};
+/// # let mut init = Init::new(1, &gristmill::Device::cpu());
+/// let (backbone, head) = (Linear::new(8, 8, &mut init)?, Linear::new(8, 2, &mut init)?);
+/// let mut optimizer = AdamW::new(backbone.parameters(), 1e-4);
+/// optimizer.add_group(ParameterGroup::new(head.parameters()).learning_rate(1e-3).weight_decay(0.0))?;
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ParameterGroup {
+    parameters: Vec<Parameter>,
+    rate: Option<f32>,
+    weight_decay: Option<f64>,
+}
+
+impl ParameterGroup {
+    /// These parameters, with the optimizer's learning rate and weight decay.
+    pub fn new(parameters: impl IntoIterator<Item = Parameter>) -> ParameterGroup {
+        ParameterGroup { parameters: parameters.into_iter().collect(), rate: None, weight_decay: None }
+    }
+
+    /// The group's learning rate before a schedule changes it: see [`Optimizer::set_learning_rate`](super::Optimizer).
+    pub fn learning_rate(self, rate: f32) -> ParameterGroup {
+        ParameterGroup { rate: Some(rate), ..self }
+    }
+
+    /// The group's weight decay.
+    pub fn weight_decay(self, weight_decay: f64) -> ParameterGroup {
+        ParameterGroup { weight_decay: Some(weight_decay), ..self }
+    }
+}
+
+/// The learning rate and the weight decay of one group in one step.
+#[derive(Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) rate: f32,
+    pub(super) weight_decay: f64,
+}
+
+/// What all optimizers hold: the groups, and the state of each parameter from its first update on.
 pub(super) struct State {
     /// The optimizer's name, for messages.
     op: &'static str,
     /// PyTorch's names of an entry's tensors.
     names: &'static [&'static str],
-    entries: Vec<Option<Entry>>,
+    groups: Vec<ParameterGroup>,
+    /// The learning rate that the optimizer was made with, and the present one.
+    initial_rate: f32,
+    pub(super) rate: f32,
+    pub(super) weight_decay: f64,
+    /// By [`Parameter::id`].
+    entries: HashMap<u64, Entry>,
 }
 
 struct Entry {
@@ -24,59 +74,100 @@ struct Entry {
 }
 
 impl State {
-    pub(super) fn new(op: &'static str, names: &'static [&'static str]) -> State {
-        State { op, names, entries: Vec::new() }
+    pub(super) fn new(
+        op: &'static str,
+        names: &'static [&'static str],
+        parameters: impl IntoIterator<Item = Parameter>,
+        rate: f32,
+        weight_decay: f64,
+    ) -> State {
+        let groups = vec![ParameterGroup::new(parameters)];
+        State { op, names, groups, initial_rate: rate, rate, weight_decay, entries: HashMap::new() }
     }
 
-    /// Updates each parameter that has a gradient by the op that `rule` returns for the step number, which starts at 1.
-    /// The op's outputs are the parameter and the entry's tensors. Its input is the gradient; on the CPU also the old
-    /// parameter, because there the parameter moves to a new buffer.
+    /// Other tensors per entry, before the first step.
+    pub(super) fn set_names(&mut self, names: &'static [&'static str]) {
+        self.names = names;
+        self.entries.clear();
+    }
+
+    /// See [`Optimizer::add_group`](super::Optimizer::add_group).
+    pub(super) fn add_group(&mut self, group: ParameterGroup) -> Result<()> {
+        let known: HashSet<u64> = self.parameters().map(Parameter::id).collect();
+        if let Some(parameter) = group.parameters.iter().find(|parameter| known.contains(&parameter.id())) {
+            let message = format!("a parameter of shape {} is in another group already", parameter.shape());
+            return Err(Error::argument(self.op, message));
+        }
+        self.groups.push(group);
+        Ok(())
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.groups.iter().flat_map(|group| &group.parameters)
+    }
+
+    /// The rates of each group: a schedule that halves the optimizer's learning rate halves each group's.
+    fn rates(&self) -> Result<Vec<Rates>> {
+        let factor = if self.rate == self.initial_rate || self.initial_rate == 0.0 {
+            1.0
+        } else {
+            f64::from(self.rate) / f64::from(self.initial_rate)
+        };
+        let rates = |group: &ParameterGroup| {
+            let rate = group.rate.map_or(self.rate, |rate| (f64::from(rate) * factor) as f32);
+            let weight_decay = group.weight_decay.unwrap_or(self.weight_decay);
+            for (name, value) in [("learning rate", f64::from(rate)), ("weight_decay", weight_decay)] {
+                let fits = (0.0..=f64::from(f32::MAX)).contains(&value);
+                demand(self.op, fits, name, value, "at least 0 and finite as f32")?;
+            }
+            Ok(Rates { rate, weight_decay })
+        };
+        self.groups.iter().map(rates).collect()
+    }
+
+    /// Updates each parameter that has a gradient by the op that `rule` returns for its group's rates and the step
+    /// number, which starts at 1. The op's outputs are the parameter and the entry's tensors. Its input is the gradient;
+    /// on the CPU also the old parameter, because there the parameter moves to a new buffer.
     pub(super) fn step<O: Op>(
         &mut self,
-        parameters: &[Parameter],
         gradients: &Gradients,
-        rule: impl Fn(u32) -> O,
+        rule: impl Fn(Rates, u32) -> O,
     ) -> Result<()> {
+        let rates = self.rates()?;
         let mut seen = HashSet::new();
         let mut updates = Vec::new();
-        for (at, parameter) in parameters.iter().enumerate() {
-            let held = parameter.tensor();
-            let wrong = |message: String| {
-                Err(Error::shape(self.op, format!("parameter {at}, of shape {}: {message}", held.shape())))
-            };
-            if !seen.insert(parameter.id()) {
-                return wrong("it is in the list twice".to_string());
+        for (group, rates) in self.groups.iter().zip(rates) {
+            for parameter in &group.parameters {
+                let held = parameter.tensor();
+                let wrong = |message: String| {
+                    Err(Error::shape(self.op, format!("a parameter of shape {}: {message}", held.shape())))
+                };
+                if !seen.insert(parameter.id()) {
+                    return wrong("the optimizer was given it twice".to_string());
+                }
+                let Some(grad) = gradients.find(&held) else { continue };
+                if grad.shape() != held.shape() {
+                    return wrong(format!("its gradient has shape {}", grad.shape()));
+                }
+                updates.push((parameter, grad, rates));
             }
-            let Some(grad) = gradients.get(&held) else { continue };
-            if grad.shape() != held.shape() {
-                return wrong(format!("its gradient has shape {}", grad.shape()));
-            }
-            let known = self.entries.get(at).and_then(Option::as_ref);
-            if let Some(kept) = known.and_then(|e| e.tensors.iter().find(|t| t.shape() != held.shape())) {
-                let shape = kept.shape();
-                return wrong(format!("the state of its place has shape {shape}; keep the list's order"));
-            }
-            updates.push((at, grad));
         }
 
         // Allocates all states before the first update: running out of memory here changes no parameter.
-        if self.entries.len() < parameters.len() {
-            self.entries.resize_with(parameters.len(), || None);
-        }
-        for &(at, grad) in &updates {
-            if self.entries[at].is_none() {
+        for (parameter, grad, _) in &updates {
+            if !self.entries.contains_key(&parameter.id()) {
                 let zeros = |_: &&str| Tensor::zeros(grad.shape(), grad.device());
                 let tensors = self.names.iter().map(zeros).collect::<Result<_>>()?;
-                self.entries[at] = Some(Entry { steps: 0, tensors });
+                self.entries.insert(parameter.id(), Entry { steps: 0, tensors });
             }
         }
-        for (at, grad) in updates {
-            let Some(entry) = &mut self.entries[at] else { continue };
+        for (parameter, grad, rates) in updates {
+            let Some(entry) = self.entries.get_mut(&parameter.id()) else { continue };
             for tensor in &mut entry.tensors {
                 *tensor = tensor.to(grad.device())?;
             }
             let steps = entry.steps.saturating_add(1);
-            let (rule, parameter) = (rule(steps), &parameters[at]);
+            let rule = rule(rates, steps);
             if grad.device().is_gpu() {
                 let mut held = parameter.lock();
                 let mut states: Vec<&mut Tensor> =
@@ -97,22 +188,34 @@ impl State {
         Ok(())
     }
 
+    /// The optimizer's parameters with their names, in order.
+    fn named<'a>(&'a self, names: &'a [(String, Parameter)]) -> Result<Vec<(&'a str, &'a Parameter)>> {
+        let by_id: HashMap<u64, &str> = names.iter().map(|(name, p)| (p.id(), &**name)).collect();
+        let named = self.parameters().map(|parameter| match by_id.get(&parameter.id()) {
+            Some(name) => Ok((*name, parameter)),
+            None => {
+                let message = format!("a parameter of shape {} has no name in the list", parameter.shape());
+                Err(Error::argument(self.op, message))
+            }
+        });
+        named.collect()
+    }
+
     /// See [`Optimizer::state`](super::Optimizer::state).
-    pub(super) fn export(&self) -> Result<Vec<(String, Tensor)>> {
+    pub(super) fn export(&self, names: &[(String, Parameter)]) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let Some(entry) = entry else { continue };
+        for (name, parameter) in self.named(names)? {
+            let Some(entry) = self.entries.get(&parameter.id()) else { continue };
             let Some(first) = entry.tensors.first() else { continue };
-            all.push((format!("{at}.step"), Tensor::from_ids(&[entry.steps], [], first.device())?));
-            all.extend(
-                self.names.iter().zip(&entry.tensors).map(|(name, t)| (format!("{at}.{name}"), t.clone())),
-            );
+            all.push((format!("{name}.step"), Tensor::from_ids(&[entry.steps], [], first.device())?));
+            let tensors = self.names.iter().zip(&entry.tensors);
+            all.extend(tensors.map(|(kind, tensor)| (format!("{name}.{kind}"), tensor.clone())));
         }
         Ok(all)
     }
 
     /// See [`Optimizer::load_state`](super::Optimizer::load_state).
-    pub(super) fn import(&mut self, parameters: &[Parameter], state: &[(String, Tensor)]) -> Result<()> {
+    pub(super) fn import(&mut self, names: &[(String, Parameter)], state: &[(String, Tensor)]) -> Result<()> {
         let mut given: HashMap<&str, &Tensor> = HashMap::new();
         let mut wrong = Vec::new();
         for (name, tensor) in state {
@@ -121,12 +224,11 @@ impl State {
             }
         }
         let mut entries = Vec::new();
-        for (at, parameter) in parameters.iter().enumerate() {
+        for (name, parameter) in self.named(names)? {
             let keys: Vec<String> =
-                std::iter::once(&"step").chain(self.names).map(|name| format!("{at}.{name}")).collect();
+                std::iter::once(&"step").chain(self.names).map(|kind| format!("{name}.{kind}")).collect();
             let found: Vec<Option<&Tensor>> = keys.iter().map(|key| given.remove(&**key)).collect();
             if self.names.is_empty() || found.iter().all(Option::is_none) {
-                entries.push(None);
                 continue;
             }
             let shape = parameter.shape();
@@ -142,7 +244,7 @@ impl State {
                     Some(_) => {}
                 }
             }
-            entries.push(Some((found, parameter.tensor())));
+            entries.push((parameter.id(), parameter.tensor(), found));
         }
         let mut unknown: Vec<String> = given.keys().map(|name| format!("{name} is not known")).collect();
         unknown.sort();
@@ -150,14 +252,13 @@ impl State {
         if !wrong.is_empty() {
             return Err(Error::argument(self.op, format!("the state does not fit: {}", wrong.join(", "))));
         }
-        let taken = |(found, held): (Vec<Option<&Tensor>>, Tensor)| -> Result<Entry> {
+        let taken = |(id, held, found): (u64, Tensor, Vec<Option<&Tensor>>)| -> Result<(u64, Entry)> {
             let mut found = found.into_iter().flatten();
             let steps = found.next().map_or(Ok(Vec::new()), Tensor::to_ids)?.first().copied().unwrap_or(0);
             let tensors = found.map(|t| Ok(t.to(held.device())?.detach())).collect::<Result<_>>()?;
-            Ok(Entry { steps, tensors })
+            Ok((id, Entry { steps, tensors }))
         };
-        self.entries =
-            entries.into_iter().map(|entry| entry.map(taken).transpose()).collect::<Result<_>>()?;
+        self.entries = entries.into_iter().map(taken).collect::<Result<_>>()?;
         Ok(())
     }
 }

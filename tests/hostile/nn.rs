@@ -253,6 +253,15 @@ pub const LAYERS: &[&[Call]] = &[
     },
 ];
 
+fn options(w: &mut World) -> LoadOptions<'static> {
+    let options = LoadOptions::new().strict(w.flag());
+    match w.draw.below(3) {
+        0 => options,
+        1 => options.prefix("0."),
+        _ => options.rename(|name| name.replace("weight", "bias")),
+    }
+}
+
 calls! {
     "Linear::new": |w| {
         let [inputs, outputs] = [w.size(), w.size()];
@@ -556,6 +565,21 @@ calls! {
         module.eval();
         w.through(&module, &input)?
     };
+    "Module::freeze": |w| {
+        let (module, input) = module(w)?;
+        module.freeze();
+        w.through(&module, &input)?
+    };
+    "Module::unfreeze": |w| {
+        let (module, input) = module(w)?;
+        module.unfreeze();
+        w.through(&module, &input)?
+    };
+    "Module::frozen": |w| {
+        let (module, input) = module(w)?;
+        let _guard = module.frozen();
+        w.through(&module, &input)?
+    };
     "Module::summarize": |w| {
         let mut rows = Vec::new();
         let output = module(w)?.0.summarize("a.b", Shape::new(w.shape())?, &mut rows)?;
@@ -578,14 +602,29 @@ calls! {
         let parameter = parameter(w)?;
         said((parameter.same(&parameter.clone()), parameter.same(&Parameter::new(&w.of_rank(1)?)?)))
     };
+    "Parameter::freeze": |w| {
+        let parameter = parameter(w)?;
+        parameter.freeze();
+        parameter.tensor().square()?
+    };
+    "Parameter::unfreeze": |w| {
+        let parameter = parameter(w)?;
+        parameter.unfreeze();
+        parameter.tensor().square()?
+    };
+    "Parameter::is_frozen": |w| said(parameter(w)?.is_frozen());
     "Init::new": |w| {
         let mut init = Init::new(w.seed(), &w.place());
-        init.weights([2, 3], w.size(), w.size())?
+        init.weights([2, 3])?
     };
-    "Init::with_scheme": |w| w.init().weights([2, 3], w.size(), w.size())?;
+    "Init::with_scheme": |w| w.init().weights([2, 3])?;
     "Init::device": |w| said(w.init().device().same(&w.device));
     "Init::seed": |w| said(w.init().seed());
-    "Init::weights": |w| w.init().weights(w.shape(), w.size(), w.size())?;
+    "Init::weights": |w| w.init().weights(w.shape())?;
+    "Init::bias": |w| {
+        let outputs = w.size();
+        w.init().bias(outputs, Shape::new(w.shape())?)?
+    };
     "Init::zeros": |w| w.init().zeros(w.shape())?;
     "mse_loss": |w| loss(w, mse_loss)?;
     "l1_loss": |w| loss(w, l1_loss)?;
@@ -622,6 +661,42 @@ calls! {
         load_parameters(&model, path)?;
         model.parameters().iter().map(Parameter::tensor).collect::<Vec<_>>()
     };
+    "load_parameters_with": |w| {
+        let (model, _) = module(w)?;
+        let path = saved(w, &model)?;
+        let options = options(w);
+        load_parameters_with(&model, path, &options)?;
+        model.parameters().iter().map(Parameter::tensor).collect::<Vec<_>>()
+    };
+    "load_state_dict": |w| {
+        let (model, _) = module(w)?;
+        let mut state = model.state_dict();
+        if w.odd() {
+            state.extend(module(w)?.0.state_dict());
+        }
+        let options = options(w);
+        load_state_dict(&model, &state, &options)?;
+        model.parameters().iter().map(Parameter::tensor).collect::<Vec<_>>()
+    };
+    "LoadOptions::new": |w| {
+        let (model, _) = module(w)?;
+        said(load_state_dict(&model, &model.state_dict(), &LoadOptions::new())?)
+    };
+    "LoadOptions::prefix": |w| {
+        let (model, _) = module(w)?;
+        let options = LoadOptions::new().prefix("0.").strict(w.flag());
+        said(load_state_dict(&model, &model.state_dict(), &options)?)
+    };
+    "LoadOptions::rename": |w| {
+        let (model, _) = module(w)?;
+        let options = LoadOptions::new().rename(|_| "weight".to_string()).strict(w.flag());
+        said(load_state_dict(&model, &model.state_dict(), &options)?)
+    };
+    "LoadOptions::strict": |w| {
+        let (model, _) = module(w)?;
+        said(load_state_dict(&model, &[], &LoadOptions::new().strict(w.flag()))?)
+    };
+    "Module::state_dict": |w| module(w)?.0.state_dict().into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>();
     "hash_parameters": |w| {
         let (model, _) = module(w)?;
         said(hash_parameters(&model)? == hash_parameters(&model)?)

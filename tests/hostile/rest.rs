@@ -30,29 +30,40 @@ fn trained(w: &mut World) -> Result<(Vec<Parameter>, Gradients)> {
     Ok((parameters, loss.backward()?))
 }
 
+/// An optimizer of no parameters yet: [`steps`] adds them.
 fn optimizer(w: &mut World) -> Box<dyn Optimizer> {
     let rate = w.positive();
     match w.draw.below(4) {
-        0 => Box::new(Sgd::new(rate)),
-        1 => Box::new(Sgd::new(rate).momentum(w.probability()).nesterov(w.flag())),
-        2 => Box::new(Adam::new(rate)),
-        _ => Box::new(AdamW::new(rate)),
+        0 => Box::new(Sgd::new([], rate)),
+        1 => Box::new(Sgd::new([], rate).momentum(w.probability()).nesterov(w.flag())),
+        2 => Box::new(Adam::new([], rate)),
+        _ => Box::new(AdamW::new([], rate)),
     }
 }
 
-/// Two steps; in rare cases the second has other parameters.
+fn group(w: &mut World, parameters: &[Parameter]) -> ParameterGroup {
+    let group = ParameterGroup::new(parameters.iter().cloned());
+    match w.draw.below(3) {
+        0 => group,
+        1 => group.learning_rate(w.number()),
+        _ => group.weight_decay(f64::from(w.number())),
+    }
+}
+
+/// Two steps; in rare cases a group is there twice.
 fn steps(w: &mut World, optimizer: &mut dyn Optimizer) -> Result<Out> {
     let (parameters, gradients) = trained(w)?;
-    optimizer.step(&parameters, &gradients)?;
-    let mut second = parameters.clone();
+    optimizer.add_group(group(w, &parameters))?;
+    optimizer.step(&gradients)?;
     if w.odd() {
-        second.reverse();
+        optimizer.add_group(group(w, &parameters))?;
     }
-    if w.odd() {
-        second.clear();
-    }
-    optimizer.step(&second, &gradients)?;
+    optimizer.step(&gradients)?;
     Ok(parameters.iter().map(Parameter::tensor).collect::<Vec<_>>().into())
+}
+
+fn by_place(parameters: &[Parameter]) -> Vec<(String, Parameter)> {
+    (0..).zip(parameters).map(|(at, parameter)| (format!("{at}"), parameter.clone())).collect()
 }
 
 fn hyper(w: &mut World) -> f64 {
@@ -65,7 +76,8 @@ fn checkpoint(w: &mut World) -> Result<(Linear, Box<dyn Optimizer>, PathBuf)> {
     let model = Linear::new(inputs, outputs, &mut w.init())?;
     let mut optimizer = optimizer(w);
     let loss = w.through(&model, &[2, inputs])?.tensors.remove(0).sum_all()?;
-    optimizer.step(&gristmill::nn::Module::parameters(&model), &loss.backward()?)?;
+    optimizer.add_group(group(w, &gristmill::nn::Module::parameters(&model)))?;
+    optimizer.step(&loss.backward()?)?;
     let path = w.dir.join("checkpoint.safetensors");
     save_checkpoint(&model, &*optimizer, &path, &Metadata::new())?;
     Ok((model, optimizer, path))
@@ -185,59 +197,86 @@ fn lr_at(w: &mut World, schedule: &Schedule) -> Out {
 calls! {
     "Sgd::new": |w| {
         let rate = w.number();
-        steps(w, &mut Sgd::new(rate))?
+        steps(w, &mut Sgd::new([], rate))?
     };
     "Sgd::momentum": |w| {
         let momentum = w.probability();
-        steps(w, &mut Sgd::new(0.1).momentum(momentum))?
+        steps(w, &mut Sgd::new([], 0.1).momentum(momentum))?
     };
     "Sgd::dampening": |w| {
         let dampening = w.number();
-        steps(w, &mut Sgd::new(0.1).momentum(0.5).dampening(dampening))?
+        steps(w, &mut Sgd::new([], 0.1).momentum(0.5).dampening(dampening))?
     };
     "Sgd::nesterov": |w| {
         let (momentum, nesterov) = (w.probability(), w.flag());
-        steps(w, &mut Sgd::new(0.1).momentum(momentum).nesterov(nesterov))?
+        steps(w, &mut Sgd::new([], 0.1).momentum(momentum).nesterov(nesterov))?
     };
     "Sgd::weight_decay": |w| {
-        let decay = w.probability();
-        steps(w, &mut Sgd::new(0.1).weight_decay(decay))?
+        let decay = hyper(w);
+        steps(w, &mut Sgd::new([], 0.1).weight_decay(decay))?
     };
     "Adam::new": |w| {
         let rate = w.number();
-        steps(w, &mut Adam::new(rate))?
+        steps(w, &mut Adam::new([], rate))?
     };
     "Adam::betas": |w| {
         let betas = (hyper(w), hyper(w));
-        steps(w, &mut Adam::new(0.1).betas(betas.0, betas.1))?
+        steps(w, &mut Adam::new([], 0.1).betas(betas.0, betas.1))?
     };
     "Adam::eps": |w| {
         let eps = hyper(w);
-        steps(w, &mut Adam::new(0.1).eps(eps))?
+        steps(w, &mut Adam::new([], 0.1).eps(eps))?
     };
     "Adam::weight_decay": |w| {
         let decay = hyper(w);
-        steps(w, &mut Adam::new(0.1).weight_decay(decay))?
+        steps(w, &mut Adam::new([], 0.1).weight_decay(decay))?
     };
     "AdamW::new": |w| {
         let rate = w.number();
-        steps(w, &mut AdamW::new(rate))?
+        steps(w, &mut AdamW::new([], rate))?
     };
     "AdamW::betas": |w| {
         let betas = (hyper(w), hyper(w));
-        steps(w, &mut AdamW::new(0.1).betas(betas.0, betas.1))?
+        steps(w, &mut AdamW::new([], 0.1).betas(betas.0, betas.1))?
     };
     "AdamW::eps": |w| {
         let eps = hyper(w);
-        steps(w, &mut AdamW::new(0.1).eps(eps))?
+        steps(w, &mut AdamW::new([], 0.1).eps(eps))?
     };
     "AdamW::weight_decay": |w| {
         let decay = hyper(w);
-        steps(w, &mut AdamW::new(0.1).weight_decay(decay))?
+        steps(w, &mut AdamW::new([], 0.1).weight_decay(decay))?
     };
     "Optimizer::step": |w| {
         let mut optimizer = optimizer(w);
         steps(w, &mut *optimizer)?
+    };
+    "Optimizer::add_group": |w| {
+        let mut optimizer = optimizer(w);
+        steps(w, &mut *optimizer)?
+    };
+    "ParameterGroup::new": |w| {
+        let (parameters, gradients) = trained(w)?;
+        let mut optimizer = optimizer(w);
+        optimizer.add_group(ParameterGroup::new(parameters.iter().cloned()))?;
+        optimizer.step(&gradients)?;
+        parameters.iter().map(Parameter::tensor).collect::<Vec<_>>()
+    };
+    "ParameterGroup::learning_rate": |w| {
+        let (parameters, gradients) = trained(w)?;
+        let mut optimizer = optimizer(w);
+        optimizer.add_group(ParameterGroup::new(parameters.iter().cloned()).learning_rate(w.number()))?;
+        optimizer.set_learning_rate(w.number());
+        optimizer.step(&gradients)?;
+        parameters.iter().map(Parameter::tensor).collect::<Vec<_>>()
+    };
+    "ParameterGroup::weight_decay": |w| {
+        let (parameters, gradients) = trained(w)?;
+        let mut optimizer = optimizer(w);
+        let decay = f64::from(w.number());
+        optimizer.add_group(ParameterGroup::new(parameters.iter().cloned()).weight_decay(decay))?;
+        optimizer.step(&gradients)?;
+        parameters.iter().map(Parameter::tensor).collect::<Vec<_>>()
     };
     "Optimizer::learning_rate": |w| said(optimizer(w).learning_rate().to_bits());
     "Optimizer::set_learning_rate": |w| {
@@ -248,20 +287,25 @@ calls! {
     "Optimizer::state": |w| {
         let mut optimizer = optimizer(w);
         let (parameters, gradients) = trained(w)?;
-        optimizer.step(&parameters, &gradients)?;
-        let state = optimizer.state()?.into_iter().map(|(_, tensor)| tensor);
+        optimizer.add_group(group(w, &parameters))?;
+        optimizer.step(&gradients)?;
+        let names = by_place(if w.odd() { &parameters[1..] } else { &parameters });
+        let state = optimizer.state(&names)?.into_iter().map(|(_, tensor)| tensor);
         state.chain(parameters.iter().map(Parameter::tensor)).collect::<Vec<_>>()
     };
     "Optimizer::load_state": |w| {
         let (mut one, mut other) = (optimizer(w), optimizer(w));
         let (parameters, gradients) = trained(w)?;
-        one.step(&parameters, &gradients)?;
-        let mut state = one.state()?;
+        one.add_group(group(w, &parameters))?;
+        other.add_group(group(w, &parameters))?;
+        one.step(&gradients)?;
+        let names = by_place(&parameters);
+        let mut state = one.state(&names)?;
         if w.odd() && !state.is_empty() {
             state[0].1 = w.tensor()?;
         }
-        if w.flag() { one.load_state(&parameters, &state)? } else { other.load_state(&parameters, &state)? };
-        one.step(&parameters, &gradients)?;
+        if w.flag() { one.load_state(&names, &state)? } else { other.load_state(&names, &state)? };
+        one.step(&gradients)?;
         parameters.iter().map(Parameter::tensor).collect::<Vec<_>>()
     };
     "clip_grad_norm": |w| {
@@ -297,6 +341,7 @@ calls! {
     "load_checkpoint": |w| {
         let (model, _, path) = checkpoint(w)?;
         let (other, mut optimizer) = (module(w)?.0, optimizer(w));
+        optimizer.add_group(group(w, &gristmill::nn::Module::parameters(&model)))?;
         let path = if w.odd() { w.path() } else { path };
         if w.odd() { load_checkpoint(&other, &mut *optimizer, path)? } else { load_checkpoint(&model, &mut *optimizer, path)? };
         gristmill::nn::Module::parameters(&model).iter().map(Parameter::tensor).collect::<Vec<_>>()

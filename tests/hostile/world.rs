@@ -314,7 +314,14 @@ impl World {
     }
 
     pub fn init(&mut self) -> Init {
-        let schemes = [Scheme::HeUniform, Scheme::HeNormal, Scheme::XavierUniform, Scheme::XavierNormal];
+        let schemes = [
+            Scheme::Default,
+            Scheme::HeUniform,
+            Scheme::HeNormal,
+            Scheme::XavierUniform,
+            Scheme::XavierNormal,
+            Scheme::Normal(self.number()),
+        ];
         let (seed, scheme) = (self.seed(), self.pick(&schemes));
         Init::new(seed, &self.place()).with_scheme(scheme)
     }

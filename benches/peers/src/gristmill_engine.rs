@@ -116,7 +116,6 @@ impl Job for BackwardJob {
 struct TrainJob {
     device: Device,
     net: Sequential,
-    parameters: Vec<Parameter>,
     adam: Adam,
     batches: Vec<(Vec<f32>, Vec<u32>)>,
     step: usize,
@@ -136,8 +135,7 @@ impl TrainJob {
         Ok(TrainJob {
             device: device.clone(),
             net,
-            parameters,
-            adam: Adam::new(LEARNING_RATE as f32),
+            adam: Adam::new(parameters, LEARNING_RATE as f32),
             batches: (0..BATCHES).map(|i| owned(batch(case, i))).collect(),
             step: 0,
             losses: Vec::new(),
@@ -149,7 +147,7 @@ impl TrainJob {
         let images = Tensor::from_slice(images, [BATCH, 1, 28, 28], &self.device)?;
         let labels = Tensor::from_ids(labels, [BATCH], &self.device)?;
         let loss = self.net.forward(&images)?.cross_entropy(&labels)?;
-        self.adam.step(&self.parameters, &loss.backward()?)?;
+        self.adam.step(&loss.backward()?)?;
         Ok(loss)
     }
 }
