@@ -1,6 +1,7 @@
 // Element-wise functions of two operands, y[i] = f(a[i], b[i]). The operands are broadcast and have any strides.
-// Used by: add, sub, mul, div, maximum, minimum, pow, add_scalar, mul_scalar, pow_scalar
-// Used by: eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor and others
+// Used by: add, sub, mul, div, maximum, minimum, pow, eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor
+// Used by: add_scalar, sub_scalar, mul_scalar, div_scalar, maximum_scalar, minimum_scalar, pow_scalar
+// Used by: eq_scalar, ne_scalar, lt_scalar, le_scalar, gt_scalar, ge_scalar and others
 //
 // Memory bound: each operand is read once, y written once. shared/elementwise.wgsl has the bindings and the entry points.
 //

@@ -1,6 +1,6 @@
 // Matrix product with epilogue: c = activation(a · b + bias). Three kernels, from simple to fast on hardware.
 //
-// Used by: matmul, matmul_with, linear
+// Used by: matmul, matmul_with, linear, einsum
 //
 // naive:      one invocation computes one element of c. It reads 2k words for it. For comparison only.
 // registers:  one invocation computes an 8 x 8 tile of c in four 4 x 4 matrices. Each step along k loads 8 + 8 words for 64

@@ -1,6 +1,6 @@
 // The second step of a split-K product: c[i] = activation(sum over s of partial[s, i] + bias).
 //
-// Used by: matmul, matmul_with, linear, scaled_dot_product_attention (gradient)
+// Used by: matmul, matmul_with, linear, einsum, scaled_dot_product_attention (gradient)
 //
 // One invocation computes one element. It adds the slices in order, so the result is deterministic. Memory bound.
 //

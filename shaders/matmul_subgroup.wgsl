@@ -1,6 +1,6 @@
 // Matrix product with epilogue: c = activation(a · b + bias), for adapters whose subgroups have one known, small size.
 //
-// Used by: matmul, matmul_with, linear
+// Used by: matmul, matmul_with, linear, einsum
 //
 // One subgroup of SUBGROUP invocations computes a 16 x (8 SUBGROUP) tile of c. Each invocation computes 16 rows of 8 columns in
 // eight 4 x 4 matrices. The subgroup loads the 16 words of a that a step along k needs once, and passes them to all invocations by

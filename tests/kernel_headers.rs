@@ -102,6 +102,7 @@ type Compute = fn(&Tensor) -> gristmill::Result<Tensor>;
 const LONG: &[(&str, Compute)] = &[
     ("matmul", |row| row.matmul(&row.t()?)),
     ("matmul_with", |row| row.matmul_with(&row.t()?, None, Activation::Relu, MatMulKernel::Auto)),
+    ("einsum", |row| Tensor::einsum("ij,kj->ik", &[row, row])),
     ("layer_norm", |row| row.layer_norm(1, None, None, 1e-5)),
     ("rms_norm", |row| row.rms_norm(1, None, 1e-5)),
     ("add_layer_norm", |row| row.add_layer_norm(row, 1, None, None, 1e-5).map(|[y, _]| y)),
@@ -116,10 +117,11 @@ fn files(profile: &Profile) -> BTreeSet<String> {
 }
 
 /// The functions that only make views.
-const VIEWS: [&str; 12] = [
+const VIEWS: [&str; 13] = [
     "chunk",
     "expand",
     "flatten",
+    "i",
     "permute",
     "reshape",
     "slice",
