@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gristmill::nn::{Module, Parameter, Sequential};
+use gristmill::nn::{Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{AttentionOptions, Conv2dOptions, Device, Pool2dOptions, Tensor};
 
@@ -103,8 +103,7 @@ impl Job for BackwardJob {
         let grads = y.backward_from(&Tensor::ones(y.shape(), y.device())?)?;
         y.device().synchronize()?;
         let time = start.elapsed();
-        let grad = |leaf: &Tensor| grads.get(leaf).cloned().ok_or("no gradient");
-        self.grads = self.leaves.iter().map(grad).collect::<std::result::Result<_, _>>()?;
+        self.grads = self.leaves.iter().map(|leaf| grads.get(leaf).cloned()).collect::<gristmill::Result<_>>()?;
         Ok(time)
     }
 

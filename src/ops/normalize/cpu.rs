@@ -168,26 +168,57 @@ pub(super) fn add_norm(
         return Ok(());
     }
     let cols = y.len() / mean.len();
-    let [weight, bias] = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
+    let parameters = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
     let inputs = inputs[0].slice().par_chunks(cols).zip(inputs[1].slice().par_chunks(cols));
     let outputs = y.par_chunks_mut(cols).zip(sum.par_chunks_mut(cols)).zip(mean.par_iter_mut().zip(variance));
     let all = inputs.zip(outputs).with_min_len(GRAIN.div_ceil(cols));
     all.try_for_each(|((a, r), ((y, sum), (mean, variance)))| {
         sum.iter_mut().zip(a).zip(r).for_each(|((sum, a), r)| *sum = a + r);
-        let parts = sum.chunks(SLICE).map(|part| Moments::of(part, norm.is_centred()));
-        let parts = cpu.list(cols.div_ceil(SLICE), parts)?;
-        let whole = Moments::merged(parts.iter().copied(), cols as f32);
-        (*mean, *variance) = (whole.mean, whole.squares / cols as f32);
-        let frame = Frame::new(*mean, *variance, norm.eps);
-        y.iter_mut().zip(&*sum).for_each(|(y, &x)| *y = frame.h(x));
-        if let Some(weight) = weight {
-            y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
-        }
-        if let Some(bias) = bias {
-            y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-        }
-        Ok(())
+        normalize_row(cpu, norm, sum, parameters, y, [mean, variance])
     })
+}
+
+/// [`statistics`] and [`normalize`] of rows that lie in one piece, row by row while a row is in the cache.
+pub(super) fn normalize_rows(
+    cpu: &Arc<CpuDevice>,
+    norm: &Normalization,
+    inputs: &[CpuView],
+    [y, mean, variance]: [&mut [f32]; 3],
+) -> Result<()> {
+    if y.is_empty() {
+        [mean, variance].into_iter().for_each(|out| out.fill(f32::NAN));
+        return Ok(());
+    }
+    let cols = y.len() / mean.len();
+    let parameters = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
+    let outputs = y.par_chunks_mut(cols).zip(mean.par_iter_mut().zip(variance));
+    let all = inputs[0].slice().par_chunks(cols).zip(outputs).with_min_len(GRAIN.div_ceil(cols));
+    all.try_for_each(|(x, (y, (mean, variance)))| {
+        normalize_row(cpu, norm, x, parameters, y, [mean, variance])
+    })
+}
+
+fn normalize_row(
+    cpu: &Arc<CpuDevice>,
+    norm: &Normalization,
+    x: &[f32],
+    [weight, bias]: [Option<&[f32]>; 2],
+    y: &mut [f32],
+    [mean, variance]: [&mut f32; 2],
+) -> Result<()> {
+    let parts = x.chunks(SLICE).map(|part| Moments::of(part, norm.is_centred()));
+    let parts = cpu.list(x.len().div_ceil(SLICE), parts)?;
+    let whole = Moments::merged(parts.iter().copied(), x.len() as f32);
+    (*mean, *variance) = (whole.mean, whole.squares / x.len() as f32);
+    let frame = Frame::new(*mean, *variance, norm.eps);
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = frame.h(x));
+    if let Some(weight) = weight {
+        y.iter_mut().zip(weight).for_each(|(y, w)| *y *= w);
+    }
+    if let Some(bias) = bias {
+        y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+    }
+    Ok(())
 }
 
 /// Normalizes the elements of a row: `(x - origin) * scale`.

@@ -207,6 +207,9 @@ impl Op for Normalization {
                 [&mut *y.data, &mut *sum.data, &mut *mean.data, &mut *variance.data],
             ),
             (Source::Given, [y]) => cpu::normalize(cpu, self, inputs, [input(1), input(2)], y.data),
+            (Source::Plain, [y, mean, variance]) if self.is_layer() => {
+                cpu::normalize_rows(cpu, self, inputs, [&mut *y.data, &mut *mean.data, &mut *variance.data])
+            }
             (Source::Plain, [y, mean, variance]) => {
                 cpu::statistics(cpu, self, inputs[0], mean.data, variance.data)?;
                 cpu::normalize(cpu, self, inputs, [mean.data, variance.data], y.data)
