@@ -203,8 +203,9 @@ impl Gradients {
             None => {
                 "it requires none: it is not made by requires_grad, was detached, or its parameter is frozen"
             }
-            Some(edge) if edge.is_leaf() || edge.is_retained() => {
-                "it took no part in what backward was called on"
+            Some(edge) if edge.is_leaf() => "it took no part in what backward was called on",
+            Some(edge) if edge.is_retained() => {
+                "it took no part in what backward was called on, or retain_grad was called only afterwards"
             }
             Some(_) => {
                 "it is an intermediate result; call retain_grad on it before backward to keep its gradient"
@@ -231,7 +232,7 @@ impl Gradients {
         })
     }
 
-    /// Multiplies every gradient by `factor`.
+    /// Multiplies every gradient of a leaf by `factor`.
     ///
     /// # Errors
     /// The device fails.
@@ -244,10 +245,10 @@ impl Gradients {
         self.by_leaf.values()
     }
 
-    /// Replaces every gradient by `change` of it.
+    /// Replaces every gradient of a leaf by `change` of it.
     fn try_map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         no_grad(|| {
-            for grad in self.by_leaf.values_mut().chain(self.retained.values_mut()) {
+            for grad in self.by_leaf.values_mut() {
                 *grad = change(grad)?;
             }
             Ok(())

@@ -68,12 +68,14 @@ fn ends(tensor: &Tensor) -> Result<Tensor> {
         return Ok(tensor.clone());
     }
     no_grad(|| {
-        let mut part = tensor.clone();
-        for (axis, &length) in (0..).zip(tensor.shape().iter()) {
-            if length > 2 * EDGE {
-                let ends = [part.slice(axis, 0..EDGE)?, part.slice(axis, length - EDGE..length)?];
-                part = Tensor::cat(&[&ends[0], &ends[1]], axis)?;
-            }
+        let (shape, mut part) = (tensor.shape(), tensor.clone());
+        let mut long: Vec<usize> = (0..shape.rank()).filter(|&axis| shape[axis] > 2 * EDGE).collect();
+        // The longest first, so that little is copied.
+        long.sort_by_key(|&axis| std::cmp::Reverse(shape[axis]));
+        for axis in long {
+            let (along, length) = (axis as isize, shape[axis]);
+            let ends = [part.slice(along, 0..EDGE)?, part.slice(along, length - EDGE..length)?];
+            part = Tensor::cat(&[&ends[0], &ends[1]], along)?;
         }
         Ok(part)
     })

@@ -92,7 +92,7 @@ fn filled(
 }
 
 /// A source of random tensors that advances: each call draws other numbers, and a generator with the same seed draws the
-/// same ones again, bit for bit on every device.
+/// same ones again, bit for bit on every device of one machine.
 ///
 /// ```
 /// use gristmill::{Device, Generator};

@@ -341,11 +341,15 @@ fn retained_gradients_of_intermediate_results() {
         assert!(gradients.get(&parts[0]).is_err());
         assert_eq!(gradient(&gradients, &loss), [1.0]);
         assert_eq!(gradient(&gradients, &w), [18.0, 6.0]);
-        // They take no part in what is done with all gradients of leaves, but are scaled with them.
+        // They take no part in what is done with the gradients of all leaves: clipping must not change them.
         assert_eq!(gradients.iter().count(), 1);
         gradients.scale(0.5).unwrap();
         gradients.accumulate(pass().0).unwrap();
-        assert_eq!(gradient(&gradients, &hidden), [3.0, 1.0]);
+        assert_eq!(gradient(&gradients, &hidden), [6.0, 2.0]);
+        // Too late for these.
+        parts[0].retain_grad().unwrap();
+        let error = gradients.get(&parts[0]).unwrap_err().to_string();
+        assert!(error.contains("retain_grad was called only afterwards"), "{error}");
         assert_eq!(gradient(&gradients, &w), [27.0, 9.0]);
         // Of a leaf it is kept anyway; of a constant there is none.
         w.retain_grad().unwrap();

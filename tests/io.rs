@@ -138,7 +138,7 @@ fn files_of_the_safetensors_crate_are_read() {
     let error = write(Dtype::F64, vec![1], &data).unwrap_err().to_string();
     assert!(error.contains("the tensor w of type F64; only F32, F16, BF16"), "{error}");
     let error = write(Dtype::F32, vec![1, 1, 1, 1, 1, 1, 2], &data).unwrap_err().to_string();
-    assert!(error.contains("the tensor w of shape [1, 1, 1, 1, 1, 1, 2]; ranks up to 6"), "{error}");
+    assert!(error.contains("the tensor w of a shape that is not read: shape: rank 7"), "{error}");
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn a_part_of_a_file_loads_under_other_names() {
         // Two tensors under one name, and one of another shape, are errors even if not strict.
         let both = LoadOptions::new().prefix("encoder.").rename(|_| "0.bias".to_string()).strict(false);
         let error = load_parameters_with(&target, &path, &both).unwrap_err().to_string();
-        assert!(error.contains("0.bias is there twice") && error.contains("0.bias is F32"), "{error}");
+        assert!(error.contains("0.bias appears twice") && error.contains("0.bias is F32"), "{error}");
         assert_eq!(values(&target.state_dict()), now, "nothing changed");
     }
 }

@@ -259,7 +259,9 @@ fn cross_entropy_against_probabilities_is_pytorch_s() {
             assert!(error.contains("cross_entropy") && error.contains(text), "{error}");
         };
         let default = CrossEntropyOptions::default;
-        refused(&x, &targets, default(), "should be [n, classes, ..]");
+        refused(&x, &targets, default(), "must have the shape of the logits, [2, 3, 4], got [2, 3]");
+        let flat = tensor(&[0.5, 0.5], &[2], &device);
+        refused(&flat, &flat, default(), "should be [n, classes, ..]");
         refused(&targets, &targets, CrossEntropyOptions { ignore_index: Some(0), ..default() }, "class ids");
         refused(&targets, &targets, CrossEntropyOptions { label_smoothing: 2.0, ..default() }, "0..=1");
         let weight = Some(tensor(&[1.0; 2], &[2], &device));

@@ -434,8 +434,9 @@ fn an_untouched_classifier_knows_nothing() {
             let classes: Vec<u32> = (0..256).map(|i| i % 10).collect();
             let classes = Tensor::from_ids(&classes, [256], &device).unwrap();
             let loss = model.forward(&x).unwrap().cross_entropy(&classes).unwrap().item().unwrap();
-            // The logits have a standard deviation of about 0.1, which adds half its square to the loss.
-            assert!((loss / 10f32.ln() - 1.0).abs() < 0.05, "{loss} with seed {seed}");
+            // The logits have a standard deviation of about 0.1: half its square adds 0.2 % to the loss, and the mean of
+            // 256 of them deviates by 0.3 %.
+            assert!((loss / 10f32.ln() - 1.0).abs() < 0.02, "{loss} with seed {seed}");
         }
     }
 }

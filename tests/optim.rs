@@ -549,7 +549,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "0.exp_avg is missing",
         "0.step is not one u32",
         "9.exp_avg is not known",
-        "9.exp_avg is there twice",
+        "9.exp_avg appears twice",
     ];
     refused(adam.load_state(&named(&both), &state), &parts);
     assert_eq!((w.tensor().to_vec().unwrap(), other.tensor().to_vec().unwrap()), before);

@@ -222,10 +222,11 @@ fn an_index_or_a_range_per_axis() {
             let error = part.unwrap_err().to_string();
             assert!(error.contains(text) && error.contains("[2, 3, 4]"), "{error}");
         };
-        refused(x.i(2), "index 2 is outside an axis of 2");
-        refused(x.i((0, -4)), "index -4 is outside an axis of 3");
+        refused(x.i(2), "2 does not lie in axis 0 of 2");
+        refused(x.i((0, -4)), "-4 does not lie in axis 1 of 3");
         refused(x.i((0, 0, 0, 0)), "4 indices");
-        refused(x.i((.., .., 2..5)), "2..5");
+        refused(x.i((0, .., 2..5)), "2..5 does not lie in axis 2 of 4");
+        refused(x.i(3..), "3..2 does not lie in axis 0 of 2");
         // Gradients flow through it.
         let leaf = x.requires_grad().unwrap();
         let gradients = leaf.i((.., 1, 1..3)).unwrap().sum_all().unwrap().backward().unwrap();
@@ -288,7 +289,11 @@ fn one_length_is_inferred() {
         assert_eq!(shape(x.reshape([-1, 4])), [6, 4]);
         assert_eq!(shape(x.reshape([2, -1, 3])), [2, 4, 3]);
         assert_eq!(shape(x.reshape([24, -1])), [24, 1]);
+        assert_eq!(shape(x.reshape(vec![-1, 3])), [8, 3]);
+        assert_eq!(shape(x.reshape(vec![4, 6])), [4, 6]);
+        assert_eq!(shape(x.reshape(&[2, 12][..])), [2, 12]);
         assert_eq!(shape(x.reshape(vec![-1isize])), [24]);
+        assert_eq!(shape(x.slice(0, 0..1).unwrap().reshape(Shape::SCALAR)), [0usize; 0]);
         assert_eq!(shape(x.reshape(Shape::new([4, 6]).unwrap())), [4, 6]);
         assert_eq!(shape(Tensor::zeros([0, 3], &device).unwrap().reshape([-1, 3])), [0, 3]);
         let refused = |y: Result<Tensor>, text: &str| {
@@ -296,7 +301,7 @@ fn one_length_is_inferred() {
             assert!(error.contains("reshape") && error.contains(text), "{error}");
         };
         refused(x.reshape([-1, 5]), "no length of the axis -1 fits 24 elements");
-        refused(x.reshape([-1, -1]), "-1 is there twice");
+        refused(x.reshape([-1, -1]), "-1 appears twice");
         refused(x.reshape([-2, 12]), "only one length may be negative");
         // Any length would do.
         refused(Tensor::zeros([0, 3], &device).unwrap().reshape([-1, 0]), "no length");

@@ -3,7 +3,7 @@
 
 use super::file::AtomicFile;
 use crate::device::Device;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use ::safetensors::tensor::{self as format, Dtype};
@@ -196,9 +196,9 @@ impl Archive {
                     return Err((name, why));
                 }
             };
-            let Ok(shape) = Shape::new(&info.shape) else {
-                let why = format!("of shape {:?}; ranks up to {MAX_RANK} are read", info.shape);
-                return Err((name, why));
+            let shape = match Shape::new(&info.shape) {
+                Ok(shape) => shape,
+                Err(error) => return Err((name, format!("of a shape that is not read: {error}"))),
             };
             let place = start + info.data_offsets.0..start + info.data_offsets.1;
             Ok(Entry { name, dtype, shape, stored: info.dtype, file: 0, place })

@@ -134,7 +134,7 @@ impl<'a> LoadOptions<'a> {
             let name = self.rename.as_ref().map_or_else(|| name.to_string(), |rename| rename(name));
             let Some(parameter) = wanted.remove(&name) else {
                 match order.contains(&name) {
-                    true => wrong.push(format!("{name} is there twice")),
+                    true => wrong.push(format!("{name} appears twice")),
                     false => report.unexpected.push(name),
                 }
                 continue;

@@ -410,11 +410,13 @@ impl Op for CrossEntropyGrad {
 /// The loss against probabilities, composed of other ops: it has gradients for both.
 fn by_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
     let (shape, smoothing) = (logits.shape(), options.label_smoothing);
-    if shape.rank() < 2 || targets.shape() != shape {
+    if shape.rank() < 2 {
+        return Err(Error::shape(NAME, format!("logits {shape}, should be [n, classes, ..]")));
+    }
+    if targets.shape() != shape {
         let own = targets.shape();
         let message = format!(
-            "targets of F32 {own} are probabilities, which have the shape of the logits, {shape}, should be \
-             [n, classes, ..]; class ids are U32"
+            "F32 targets are probabilities and must have the shape of the logits, {shape}, got {own}; class ids must be U32"
         );
         return Err(Error::shape(NAME, message));
     }
@@ -446,9 +448,9 @@ fn by_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropyOpt
 impl Tensor {
     /// The mean of `-log_softmax(logits)[target]` over the rows, of rank 0.
     ///
-    /// This tensor holds the logits, `[n, classes, ..]`, and `targets` the class ids, `u32 [n, ..]`; each position
-    /// along the axes other than 1 is a row. It is one pass over the logits by online softmax
-    /// ([Milakov & Gimelshein](https://arxiv.org/abs/1805.02867)), which stores two numbers per row for the gradient,
+    /// This tensor holds the logits, `[n, classes, ..]`, and `targets` the class ids, `u32 [n, ..]`, or the probabilities of
+    /// all classes, as in [`Tensor::cross_entropy_with`]; each position along the axes other than 1 is a row. For ids it is
+    /// one pass over the logits by online softmax ([Milakov & Gimelshein](https://arxiv.org/abs/1805.02867)), which stores two numbers per row for the gradient,
     /// `(softmax - one_hot) / rows`.
     ///
     /// ```

@@ -72,7 +72,9 @@ impl Named {
         let batch = pick(&a, &|name| b.has(name) && kept(name));
         let summed = pick(&a, &|name| b.has(name) && !kept(name));
         let (rows, columns) = (pick(&a, &|name| !b.has(name)), pick(&b, &|name| !a.has(name)));
-        let product = a.joined([&batch, &rows, &summed])?.matmul(&b.joined([&batch, &summed, &columns])?)?;
+        let (x, y) = (a.joined([&batch, &rows, &summed])?, b.joined([&batch, &summed, &columns])?);
+        // Where nothing is summed, a matrix product would be one of 1 x 1 matrices per element, or an outer product.
+        let product = if summed.is_empty() { x.mul(&y)? } else { x.matmul(&y)? };
         let lengths = [a.lengths(&batch), a.lengths(&rows), b.lengths(&columns)].concat();
         Ok(Named { tensor: product.reshape(lengths)?, names: [batch, rows, columns].concat() })
     }
@@ -98,8 +100,11 @@ fn parse(equation: &str) -> Result<(Vec<Vec<char>>, Vec<char>), String> {
         None => counts.iter().filter(|(_, count)| **count == 1).map(|(name, _)| *name).collect(),
     };
     for (at, name) in output.iter().enumerate() {
-        if !counts.contains_key(name) || output[..at].contains(name) {
-            return Err(format!("the result's axis {name:?} is in no operand, or named twice"));
+        if !counts.contains_key(name) {
+            return Err(format!("the result's axis {name:?} is in no operand"));
+        }
+        if output[..at].contains(name) {
+            return Err(format!("the result's axis {name:?} appears twice"));
         }
     }
     Ok((inputs, output))
@@ -110,7 +115,8 @@ impl Tensor {
     /// the letters that are not in the result it sums. Without `->` the result has the letters that occur once, in
     /// alphabetical order.
     ///
-    /// Two operands at a time, from the left, become one batched matrix product. `...` is not supported.
+    /// Two operands at a time, from the left, become one batched matrix product. `...` and the broadcasting of an axis of
+    /// length 1 are not supported.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -129,7 +135,7 @@ impl Tensor {
         let wrong = |message: String| Error::shape(NAME, format!("{equation}: {message}"));
         let (inputs, output) = parse(equation).map_err(wrong)?;
         if inputs.len() != operands.len() {
-            return Err(wrong(format!("{} operands are given", operands.len())));
+            return Err(wrong(format!("operands given: {}", operands.len())));
         }
         let mut lengths: BTreeMap<char, usize> = BTreeMap::new();
         for (names, operand) in inputs.iter().zip(operands) {

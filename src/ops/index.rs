@@ -97,6 +97,7 @@ tuples! { A; A B; A B C; A B C D; A B C D E; A B C D E F; }
 
 impl Tensor {
     /// A part of the tensor, by an index or a range for each of the first axes; the others are kept whole. A view.
+    /// Unlike in NumPy, a range that goes past the end is an error.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
@@ -118,17 +119,22 @@ impl Tensor {
         }
         let mut part = self.clone();
         let mut axis = 0;
-        for (&index, &length) in indices.iter().zip(shape.iter()) {
+        for (place, (&index, &length)) in indices.iter().zip(shape.iter()).enumerate() {
             match index {
                 Index::Range(0, None) => axis += 1,
                 Index::Range(start, end) => {
-                    part = part.slice(axis, start..end.unwrap_or(length))?;
+                    let end = end.unwrap_or(length);
+                    if start > end || end > length {
+                        let range = format!("{start}..{end} does not lie in axis {place} of {length}");
+                        return Err(Error::shape("i", format!("{range}, shape {shape}")));
+                    }
+                    part = part.slice(axis, start..end)?;
                     axis += 1;
                 }
                 Index::At(at) => {
                     let found = if at < 0 { length.checked_add_signed(at) } else { Some(at.unsigned_abs()) };
                     let Some(at) = found.filter(|&at| at < length) else {
-                        let message = format!("index {at} is outside an axis of {length}, shape {shape}");
+                        let message = format!("{at} does not lie in axis {place} of {length}, shape {shape}");
                         return Err(Error::shape("i", message));
                     };
                     part = part.slice(axis, at..at + 1)?.squeeze(axis)?;

@@ -7,7 +7,8 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
 
-/// What [`Tensor::reshape`] takes: the lengths of the axes, of which one may be -1, to be inferred.
+/// What [`Tensor::reshape`] takes: the lengths of the axes, of which one may be -1, to be inferred. A scalar's are
+/// [`Shape::SCALAR`].
 pub trait Dims {
     /// The lengths; those that no tensor has are the largest number.
     fn dims(&self) -> Vec<isize>;
@@ -34,7 +35,11 @@ dims! {
     [const N: usize] [usize; N],
     [const N: usize] &[usize; N],
     [const N: usize] [isize; N],
+    [const N: usize] &[isize; N],
+    [] Vec<i32>,
+    [] &[i32],
     [const N: usize] [i32; N],
+    [const N: usize] &[i32; N],
 }
 
 /// The shape that these lengths mean for so many elements.
@@ -58,7 +63,7 @@ fn inferred(dims: &[isize], numel: usize) -> Result<Shape> {
                 _ => return wrong(&format!("no length of the axis -1 fits {numel} elements")),
             }
         }
-        _ => return wrong("-1 is there twice"),
+        _ => return wrong("-1 appears twice"),
     }
     Shape::new(shape)
 }

@@ -1,10 +1,10 @@
 //! Checkpoints for resuming training.
 
 use super::Optimizer;
-use crate::Result;
 use crate::io::{self, Archive, Metadata};
 use crate::nn::{self, LoadOptions, Module};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 use std::path::Path;
 
 /// The prefixes of the tensor names in a checkpoint.
@@ -59,6 +59,9 @@ pub fn load_checkpoint(
     let (pairs, _) = nn::fitting(module, &archive, path, &LoadOptions::new().prefix(MODEL))?;
     let names = module.named_parameters();
     let device = names.first().map_or_else(crate::Device::cpu, |(_, p)| p.tensor().device().clone());
+    if let Some((name, why)) = archive.unreadable.iter().find(|(name, _)| name.starts_with(OPTIMIZER)) {
+        return Err(Error::file(path, format!("has the tensor {name} {why}")));
+    }
     let own = archive.entries.iter().filter_map(|entry| Some((entry.name.strip_prefix(OPTIMIZER)?, entry)));
     let state: Vec<(String, Tensor)> = own
         .map(|(name, entry)| Ok((name.to_string(), archive.tensor(entry, &device)?)))

@@ -4,7 +4,7 @@ use super::demand;
 use crate::Result;
 use crate::autograd::{Gradients, no_grad};
 
-/// Clips gradients by their global norm, and returns that norm before clipping. Waits for the device.
+/// Clips the gradients of all leaves by their global norm, and returns that norm before clipping. Waits for the device.
 ///
 /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, where `norm` is the Euclidean norm of all gradients as
 /// one vector (Pascanu, Mikolov & Bengio, [arXiv:1211.5063](https://arxiv.org/abs/1211.5063), in the form of PyTorch's

@@ -220,7 +220,7 @@ impl State {
         let mut wrong = Vec::new();
         for (name, tensor) in state {
             if given.insert(name, tensor).is_some() {
-                wrong.push(format!("{name} is there twice"));
+                wrong.push(format!("{name} appears twice"));
             }
         }
         let mut entries = Vec::new();

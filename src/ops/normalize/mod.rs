@@ -74,6 +74,12 @@ struct Normalization {
     bias: bool,
 }
 
+/// Whether the CPU handles whole rows in parallel, which reads memory once, rather than parts of rows: there are rows for
+/// many threads, or little to do. It must not depend on the number of threads, since the bits may differ.
+fn is_by_rows(rows: &[f32], elements: &[f32]) -> bool {
+    rows.len() >= 32 || elements.len() <= 1 << 18
+}
+
 impl Normalization {
     fn is_centred(&self) -> bool {
         !matches!(self.kind, Kind::Rms(_))
@@ -207,7 +213,7 @@ impl Op for Normalization {
                 [&mut *y.data, &mut *sum.data, &mut *mean.data, &mut *variance.data],
             ),
             (Source::Given, [y]) => cpu::normalize(cpu, self, inputs, [input(1), input(2)], y.data),
-            (Source::Plain, [y, mean, variance]) if self.is_layer() => {
+            (Source::Plain, [y, mean, variance]) if self.is_layer() && is_by_rows(mean.data, y.data) => {
                 cpu::normalize_rows(cpu, self, inputs, [&mut *y.data, &mut *mean.data, &mut *variance.data])
             }
             (Source::Plain, [y, mean, variance]) => {
