@@ -46,6 +46,13 @@ pub struct Expr(Result<Tensor>);
 impl Expr {
     /// The tensor, or the error of the first operation that failed.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?;
+    /// assert_eq!((1.0 / &x + 1.0).eval()?.to_vec()?, [2.0, 1.5]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of the operations: shapes that do not broadcast, tensors of ids, different devices, a device that fails.
     pub fn eval(self) -> Result<Tensor> {
@@ -141,12 +148,6 @@ macro_rules! operators_with_numbers {
 
 operators_with_numbers! { Tensor, &Tensor, Expr }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Result<super::Tensor> {}
-    impl Sealed for super::Expr {}
-}
-
 /// Declares the trait: each method calls the tensor's own of the same name, unless there is an error.
 macro_rules! chain {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
@@ -162,7 +163,7 @@ macro_rules! chain {
         /// assert_eq!(y.to_vec()?, [0.0 + 0.0, 15.0 + 10.0]);
         /// # Ok::<(), gristmill::Error>(())
         /// ```
-        pub trait Chain: Into<Result<Tensor>> + sealed::Sealed {$(
+        pub trait Chain: Into<Result<Tensor>> {$(
             #[doc = concat!("[`Tensor::", stringify!($name), "`] of the tensor, or the error.")]
             ///
             /// # Errors

@@ -133,6 +133,13 @@ impl Generator {
 
     /// Independent numbers, evenly from `low` to below `high`, as [`Tensor::uniform`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Generator};
+    /// let x = Generator::new(7).uniform([100], -1.0, 1.0, &Device::cpu())?;
+    /// assert!(x.to_vec()?.iter().all(|x| (-1.0..1.0).contains(x)));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Bounds that are not finite or not in order, a rank over 6, or no room.
     pub fn uniform(

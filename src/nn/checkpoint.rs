@@ -69,6 +69,15 @@ pub fn load_parameters_with(
 
 /// Sets a module's parameters and buffers to the tensors of [`Module::state_dict`], of this module or of one like it.
 ///
+/// ```
+/// # use gristmill::{Device, nn::{self, Init, Linear, LoadOptions, Module}};
+/// # let device = Device::cpu();
+/// let (trained, copy) = (Linear::new(4, 2, &mut Init::new(1, &device))?, Linear::new(4, 2, &mut Init::new(2, &device))?);
+/// nn::load_state_dict(&copy, &trained.state_dict(), &LoadOptions::new())?;
+/// assert_eq!(nn::hash_parameters(&copy)?, nn::hash_parameters(&trained)?);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`load_parameters_with`].
 pub fn load_state_dict(
@@ -86,6 +95,21 @@ pub fn load_state_dict(
 type Rename<'a> = Box<dyn Fn(&str) -> String + 'a>;
 
 /// Which of the tensors of a file go to which parameters.
+///
+/// ```
+/// # use gristmill::{Device, nn::{self, Init, Linear, LoadOptions, Module}};
+/// # let layer = Linear::new(4, 2, &mut Init::new(1, &Device::cpu()))?;
+/// // A state of a larger model, where this layer is `head` and its weight is called `gamma`.
+/// let mut state = layer.state_dict();
+/// state.iter_mut().for_each(|(name, _)| *name = format!("head.{}", name.replace("weight", "gamma")));
+/// let prefixed = || LoadOptions::new().prefix("head.");
+/// let renamed = prefixed().rename(|name| name.replace("gamma", "weight"));
+/// assert!(nn::load_state_dict(&layer, &state, &renamed).is_ok());
+/// assert!(nn::load_state_dict(&layer, &state, &prefixed()).is_err()); // `weight` is missing, `gamma` unexpected
+/// let report = nn::load_state_dict(&layer, &state, &prefixed().strict(false))?;
+/// assert_eq!((report.missing, report.unexpected), (vec!["weight".to_string()], vec!["gamma".to_string()]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Default)]
 pub struct LoadOptions<'a> {
     prefix: String,
@@ -127,8 +151,9 @@ impl<'a> LoadOptions<'a> {
         let mut wrong = Vec::new();
         let mut report = LoadReport::default();
         let mut pairs = Vec::new();
-        let mut wanted: HashMap<String, Parameter> = module.named_state().into_iter().collect();
-        let order: Vec<String> = module.named_state().into_iter().map(|(name, _)| name).collect();
+        let named = module.named_state();
+        let order: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        let mut wanted: HashMap<String, Parameter> = named.into_iter().collect();
         for (name, content) in found {
             let Some(name) = name.strip_prefix(&*self.prefix) else { continue };
             let name = self.rename.as_ref().map_or_else(|| name.to_string(), |rename| rename(name));

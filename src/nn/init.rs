@@ -82,6 +82,15 @@ impl Init {
 
     /// Draws a weight `[out, in, ..]` by the scheme. A fan of 0 counts as 1.
     ///
+    /// ```
+    /// # use gristmill::{Device, nn::Init};
+    /// let mut init = Init::new(1, &Device::cpu());
+    /// let weight = init.weights([8, 4])?; // uniform over ±1/√4
+    /// let bias = init.bias(8, weight.shape())?; // likewise
+    /// assert!([weight, bias].iter().all(|x| x.to_vec().unwrap().iter().all(|x| x.abs() <= 0.5)));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A standard deviation that is negative or not finite, a rank over 6, or the device is out of memory.
     pub fn weights(&mut self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
@@ -113,7 +122,7 @@ impl Init {
         Tensor::uniform(shape, -bound, bound, seed, &self.device)
     }
 
-    /// Draws the bias of a layer with this weight by the scheme, `[outputs]`.
+    /// Draws the bias of a layer with this weight by the scheme, `[outputs]`; see the example of [`Init::weights`].
     ///
     /// # Errors
     /// The device is out of memory.

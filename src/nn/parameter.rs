@@ -86,6 +86,16 @@ impl Parameter {
 
     /// Undoes [`Parameter::freeze`]. What a guard of [`Module::frozen`](super::Module::frozen) freezes stays frozen until
     /// the guard is dropped.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// let w = Parameter::new(&Tensor::ones([2], &Device::cpu())?)?;
+    /// w.freeze();
+    /// assert!(w.is_frozen());
+    /// w.unfreeze();
+    /// assert!(!w.is_frozen());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn unfreeze(&self) {
         self.0.frozen.store(false, Ordering::Relaxed);
     }

@@ -141,7 +141,7 @@ fn check(logits: Shape, weight: Option<Meta>, smoothing: f32, reduction: Reducti
     let averages = matches!(reduction, Reduction::Mean | Reduction::BatchMean);
     if classes == 0 || (averages && logits.numel() == 0) {
         let targets = targets_shape(logits)?;
-        let message = format!("nothing to average in logits {logits}, of which the targets are {targets}");
+        let message = format!("nothing to average in logits {logits} with targets {targets}");
         return Err(Error::shape(NAME, message));
     }
     if !(0.0..=1.0).contains(&smoothing) {

@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::ops::Range;
 
-/// What [`Tensor::reshape`] takes: the lengths of the axes, of which one may be -1, to be inferred. A scalar's are
+/// What [`Tensor::reshape`] takes: the lengths of the axes. One of them may be -1: it is inferred. For a scalar use
 /// [`Shape::SCALAR`].
 pub trait Dims {
     /// The lengths; those that no tensor has are the largest number.

@@ -156,6 +156,15 @@ pub(super) fn statistics(
     Ok(())
 }
 
+/// The length of a row; `None` if there is nothing to normalize: then the statistics are NaN.
+fn row_length(y: &[f32], statistics: [&mut [f32]; 2]) -> Option<usize> {
+    if y.is_empty() {
+        statistics.into_iter().for_each(|out| out.fill(f32::NAN));
+        return None;
+    }
+    Some(y.len() / statistics[0].len())
+}
+
 /// [`statistics`] and [`normalize`] of the sum of two tensors, row by row while a row is in the cache.
 pub(super) fn add_norm(
     cpu: &Arc<CpuDevice>,
@@ -163,11 +172,7 @@ pub(super) fn add_norm(
     inputs: &[CpuView],
     [y, sum, mean, variance]: [&mut [f32]; 4],
 ) -> Result<()> {
-    if y.is_empty() {
-        [mean, variance].into_iter().for_each(|out| out.fill(f32::NAN));
-        return Ok(());
-    }
-    let cols = y.len() / mean.len();
+    let Some(cols) = row_length(y, [&mut *mean, &mut *variance]) else { return Ok(()) };
     let parameters = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
     let inputs = inputs[0].slice().par_chunks(cols).zip(inputs[1].slice().par_chunks(cols));
     let outputs = y.par_chunks_mut(cols).zip(sum.par_chunks_mut(cols)).zip(mean.par_iter_mut().zip(variance));
@@ -185,11 +190,7 @@ pub(super) fn normalize_rows(
     inputs: &[CpuView],
     [y, mean, variance]: [&mut [f32]; 3],
 ) -> Result<()> {
-    if y.is_empty() {
-        [mean, variance].into_iter().for_each(|out| out.fill(f32::NAN));
-        return Ok(());
-    }
-    let cols = y.len() / mean.len();
+    let Some(cols) = row_length(y, [&mut *mean, &mut *variance]) else { return Ok(()) };
     let parameters = norm.parameters(inputs).map(|view| view.map(|view| view.slice()));
     let outputs = y.par_chunks_mut(cols).zip(mean.par_iter_mut().zip(variance));
     let all = inputs[0].slice().par_chunks(cols).zip(outputs).with_min_len(GRAIN.div_ceil(cols));
