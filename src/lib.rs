@@ -21,7 +21,8 @@
 //! | choose a device | [`Device`], the environment variable `GRISTMILL_DEVICE` |
 //! | compute | [`Tensor`], whose methods follow PyTorch and NumPy |
 //! | take gradients | [`Tensor::requires_grad`], [`Tensor::backward`], [`Gradients`], [`no_grad`] |
-//! | build and train a network | [`nn`], [`optim`], [`data`], [`metrics`] |
+//! | build and train a network | [`nn`], [`optim`], [`metrics`] |
+//! | read, split, prepare and load data | [`data`] |
 //! | save and load | [`io`], [`optim::save_checkpoint`] |
 //! | time kernels | [`gpu::GpuDevice::profile`] |
 //! | read the plainest kernels | [`naive`] |
@@ -30,7 +31,8 @@
 //!
 //! Every op returns a [`Result`]. Ops run in the order of the calls, and the host waits only where a result is read.
 //!
-//! The feature `cli` builds the program `gristmill`, whose `doctor` checks the GPU of a machine.
+//! The feature `cli` builds the program `gristmill`, whose `doctor` checks the GPU of a machine. The feature `images` reads PNG
+//! and JPEG, for `data::ImageFolder`.
 
 // No user input may panic; tests may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

@@ -13,6 +13,11 @@ pub const EXCEPTIONS: &[(&str, &str)] = &[
     ("Saved::input", "what a gradient is made of: every op"),
     ("Saved::output", "what a gradient is made of: every op"),
     ("Saved::shape", "what a gradient is made of: every op"),
+    ("ImageFolder::new", "with the feature `images`: its own tests"),
+    ("ImageFolder::grey", "with the feature `images`: its own tests"),
+    ("ImageFolder::transform", "with the feature `images`: its own tests"),
+    ("ImageFolder::classes", "with the feature `images`: its own tests"),
+    ("ImageFolder::samples", "with the feature `images`: its own tests"),
     ("kernels", "a list without arguments: tests/shaders.rs"),
 ];
 
