@@ -23,6 +23,7 @@
 //! | take gradients | [`Tensor::requires_grad`], [`Tensor::backward`], [`Gradients`], [`no_grad`] |
 //! | build and train a network | [`nn`], [`optim`], [`data`], [`metrics`] |
 //! | save and load | [`io`], [`optim::save_checkpoint`] |
+//! | log a training for TensorBoard | `tensorboard`, with the feature of that name |
 //! | time kernels | [`gpu::GpuDevice::profile`] |
 //! | read the plainest kernels | [`naive`] |
 //! | write an op with a kernel of your own | [`op::Op`], [`gpu::Kernel`] |
@@ -64,6 +65,8 @@ mod random;
 mod shape;
 mod storage;
 mod tensor;
+#[cfg(feature = "tensorboard")]
+pub mod tensorboard;
 
 pub use autograd::{Gradients, no_grad};
 pub use cpu::{CpuBuffer, CpuDevice};
