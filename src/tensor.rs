@@ -59,10 +59,10 @@ impl Tensor {
         Ok(tensor.with_max_id(ids.iter().copied().max().map_or(MaxId::AtMost(0), MaxId::Is)))
     }
 
-    /// A tensor of numbers that nobody has written yet.
-    pub(crate) fn stale(shape: Shape, device: &Device) -> Result<Tensor> {
+    /// A tensor that nobody has written yet.
+    pub(crate) fn stale(shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let buffer = Arc::new(allocate(device, shape)?);
-        Ok(Tensor::new(buffer, Layout::contiguous(shape), DType::F32, device.clone()))
+        Ok(Tensor::new(buffer, Layout::contiguous(shape), dtype, device.clone()))
     }
 
     /// A tensor whose elements from place `start` on `fill` writes, part by part, in parallel. A part starts at a multiple

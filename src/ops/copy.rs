@@ -124,6 +124,16 @@ impl Op for Fill {
     }
 }
 
+/// A tensor of numbers or of ids, all with these bits.
+///
+/// # Errors
+/// The device has no room.
+pub(super) fn filled(shape: Shape, bits: u32, dtype: DType, device: &Device) -> Result<Tensor> {
+    let mut out = Tensor::stale(shape, dtype, device)?;
+    update(Fill { shape, bits, dtype }, &[], &mut [&mut out])?;
+    Ok(out)
+}
+
 /// The gradient of a slice: `x` in the sliced part, 0 elsewhere.
 pub(crate) struct SliceGrad {
     /// The shape that was sliced.
@@ -229,11 +239,7 @@ impl Tensor {
     /// # Errors
     /// A rank over 6, or no room.
     pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
-        let shape = Shape::new(shape)?;
-        let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
-        let mut out = Tensor::stale(shape, device)?;
-        update(fill, &[], &mut [&mut out])?;
-        Ok(out)
+        filled(Shape::new(shape)?, value.to_bits(), DType::F32, device)
     }
 
     /// A tensor of zeros.

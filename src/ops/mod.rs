@@ -6,6 +6,7 @@ pub mod attention;
 pub mod avg_pool2d;
 mod avg_pool_upsample;
 pub mod binary;
+mod cast;
 mod cat;
 mod construct;
 pub mod conv2d;
@@ -51,6 +52,7 @@ pub(crate) const KERNELS: &[&[&Kernel]] = &[
     arg::KERNELS,
     attention::KERNELS,
     binary::KERNELS,
+    cast::KERNELS,
     conv2d::KERNELS,
     copy::KERNELS,
     cross_entropy::KERNELS,
@@ -224,4 +226,13 @@ pub(crate) fn floats(op: &'static str, inputs: &[crate::op::Meta]) -> Result<()>
         None => Ok(()),
         Some(meta) => Err(Error::shape(op, format!("wants f32, got u32 of shape {}", meta.shape))),
     }
+}
+
+/// Checks that two inputs hold the same type.
+pub(crate) fn alike(op: &'static str, a: &crate::op::Meta, b: &crate::op::Meta) -> Result<()> {
+    if a.dtype == b.dtype {
+        return Ok(());
+    }
+    let got = format!("got {:?} of shape {} and {:?} of shape {}", a.dtype, a.shape, b.dtype, b.shape);
+    Err(Error::shape(op, format!("{got}; convert one with to_dtype")))
 }

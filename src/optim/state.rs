@@ -177,7 +177,7 @@ impl State {
                 // Without the lock: the op waits for rayon, which may run another task on this thread that uses the
                 // parameter.
                 let before = parameter.tensor();
-                let mut after = Tensor::stale(before.shape(), before.device())?;
+                let mut after = Tensor::stale(before.shape(), before.dtype(), before.device())?;
                 let mut states: Vec<&mut Tensor> =
                     std::iter::once(&mut after).chain(&mut entry.tensors).collect();
                 op::update(rule, &[grad, &before], &mut states)?;

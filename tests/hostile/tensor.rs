@@ -27,6 +27,22 @@ macro_rules! pairs {
     };
 }
 
+/// Comparisons of two tensors, of numbers or of ids.
+macro_rules! comparisons {
+    ($($name:ident)*) => {
+        &[$(Call {
+            name: concat!("Tensor::", stringify!($name)),
+            run: |w| {
+                let (a, b) = w.two()?;
+                match w.flag() {
+                    true => Ok(a.to_dtype(DType::U32)?.$name(&b.to_dtype(DType::U32)?)?.into()),
+                    false => Ok(a.$name(&b)?.into()),
+                }
+            },
+        }),*]
+    };
+}
+
 /// Methods with an axis.
 macro_rules! axis {
     ($($name:ident)*) => {
@@ -58,7 +74,8 @@ macro_rules! reductions {
 pub const METHODS: &[&[Call]] = &[
     methods! { neg exp log sqrt rsqrt recip abs square sin cos erf floor ceil round sign relu sigmoid tanh gelu silu hardswish
     softplus logical_not t copy contiguous sum_all mean_all max_all min_all requires_grad },
-    pairs! { add sub mul div maximum minimum pow eq ne lt le gt ge logical_and logical_or logical_xor },
+    pairs! { add sub mul div maximum minimum pow logical_and logical_or logical_xor },
+    comparisons! { eq ne lt le gt ge },
     axis! { softmax log_softmax cumsum glu swiglu geglu reglu flatten unsqueeze squeeze },
     reductions! { sum mean prod max min logsumexp },
 ];
@@ -369,8 +386,15 @@ calls! {
     "Tensor::clamp": |w| w.tensor()?.clamp(w.number(), w.number())?;
     "Tensor::dropout": |w| w.tensor()?.dropout(w.probability(), w.seed(), w.seed())?;
     "Tensor::where_cond": |w| {
-        let (a, b) = w.two()?;
+        let (mut a, mut b) = w.two()?;
+        if w.odd() {
+            (a, b) = (a.to_dtype(DType::U32)?, b.to_dtype(DType::U32)?);
+        }
         w.like(&a)?.where_cond(&a, &b)?
+    };
+    "Tensor::to_dtype": |w| {
+        let x = w.tensor()?;
+        x.to_dtype(w.pick(&[DType::F32, DType::U32]))?
     };
     "Tensor::sum_to": |w| {
         let (a, b) = w.two()?;
