@@ -29,7 +29,7 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
     io::save(path, &tensors, metadata)
 }
 
-/// Reads a module's parameters and buffers from a safetensors file; returns its metadata.
+/// Reads a module's parameters and buffers from a file of safetensors, or of PyTorch's `torch.save`; returns its metadata.
 ///
 /// The file must hold exactly these tensors, with their shapes. All are checked before the first parameter changes.
 /// [`load_parameters_with`] reads a part of a file, under other names, or only the tensors that both have.
@@ -41,7 +41,9 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
     Ok(load_parameters_with(module, path, &LoadOptions::new())?.metadata)
 }
 
-/// As [`load_parameters`], with options.
+/// As [`load_parameters`], with options. A checkpoint of PyTorch, `{"model": model.state_dict(), ...}`, is read with
+/// `prefix("model.")`; one of a model with batch normalization also with `strict(false)`, since PyTorch counts batches in
+/// `num_batches_tracked`, which has no counterpart here.
 ///
 /// ```no_run
 /// # use gristmill::{Device, nn::{self, Init, Linear, LoadOptions}};
@@ -205,7 +207,8 @@ pub(crate) fn fitting(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<(Vec<(Parameter, Tensor)>, LoadReport)> {
-    let found = archive.entries.iter().map(|entry| (&*entry.name, Ok((entry.dtype, entry.shape, entry))));
+    let found =
+        archive.entries.iter().map(|entry| (&*entry.name, Ok((entry.dtype, entry.layout.shape, entry))));
     let found = found.chain(archive.unreadable.iter().map(|(name, why)| (&**name, Err(&**why))));
     let wrong = |message| Error::file(path, format!("does not fit the model: {message}"));
     let (pairs, report) = options.fit(module, found).map_err(wrong)?;

@@ -107,6 +107,9 @@ fn bytes(w: &mut World) -> Result<Vec<u8>> {
     let header = headers[w.draw.below(headers.len())];
     let length = if w.odd() { w.huge() as u64 } else { header.len() as u64 };
     let mut bytes = [&length.to_le_bytes()[..], header.as_bytes(), &[0x3f; 8]].concat();
+    if w.odd() {
+        bytes = include_bytes!("../golden/pytorch/list.pt").to_vec();
+    }
     if w.flag() {
         let at = w.draw.below(bytes.len());
         bytes[at] = w.draw.bits() as u8;
@@ -362,6 +365,9 @@ calls! {
     "load": |w| {
         let (all, file) = (named(w)?, w.dir.join("load.safetensors"));
         io::save(&file, &all, &Metadata::new())?;
+        if w.odd() {
+            std::fs::write(&file, include_bytes!("../golden/pytorch/views.pt")).unwrap();
+        }
         if w.flag() {
             let mut bytes = std::fs::read(&file).unwrap();
             let at = w.draw.below(bytes.len());
