@@ -7,7 +7,7 @@ mod common;
 mod network;
 
 use common::{Bench, Case, Work};
-use gristmill::nn::{Module, Sequential};
+use gristmill::nn::{Layer, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Result, Tensor};
 use std::cell::RefCell;

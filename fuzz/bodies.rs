@@ -14,6 +14,9 @@ use std::io::Write;
 
 /// The safetensors reader: what it takes has names of its own, and its elements are the file's, in order and all.
 pub fn safetensors(data: &[u8]) {
+    if data.starts_with(b"PK\x03\x04") {
+        return; // a file of PyTorch
+    }
     let Ok((tensors, _)) = io::parse(data.to_vec(), &Device::cpu()) else { return };
     let header = u64::from_le_bytes(data[..8].try_into().expect("8 bytes")) as usize;
     let (header, mut rest) = data[8..].split_at(header);
@@ -32,7 +35,7 @@ pub fn safetensors(data: &[u8]) {
                 element.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
             };
             match header[name.as_str()]["dtype"].as_str().expect("a type") {
-                "F32" | "U32" => assert_eq!(u64::from(word), take(4)),
+                "F32" | "U32" | "I32" => assert_eq!(u64::from(word), take(4)),
                 "I64" => assert_eq!(u64::from(word), take(8)),
                 "BF16" => assert_eq!(u64::from(word), take(2) << 16),
                 "F16" => {
@@ -56,6 +59,14 @@ fn half_of(bits: u64) -> f64 {
         31 => f64::NAN,
         exponent => (1024.0 + fraction) * 2f64.powi(exponent as i32 - 25),
     }
+}
+
+/// The reader of PyTorch's files: what it takes has names of its own, and elements of bounded size.
+pub fn pytorch(data: &[u8]) {
+    let Ok((tensors, _)) = io::parse(data.to_vec(), &Device::cpu()) else { return };
+    let names: HashSet<&String> = tensors.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), tensors.len());
+    assert!(tensors.iter().map(|(_, tensor)| tensor.numel() * 4).sum::<usize>() <= 16 * data.len());
 }
 
 /// The IDX reader, plain and packed: as many elements as the dimensions say, all from the file.

@@ -10,6 +10,8 @@
 #import shared/elementwise.wgsl
 #import shared/common.wgsl
 
+alias Element = f32;
+
 fn f(a: f32, b: f32, c: f32) -> f32 {
     return OP(a, b);
 }

@@ -14,6 +14,8 @@
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl
 
+alias Element = f32;
+
 var<workgroup> partial: array<f32, WG>;
 
 fn f(x: f32, t: f32, c: f32) -> f32 {

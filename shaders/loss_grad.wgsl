@@ -14,6 +14,8 @@
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl
 
+alias Element = f32;
+
 /// The derivative; 0 for a target of probability 0, unless the prediction is NaN.
 fn unless_zero(slope: f32, probability: f32, x: f32) -> f32 {
     return select(slope, 0.0, probability == 0.0 && !is_nan(x));

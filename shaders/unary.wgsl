@@ -11,6 +11,8 @@
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl
 
+alias Element = f32;
+
 fn f(x: f32, b: f32, c: f32) -> f32 {
     return OP(x, p.attributes);
 }

@@ -12,6 +12,8 @@
 #import shared/elementwise.wgsl
 #import shared/functions.wgsl
 
+alias Element = f32;
+
 fn f(s: f32, dy: f32, c: f32) -> f32 {
     return SLOPE(s, dy, p.attributes);
 }

@@ -16,7 +16,7 @@ use crate::ops::rotary::RotaryPairs;
 use crate::ops::unary::Activation;
 use crate::ops::view::Dims;
 use crate::tensor::Tensor;
-use crate::{Device, Result};
+use crate::{DType, Device, Result};
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};
 
 /// What an operator gives: a tensor, or the error of the first operation of the expression that failed.
@@ -301,6 +301,7 @@ chain! {
     t();
     tanh();
     to(device: &Device);
+    to_dtype(dtype: DType);
     transpose(a: isize, b: isize);
     tril(diagonal: isize);
     triu(diagonal: isize);

@@ -21,17 +21,22 @@
 //! | choose a device | [`Device`], the environment variable `GRISTMILL_DEVICE` |
 //! | compute | [`Tensor`], whose methods follow PyTorch and NumPy |
 //! | take gradients | [`Tensor::requires_grad`], [`Tensor::backward`], [`Gradients`], [`no_grad`] |
-//! | build and train a network | [`nn`], [`optim`], [`data`], [`metrics`] |
+//! | build and train a network | [`nn`], [`optim`], [`train`], [`metrics`] |
+//! | read, split, prepare and load data | [`data`] |
 //! | save and load | [`io`], [`optim::save_checkpoint`] |
-//! | time kernels | [`gpu::GpuDevice::profile`] |
+//! | log a training for TensorBoard | `tensorboard`, with the feature of that name |
+//! | time kernels, count FLOPs | [`gpu::GpuDevice::profile`], [`dry_run`] |
 //! | read the plainest kernels | [`naive`] |
-//! | write an op with a kernel of your own | [`op::Op`], [`gpu::Kernel`] |
+//! | write an op with a kernel of your own | [`Pointwise`], [`op::Op`], [`gpu::Kernel`], the example `custom_op` |
 //! | test ops against f64 references | [`proof`] |
 //!
 //! Every op returns a [`Result`]. Ops run in the order of the calls, and the host waits only where a result is read.
 //!
-//! The feature `cli` builds the program `gristmill`, whose `doctor` checks the GPU of a machine.
+//! The feature `cli` builds the program `gristmill`, whose `doctor` checks the GPU of a machine. The feature `images` reads PNG
+//! and JPEG, for `data::ImageFolder`.
 
+// rustdoc follows a model's tensors through all of wgpu's types to learn whether they are Sync.
+#![recursion_limit = "256"]
 // No user input may panic; tests may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -40,12 +45,16 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+// The derive macro names the crate from outside.
+extern crate self as gristmill;
+
 pub mod autograd;
 mod budget;
 mod cpu;
 pub mod data;
 mod device;
 mod display;
+mod dry_run;
 mod error;
 mod expr;
 pub mod gpu;
@@ -64,10 +73,17 @@ mod random;
 mod shape;
 mod storage;
 mod tensor;
+#[cfg(feature = "tensorboard")]
+pub mod tensorboard;
+pub mod train;
 
 pub use autograd::{Gradients, no_grad};
+/// Named by the expansion of [`params!`].
+#[doc(hidden)]
+pub use bytemuck;
 pub use cpu::{CpuBuffer, CpuDevice};
 pub use device::{Counts, Device};
+pub use dry_run::dry_run;
 pub use error::{Error, Result};
 pub use expr::{Chain, Expr};
 pub use kernels::kernels;
@@ -82,6 +98,7 @@ pub use ops::index::{Index, Indices};
 pub use ops::matmul::MatMulKernel;
 pub use ops::normalize::BatchNorm;
 pub use ops::pad::PadMode;
+pub use ops::pointwise::{Pointwise, parallel_map};
 pub use ops::pool2d::Pool2dOptions;
 pub use ops::rotary::RotaryPairs;
 pub use ops::unary::Activation;

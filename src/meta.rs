@@ -81,6 +81,11 @@ impl Meta {
         Meta { shape, dtype: DType::F32, max_id: MaxId::Unknown }
     }
 
+    /// The number of elements.
+    pub fn numel(&self) -> u64 {
+        self.shape.numel() as u64
+    }
+
     /// A `u32` tensor of this shape.
     pub fn u32(shape: Shape) -> Meta {
         Meta { shape, dtype: DType::U32, max_id: MaxId::Unknown }

@@ -57,6 +57,7 @@ struct Naive<P> {
     kernel: &'static Kernel,
     params: P,
     shape: Shape,
+    flops: u64,
     /// How many parts.
     parts: usize,
     /// Computes a part on the CPU, from the inputs and its number.
@@ -70,6 +71,10 @@ impl<P: Params + Send + Sync> Op for Naive<P> {
 
     fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
         Ok(vec![Meta::f32(self.shape)])
+    }
+
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        self.flops
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -135,8 +140,16 @@ pub fn sum(x: &Tensor) -> Result<Tensor> {
         let cols = p.cols as usize;
         out[0] = inputs[0][i * cols..][..cols].iter().sum();
     };
-    Naive { name: OP, kernel: &SUM, params, shape: Shape::new([rows])?, parts: rows, part }
-        .run(&[x], cols.checked_add(1))
+    Naive {
+        name: OP,
+        kernel: &SUM,
+        params,
+        shape: Shape::new([rows])?,
+        flops: x.numel() as u64,
+        parts: rows,
+        part,
+    }
+    .run(&[x], cols.checked_add(1))
 }
 
 /// Softmax over the last axis of `[rows, cols]`, as [`Tensor::softmax`]; only for finite numbers.
@@ -152,8 +165,16 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
         let sum: f32 = row.iter().map(|x| (x - largest).exp()).sum();
         out.iter_mut().zip(row).for_each(|(y, x)| *y = (x - largest).exp() / sum);
     };
-    Naive { name: OP, kernel: &SOFTMAX, params, shape: x.shape(), parts: rows, part }
-        .run(&[x], product(&[3, cols.saturating_add(1)]))
+    Naive {
+        name: OP,
+        kernel: &SOFTMAX,
+        params,
+        shape: x.shape(),
+        flops: 5 * x.numel() as u64,
+        parts: rows,
+        part,
+    }
+    .run(&[x], product(&[3, cols.saturating_add(1)]))
 }
 
 /// Layer normalization over the last axis of `[rows, cols]`, without weight and bias, as [`Tensor::layer_norm`].
@@ -170,8 +191,16 @@ pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
         let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / p.cols as f32;
         out.iter_mut().zip(row).for_each(|(y, x)| *y = (x - mean) / (variance + p.eps).sqrt());
     };
-    Naive { name: OP, kernel: &LAYER_NORM, params, shape: x.shape(), parts: rows, part }
-        .run(&[x], product(&[3, cols.saturating_add(1)]))
+    Naive {
+        name: OP,
+        kernel: &LAYER_NORM,
+        params,
+        shape: x.shape(),
+        flops: 6 * x.numel() as u64,
+        parts: rows,
+        part,
+    }
+    .run(&[x], product(&[3, cols.saturating_add(1)]))
 }
 
 /// Scaled-dot-product attention of `q [matrices, n, d]`, `k [matrices, m, d]` and `v [matrices, m, dv]`, without mask, as
@@ -209,9 +238,11 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         out.iter_mut().for_each(|o| *o /= sum);
     };
     let shape = Shape::new([matrices, n, dv])?;
+    let flops = 2 * (rows as u64).saturating_mul(m as u64).saturating_mul((d + dv) as u64);
     let iterations = product(&[m, d.saturating_mul(2).saturating_add(dv).saturating_add(5)]);
     let iterations = iterations.and_then(|all| all.checked_add(dv.checked_mul(2)?.checked_add(4)?));
-    Naive { name: OP, kernel: &ATTENTION, params, shape, parts: rows, part }.run(&[q, k, v], iterations)
+    Naive { name: OP, kernel: &ATTENTION, params, shape, flops, parts: rows, part }
+        .run(&[q, k, v], iterations)
 }
 
 /// Max-pooling of `[n, c, h, w]` by windows of `kernel` rows and columns that do not overlap, as [`Tensor::max_pool2d`]; only for
@@ -235,8 +266,10 @@ pub fn max_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
         let at = |j: usize| inputs[0][(plane * h + row + j / kernel) * w + col + j % kernel];
         out[0] = (0..kernel * kernel).map(at).fold(f32::MIN, f32::max);
     };
+    let flops = (shape.numel() as u64).saturating_mul((kernel * kernel - 1) as u64);
     let iterations = product(&[kernel + 1, kernel + 1]);
-    Naive { name: OP, kernel: &MAX_POOL2D, params, shape, parts: shape.numel(), part }.run(&[x], iterations)
+    Naive { name: OP, kernel: &MAX_POOL2D, params, shape, flops, parts: shape.numel(), part }
+        .run(&[x], iterations)
 }
 
 /// The gradient of the weight of a convolution with stride 1 and no padding: `x [n, c, h, w]` and the gradient
@@ -270,8 +303,9 @@ pub fn conv2d_weight(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         };
         out[0] = (0..n * rows * cols).map(term).sum();
     };
+    let flops = 2 * (shape.numel() as u64).saturating_mul((n * rows * cols) as u64);
     let iterations =
         product(&[rows, cols]).and_then(|plane| product(&[n, plane.checked_add(2)?])?.checked_add(1));
-    Naive { name: OP, kernel: &CONV2D_WEIGHT, params, shape, parts: shape.numel(), part }
+    Naive { name: OP, kernel: &CONV2D_WEIGHT, params, shape, flops, parts: shape.numel(), part }
         .run(&[x, dy], iterations)
 }

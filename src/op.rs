@@ -4,9 +4,10 @@
 use crate::autograd::{self, Edge, Node};
 use crate::cpu::{CpuBuffer, CpuDevice};
 use crate::device::Device;
+use crate::dry_run;
 use crate::gpu::Recorder;
 use crate::shape::{Layout, to_u32};
-use crate::storage::{Buffer, allocate};
+use crate::storage::{Buffer, absent, allocate};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -49,6 +50,12 @@ pub trait Op: Send + Sync + 'static {
     /// # Errors
     /// Inputs that the op does not take.
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>>;
+
+    /// The floating-point operations that it takes, by the definition of the algorithm, whatever its kernels do: an addition,
+    /// a multiplication, a comparison or a call of a function counts as one, a multiply-add as two, moving an element as
+    /// none. There is no default, so that no op counts as none by oversight. `outputs` is what [`Op::infer`] gave.
+    /// [`dry_run`](crate::dry_run()) adds them up.
+    fn flops(&self, inputs: &[Meta], outputs: &[Meta]) -> u64;
 
     /// The layouts that input `input` may come in.
     fn layout(&self, _input: usize) -> Layouts {
@@ -140,7 +147,10 @@ pub fn apply_all(op: impl Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
 
     let buffers = out_metas.iter().map(|meta| allocate(&device, meta.shape));
     let mut buffers = buffers.collect::<Result<Vec<Buffer>>>()?;
-    run(&op, &device, &ready, &mut buffers, &out_metas)?;
+    match dry_run::is_active() {
+        true => dry_run::count(op.flops(&metas, &out_metas)),
+        false => run(&op, &device, &ready, &mut buffers, &out_metas)?,
+    }
     let outputs = buffers.into_iter().zip(out_metas).map(|(buffer, meta)| {
         Tensor::new(Arc::new(buffer), Layout::contiguous(meta.shape), meta.dtype, device.clone())
             .with_max_id(meta.max_id)
@@ -189,6 +199,10 @@ pub fn update(op: impl Op, inputs: &[&Tensor], states: &mut [&mut Tensor]) -> Re
         let wanted: Vec<_> = metas.iter().map(|m| m.shape).collect();
         return Err(Error::shape(name, format!("states of shapes {found:?} do not fit {wanted:?}")));
     }
+    if dry_run::is_active() {
+        dry_run::count(op.flops(&inputs.iter().map(|t| t.meta()).collect::<Vec<_>>(), &metas));
+        return Ok(());
+    }
     let ready = inputs.iter().map(|t| t.contiguous()).collect::<Result<Vec<_>>>()?;
     let ready: Vec<Cow<Tensor>> = ready.iter().map(Cow::Borrowed).collect();
     for state in states.iter_mut() {
@@ -209,6 +223,9 @@ fn run<B: std::borrow::BorrowMut<Buffer>>(
 ) -> Result<()> {
     if metas.iter().all(|meta| meta.shape.numel() == 0) {
         return Ok(());
+    }
+    if inputs.iter().any(|t| t.is_absent()) {
+        return Err(absent(op.name()));
     }
     let wrong_device = || Error::Gpu { message: "a buffer is not on its tensor's device".to_string() };
     match device {

@@ -22,6 +22,8 @@ pub(crate) enum Use {
     Seed = 5,
     Window = 6,
     Sample = 7,
+    Split = 8,
+    Flip = 9,
 }
 
 /// Philox 4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
@@ -60,7 +62,7 @@ pub(crate) fn below(bits: u64, bound: u64) -> u64 {
 }
 
 /// A word as a number in `[0, 1)`.
-fn unit(word: u32) -> f64 {
+pub(crate) fn unit(word: u32) -> f64 {
     f64::from(word) / 4_294_967_296.0
 }
 

@@ -3,10 +3,11 @@
 use crate::autograd::{self, Edge, Node, no_gradient};
 use crate::cpu::CpuView;
 use crate::device::Device;
+use crate::dry_run;
 use crate::gpu::GpuView;
 use crate::meta::{DType, MaxId, Meta};
 use crate::shape::{Layout, Shape};
-use crate::storage::{Buffer, allocate};
+use crate::storage::{Buffer, absent, allocate};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -59,10 +60,10 @@ impl Tensor {
         Ok(tensor.with_max_id(ids.iter().copied().max().map_or(MaxId::AtMost(0), MaxId::Is)))
     }
 
-    /// A tensor of numbers that nobody has written yet.
-    pub(crate) fn stale(shape: Shape, device: &Device) -> Result<Tensor> {
+    /// A tensor that nobody has written yet.
+    pub(crate) fn stale(shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let buffer = Arc::new(allocate(device, shape)?);
-        Ok(Tensor::new(buffer, Layout::contiguous(shape), DType::F32, device.clone()))
+        Ok(Tensor::new(buffer, Layout::contiguous(shape), dtype, device.clone()))
     }
 
     /// A tensor whose elements from place `start` on `fill` writes, part by part, in parallel. A part starts at a multiple
@@ -93,6 +94,7 @@ impl Tensor {
             return Err(Error::shape(op, format!("{} elements for shape {shape}", words.len())));
         }
         let buffer = match device {
+            _ if dry_run::is_active() => Buffer::Absent,
             Device::Cpu(cpu) => {
                 let mut buffer = cpu.allocate(words.len())?;
                 buffer.words[..words.len()].copy_from_slice(bytemuck::cast_slice(words));
@@ -157,6 +159,9 @@ impl Tensor {
     }
 
     fn download(&self) -> Result<Vec<u32>> {
+        if self.is_absent() {
+            return Err(absent("download"));
+        }
         let whole = if self.layout.is_contiguous() { self.clone() } else { self.detached_copy()? };
         let (offset, count) = (whole.layout.offset, whole.numel());
         match (&*whole.buffer, &self.device) {
@@ -187,6 +192,9 @@ impl Tensor {
     pub fn to(&self, device: &Device) -> Result<Tensor> {
         if self.device.same(device) {
             return Ok(self.clone());
+        }
+        if dry_run::is_active() {
+            return Ok(Tensor { buffer: Arc::new(Buffer::Absent), device: device.clone(), ..self.detach() });
         }
         let moved = Tensor::upload("to", &self.download()?, self.shape(), self.dtype, device)?;
         Ok(moved.with_max_id(self.max_id))
@@ -405,17 +413,22 @@ impl Tensor {
         Meta { shape: self.shape(), dtype: self.dtype, max_id: self.max_id }
     }
 
+    /// Whether it has no elements, because a dry run made it.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(*self.buffer, Buffer::Absent)
+    }
+
     pub(crate) fn cpu_view(&self) -> Option<CpuView<'_>> {
         match &*self.buffer {
             Buffer::Cpu(buffer) => Some(CpuView { data: &buffer.words, layout: self.layout }),
-            Buffer::Gpu(_) => None,
+            Buffer::Gpu(_) | Buffer::Absent => None,
         }
     }
 
     pub(crate) fn gpu_view(&self) -> Option<GpuView<'_>> {
         match &*self.buffer {
             Buffer::Gpu(buffer) => Some(GpuView { buffer, layout: self.layout, max_id: self.max_id }),
-            Buffer::Cpu(_) => None,
+            Buffer::Cpu(_) | Buffer::Absent => None,
         }
     }
 

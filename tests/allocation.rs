@@ -4,7 +4,7 @@
 mod common;
 
 use common::Devices;
-use gristmill::data::{Batches, Windows};
+use gristmill::data::{Windows, random_split};
 use gristmill::gpu::GpuOptions;
 use gristmill::nn::*;
 use gristmill::proof::{Case, Kind, Row, Values, rows};
@@ -146,7 +146,7 @@ fn small() -> Device {
     Device::cpu_with_budget(1 << 20)
 }
 
-type Build = fn([usize; 3], &mut Init) -> Result<Box<dyn Module>>;
+type Build = fn([usize; 3], &mut Init) -> Result<Box<dyn Layer>>;
 
 /// Every layer that takes sizes.
 const LAYERS: &[(&str, Build)] = &[
@@ -278,7 +278,7 @@ fn batches_without_end_are_refused() {
     let windows = Windows::new(&ids, 10).unwrap();
     for size in [100_000_000_000, usize::MAX] {
         assert!(matches!(windows.random(size, 1, 1), Err(Error::OutOfMemory { .. })));
-        assert!(Batches::shuffled(size, 1, 1, 1).is_err());
+        assert!(matches!(random_split(size, [1.0], 1), Err(Error::OutOfMemory { .. })));
     }
     assert_eq!(windows.in_order(usize::MAX, usize::MAX).unwrap().0.len(), 0);
     refused(Tensor::randn([1 << 50], 0.0, 1.0, 1, &small()));

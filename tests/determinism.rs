@@ -1,10 +1,10 @@
 //! The same program on the same device gives the same bits. A small training run is repeated in separate processes,
 //! which share neither compiled kernels, nor the contents of buffers, nor the number of threads.
 
-use gristmill::data::{Normalization, Split, gather_images, parse_idx};
-use gristmill::nn::{self, Conv2d, Dropout, Flatten, Init, Linear, MaxPool2d, Module, Sequential};
+use gristmill::data::{Batch, DataLoader, ImageTransform, Normalization, Split, parse_idx};
+use gristmill::nn::{self, Conv2d, Dropout, Flatten, Init, Layer, Linear, MaxPool2d, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
-use gristmill::{Activation, Device, Result, Tensor};
+use gristmill::{Activation, Device, Result};
 use std::path::Path;
 use std::process::Command;
 
@@ -42,14 +42,13 @@ fn train(device: &Device, seed: u64) -> Result<String> {
         .push(Linear::new(6 * 13 * 13, 24, &mut init)?.with_activation(Activation::Tanh))
         .push(Dropout::new(0.4, init.seed())?)
         .push(Linear::new(24, 10, &mut init)?);
-    let digits = digits();
+    let transform = ImageTransform::new().normalize(&[Normalization::MNIST]);
+    let digits = DataLoader::new(digits().into_dataset()?.transform(transform), BATCH)?.device(device);
     let mut adam = Adam::new(network.parameters(), 3e-3);
     let mut lines = String::new();
-    for step in 0..STEPS {
-        let indices: Vec<usize> = (step * BATCH..(step + 1) * BATCH).collect();
-        let (x, y) = gather_images(&digits, &indices, Normalization::MNIST, None)?;
-        let x = Tensor::from_slice(&x, [BATCH, 1, 28, 28], device)?;
-        let loss = network.forward(&x)?.cross_entropy(&Tensor::from_ids(&y, [BATCH], device)?)?;
+    for batch in digits.epoch(0)? {
+        let Batch { inputs, targets } = batch?;
+        let loss = network.forward(&inputs)?.cross_entropy(&targets)?;
         adam.step(&loss.backward()?)?;
         lines += &format!("trained: loss {:08x}\n", loss.item()?.to_bits());
     }

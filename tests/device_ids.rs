@@ -8,7 +8,7 @@ use gristmill::gpu::{GpuOptions, Recorder};
 use gristmill::nn::Parameter;
 use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::optim::{Adam, Optimizer, Sgd};
-use gristmill::{CpuDevice, Device, Error, Result, Tensor, io};
+use gristmill::{CpuDevice, DType, Device, Error, Result, Tensor, io};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -101,6 +101,17 @@ fn what_is_computed_from_a_bad_id_is_bad_however_far_away() {
     // Its gradient is 1 whatever the loss.
     assert_eq!(gradients.get(&innocent).unwrap().to_vec().unwrap(), [1.0; 8]);
     assert!(table(4, &device).add(&leaf).unwrap().to_vec().is_ok(), "the table itself is well");
+}
+
+#[test]
+fn ids_made_from_numbers_are_checked() {
+    let Some(device) = own() else { return };
+    let x = Tensor::from_slice(&[3.9, f32::INFINITY], [2], &device).unwrap();
+    let ids = x.to_dtype(DType::U32).unwrap();
+    assert_bad(&table(4, &device).embedding(&ids).unwrap(), "embedding");
+    assert_eq!(ids.to_ids().unwrap(), [3, u32::MAX]);
+    let good = x.minimum_scalar(3.0).unwrap().to_dtype(DType::U32).unwrap();
+    assert!(table(4, &device).embedding(&good).unwrap().to_vec().is_ok());
 }
 
 #[test]
@@ -202,6 +213,10 @@ impl Op for Slot {
         Ok(vec![Meta::f32(inputs[0].shape)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("it is run on GPUs")
     }
@@ -234,11 +249,18 @@ fn ids_that_are_known_to_fit_need_no_check() {
         &of_ten.expand([4, 2]).unwrap().copy().unwrap(),
         &uploaded.slice(0, 1..3).unwrap(),
         &of_ten.to(&Device::cpu()).unwrap().to(&device).unwrap(),
+        &of_ten.eq_scalar(0.0).unwrap().where_cond(&of_ten, &uploaded.slice(0, 0..2).unwrap()).unwrap(),
     ];
     for (at, ids) in known.into_iter().enumerate() {
         assert!(!is_checked(ids), "{at}");
     }
-    for ids in [&of_eleven, &Tensor::cat(&[&of_ten, &of_eleven], 0).unwrap()] {
+    let mask = of_ten.eq_scalar(0.0).unwrap();
+    for ids in [
+        &of_eleven,
+        &Tensor::cat(&[&of_ten, &of_eleven], 0).unwrap(),
+        &mask.where_cond(&of_ten, &of_eleven).unwrap(),
+        &mask.to_dtype(DType::U32).unwrap(),
+    ] {
         assert!(is_checked(ids));
     }
 }

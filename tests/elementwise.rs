@@ -347,6 +347,10 @@ fn errors_name_the_op_and_what_is_wrong() {
         refused(x.where_cond(&x, &three), &["where_cond", "[2]", "[3]"]);
         refused(three.where_cond(&x, &x), &["where_cond", "[2]", "[3]"]);
         refused(ids.where_cond(&x, &x), &["where_cond", "u32"]);
+        refused(x.where_cond(&x, &ids), &["where_cond", "F32", "U32", "to_dtype"]);
+        refused(ids.eq(&x), &["eq", "F32", "U32", "[2]", "to_dtype"]);
+        refused(x.lt(&ids), &["lt", "F32", "U32", "[2]", "to_dtype"]);
+        refused(ids.ge(&Tensor::from_ids(&[0; 3], [3], &device).unwrap()), &["ge", "[2]", "[3]"]);
         refused(x.clamp(2.0, 1.0), &["clamp", "2", "1"]);
         refused(x.clamp(NAN, 1.0), &["clamp", "NaN"]);
         refused(x.leaky_relu(INF), &["leaky_relu", "slope", "inf"]);

@@ -424,6 +424,10 @@ impl Op for Odd {
         Ok(vec![Meta::f32(Shape::new([4])?)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         unreachable!("these ops run on GPUs")
     }

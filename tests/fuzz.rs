@@ -27,6 +27,11 @@ fn safetensors() {
 }
 
 #[test]
+fn pytorch() {
+    over_the_corpus("pytorch", bodies::pytorch);
+}
+
+#[test]
 fn idx() {
     over_the_corpus("idx", bodies::idx);
 }

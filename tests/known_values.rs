@@ -13,7 +13,7 @@ mod common;
 use common::*;
 use gristmill::nn::{Loss, Reduction};
 use gristmill::{
-    Activation, AttentionOptions, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions,
+    Activation, AttentionOptions, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, CrossEntropyOptions, DType,
     Pool2dOptions, Result, RotaryPairs, Tensor,
 };
 use std::f64::consts::{E, LN_2};
@@ -143,6 +143,102 @@ fn binary() {
             within: ulp(20.0),
         },
     ]);
+}
+
+/// Ids have no gradients.
+#[test]
+fn casts_and_comparisons_of_ids() {
+    for device in devices_and_hardware() {
+        let of = |ids: &[u32]| Tensor::from_ids(ids, [ids.len()], &device).unwrap();
+        let numbers = |x: Result<Tensor>| x.unwrap().to_vec().unwrap();
+
+        // Above 2^24, f32 holds every second id, then every fourth; of two as near, the one with an even last digit.
+        let ids = of(&[
+            0,
+            1,
+            3,
+            (1 << 24) - 1,
+            (1 << 24) + 1,
+            (1 << 24) + 3,
+            (1 << 25) + 3,
+            u32::MAX - 128,
+            u32::MAX,
+        ]);
+        let near = [
+            0.0,
+            1.0,
+            3.0,
+            16_777_215.0,
+            16_777_216.0,
+            16_777_220.0,
+            33_554_436.0,
+            4_294_967_040.0,
+            4_294_967_296.0,
+        ];
+        assert_eq!(numbers(ids.to_dtype(DType::F32)), near);
+        assert_eq!(ids.to_dtype(DType::U32).unwrap().to_ids().unwrap(), ids.to_ids().unwrap());
+
+        // Toward zero. 4294967040 is the largest f32 below 2^32.
+        let cast = [
+            (0.99, 0),
+            (1.0, 1),
+            (2.5, 2),
+            (16_777_215.0, 16_777_215),
+            (4_294_967_040.0, 4_294_967_040),
+            (4_294_967_296.0, u32::MAX),
+            (f32::INFINITY, u32::MAX),
+            (-0.0, 0),
+            (-1.0, 0),
+            (f32::NEG_INFINITY, 0),
+            (f32::NAN, 0),
+            (-f32::NAN, 0),
+            (1e-45, 0),
+        ];
+        let x = Tensor::from_slice(&cast.map(|(x, _)| x), [cast.len()], &device).unwrap();
+        let x = x.requires_grad().unwrap();
+        assert_eq!(x.to_dtype(DType::U32).unwrap().to_ids().unwrap(), cast.map(|(_, id)| id));
+        assert!(!x.to_dtype(DType::U32).unwrap().to_dtype(DType::F32).unwrap().is_differentiable());
+        assert!(x.to_dtype(DType::F32).unwrap().is_differentiable(), "the same handle");
+
+        // As f32 these would all be 2^24.
+        let (a, b) = (of(&[1 << 24, (1 << 24) + 1]).reshape([2, 1]).unwrap(), of(&[1 << 24, (1 << 24) + 1]));
+        assert_eq!(numbers(a.eq(&b)), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(numbers(a.ne(&b)), [0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(numbers(a.lt(&b)), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(numbers(a.le(&b)), [1.0, 1.0, 0.0, 1.0]);
+        assert_eq!(numbers(a.gt(&b)), [0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(numbers(a.ge(&b)), [1.0, 0.0, 1.0, 1.0]);
+
+        // With numbers: an id, none, one between two ids, and those on either side of all ids.
+        let ids = of(&[0, 2, 3, u32::MAX]);
+        let with = |value: f32| {
+            let masks = [
+                ids.eq_scalar(value),
+                ids.ne_scalar(value),
+                ids.lt_scalar(value),
+                ids.le_scalar(value),
+                ids.gt_scalar(value),
+                ids.ge_scalar(value),
+            ];
+            masks.map(|mask| {
+                numbers(mask).iter().map(|&held| if held == 1.0 { '1' } else { '0' }).collect::<String>()
+            })
+        };
+        assert_eq!(with(2.0), ["0100", "1011", "1000", "1100", "0011", "0111"]);
+        assert_eq!(with(-0.0), ["1000", "0111", "0000", "1000", "0111", "1111"]);
+        assert_eq!(with(2.5), ["0000", "1111", "1100", "1100", "0011", "0011"]);
+        for above in [4_294_967_296.0, f32::INFINITY] {
+            assert_eq!(with(above), ["0000", "1111", "1111", "1111", "0000", "0000"]);
+        }
+        for below in [-0.5, f32::NEG_INFINITY] {
+            assert_eq!(with(below), ["0000", "1111", "0000", "0000", "1111", "1111"]);
+        }
+        assert_eq!(with(f32::NAN), ["0000", "1111", "0000", "0000", "0000", "0000"]);
+
+        // What is not padding stays, whatever the bits mean as a number.
+        let kept = ids.ne_scalar(3.0).unwrap().where_cond(&ids, &of(&[0x7fc0_0001])).unwrap();
+        assert_eq!(kept.to_ids().unwrap(), [0, 2, 0x7fc0_0001, u32::MAX]);
+    }
 }
 
 #[test]

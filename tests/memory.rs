@@ -5,7 +5,7 @@ mod common;
 mod network;
 
 use common::*;
-use gristmill::nn::Module;
+use gristmill::nn::{Layer, Module};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Tensor};
 

@@ -8,10 +8,10 @@ mod mnist_data;
 mod network;
 
 use common::*;
-use gristmill::data::{Batches, Normalization, RandomShift, gather_images};
-use gristmill::nn::{self, Module};
+use gristmill::Device;
+use gristmill::data::{Batch, DataLoader, ImageTransform, Normalization};
+use gristmill::nn::{self, Layer, Module};
 use gristmill::optim::{Adam, Optimizer};
-use gristmill::{Device, Tensor};
 
 /// The losses of the first steps, and the hash of the parameters after them.
 fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u64) {
@@ -19,13 +19,13 @@ fn train(device: &Device, steps: usize, seed: u64, dropout: f32) -> (Vec<f32>, u
     let network = network::mnist_cnn(device, seed, dropout).unwrap();
     network.train();
     let mut adam = Adam::new(network.parameters(), 1e-3);
-    let shift = RandomShift { max: 1, seed, epoch: 0 };
+    let transform =
+        ImageTransform::new().normalize(&[Normalization::MNIST]).random_crop([28, 28], 1).seed(seed);
+    let train = DataLoader::new(train.into_dataset().unwrap().transform(transform), 64).unwrap();
     let mut losses = Vec::new();
-    for indices in Batches::shuffled(train.len(), 64, seed, 0).unwrap().take(steps) {
-        let (x, y) = gather_images(&train, &indices, Normalization::MNIST, Some(shift)).unwrap();
-        let x = Tensor::from_slice(&x, [64, 1, 28, 28], device).unwrap();
-        let y = Tensor::from_ids(&y, [64], device).unwrap();
-        let loss = network.forward(&x).unwrap().cross_entropy(&y).unwrap();
+    for batch in train.shuffle(seed).workers(2).device(device).epoch(0).unwrap().take(steps) {
+        let Batch { inputs, targets } = batch.unwrap();
+        let loss = network.forward(&inputs).unwrap().cross_entropy(&targets).unwrap();
         adam.step(&loss.backward().unwrap()).unwrap();
         losses.push(loss);
     }

@@ -10,7 +10,7 @@ use gristmill::nn::*;
 use gristmill::optim::{Adam, AdamW, Optimizer, Sgd};
 use gristmill::{
     Activation, AvgPool2dOptions, Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Device, Gradients,
-    Pool2dOptions, Result, Shape, Tensor,
+    Pool2dOptions, Result, Shape, Tensor, dry_run,
 };
 
 fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
@@ -40,16 +40,15 @@ fn a_dense_layer_by_hand() {
         assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [3.5, 0.0, 0.0, 0.5, 0.0, 4.0]);
         assert_eq!(layer.describe(), "Linear 2 -> 3, relu");
         // Two products, a sum, the bias and the activation for each of 2 x 3 outputs.
-        assert_eq!(layer.flops(Shape::new([2, 2]).unwrap()), Ok(6 * 5));
+        assert_eq!(dry(&layer, &x).unwrap().1, 6 * 5);
 
         let plain = Linear::from_tensors(&weight, None).unwrap();
         assert_eq!(plain.forward(&x).unwrap().to_vec().unwrap(), [3.0, -0.5, -3.0, 0.0, -2.5, 3.0]);
-        assert_eq!(plain.flops(Shape::new([2, 2]).unwrap()), Ok(6 * 3));
+        assert_eq!(dry(&plain, &x).unwrap().1, 6 * 3);
         assert_eq!(plain.named_parameters().len(), 1);
         // Leading axes are batches.
         let deep = x.reshape([1, 2, 1, 2]).unwrap();
         assert_eq!(plain.forward(&deep).unwrap().shape(), [1, 2, 1, 3]);
-        assert_eq!(plain.output_shape(deep.shape()).unwrap(), [1, 2, 1, 3]);
     }
 }
 
@@ -57,11 +56,10 @@ fn a_dense_layer_by_hand() {
 fn small_layers() {
     for device in devices() {
         let x = Array::random([2, 3, 4, 5], 1, -2.0, 2.0).to_tensor(&device);
-        let check = |layer: &dyn Module, want: Tensor, flops: u64| {
+        let check = |layer: &dyn Layer, want: Tensor, flops: u64| {
             let y = layer.forward(&x).unwrap();
             assert_eq!(y.to_vec(), want.to_vec(), "{}", layer.describe());
-            assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
-            assert_eq!(layer.flops(x.shape()), Ok(flops));
+            assert_eq!(dry(layer, &x), Ok((y.shape(), flops)));
             assert!(layer.parameters().is_empty());
         };
         check(&Flatten, x.reshape([2, 60]).unwrap(), 0);
@@ -133,9 +131,8 @@ fn a_convolution_by_hand() {
             (y.shape(), y.to_vec().unwrap()),
             (Shape::new([1, 2, 1, 2]).unwrap(), vec![0.0, 2.0, 5.0, 3.0])
         );
-        assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
         // Four products, three sums, the bias and the activation, for each of 4 outputs.
-        assert_eq!(layer.flops(x.shape()), Ok(4 * 9));
+        assert_eq!(dry(&layer, &x), Ok((y.shape(), 4 * 9)));
         assert_eq!(layer.describe(), "Conv2d 2 -> 2, 2x2, groups 2, relu");
         let names: Vec<String> = layer.named_parameters().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["weight", "bias"]);
@@ -144,7 +141,7 @@ fn a_convolution_by_hand() {
             Conv2dOptions { stride: [2, 1], padding: [0, 1], dilation: [1, 2], groups: 3, ..options };
         let layer = Conv2d::with_options(6, 9, [3, 2], options, &mut Init::new(1, &device)).unwrap();
         let x = Array::random([2, 6, 7, 8], 1, -1.0, 1.0).to_tensor(&device);
-        assert_eq!(layer.forward(&x).unwrap().shape(), layer.output_shape(x.shape()).unwrap());
+        assert_eq!(layer.forward(&x).unwrap().shape(), dry(&layer, &x).unwrap().0);
         assert_eq!(layer.describe(), "Conv2d 6 -> 9, 3x2, stride 2x1, padding 0x1, dilation 1x2, groups 3");
         let weight = &layer.parameters()[0];
         assert_eq!(weight.shape(), [9, 2, 3, 2]);
@@ -177,13 +174,13 @@ fn one_dimensional_and_transposed_convolution_layers() {
         let layer = Conv1d::from_tensors(&weight, Some(&bias), Conv1dOptions::default()).unwrap();
         assert_eq!(layer.forward(&x).unwrap().to_vec().unwrap(), [27.0, 44.0, -3.0, -6.0]);
         // Three products, two sums and the bias, for each of 4 outputs.
-        assert_eq!(layer.flops(x.shape()), Ok(4 * 6));
+        assert_eq!(dry(&layer, &x).unwrap().1, 4 * 6);
         assert_eq!(layer.describe(), "Conv1d 1 -> 2, 3");
         let options = Conv1dOptions { stride: 2, padding: 1, dilation: 3, groups: 2, ..Default::default() };
         let layer = Conv1d::with_options(4, 6, 3, options, &mut Init::new(1, &device)).unwrap();
         let layer = layer.with_activation(Activation::Tanh);
-        let y = layer.forward(&Tensor::ones([2, 4, 9], &device).unwrap()).unwrap();
-        assert_eq!(layer.output_shape(Shape::new([2, 4, 9]).unwrap()), Ok(y.shape()));
+        let x = Tensor::ones([2, 4, 9], &device).unwrap();
+        assert_eq!(layer.forward(&x).unwrap().shape(), dry(&layer, &x).unwrap().0);
         assert_eq!(layer.describe(), "Conv1d 4 -> 6, 3, stride 2, padding 1, dilation 3, groups 2, tanh");
 
         let weight = tensor(&[1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0], &[1, 2, 2, 2], &device);
@@ -197,7 +194,7 @@ fn one_dimensional_and_transposed_convolution_layers() {
             (Shape::new([1, 2, 2, 1]).unwrap(), vec![12.0, 34.0, 12.0, 12.0])
         );
         // Each of 2 inputs is multiplied by 8 weights; each product is added, starting from the bias.
-        assert_eq!(layer.flops(x.shape()), Ok(2 * 8 * 2));
+        assert_eq!(dry(&layer, &x).unwrap().1, 2 * 8 * 2);
         let options = ConvTranspose2dOptions {
             stride: [2, 2],
             padding: [1, 0],
@@ -207,8 +204,8 @@ fn one_dimensional_and_transposed_convolution_layers() {
         };
         let layer = ConvTranspose2d::with_options(6, 9, [4, 2], options, &mut Init::new(1, &device)).unwrap();
         let x = Array::random([2, 6, 3, 5], 1, -1.0, 1.0).to_tensor(&device);
-        assert_eq!(layer.forward(&x).unwrap().shape(), layer.output_shape(x.shape()).unwrap());
-        assert_eq!(layer.output_shape(x.shape()), Ok(Shape::new([2, 9, 7, 10]).unwrap()));
+        assert_eq!(layer.forward(&x).unwrap().shape(), dry(&layer, &x).unwrap().0);
+        assert_eq!(dry(&layer, &x).unwrap().0, [2, 9, 7, 10]);
         assert_eq!(
             layer.describe(),
             "ConvTranspose2d 6 -> 9, 4x2, stride 2x2, padding 1x0, output padding 1x0, groups 3"
@@ -247,11 +244,13 @@ fn the_summary_of_the_mnist_network() {
         "5  Linear 128 -> 10           [1, 10]               1,290      2,560",
         "====================================================================",
         "Total parameters: 693,962 (2.65 MiB)",
-        "Total FLOPs: 1,814,368 for an input of [1, 1, 28, 28]",
+        "Total FLOPs: 1,814,368",
     ];
-    assert_eq!(summary(&network, [1, 1, 28, 28]).unwrap().lines().collect::<Vec<_>>(), expected);
-    // For any size the result is a number, without overflow.
-    assert!(summary(&Linear::new(1, 1, &mut Init::new(1, &Device::cpu())).unwrap(), [1 << 60, 1]).is_ok());
+    let table = summary(&network, [1, 1, 28, 28]).unwrap().to_string();
+    assert_eq!(table.lines().collect::<Vec<_>>(), expected);
+    // A size that no kernel can count is refused, without overflow.
+    let linear = Linear::new(1, 1, &mut Init::new(1, &Device::cpu())).unwrap();
+    assert!(summary(&linear, [1 << 60, 1]).unwrap_err().to_string().contains("elements"));
     let error = summary(&network, [1, 3, 28, 28]).unwrap_err().to_string();
     assert!(error.contains("conv2d") && error.contains("(layer 0: Conv2d 1 -> 32"), "{error}");
 }
@@ -282,36 +281,22 @@ fn dropout_draws_anew_at_each_call_and_repeats_with_its_seed() {
 }
 
 /// A custom module that uses one layer twice.
+#[derive(Module)]
 struct Twice {
+    #[module(name = "first")]
     layer: Linear,
     scale: Parameter,
     dropout: Dropout,
+    /// Passed over.
+    exponent: f32,
+    #[module(skip)]
+    _name: Box<str>,
 }
 
-impl Module for Twice {
-    fn describe(&self) -> String {
-        "Twice".to_string()
-    }
-
+impl Layer for Twice {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let hidden = self.dropout.forward(&self.layer.forward(input)?)?;
-        self.layer.forward(&hidden)?.mul(&self.scale.tensor())
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.layer.output_shape(input)
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        vec![("scale".to_string(), self.scale.clone())]
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        vec![
-            ("first".to_string(), &self.layer),
-            ("second".to_string(), &self.layer),
-            ("dropout".to_string(), &self.dropout),
-        ]
+        self.layer.forward(&hidden)?.mul(&self.scale.tensor())?.pow_scalar(self.exponent)
     }
 }
 
@@ -323,8 +308,11 @@ fn parameters_have_pytorch_s_paths() {
         layer: Linear::new(3, 3, &mut init).unwrap(),
         scale: Parameter::new(&Tensor::full([3], 2.0, &device).unwrap()).unwrap(),
         dropout: Dropout::new(0.5, init.seed()).unwrap(),
+        exponent: 1.0,
+        _name: "twice".into(),
     };
-    let boxed: Box<dyn Module> = Box::new(Relu);
+    assert_eq!(twice.describe(), "Twice");
+    let boxed: Box<dyn Layer> = Box::new(Relu);
     let inner = Sequential::new().push(boxed).push(Linear::new(3, 2, &mut init).unwrap());
     let model = Sequential::new().push(twice).push(Sequential::new()).push(inner);
     let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
@@ -342,10 +330,160 @@ fn parameters_have_pytorch_s_paths() {
     let gradients = model.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     Sgd::new(model.parameters(), 0.1).step(&gradients).unwrap();
 
-    let table = summary(&model, [4, 3]).unwrap();
-    let row = table.lines().find(|line| line.contains("Twice")).unwrap();
-    assert!(row.starts_with("0  ") && row.contains("[4, 3]") && row.contains(" 15 "), "{table}");
-    assert!(table.contains("\n2.1") && table.contains("Total parameters: 23 (0.00 MiB)"), "{table}");
+    // A row for each call; the second of the shared layer adds no parameters. `mul` and `pow` are in no layer.
+    let summary = summary(&model, [4, 3]).unwrap();
+    let rows: Vec<_> = summary.rows.iter().map(|row| (&*row.path, row.parameters, row.flops)).collect();
+    let of_linear = 4 * 3 * 6;
+    let expected = [
+        ("0.first", 12, of_linear),
+        ("0.dropout", 0, 12),
+        ("0.first", 0, of_linear),
+        ("2.0", 0, 12),
+        ("2.1", 8, 4 * 2 * 6),
+        ("", 3, 12 + 12),
+    ];
+    assert_eq!(rows, expected, "{summary}");
+    assert_eq!((summary.parameters, summary.flops), (23, expected.iter().map(|row| row.2).sum()));
+    assert!(summary.to_string().contains("Total parameters: 23 (0.00 MiB)"), "{summary}");
+}
+
+/// Parts of every kind that a field may have.
+#[derive(Module)]
+struct Parted<L: Layer> {
+    #[module(flatten)]
+    stem: Stem,
+    blocks: Vec<L>,
+    heads: [Linear; 2],
+    norm: Kind,
+    none: Option<Parameter>,
+    r#type: Parameter,
+    boxed: Box<dyn Layer>,
+    mode: Mode,
+}
+
+#[derive(Module)]
+struct Stem(Linear);
+
+#[derive(Module)]
+enum Kind {
+    Batch(BatchNorm1d),
+    #[allow(dead_code)]
+    Layer(LayerNorm),
+}
+
+#[test]
+fn a_derived_module_lists_the_parts_of_its_fields() {
+    let device = Device::cpu();
+    let mut init = Init::new(1, &device);
+    let norm = Kind::Batch(BatchNorm1d::new(2, &init).unwrap());
+    let mut linear = || Linear::from_tensors(&init.weights([2, 2]).unwrap(), None).unwrap();
+    let (stem, blocks, heads) = (Stem(linear()), vec![linear(), linear()], [linear(), linear()]);
+    let module = Parted {
+        stem,
+        blocks,
+        heads,
+        norm,
+        none: None,
+        r#type: Parameter::new(&Tensor::ones([1], &device).unwrap()).unwrap(),
+        boxed: Box::new(linear()),
+        mode: Mode::new(),
+    };
+    let names: Vec<String> = module.named_state().into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "type",
+        "0.weight",
+        "blocks.0.weight",
+        "blocks.1.weight",
+        "heads.0.weight",
+        "heads.1.weight",
+        "norm.weight",
+        "norm.bias",
+        "norm.running_mean",
+        "norm.running_var",
+        "boxed.weight",
+    ];
+    assert_eq!(names, expected);
+    // Buffers are saved, but not trained.
+    assert_eq!(module.parameters().len(), expected.len() - 2);
+    assert_eq!((module.describe(), module.norm.describe()), ("Parted".into(), "BatchNorm1d 2".into()));
+    module.eval();
+    assert!(!module.mode.is_training());
+    let x = Tensor::ones([3, 2], &device).unwrap();
+    let rows = summary_with(&module, || {
+        let Kind::Batch(norm) = &module.norm else { panic!("it is one") };
+        module.boxed.forward(&norm.forward(&module.heads[1].forward(&x)?)?)
+    });
+    let paths: Vec<String> = rows.unwrap().rows.into_iter().map(|row| row.path).collect();
+    assert_eq!(paths, ["heads.1", "norm", "boxed", ""]);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_takes_no_memory() {
+    for device in devices() {
+        let init = &mut Init::new(1, &device);
+        let model = Sequential::new()
+            .push(Linear::new(3, 4, init).unwrap())
+            .push(BatchNorm1d::new(4, init).unwrap())
+            .push(Dropout::new(0.5, 3).unwrap());
+        let before = hash_parameters(&model).unwrap();
+        let x = Tensor::ones([5, 3], &device).unwrap();
+        let dry = dry_run(|| {
+            let huge = Tensor::uniform([1 << 28, 3], 0.0, 1.0, 1, &device)?;
+            let loss = model.forward(&huge)?.sum_all()?;
+            let gradients = loss.backward()?;
+            let mut optimizer = Sgd::new(model.parameters(), 0.1);
+            optimizer.step(&gradients)?;
+            model.parameters()[0].set(&gradients.get(&model.parameters()[0].tensor())?.mul_scalar(2.0)?)?;
+            let message = loss.item().unwrap_err().to_string();
+            assert!(message.contains("a tensor of a dry run has a shape, but no elements"), "{message}");
+            Ok(loss)
+        });
+        let (loss, flops) = dry.unwrap();
+        assert!(flops > 1 << 32);
+        // What it made has no elements afterwards either.
+        for error in
+            [loss.to_vec().err(), loss.add_scalar(1.0).err(), loss.to(&Device::cpu_with_budget(99)).err()]
+        {
+            assert!(error.unwrap().to_string().contains("of a dry run"));
+        }
+        assert!(Parameter::new(&Tensor::ones([], &device).unwrap()).unwrap().set(&loss).is_err());
+        // Parameters, running statistics and the masks of dropout are as before.
+        assert_eq!(hash_parameters(&model).unwrap(), before);
+        let twin = Sequential::new().push(Dropout::new(0.5, 3).unwrap());
+        let normed = |x: &Tensor| model.get(1).unwrap().forward(&model.get(0).unwrap().forward(x)?);
+        let whole = model.forward(&x).unwrap().to_vec().unwrap();
+        assert_eq!(whole, twin.forward(&normed(&x).unwrap()).unwrap().to_vec().unwrap());
+        // It ends with an error, and with a panic.
+        assert!(dry_run(|| x.reshape([7, 7])).is_err());
+        let panicked = std::panic::catch_unwind(|| dry_run(|| -> Result<()> { panic!("on purpose") }));
+        assert!(panicked.is_err());
+        assert_eq!(x.sum_all().unwrap().item().unwrap(), 15.0);
+        // What a dry run inside counts, counts outside too.
+        let twice = dry_run(|| {
+            dry_run(|| x.relu())?;
+            x.relu()
+        });
+        assert_eq!(twice.unwrap().1, 30);
+    }
+    let small = Device::cpu_with_budget(1 << 10);
+    dry_run(|| Tensor::zeros([1 << 28], &small)?.relu()).unwrap();
+    assert_eq!((small.counts().cpu_twins, small.memory().in_use), (0, 0));
+}
+
+#[test]
+fn a_sequence_of_layers_is_edited() {
+    let mut model: Sequential = [Box::new(Flatten) as Box<dyn Layer>, Box::new(Relu)].into_iter().collect();
+    model.extend([Box::new(Tanh) as Box<dyn Layer>]);
+    assert!(
+        model.insert(4, Relu).unwrap_err().to_string().contains("Sequential::insert: index 4 of 3 layers")
+    );
+    assert!(model.replace(3, Relu).err().unwrap().to_string().contains("index 3 of 3 layers"));
+    model.insert(3, Sigmoid).unwrap();
+    assert_eq!(model.pop().unwrap().describe(), "Sigmoid");
+    assert_eq!(model.replace(0, Gelu).unwrap().describe(), "Flatten");
+    let kinds: Vec<String> = model.iter().map(|layer| layer.describe()).collect();
+    assert_eq!(kinds, ["Gelu", "Relu", "Tanh"]);
+    assert!(model.get(3).is_none() && Sequential::new().pop().is_none());
 }
 
 #[test]

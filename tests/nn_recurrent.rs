@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Array, device, devices};
-use gristmill::nn::{self, Gru, Init, Linear, Lstm, Module, RecurrentOptions, Rnn};
+use common::{Array, device, devices, dry};
+use gristmill::nn::{self, Gru, Init, Layer, Linear, Lstm, Module, RecurrentOptions, Rnn};
 use gristmill::optim::{Adam, Optimizer};
-use gristmill::{Device, Error, Result, Shape, Tensor};
+use gristmill::{Device, Error, Result, Tensor};
 
 const DEEP: RecurrentOptions = RecurrentOptions { layers: 2, bidirectional: true, bias: true };
 
-fn layers(init: &mut Init, options: RecurrentOptions) -> [Box<dyn Module>; 3] {
+fn layers(init: &mut Init, options: RecurrentOptions) -> [Box<dyn Layer>; 3] {
     [
         Box::new(Rnn::with_options(3, 5, options, init).unwrap()),
         Box::new(Lstm::with_options(3, 5, options, init).unwrap()),
@@ -23,11 +23,11 @@ fn layers_describe_themselves() {
     let mut init = Init::new(1, &Device::cpu());
     let plain = layers(&mut init, RecurrentOptions::default());
     assert_eq!(plain.each_ref().map(|layer| layer.describe()), ["Rnn 3 -> 5", "Lstm 3 -> 5", "Gru 3 -> 5"]);
-    let shape = Shape::new([2, 7, 3]).unwrap();
+    let x = Tensor::zeros([2, 7, 3], &Device::cpu()).unwrap();
     for (layer, (gates, cell)) in plain.iter().zip([(1, 2), (4, 13), (3, 12)]) {
-        assert_eq!(layer.output_shape(shape).unwrap(), [2, 7, 5]);
         // In each of 14 steps two operations for each of 8 weights per gate unit, and the cell's own per unit.
-        assert_eq!(layer.flops(shape).unwrap(), 14 * (2 * 8 * 5 * gates + 5 * cell));
+        let (shape, flops) = dry(layer, &x).unwrap();
+        assert_eq!((&*shape, flops), (&[2, 7, 5][..], 14 * (2 * 8 * 5 * gates + 5 * cell)));
         let count: usize = layer.parameters().iter().map(|p| p.numel()).sum();
         assert_eq!(count, gates as usize * 5 * (3 + 5 + 2));
         let values: Vec<f32> = layer.parameters().iter().flat_map(|p| p.tensor().to_vec().unwrap()).collect();
@@ -36,7 +36,7 @@ fn layers_describe_themselves() {
     }
     let deep = layers(&mut init, DEEP);
     assert_eq!(deep[1].describe(), "Lstm 3 -> 5, 2 layers, both ways");
-    assert_eq!(deep[2].output_shape(shape).unwrap(), [2, 7, 10]);
+    assert_eq!(dry(&deep[2], &x).unwrap().0, [2, 7, 10]);
     let names: Vec<String> = deep[0].named_parameters().into_iter().map(|(name, _)| name).collect();
     assert_eq!(
         names[..5],
@@ -133,7 +133,7 @@ fn parameters_are_saved_and_loaded() {
 }
 
 /// The parity of bits that come one at a time: the state has to remember one bit and flip it at every 1.
-fn learns_parity(name: &str, layer: impl Module, init: &mut Init, rate: f32, device: &Device) {
+fn learns_parity(name: &str, layer: impl Layer, init: &mut Init, rate: f32, device: &Device) {
     const STEPS: usize = 6;
     let head = Linear::new(16, 1, init).unwrap();
     let parameters = [layer.parameters(), head.parameters()].concat();

@@ -6,10 +6,10 @@ mod common;
 
 use common::*;
 use gristmill::nn::{
-    self, BatchNorm1d, BatchNorm2d, GroupNorm, Init, LayerNorm, Linear, Module, RmsNorm, Sequential,
+    self, BatchNorm1d, BatchNorm2d, GroupNorm, Init, Layer, LayerNorm, Linear, Module, RmsNorm, Sequential,
 };
 use gristmill::optim::{Optimizer, Sgd};
-use gristmill::{Device, Error, Result, Shape, Tensor};
+use gristmill::{Device, Error, Result, Tensor};
 
 fn tensor(data: &[f32], shape: &[usize], device: &Device) -> Tensor {
     Tensor::from_slice(data, shape, device).unwrap()
@@ -361,21 +361,18 @@ fn layers_describe_themselves() {
     for device in devices() {
         let init = Init::new(1, &device);
         let x = Array::random([4, 6, 2, 3], 1, -1.0, 1.0).to_tensor(&device);
-        let check = |layer: &dyn Module,
-                     x: &Tensor,
-                     want: Tensor,
-                     describe: &str,
-                     flops: usize,
-                     parameters: usize| {
-            assert_eq!(layer.describe(), describe);
-            let y = layer.forward(x).unwrap();
-            assert_eq!(y.to_vec(), want.to_vec(), "{describe}");
-            assert_eq!(layer.output_shape(x.shape()), Ok(y.shape()));
-            assert_eq!(layer.flops(x.shape()), Ok((flops * x.numel()) as u64), "{describe}");
-            assert_eq!(layer.parameters().iter().map(|p| p.numel()).sum::<usize>(), parameters);
-            let wrong = Shape::new([4, 5]).unwrap();
-            assert!(layer.output_shape(wrong).is_err(), "{describe}");
-        };
+        let check =
+            |layer: &dyn Layer, x: &Tensor, want: Tensor, describe: &str, flops: usize, parameters: usize| {
+                assert_eq!(layer.describe(), describe);
+                let y = layer.forward(x).unwrap();
+                assert_eq!(y.to_vec(), want.to_vec(), "{describe}");
+                // Batch normalization also updates the statistics of six channels, by six operations each.
+                let update = if describe.starts_with("Batch") { 6 * 6 } else { 0 };
+                let flops = (flops * x.numel() + update) as u64;
+                assert_eq!(dry(layer, x), Ok((y.shape(), flops)), "{describe}");
+                assert_eq!(layer.parameters().iter().map(|p| p.numel()).sum::<usize>(), parameters);
+                assert!(layer.forward(&Tensor::zeros([4, 5], &device).unwrap()).is_err(), "{describe}");
+            };
         let layer = LayerNorm::new([2, 3], &init).unwrap();
         check(&layer, &x, x.layer_norm(2, None, None, 1e-5).unwrap(), "LayerNorm [2, 3]", 8, 12);
         let layer = RmsNorm::new([3], &init).unwrap().with_eps(0.125).unwrap();
@@ -396,6 +393,15 @@ fn layers_describe_themselves() {
         assert!(GroupNorm::new(4, 6, &init).is_err() && GroupNorm::new(0, 6, &init).is_err());
         assert!(BatchNorm1d::new(6, &init).unwrap().with_momentum(1.5).is_err());
         assert!(LayerNorm::new([3], &init).unwrap().with_eps(-1.0).is_err());
+    }
+}
+
+#[test]
+fn a_huge_number_of_groups_without_channels_does_not_overflow() {
+    for device in devices() {
+        let x = Tensor::zeros([1 << 40, 0, 3], &device).unwrap();
+        let error = x.group_norm(1 << 40, None, None, 1e-5).unwrap_err().to_string();
+        assert!(error.contains("elements"), "{error}");
     }
 }
 

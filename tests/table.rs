@@ -245,7 +245,8 @@ const NO_OPS: &[&str] = &[
     "eye",
     "zeros_like",
     "ones_like",
-    "full_like", // constructors
+    "full_like",
+    "new", // constructors, of other types too
     "to_vec",
     "to_ids",
     "item",

@@ -6,7 +6,7 @@ pub mod output;
 use clap::Args;
 use gristmill::data::{Vocabulary, Windows};
 use gristmill::io::{self, Metadata};
-use gristmill::nn::{self, Module, Sampling};
+use gristmill::nn::{self, Layer, Sampling};
 use gristmill::optim::{AdamW, Optimizer, Schedule, clip_grad_norm, load_checkpoint, save_checkpoint};
 use gristmill::{Device, Error, Result, Tensor, no_grad};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const SHAKESPEARE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/text/shakespeare.txt"));
 
 /// A network that predicts the next character.
-pub trait LanguageModel: Module + Sized {
+pub trait LanguageModel: Layer + Sized {
     /// The state after the characters so far.
     type Memory;
 

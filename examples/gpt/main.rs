@@ -11,9 +11,10 @@ mod language;
 use clap::Parser;
 use gristmill::io::Metadata;
 use gristmill::nn::{
-    BlockCache, BlockOptions, Embedding, Init, Linear, Module, MultiHeadOptions, Rotary, TransformerEncoder,
+    BlockCache, BlockOptions, Embedding, Init, Layer, Linear, Module, MultiHeadOptions, Rotary,
+    TransformerEncoder,
 };
-use gristmill::{AttentionOptions, Device, Result, RotaryPairs, Shape, Tensor};
+use gristmill::{AttentionOptions, Device, Result, RotaryPairs, Tensor};
 use language::LanguageModel;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(crate) fn main() -> ExitCode {
 /// A language model like GPT-2 (Radford et al., "Language models are unsupervised multitask learners", 2019): an
 /// embedding of the characters, pre-norm blocks with causal attention, and logits for the next character. Positions are
 /// encoded by rotary embeddings ([Su et al.](https://arxiv.org/abs/2104.09864)).
+#[derive(Module)]
 struct Gpt {
     characters: Embedding,
     blocks: TransformerEncoder,
@@ -81,26 +83,10 @@ impl Gpt {
     }
 }
 
-impl Module for Gpt {
-    fn describe(&self) -> String {
-        "Gpt".to_string()
-    }
-
+impl Layer for Gpt {
     /// Ids `[n, length]` to logits `[n, length, characters]`.
     fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.blocks.forward(&self.characters.forward(ids)?)?)
-    }
-
-    fn output_shape(&self, ids: Shape) -> Result<Shape> {
-        self.head.output_shape(self.blocks.output_shape(self.characters.output_shape(ids)?)?)
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        vec![
-            ("characters".to_string(), &self.characters),
-            ("blocks".to_string(), &self.blocks),
-            ("head".to_string(), &self.head),
-        ]
     }
 }
 

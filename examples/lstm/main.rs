@@ -8,8 +8,8 @@
 mod language;
 
 use clap::{Parser, ValueEnum};
-use gristmill::nn::{Embedding, Gru, Init, Linear, Lstm, LstmState, Module, RecurrentOptions, Rnn};
-use gristmill::{Device, Result, Shape, Tensor};
+use gristmill::nn::{Embedding, Gru, Init, Layer, Linear, Lstm, LstmState, Module, RecurrentOptions, Rnn};
+use gristmill::{Device, Result, Tensor};
 use language::LanguageModel;
 use std::process::ExitCode;
 
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 /// The recurrent layers.
+#[derive(Module)]
 enum Layers {
     Lstm(Lstm),
     Gru(Gru),
@@ -57,14 +58,6 @@ enum Memory {
 }
 
 impl Layers {
-    fn module(&self) -> &dyn Module {
-        match self {
-            Layers::Lstm(layers) => layers,
-            Layers::Gru(layers) => layers,
-            Layers::Rnn(layers) => layers,
-        }
-    }
-
     fn run(&self, x: &Tensor, memory: Option<Memory>) -> Result<(Tensor, Memory)> {
         let (lstm, other) = match memory {
             Some(Memory::Lstm(state)) => (Some(state), None),
@@ -89,6 +82,7 @@ impl Layers {
 }
 
 /// An embedding of the characters, recurrent layers, and logits for the next character.
+#[derive(Module)]
 struct Network {
     characters: Embedding,
     layers: Layers,
@@ -109,26 +103,10 @@ impl Network {
     }
 }
 
-impl Module for Network {
-    fn describe(&self) -> String {
-        "Network".to_string()
-    }
-
+impl Layer for Network {
     /// Ids `[n, length]` to logits `[n, length, characters]`.
     fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        self.head.forward(&self.layers.module().forward(&self.characters.forward(ids)?)?)
-    }
-
-    fn output_shape(&self, ids: Shape) -> Result<Shape> {
-        self.head.output_shape(self.layers.module().output_shape(self.characters.output_shape(ids)?)?)
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        vec![
-            ("characters".to_string(), &self.characters),
-            ("layers".to_string(), self.layers.module()),
-            ("head".to_string(), &self.head),
-        ]
+        self.head.forward(&self.layers.run(&self.characters.forward(ids)?, None)?.0)
     }
 }
 

@@ -15,9 +15,11 @@ mod picture;
 
 use chart::{Epoch, MOST_MISSES, Miss};
 use clap::Parser;
-use gristmill::data::{Batches, Normalization, RandomShift, Split, gather_images, mean_std};
+use gristmill::data::{
+    Batch, DataLoader, Dataset, ImageDataset, ImageTransform, Normalization, Split, mean_std,
+};
 use gristmill::metrics::{ConfusionMatrix, accuracy};
-use gristmill::nn::{self, Module, Sequential};
+use gristmill::nn::{self, Layer, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer, Schedule};
 use gristmill::{Device, Error, Result, Tensor, io, no_grad};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,7 +58,7 @@ struct Options {
     dropout: f32,
     /// Maximum random shift of a training image, in pixels
     #[arg(long, default_value_t = 1)]
-    shift: u32,
+    shift: usize,
     /// Directory with the four IDX files of another data set of the same sizes, such as Fashion-MNIST
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -118,10 +120,16 @@ fn run(options: &Options) -> Result<()> {
             split.labels.truncate(count.get());
         }
     }
-    let normalisation = match options.data {
+    let normalization = match options.data {
         None => Normalization::MNIST,
         Some(_) => mean_std(&train.images)?,
     };
+    let plain = ImageTransform::new().normalize(&[normalization]);
+    let shifted = plain.clone().random_crop([train.rows, train.cols], options.shift).seed(options.seed);
+    let train = DataLoader::new(train.into_dataset()?.transform(shifted), options.batch_size)?;
+    let train = train.shuffle(options.seed).workers(1).device(&device);
+    let test_batches = DataLoader::new(test.clone().into_dataset()?.transform(plain), TEST_BATCH)?;
+    let test_batches = test_batches.workers(1).device(&device);
 
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
@@ -130,7 +138,7 @@ fn run(options: &Options) -> Result<()> {
         message: format!("Ctrl-C can not be caught: {e}"),
     })?;
 
-    let mut run = Run { options, device: &device, model, normalisation, stopped };
+    let mut run = Run { options, model, test_batches, stopped };
     let mut optimizer = Adam::new(run.model.parameters(), options.learning_rate);
     let mut epochs = Vec::new();
     for epoch in 0..options.epochs {
@@ -179,39 +187,37 @@ struct Tested {
 
 struct Run<'a> {
     options: &'a Options,
-    device: &'a Device,
     model: Sequential,
-    normalisation: Normalization,
+    test_batches: DataLoader,
     stopped: Arc<AtomicBool>,
 }
 
 impl Run<'_> {
     /// One pass over the training images. Returns the mean loss and the accuracy, both measured at each step before its
     /// update.
-    fn train_epoch(&mut self, train: &Split, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
+    fn train_epoch(&mut self, train: &DataLoader, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
         self.model.train();
-        let shift = RandomShift { max: self.options.shift, seed: self.options.seed, epoch };
-        let batches = Batches::shuffled(train.len(), self.options.batch_size, self.options.seed, epoch)?;
-        let (steps, rate) = (batches.len() as u64, self.options.learning_rate);
+        let (steps, rate) = (train.len() as u64, self.options.learning_rate);
         let schedule = match self.options.schedule {
             Decay::Constant => Schedule::constant(rate),
             Decay::Cosine => Schedule::cosine(rate, 0.0, steps * self.options.epochs),
         };
-        let bar = progress_bar(batches.len(), epoch + 1, self.options.epochs);
+        let bar = progress_bar(train.len(), epoch + 1, self.options.epochs);
         let began = Instant::now();
         let mut figures = Figures::default();
-        let mut waiting: Vec<(Tensor, Tensor, Vec<u32>)> = Vec::new();
-        for (step, indices) in batches.enumerate() {
-            let (x, y) = self.batch(train, &indices, Some(shift))?;
-            let logits = self.model.forward(&x)?;
-            let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
+        let mut waiting: Vec<(Tensor, Tensor, Tensor)> = Vec::new();
+        for (step, batch) in train.epoch(epoch)?.enumerate() {
+            let Batch { inputs, targets } = batch?;
+            let logits = self.model.forward(&inputs)?;
+            let loss = logits.cross_entropy(&targets)?;
             let gradients = loss.backward()?;
             optimizer.set_learning_rate(schedule.lr_at(epoch * steps + step as u64));
             optimizer.step(&gradients)?;
-            waiting.push((loss.detach(), logits.detach(), y));
+            waiting.push((loss.detach(), logits.detach(), targets));
             let stop = self.is_stopped();
             if waiting.len() == LOOK_EVERY || stop || bar.length() == Some(step as u64 + 1) {
-                for (loss, logits, y) in waiting.drain(..) {
+                for (loss, logits, targets) in waiting.drain(..) {
+                    let y = targets.to_ids()?;
                     figures.add(f64::from(loss.item()?), &best_class(&logits.to_vec()?, y.len()), &y)?;
                 }
                 let per_step = began.elapsed().as_secs_f64() * 1e3 / (step + 1) as f64;
@@ -234,18 +240,19 @@ impl Run<'_> {
         let mut figures = Figures::default();
         let mut confusion = ConfusionMatrix::new(test.classes)?;
         let mut misses = Vec::new();
-        for indices in Batches::in_order(test.len(), TEST_BATCH)? {
-            let (x, y) = self.batch(test, &indices, None)?;
+        for (number, batch) in self.test_batches.epoch(0)?.enumerate() {
+            let Batch { inputs, targets } = batch?;
             let (loss, logits) = no_grad(|| -> Result<_> {
-                let logits = self.model.forward(&x)?;
-                let loss = logits.cross_entropy(&Tensor::from_ids(&y, [y.len()], self.device)?)?;
+                let logits = self.model.forward(&inputs)?;
+                let loss = logits.cross_entropy(&targets)?;
                 Ok((loss.item()?, logits.to_vec()?))
             })?;
+            let y = targets.to_ids()?;
             let predicted = best_class(&logits, y.len());
             figures.add(f64::from(loss), &predicted, &y)?;
             confusion.add(&predicted, &y)?;
             let size = test.rows * test.cols;
-            for ((&at, &predicted), &label) in indices.iter().zip(&predicted).zip(&y) {
+            for ((at, &predicted), &label) in (number * TEST_BATCH..).zip(&predicted).zip(&y) {
                 if predicted != label && misses.len() < MOST_MISSES {
                     misses.push(Miss { pixels: test.images[at * size..][..size].to_vec(), predicted, label });
                 }
@@ -253,17 +260,6 @@ impl Run<'_> {
         }
         let (loss, accuracy) = figures.mean();
         Ok(Tested { loss, accuracy, confusion, misses })
-    }
-
-    fn batch(
-        &self,
-        split: &Split,
-        indices: &[usize],
-        shift: Option<RandomShift>,
-    ) -> Result<(Tensor, Vec<u32>)> {
-        let (pixels, labels) = gather_images(split, indices, self.normalisation, shift)?;
-        let x = Tensor::from_slice(&pixels, [indices.len(), 1, split.rows, split.cols], self.device)?;
-        Ok((x, labels))
     }
 
     fn is_stopped(&self) -> bool {
@@ -313,9 +309,9 @@ fn progress_bar(steps: usize, epoch: u64, epochs: u64) -> ProgressBar {
 fn predict(model: &Sequential, device: &Device, path: &std::path::Path) -> Result<()> {
     model.eval();
     let pixels = picture::read(path, 28, 28)?;
-    let digit = Split { images: pixels, labels: vec![0], rows: 28, cols: 28, classes: 10 };
-    let (pixels, _) = gather_images(&digit, &[0], Normalization::MNIST, None)?;
-    let x = Tensor::from_slice(&pixels, [1, 1, 28, 28], device)?;
+    let digit = ImageDataset::new(pixels, [1, 1, 28, 28], vec![0])?;
+    let digit = digit.transform(ImageTransform::new().normalize(&[Normalization::MNIST]));
+    let x = digit.batch(&[0], 0)?.inputs.to(device)?;
     let probabilities = no_grad(|| model.forward(&x)?.softmax(-1)?.to_vec())?;
     let best = best_class(&probabilities, 1)[0];
     say(format!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * probabilities[best as usize]));

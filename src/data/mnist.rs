@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::idx::{Idx, read_idx};
+use super::images::ImageDataset;
 use crate::error::{Error, Result};
 
 /// The names of a data set's four unpacked files: training images and labels, then test images and labels.
@@ -42,6 +43,23 @@ impl Split {
     /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// The images as a data set of `[n, 1, rows, cols]`.
+    ///
+    /// ```
+    /// # use gristmill::data::{Dataset, Split};
+    /// let split = Split { images: vec![0, 255], labels: vec![7], rows: 1, cols: 2, classes: 10 };
+    /// let batch = split.into_dataset()?.batch(&[0], 0)?;
+    /// assert_eq!((batch.inputs.to_vec()?, batch.targets.to_ids()?), (vec![0.0, 1.0], vec![7]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The lengths do not agree, as [`ImageDataset::new`].
+    pub fn into_dataset(self) -> Result<ImageDataset> {
+        let shape = [self.labels.len(), 1, self.rows, self.cols];
+        ImageDataset::new(self.images, shape, self.labels.into_iter().map(u32::from).collect())
     }
 
     /// Pairs images with labels. The paths are for error messages.

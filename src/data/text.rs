@@ -1,4 +1,6 @@
-//! Text as character ids.
+//! Text as ids of characters or of words.
+
+use std::collections::HashMap;
 
 use crate::cpu::host_list;
 use crate::error::{Error, Result};
@@ -69,6 +71,122 @@ impl Vocabulary {
             known.ok_or_else(|| Error::argument("Vocabulary::decode", message()))
         };
         ids.iter().map(character).collect()
+    }
+}
+
+/// The most frequent words of some texts.
+///
+/// A word is a longest run of letters, digits and apostrophes, in lower case; what is between words does not count.
+/// Id 0 is for padding, id 1 for unknown words, and the words follow, the most frequent first, those of one frequency in
+/// Unicode order. These are the conventions of Keras' `TextVectorization`.
+///
+/// ```
+/// # use gristmill::data::WordVocabulary;
+/// let vocabulary = WordVocabulary::of(["A rose is a rose.", "Is it?"], 3)?;
+/// assert_eq!(vocabulary.words(), ["a", "is", "rose"]);
+/// assert_eq!(vocabulary.encode("Rose: it is!"), [4, 1, 3]);
+/// assert_eq!(vocabulary.encode_to("Rose: it is!", 5)?, [4, 1, 3, 0, 0]);
+/// assert_eq!(vocabulary.decode(&[4, 1, 3, 0, 0])?, "rose [UNK] is");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordVocabulary {
+    words: Vec<String>,
+    ids: HashMap<String, u32>,
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let is_inside = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '\u{2019}');
+    let runs = text.split(move |c| !is_inside(c));
+    // A run of apostrophes alone is no word.
+    runs.filter(|run| run.contains(char::is_alphanumeric)).map(str::to_lowercase)
+}
+
+impl WordVocabulary {
+    /// The id of padding.
+    pub const PADDING: u32 = 0;
+    /// The id of all words that are not in the vocabulary.
+    pub const UNKNOWN: u32 = 1;
+
+    /// The `most` most frequent words of these texts.
+    ///
+    /// # Errors
+    /// As [`WordVocabulary::from_words`], over 2^32 words.
+    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>, most: usize) -> Result<WordVocabulary> {
+        let mut counts: HashMap<String, u64> = HashMap::new();
+        texts.into_iter().flat_map(words).for_each(|word| *counts.entry(word).or_default() += 1);
+        let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+        counts.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+        counts.truncate(most);
+        WordVocabulary::from_words(counts.into_iter().map(|(word, _)| word))
+    }
+
+    /// The vocabulary with these words, as [`WordVocabulary::words`] gave them: those of a checkpoint, or another list.
+    ///
+    /// ```
+    /// # use gristmill::data::WordVocabulary;
+    /// let vocabulary = WordVocabulary::of(["b a b"], 9)?;
+    /// let stored = vocabulary.words().join(" "); // words have no spaces
+    /// assert_eq!(WordVocabulary::from_words(stored.split(' '))?, vocabulary);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A word that appears twice, or more words than ids.
+    pub fn from_words(words: impl IntoIterator<Item: Into<String>>) -> Result<WordVocabulary> {
+        let op = "WordVocabulary";
+        let words: Vec<String> = words.into_iter().map(Into::into).collect();
+        let mut ids = HashMap::new();
+        for (at, word) in words.iter().enumerate() {
+            let id = u32::try_from(at + 2).map_err(|_| Error::argument(op, "more than 2^32 - 2 words"))?;
+            if ids.insert(word.clone(), id).is_some() {
+                return Err(Error::argument(op, format!("the word {word:?} appears twice")));
+            }
+        }
+        Ok(WordVocabulary { words, ids })
+    }
+
+    /// The words in the order of their ids, which begin with 2.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The number of ids: the words, padding and the unknown. An embedding has as many rows.
+    pub fn size(&self) -> usize {
+        self.words.len() + 2
+    }
+
+    /// The ids of a text's words.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        words(text).map(|word| self.ids.get(&word).copied().unwrap_or(Self::UNKNOWN)).collect()
+    }
+
+    /// The ids of a text's first `length` words, with padding behind shorter texts, so that texts fit into a batch.
+    ///
+    /// # Errors
+    /// No room for `length` ids.
+    pub fn encode_to(&self, text: &str, length: usize) -> Result<Vec<u32>> {
+        let mut ids = host_list(length)?;
+        ids.extend(
+            words(text).take(length).map(|word| self.ids.get(&word).copied().unwrap_or(Self::UNKNOWN)),
+        );
+        ids.resize(length, Self::PADDING);
+        Ok(ids)
+    }
+
+    /// The words of these ids with spaces between them, without padding; `[UNK]` for unknown ones.
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let word = |&id: &u32| match id {
+            Self::UNKNOWN => Ok("[UNK]"),
+            id => self.words.get((id as usize).wrapping_sub(2)).map(String::as_str).ok_or_else(|| {
+                Error::argument("WordVocabulary::decode", format!("id {id} of {} ids", self.size()))
+            }),
+        };
+        let words = ids.iter().filter(|&&id| id != Self::PADDING).map(word);
+        Ok(words.collect::<Result<Vec<&str>>>()?.join(" "))
     }
 }
 
@@ -145,6 +263,28 @@ mod tests {
         assert!(vocabulary.encode("a").unwrap_err().to_string().contains("'a'"));
         assert!(vocabulary.decode(&[99]).unwrap_err().to_string().contains("id 99"));
         assert!(Vocabulary::of("").is_empty());
+    }
+
+    #[test]
+    fn words_are_numbered_by_frequency() {
+        let texts = ["Don't panic -- don\u{2019}t!", "PANIC, panic; \u{c4}pfel 42 ' ''"];
+        let vocabulary = WordVocabulary::of(texts, usize::MAX).unwrap();
+        assert_eq!(vocabulary.words(), ["panic", "42", "don't", "don\u{2019}t", "\u{e4}pfel"]);
+        assert_eq!(vocabulary.size(), 7);
+        assert_eq!(vocabulary.encode("\u{c4}PFEL? Birnen, panic"), [6, 1, 2]);
+        assert_eq!(vocabulary.encode_to("panic panic panic", 2).unwrap(), [2, 2]);
+        assert_eq!(vocabulary.encode_to("", 2).unwrap(), [0, 0]);
+        assert_eq!(vocabulary.decode(&[0, 6, 0, 1, 2]).unwrap(), "\u{e4}pfel [UNK] panic");
+        assert!(vocabulary.decode(&[7]).unwrap_err().to_string().contains("id 7 of 7 ids"));
+        assert!(vocabulary.encode_to("a", usize::MAX).is_err());
+        assert_eq!(WordVocabulary::from_words(vocabulary.words().to_vec()).unwrap(), vocabulary);
+        assert!(WordVocabulary::from_words(["a", "a"]).unwrap_err().to_string().contains("appears twice"));
+        let few = WordVocabulary::of(texts, 2).unwrap();
+        assert_eq!(
+            (few.words(), few.encode("don't")),
+            (&["panic".to_string(), "42".to_string()][..], vec![1])
+        );
+        assert_eq!(WordVocabulary::of([""], 9).unwrap().size(), 2);
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub trait Params: bytemuck::Pod {
     const FIELDS: &'static [(&'static str, usize)];
 }
 
-/// Declares a parameter struct that the device can read: `repr(C)`, plain data, all of 4-byte words. WGSL aligns
+/// Declares a parameter struct that the device can read: `repr(C)`, plain data without gaps, all of 4-byte words. WGSL aligns
 /// `vec3u`, `vec4u` and arrays of them to 16 bytes; a field named `pad` fills such a gap and has no counterpart there.
 #[macro_export]
 macro_rules! params {
@@ -170,8 +170,19 @@ macro_rules! params {
     }) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        #[derive(Clone, Copy)]
         $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
+
+        const _: () = {
+            const fn plain<T: $crate::bytemuck::Pod>() -> usize {
+                size_of::<T>()
+            }
+            assert!(size_of::<$name>() == 0 $(+ plain::<$type>())*, "the struct has gaps: fill them with a field pad");
+        };
+        // SAFETY: all bits 0 are a value of each field, whose types are plain data, as was checked above.
+        unsafe impl $crate::bytemuck::Zeroable for $name {}
+        // SAFETY: it is repr(C) and Copy, has no gaps, and all its fields are plain data, as was checked above.
+        unsafe impl $crate::bytemuck::Pod for $name {}
 
         impl $crate::gpu::Params for $name {
             const FIELDS: &'static [(&'static str, usize)] =

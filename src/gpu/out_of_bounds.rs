@@ -70,10 +70,12 @@ impl<'a> Buffer<'a> {
         let (space, rest) = text.split_once("var<storage, ")?.1.split_once("> ")?;
         let (name, kind) = rest.split_once(": ")?;
         let element = kind.strip_prefix("array<")?.strip_suffix(">;")?;
+        let of_four = element.strip_prefix("vec4<").and_then(|rest| rest.strip_suffix('>'));
+        let element = of_four.unwrap_or(element);
         let alias = format!("alias {element} = ");
         let meant = globals.iter().find_map(|text| text.trim().strip_prefix(&*alias)?.strip_suffix(';'));
         let is_wide = match meant.unwrap_or(element) {
-            "f32" | "u32" | "i32" => false,
+            "f32" | "u32" | "i32" => of_four.is_some(),
             "vec4f" | "vec4u" | "vec4i" => true,
             _ => return None,
         };

@@ -1,17 +1,17 @@
 //! Multi-head attention, and the key/value cache for generation.
 
 use super::init::{Init, Scheme};
-use super::layers::Linear;
-use super::module::Module;
+use super::layers::{Dropout, Linear};
+use super::module::{Layer, Module, Parts};
 use super::parameter::Parameter;
 use super::rotary::Rotary;
+use super::summary::traced;
 use crate::device::Device;
+use crate::dry_run;
 use crate::ops::copy;
-use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Activation, AttentionOptions, DType, Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const NAME: &str = "multi_head_attention";
 
@@ -92,8 +92,10 @@ impl KvCache {
         for (held, given) in self.held.iter_mut().zip([keys, values]) {
             copy::slice_scatter(&given.detach(), held, 2, start)?;
         }
-        self.len = start + new;
-        let [keys, values] = [0, 1].map(|at| self.held[at].slice(2, 0..self.len));
+        if !dry_run::is_active() {
+            self.len = start + new;
+        }
+        let [keys, values] = [0, 1].map(|at| self.held[at].slice(2, 0..start + new));
         Ok([keys?, values?])
     }
 }
@@ -149,10 +151,8 @@ pub struct MultiHeadAttention {
     size: usize,
     causal: bool,
     rotary: Option<Arc<Rotary>>,
-    dropout: f32,
-    seed: u64,
-    calls: AtomicU64,
-    training: AtomicBool,
+    /// Of the weights, inside the kernel.
+    dropout: Dropout,
 }
 
 impl MultiHeadAttention {
@@ -191,10 +191,7 @@ impl MultiHeadAttention {
             size,
             causal,
             rotary,
-            dropout,
-            seed: init.seed(),
-            calls: AtomicU64::new(0),
-            training: AtomicBool::new(true),
+            dropout: Dropout::new(dropout, init.seed())?,
         })
     }
 
@@ -213,9 +210,11 @@ impl MultiHeadAttention {
     /// # Errors
     /// Shapes that do not fit, or the device fails.
     pub fn attend(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
-        let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
-        let (q, k) = (self.rotated(q, 0)?, self.rotated(k, 0)?);
-        self.finish(&q, [&k, &v], self.causal, options)
+        traced(self, || {
+            let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
+            let (q, k) = (self.rotated(q, 0)?, self.rotated(k, 0)?);
+            self.finish(&q, [&k, &v], self.causal, options)
+        })
     }
 
     /// As [`MultiHeadAttention::attend`], for positions `[n, new, width]` that follow those in the cache.
@@ -230,11 +229,13 @@ impl MultiHeadAttention {
         cache: &mut KvCache,
         options: &AttentionOptions,
     ) -> Result<Tensor> {
-        let first = cache.len();
-        let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
-        let (q, k) = (self.rotated(q, first)?, self.rotated(k, first)?);
-        let [k, v] = cache.append(&k, &v)?;
-        self.finish(&q, [&k, &v], self.causal, options)
+        traced(self, || {
+            let first = cache.len();
+            let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
+            let (q, k) = (self.rotated(q, first)?, self.rotated(k, first)?);
+            let [k, v] = cache.append(&k, &v)?;
+            self.finish(&q, [&k, &v], self.causal, options)
+        })
     }
 
     /// Projects another sequence `[.., m, width]` to keys and values, `[.., kv_heads, m, size]` each.
@@ -259,8 +260,10 @@ impl MultiHeadAttention {
         [keys, values]: [&Tensor; 2],
         options: &AttentionOptions,
     ) -> Result<Tensor> {
-        let [q] = self.project(x, [self.heads], 0)?;
-        self.finish(&q, [keys, values], false, options)
+        traced(self, || {
+            let [q] = self.project(x, [self.heads], 0)?;
+            self.finish(&q, [keys, values], false, options)
+        })
     }
 
     /// Projects by the rows of the weight from `first` on, and splits the result into parts of `heads` heads:
@@ -305,10 +308,10 @@ impl MultiHeadAttention {
     ) -> Result<Tensor> {
         let mut options = AttentionOptions { causal: causal || options.causal, ..options.clone() };
         options.dropout = 0.0;
-        if self.dropout > 0.0 && self.training.load(Ordering::Relaxed) {
-            options.dropout = self.dropout;
-            options.seed = self.seed;
-            options.offset = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.dropout.probability() > 0.0
+            && let Some((seed, offset)) = self.dropout.next()
+        {
+            (options.dropout, options.seed, options.offset) = (self.dropout.probability(), seed, offset);
         }
         let heads = q.scaled_dot_product_attention(k, v, &options)?.transpose(-3, -2)?;
         let lead = &heads.shape()[..heads.rank() - 2];
@@ -317,6 +320,11 @@ impl MultiHeadAttention {
 }
 
 impl Module for MultiHeadAttention {
+    fn parts(&self) -> Parts<'_> {
+        let own = Parts::new().with("in_proj_weight", &self.weight).with("in_proj_bias", &self.bias);
+        own.with("out_proj", &self.out).with("dropout", &self.dropout)
+    }
+
     fn describe(&self) -> String {
         let shared =
             if self.kv_heads == self.heads { String::new() } else { format!(" on {}", self.kv_heads) };
@@ -328,41 +336,11 @@ impl Module for MultiHeadAttention {
             self.size
         )
     }
+}
 
+impl Layer for MultiHeadAttention {
     /// Self-attention, as [`MultiHeadAttention::attend`] without options.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.attend(input, &AttentionOptions::default())
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        let width = self.weight.shape()[1];
-        match *input {
-            [.., _, last] if last == width => Ok(input),
-            _ => Err(Error::shape(NAME, format!("input {input}, should be [.., n, {width}]"))),
-        }
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let [.., n, width] = *self.output_shape(input)? else { return Ok(0) };
-        let rows = (input.numel() / width.max(1)) as u64;
-        let (heads, all) = ((self.heads * self.size) as u64, self.weight.numel() as u64);
-        // The projections, and two multiply-adds per key and element: the score, and the weighted value.
-        let projections = all.saturating_add(heads.saturating_mul(width as u64)).saturating_mul(2);
-        let each = projections.saturating_add(heads.saturating_mul(4).saturating_mul(n as u64));
-        Ok(rows.saturating_mul(each))
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        let weight = ("in_proj_weight".to_string(), self.weight.clone());
-        let bias = self.bias.iter().map(|bias| ("in_proj_bias".to_string(), bias.clone()));
-        [weight].into_iter().chain(bias).collect()
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        vec![("out_proj".to_string(), &self.out)]
-    }
-
-    fn set_training(&self, training: bool) {
-        self.training.store(training, Ordering::Relaxed);
     }
 }

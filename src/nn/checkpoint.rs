@@ -29,7 +29,7 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
     io::save(path, &tensors, metadata)
 }
 
-/// Reads a module's parameters and buffers from a safetensors file; returns its metadata.
+/// Reads a module's parameters and buffers from a file of safetensors, or of PyTorch's `torch.save`; returns its metadata.
 ///
 /// The file must hold exactly these tensors, with their shapes. All are checked before the first parameter changes.
 /// [`load_parameters_with`] reads a part of a file, under other names, or only the tensors that both have.
@@ -41,7 +41,8 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
     Ok(load_parameters_with(module, path, &LoadOptions::new())?.metadata)
 }
 
-/// As [`load_parameters`], with options.
+/// As [`load_parameters`], with options. A checkpoint of PyTorch, `{"model": model.state_dict(), ...}`, is read with
+/// `prefix("model.")`. PyTorch's `num_batches_tracked` has no counterpart here, and is passed over.
 ///
 /// ```no_run
 /// # use gristmill::{Device, nn::{self, Init, Linear, LoadOptions}};
@@ -160,6 +161,8 @@ impl<'a> LoadOptions<'a> {
             let Some(parameter) = wanted.remove(&name) else {
                 match order.contains(&name) {
                     true => wrong.push(format!("{name} appears twice")),
+                    // PyTorch's batch normalization counts its batches, and uses the number only without a momentum.
+                    false if name.ends_with("num_batches_tracked") => {}
                     false => report.unexpected.push(name),
                 }
                 continue;
@@ -205,7 +208,8 @@ pub(crate) fn fitting(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<(Vec<(Parameter, Tensor)>, LoadReport)> {
-    let found = archive.entries.iter().map(|entry| (&*entry.name, Ok((entry.dtype, entry.shape, entry))));
+    let found =
+        archive.entries.iter().map(|entry| (&*entry.name, Ok((entry.dtype, entry.layout.shape, entry))));
     let found = found.chain(archive.unreadable.iter().map(|(name, why)| (&**name, Err(&**why))));
     let wrong = |message| Error::file(path, format!("does not fit the model: {message}"));
     let (pairs, report) = options.fit(module, found).map_err(wrong)?;

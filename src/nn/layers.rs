@@ -1,12 +1,34 @@
 //! Layers: dense, embedding, dropout, flatten, activations.
 
 use super::init::Init;
-use super::module::Module;
+use super::module::{Layer, Mode, Module, Parts};
 use super::parameter::Parameter;
+use super::summary::traced;
+use crate::dry_run;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Activation, Error, Result};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The methods that give a layer's weight, and its bias if it may have one.
+macro_rules! accessors {
+    ($name:ident: $($weight:ident).+ $(, $($bias:ident).+)?) => {
+        impl $name {
+            /// The weight.
+            pub fn weight(&self) -> &Parameter {
+                &self.$($weight).+
+            }
+        }
+
+        $(impl $name {
+            /// The bias, if it has one.
+            pub fn bias(&self) -> Option<&Parameter> {
+                self.$($bias).+.as_ref()
+            }
+        })?
+    };
+}
+pub(super) use accessors;
 
 /// A dense layer: `activation(x · weightᵀ + bias)`, `[.., in]` to `[.., out]`.
 ///
@@ -46,6 +68,8 @@ impl Linear {
     }
 }
 
+accessors!(Linear: weight, bias);
+
 /// The bias as a parameter, checked against the number of outputs.
 pub(super) fn biased(
     op: &'static str,
@@ -61,12 +85,6 @@ pub(super) fn biased(
     }
 }
 
-/// A layer's parameters under PyTorch's names.
-pub(super) fn named(weight: &Parameter, bias: &Option<Parameter>) -> Vec<(String, Parameter)> {
-    let weight = [("weight".to_string(), weight.clone())];
-    weight.into_iter().chain(bias.iter().map(|bias| ("bias".to_string(), bias.clone()))).collect()
-}
-
 /// An activation's text in summaries.
 pub(super) fn suffix(activation: Activation) -> &'static str {
     match activation {
@@ -77,40 +95,21 @@ pub(super) fn suffix(activation: Activation) -> &'static str {
     }
 }
 
-/// The FLOPs of a layer whose `outputs` are sums of `products` products in total.
-pub(super) fn product_flops(outputs: Shape, products: usize, biased: bool, activation: Activation) -> u64 {
-    let outputs = outputs.numel() as u64;
-    let sums = (products as u64).saturating_mul(2).saturating_sub(if biased { 0 } else { outputs });
-    sums.saturating_add(if activation == Activation::None { 0 } else { outputs })
-}
-
 impl Module for Linear {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new().with("weight", &self.weight).with("bias", &self.bias)
+    }
+
     fn describe(&self) -> String {
         let shape = self.weight.shape();
         format!("Linear {} -> {}{}", shape[1], shape[0], suffix(self.activation))
     }
+}
 
+impl Layer for Linear {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Parameter::tensor);
-        input.linear(&self.weight.tensor(), bias.as_ref(), self.activation)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        let weight = self.weight.shape();
-        match input.last() {
-            Some(&last) if last == weight[1] => input.with(input.rank() - 1, weight[0]),
-            _ => Err(Error::shape("linear", format!("input {input} for a weight of shape {weight}"))),
-        }
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let outputs = self.output_shape(input)?;
-        let products = outputs.numel().saturating_mul(self.weight.shape()[1]);
-        Ok(product_flops(outputs, products, self.bias.is_some(), self.activation))
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        named(&self.weight, &self.bias)
+        traced(self, || input.linear(&self.weight.tensor(), bias.as_ref(), self.activation))
     }
 }
 
@@ -145,21 +144,19 @@ impl Embedding {
 }
 
 impl Module for Embedding {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new().with("weight", &self.weight)
+    }
+
     fn describe(&self) -> String {
         let shape = self.weight.shape();
         format!("Embedding {} x {}", shape[0], shape[1])
     }
+}
 
+impl Layer for Embedding {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        self.weight.tensor().embedding(input)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        Shape::new([&input[..], &self.weight.shape()[1..]].concat())
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        named(&self.weight, &None)
+        traced(self, || self.weight.tensor().embedding(input))
     }
 }
 
@@ -170,7 +167,7 @@ pub struct Dropout {
     probability: f32,
     seed: u64,
     calls: AtomicU64,
-    training: AtomicBool,
+    mode: Mode,
 }
 
 impl Dropout {
@@ -182,46 +179,47 @@ impl Dropout {
         if !(0.0..=1.0).contains(&probability) {
             return Err(Error::argument("dropout", format!("probability {probability} is not in 0..=1")));
         }
-        Ok(Dropout { probability, seed, calls: AtomicU64::new(0), training: AtomicBool::new(true) })
+        Ok(Dropout { probability, seed, calls: AtomicU64::new(0), mode: Mode::new() })
+    }
+
+    /// The seed and the offset of the next mask; `None` in evaluation. A dry run draws none.
+    pub(super) fn next(&self) -> Option<(u64, u64)> {
+        let drawn = u64::from(!dry_run::is_active());
+        self.mode.is_training().then(|| (self.seed, self.calls.fetch_add(drawn, Ordering::Relaxed)))
+    }
+
+    /// The probability of dropping an element.
+    pub(super) fn probability(&self) -> f32 {
+        self.probability
     }
 }
 
 impl Module for Dropout {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new().with("mode", &self.mode)
+    }
+
     fn describe(&self) -> String {
         format!("Dropout {}", self.probability)
     }
+}
 
+impl Layer for Dropout {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        if !self.training.load(Ordering::Relaxed) {
-            return Ok(input.clone());
-        }
-        input.dropout(self.probability, self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        Ok(input)
-    }
-
-    fn set_training(&self, training: bool) {
-        self.training.store(training, Ordering::Relaxed);
+        traced(self, || match self.next() {
+            None => Ok(input.clone()),
+            Some((seed, offset)) => input.dropout(self.probability, seed, offset),
+        })
     }
 }
 
 /// Joins all axes but the first: `[n, c, h, w]` to `[n, c·h·w]`.
+#[derive(Module)]
 pub struct Flatten;
 
-impl Module for Flatten {
-    fn describe(&self) -> String {
-        "Flatten".to_string()
-    }
-
+impl Layer for Flatten {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.flatten(1)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        let start = input.axis("flatten", 1)?;
-        Shape::new([input[0], input[start..].iter().product()])
+        traced(self, || input.flatten(1))
     }
 }
 
@@ -234,22 +232,20 @@ macro_rules! activations {
         ))?;
 
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                Parts::new()
+            }
+
             fn describe(&self) -> String {
                 $(let $name($attribute) = self;)?
                 [stringify!($name).to_string() $(, $attribute.to_string())?].join(" ")
             }
+        }
 
+        impl Layer for $name {
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 $(let $name($attribute) = self;)?
-                input.$method($(*$attribute)?)
-            }
-
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                Ok(input)
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                Ok(input.numel() as u64)
+                traced(self, || input.$method($(*$attribute)?))
             }
         }
     )*};

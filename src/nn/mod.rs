@@ -1,7 +1,7 @@
 //! Neural networks: parameters, layers, initialisation, losses, checkpoints.
 //!
 //! ```
-//! use gristmill::nn::{Init, Linear, Module, Sequential, summary};
+//! use gristmill::nn::{Init, Layer, Linear, Module, Sequential, summary};
 //! use gristmill::optim::{AdamW, Optimizer};
 //! use gristmill::{Activation, Device, Tensor, nn};
 //!
@@ -52,14 +52,14 @@ pub use layers::{
 pub use loss::{
     Loss, Reduction, bce_with_logits_loss, hinge_loss, huber_loss, kl_div_loss, l1_loss, mse_loss,
 };
-pub use module::{Module, Row};
+pub use module::{Layer, Mode, Module, Part, Parts};
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use parameter::{Frozen, Parameter};
 pub use recurrent::{Gru, Lstm, LstmState, RecurrentOptions, Rnn};
 pub use rotary::Rotary;
 pub use sampling::Sampling;
 pub use sequential::Sequential;
-pub use summary::summary;
+pub use summary::{Row, Summary, summary, summary_with};
 pub use transformer::{
     BlockCache, BlockNorm, BlockOptions, FeedForward, Memory, TransformerBlock, TransformerDecoder,
     TransformerEncoder,

@@ -1,112 +1,79 @@
-//! The trait of all layers.
+//! The traits of all layers and models, and what a module is made of.
 
 use super::parameter::{Frozen, Parameter};
-use crate::Result;
-use crate::shape::Shape;
 use crate::tensor::Tensor;
+use crate::{Activation, Result};
+use std::any::type_name;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One line of [`summary`](super::summary).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The layer's path, such as `0.2`; empty for a model of one layer.
-    pub path: String,
-    /// The layer's description.
-    pub layer: String,
-    /// The shape of the output.
-    pub output: Shape,
-    /// The number of elements of all parameters.
-    pub parameters: u64,
-    /// The floating-point operations of a forward pass.
-    pub flops: u64,
-}
+pub use gristmill_derive::Module;
 
-/// A layer, or a model made of layers.
+/// What has parameters: a layer, or a model made of layers.
 ///
-/// A layer implements `describe`, `forward` and `output_shape`, and lists its parameters; a module made of others lists
-/// them as `children`. The other methods have defaults.
+/// `#[derive(Module)]` implements it: the fields that are modules or [`Parameter`]s become its parts, under the names of
+/// the fields, which form the paths of the parameters, `block.weight`, as in PyTorch. A module whose `forward` takes one
+/// tensor and gives one implements [`Layer`] too; others have a `forward` of their own.
+///
+/// ```
+/// use gristmill::nn::{Init, Layer, Linear, Module};
+/// # use gristmill::{Device, Result, Tensor};
+///
+/// #[derive(Module)]
+/// struct Residual {
+///     inner: Linear,
+/// }
+///
+/// impl Layer for Residual {
+///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///         self.inner.forward(x)?.relu()?.add(x)
+///     }
+/// }
+///
+/// let model = Residual { inner: Linear::new(2, 2, &mut Init::new(1, &Device::cpu()))? };
+/// let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["inner.weight", "inner.bias"]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
+/// Fields may be `Option`, `Vec` or arrays of parts (`layers.0.weight`); numbers, flags, strings and an [`Activation`]
+/// are passed over. Any other field needs an attribute:
+///
+/// | attribute of a field | effect |
+/// |---|---|
+/// | `#[module(skip)]` | it has no parameters |
+/// | `#[module(name = "self_attn")]` | another name than the field's |
+/// | `#[module(flatten)]` | its parts have no name of their own in the paths |
+///
+/// An enum whose variants hold one module each is that module.
 pub trait Module: Send + Sync {
-    /// Kind and sizes, for summaries: `Linear 784 -> 128, relu`.
-    fn describe(&self) -> String;
+    /// The parameters, buffers and submodules.
+    fn parts(&self) -> Parts<'_>;
 
-    /// Computes the output for an input.
-    ///
-    /// # Errors
-    /// An input shape that the module does not accept, or the device fails.
-    fn forward(&self, input: &Tensor) -> Result<Tensor>;
-
-    /// The shape of the output for an input of this shape.
-    ///
-    /// # Errors
-    /// A shape that the module does not accept.
-    fn output_shape(&self, input: Shape) -> Result<Shape>;
-
-    /// The floating-point operations of [`Module::forward`], by the definition of the algorithm: a multiply-add counts
-    /// as two, an activation or a comparison as one.
-    ///
-    /// # Errors
-    /// As [`Module::output_shape`].
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let _ = input;
-        Ok(0)
+    /// Kind and sizes, for summaries: `Linear 784 -> 128, relu`. By default the name of the type.
+    fn describe(&self) -> String {
+        let name = type_name::<Self>();
+        let name = name.split('<').next().unwrap_or(name);
+        name.rsplit("::").next().unwrap_or(name).to_string()
     }
 
-    /// The parameters of this module without its children, by name: `weight`, `bias`.
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        Vec::new()
-    }
-
-    /// The buffers of this module without its children, by name: saved but not trained, such as `running_mean`.
-    fn own_buffers(&self) -> Vec<(String, Parameter)> {
-        Vec::new()
-    }
-
-    /// The submodules, by name. The names form the paths of parameters.
+    /// The submodules, by name.
     fn children(&self) -> Vec<(String, &dyn Module)> {
-        Vec::new()
-    }
-
-    /// Switches between training and evaluation mode, for dropout and batch normalization. New modules are in training
-    /// mode.
-    fn set_training(&self, training: bool) {
-        for (_, child) in self.children() {
-            child.set_training(training);
-        }
-    }
-
-    /// Appends the rows of [`summary`](super::summary) for this module or its parts; returns the output's shape.
-    ///
-    /// `path` is the module's path: empty, or such as `0.2`.
-    ///
-    /// # Errors
-    /// As [`Module::output_shape`].
-    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
-        let output = self.output_shape(input)?;
-        rows.push(Row {
-            path: path.to_string(),
-            layer: self.describe(),
-            output,
-            parameters: self.parameters().iter().map(|parameter| parameter.numel() as u64).sum(),
-            flops: self.flops(input)?,
-        });
-        Ok(output)
+        self.parts().children
     }
 
     /// All parameters with their paths, named as in PyTorch: `0.weight`. A parameter shared by several layers is listed
     /// once, under its first path.
     fn named_parameters(&self) -> Vec<(String, Parameter)> {
-        let mut all = Collected::default();
-        all.collect("", self.own_parameters(), self.children(), |module| module.own_parameters());
-        all.named
+        let mut all = self.named_state();
+        all.retain(|(_, parameter)| !parameter.is_buffer());
+        all
     }
 
     /// All parameters and buffers with their paths: the contents of a checkpoint.
     fn named_state(&self) -> Vec<(String, Parameter)> {
         let mut all = Collected::default();
-        let own = [self.own_parameters(), self.own_buffers()].concat();
-        all.collect("", own, self.children(), |module| {
-            [module.own_parameters(), module.own_buffers()].concat()
-        });
+        all.collect("", self.parts());
         all.named
     }
 
@@ -148,7 +115,7 @@ pub trait Module: Send + Sync {
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
-    /// # use gristmill::nn::{Init, Linear, Module};
+    /// # use gristmill::nn::{Init, Layer, Linear, Module};
     /// # let mut init = Init::new(1, &Device::cpu());
     /// let (generator, discriminator) = (Linear::new(2, 8, &mut init)?, Linear::new(8, 1, &mut init)?);
     /// let noise = Tensor::randn([4, 2], 0.0, 1.0, 1, &Device::cpu())?;
@@ -164,14 +131,186 @@ pub trait Module: Send + Sync {
         Frozen::new(self.parameters())
     }
 
-    /// Switches to training mode.
+    /// Switches to training mode, for dropout and batch normalization. New modules are in it.
     fn train(&self) {
-        self.set_training(true);
+        set_training(self.parts(), true);
     }
 
     /// Switches to evaluation mode.
     fn eval(&self) {
-        self.set_training(false);
+        set_training(self.parts(), false);
+    }
+
+    /// Which module it is, for summaries.
+    #[doc(hidden)]
+    fn identity(&self) -> (usize, &'static str) {
+        (std::ptr::from_ref(self).cast::<()>().addr(), type_name::<Self>())
+    }
+}
+
+/// A module whose forward pass takes a tensor and gives one.
+///
+/// Layers form a [`Sequential`](super::Sequential).
+pub trait Layer: Module {
+    /// Computes the output for an input.
+    ///
+    /// # Errors
+    /// An input shape that the module does not accept, or the device fails.
+    fn forward(&self, input: &Tensor) -> Result<Tensor>;
+}
+
+fn set_training(parts: Parts, training: bool) {
+    parts.modes.iter().for_each(|mode| mode.0.store(training, Ordering::Relaxed));
+    parts.children.into_iter().for_each(|(_, child)| set_training(child.parts(), training));
+}
+
+/// What a module is made of, by name: [`Module::parts`].
+///
+/// ```
+/// # use gristmill::{Device, Tensor};
+/// # use gristmill::nn::{Module, Parameter, Parts};
+/// struct Scale(Parameter);
+///
+/// impl Module for Scale {
+///     fn parts(&self) -> Parts<'_> {
+///         Parts::new().with("scale", &self.0)
+///     }
+/// }
+///
+/// let module = Scale(Parameter::new(&Tensor::ones([1], &Device::cpu())?)?);
+/// assert_eq!(module.named_parameters()[0].0, "scale");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Parts<'a> {
+    /// Parameters, then buffers.
+    own: Vec<(String, Parameter)>,
+    buffers: Vec<(String, Parameter)>,
+    children: Vec<(String, &'a dyn Module)>,
+    modes: Vec<&'a Mode>,
+}
+
+impl<'a> Parts<'a> {
+    /// Nothing.
+    pub fn new() -> Parts<'a> {
+        Parts::default()
+    }
+
+    /// With a parameter, a buffer, a module, or a list of these.
+    pub fn with(mut self, name: &str, part: &'a (impl Part + ?Sized)) -> Parts<'a> {
+        part.add_to(name, &mut self);
+        self
+    }
+
+    /// With another module's parts under their own names.
+    pub fn and(mut self, other: Parts<'a>) -> Parts<'a> {
+        self.own.extend(other.own);
+        self.buffers.extend(other.buffers);
+        self.children.extend(other.children);
+        self.modes.extend(other.modes);
+        self
+    }
+}
+
+/// A type that a field of a module may have.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a module nor a parameter",
+    note = "derive Module for it, or mark the field with #[module(skip)] if it has no parameters"
+)]
+pub trait Part {
+    /// Adds it to a module's parts, under this name.
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>);
+}
+
+impl<M: Module> Part for M {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        parts.children.push((name.to_string(), self));
+    }
+}
+
+impl Part for dyn Module {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        parts.children.push((name.to_string(), self));
+    }
+}
+
+impl Part for Parameter {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        let to = if self.is_buffer() { &mut parts.buffers } else { &mut parts.own };
+        to.push((name.to_string(), self.clone()));
+    }
+}
+
+impl<P: Part> Part for Option<P> {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        self.iter().for_each(|part| part.add_to(name, parts));
+    }
+}
+
+impl<P: Part> Part for [P] {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        self.iter().enumerate().for_each(|(at, part)| part.add_to(&join(name, &at.to_string()), parts));
+    }
+}
+
+impl<P: Part> Part for Vec<P> {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        self[..].add_to(name, parts);
+    }
+}
+
+impl<P: Part, const N: usize> Part for [P; N] {
+    fn add_to<'a>(&'a self, name: &str, parts: &mut Parts<'a>) {
+        self[..].add_to(name, parts);
+    }
+}
+
+/// Fields without parameters.
+macro_rules! no_parts {
+    ($($type:ty),*) => {$(
+        impl Part for $type {
+            fn add_to<'a>(&'a self, _: &str, _: &mut Parts<'a>) {}
+        }
+    )*};
+}
+
+no_parts!(bool, i32, i64, isize, u8, u32, u64, usize, f32, f64, String, &'static str, Activation);
+
+/// Whether a module trains or is evaluated, for layers that differ: [`Module::train`] and [`Module::eval`] set it.
+///
+/// ```
+/// # use gristmill::nn::{Mode, Module};
+/// #[derive(Module, Default)]
+/// struct Noise { mode: Mode }
+///
+/// let layer = Noise::default();
+/// layer.eval();
+/// assert!(!layer.mode.is_training());
+/// ```
+#[derive(Debug)]
+pub struct Mode(AtomicBool);
+
+impl Mode {
+    /// Training, in which all modules start.
+    pub fn new() -> Mode {
+        Mode(AtomicBool::new(true))
+    }
+
+    /// Whether the module trains.
+    pub fn is_training(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Mode {
+    fn default() -> Mode {
+        Mode::new()
+    }
+}
+
+impl Part for Mode {
+    fn add_to<'a>(&'a self, _: &str, parts: &mut Parts<'a>) {
+        parts.modes.push(self);
     }
 }
 
@@ -183,21 +322,15 @@ struct Collected {
 }
 
 impl Collected {
-    /// Adds a module's `own` cells, then those that `of` returns for all modules below it.
-    fn collect(
-        &mut self,
-        prefix: &str,
-        own: Vec<(String, Parameter)>,
-        children: Vec<(String, &dyn Module)>,
-        of: fn(&dyn Module) -> Vec<(String, Parameter)>,
-    ) {
-        for (name, parameter) in own {
+    /// Adds a module's own cells, then those of the modules below it.
+    fn collect(&mut self, prefix: &str, parts: Parts) {
+        for (name, parameter) in parts.own.into_iter().chain(parts.buffers) {
             if self.seen.insert(parameter.id()) {
                 self.named.push((join(prefix, &name), parameter));
             }
         }
-        for (name, child) in children {
-            self.collect(&join(prefix, &name), of(child), child.children(), of);
+        for (name, child) in parts.children {
+            self.collect(&join(prefix, &name), child.parts());
         }
     }
 }
@@ -208,39 +341,21 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
 }
 
 impl<M: Module + ?Sized> Module for Box<M> {
+    fn parts(&self) -> Parts<'_> {
+        (**self).parts()
+    }
+
     fn describe(&self) -> String {
         (**self).describe()
     }
 
+    fn identity(&self) -> (usize, &'static str) {
+        (**self).identity()
+    }
+}
+
+impl<L: Layer + ?Sized> Layer for Box<L> {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         (**self).forward(input)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        (**self).output_shape(input)
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        (**self).flops(input)
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        (**self).own_parameters()
-    }
-
-    fn own_buffers(&self) -> Vec<(String, Parameter)> {
-        (**self).own_buffers()
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        (**self).children()
-    }
-
-    fn set_training(&self, training: bool) {
-        (**self).set_training(training);
-    }
-
-    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
-        (**self).summarize(path, input, rows)
     }
 }

@@ -1,13 +1,12 @@
 //! Normalization layers.
 
 use super::init::Init;
-use super::layers::named;
-use super::module::Module;
+use super::layers::accessors;
+use super::module::{Layer, Mode, Module, Parts};
 use super::parameter::Parameter;
-use crate::shape::Shape;
+use super::summary::{traced, traced_as};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// PyTorch's default for `eps`.
 const EPS: f32 = 1e-5;
@@ -39,30 +38,15 @@ impl Affine {
         self.bias.as_ref().map(Parameter::tensor)
     }
 
-    fn parameters(&self) -> Vec<(String, Parameter)> {
-        named(&self.weight, &self.bias)
-    }
-
-    /// The channels, if the weight is `[c]`.
-    fn channels(&self) -> usize {
-        self.weight.numel()
+    fn parts(&self) -> Parts<'_> {
+        Parts::new().with("weight", &self.weight).with("bias", &self.bias)
     }
 
     /// The text of a non-default eps in summaries.
     fn suffix(&self) -> String {
         if self.eps == EPS { String::new() } else { format!(", eps {}", self.eps) }
     }
-
-    /// The FLOPs: per element `moments` for the statistics, two to normalize, then weight and bias.
-    fn flops(&self, shape: Shape, moments: u64) -> u64 {
-        (shape.numel() as u64).saturating_mul(moments + 3 + u64::from(self.bias.is_some()))
-    }
 }
-
-/// FLOPs per element of mean and variance: a sum, a difference, a square, a sum.
-const CENTRED: u64 = 4;
-/// FLOPs per element of the mean square: a square, a sum.
-const SQUARES: u64 = 2;
 
 macro_rules! with_eps {
     ($($name:ident: $op:literal),*) => {$(
@@ -84,8 +68,14 @@ macro_rules! with_eps {
 
 with_eps! { LayerNorm: "layer_norm", RmsNorm: "rms_norm", GroupNorm: "group_norm", BatchNorm1d: "batch_norm", BatchNorm2d: "batch_norm" }
 
+accessors!(LayerNorm: affine.weight, affine.bias);
+accessors!(RmsNorm: affine.weight);
+accessors!(GroupNorm: affine.weight, affine.bias);
+accessors!(BatchNorm1d: affine.weight, affine.bias);
+accessors!(BatchNorm2d: affine.weight, affine.bias);
+
 macro_rules! by_row {
-    ($(#[$doc:meta])* $name:ident, $op:literal, biased: $biased:literal, $moments:expr, $forward:expr) => {
+    ($(#[$doc:meta])* $name:ident, $op:literal, biased: $biased:literal, $forward:expr) => {
         $(#[$doc])*
         pub struct $name {
             affine: Affine,
@@ -102,28 +92,18 @@ macro_rules! by_row {
         }
 
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                self.affine.parts()
+            }
+
             fn describe(&self) -> String {
                 format!("{} {}{}", stringify!($name), self.affine.weight.shape(), self.affine.suffix())
             }
+        }
 
+        impl Layer for $name {
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
-                $forward(&self.affine, input)
-            }
-
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                let weight = self.affine.weight.shape();
-                if weight.rank() > 0 && input.ends_with(&weight) {
-                    return Ok(input);
-                }
-                Err(Error::shape($op, format!("input {input} for a weight of shape {weight}")))
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                Ok(self.affine.flops(self.output_shape(input)?, $moments))
-            }
-
-            fn own_parameters(&self) -> Vec<(String, Parameter)> {
-                self.affine.parameters()
+                traced(self, || $forward(&self.affine, input))
             }
         }
     };
@@ -131,7 +111,7 @@ macro_rules! by_row {
 
 by_row! {
     /// Layer normalization over the last axes, by [`Tensor::layer_norm`]. Weight and bias have the shape of these axes.
-    LayerNorm, "layer_norm", biased: true, CENTRED, |affine: &Affine, x: &Tensor| {
+    LayerNorm, "layer_norm", biased: true, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.layer_norm(weight.rank(), Some(&weight), affine.bias().as_ref(), affine.eps)
     }
@@ -144,7 +124,12 @@ impl LayerNorm {
     /// As the method of [`Tensor`].
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
-        x.add_layer_norm(residual, weight.rank(), Some(&weight), self.affine.bias().as_ref(), self.affine.eps)
+        let (bias, eps) = (self.affine.bias(), self.affine.eps);
+        traced_as(
+            self,
+            || x.add_layer_norm(residual, weight.rank(), Some(&weight), bias.as_ref(), eps),
+            |[normed, _]| normed,
+        )
     }
 
     /// With these parameters; no bias if `None`.
@@ -158,7 +143,7 @@ impl LayerNorm {
 
 by_row! {
     /// RMS normalization over the last axes, by [`Tensor::rms_norm`]. The weight has the shape of these axes.
-    RmsNorm, "rms_norm", biased: false, SQUARES, |affine: &Affine, x: &Tensor| {
+    RmsNorm, "rms_norm", biased: false, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.rms_norm(weight.rank(), Some(&weight), affine.eps)
     }
@@ -171,7 +156,11 @@ impl RmsNorm {
     /// As the method of [`Tensor`].
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
-        x.add_rms_norm(residual, weight.rank(), Some(&weight), self.affine.eps)
+        traced_as(
+            self,
+            || x.add_rms_norm(residual, weight.rank(), Some(&weight), self.affine.eps),
+            |[normed, _]| normed,
+        )
     }
 
     /// With this weight.
@@ -180,14 +169,6 @@ impl RmsNorm {
     /// A tensor of ids.
     pub fn from_tensor(weight: &Tensor) -> Result<RmsNorm> {
         Ok(RmsNorm { affine: Affine::from_tensors("rms_norm", weight, None)? })
-    }
-}
-
-/// Checks that an input is `[n, channels, ..]`.
-fn with_channels(op: &'static str, input: Shape, channels: usize) -> Result<Shape> {
-    match input.get(1) {
-        Some(&c) if c == channels => Ok(input),
-        _ => Err(Error::shape(op, format!("input {input}, should be [n, {channels}, ..]"))),
     }
 }
 
@@ -212,25 +193,19 @@ impl GroupNorm {
 }
 
 impl Module for GroupNorm {
+    fn parts(&self) -> Parts<'_> {
+        self.affine.parts()
+    }
+
     fn describe(&self) -> String {
-        format!("GroupNorm {} of {}{}", self.groups, self.affine.channels(), self.affine.suffix())
+        format!("GroupNorm {} of {}{}", self.groups, self.affine.weight.numel(), self.affine.suffix())
     }
+}
 
+impl Layer for GroupNorm {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let Affine { weight, eps, .. } = &self.affine;
-        input.group_norm(self.groups, Some(&weight.tensor()), self.affine.bias().as_ref(), *eps)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        with_channels("group_norm", input, self.affine.channels())
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        Ok(self.affine.flops(self.output_shape(input)?, CENTRED))
-    }
-
-    fn own_parameters(&self) -> Vec<(String, Parameter)> {
-        self.affine.parameters()
+        let (weight, bias, eps) = (self.affine.weight.tensor(), self.affine.bias(), self.affine.eps);
+        traced(self, || input.group_norm(self.groups, Some(&weight), bias.as_ref(), eps))
     }
 }
 
@@ -247,7 +222,7 @@ macro_rules! batch_norm {
             mean: Parameter,
             variance: Parameter,
             momentum: f32,
-            training: AtomicBool,
+            mode: Mode,
         }
 
         impl $name {
@@ -262,7 +237,7 @@ macro_rules! batch_norm {
                     mean: Parameter::buffer(&init.zeros([channels])?)?,
                     variance: Parameter::buffer(&Tensor::ones([channels], init.device())?)?,
                     momentum: 0.1,
-                    training: AtomicBool::new(true),
+                    mode: Mode::new(),
                 })
             }
 
@@ -280,48 +255,34 @@ macro_rules! batch_norm {
         }
 
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                let parts = self.affine.parts().with("mode", &self.mode);
+                parts.with("running_mean", &self.mean).with("running_var", &self.variance)
+            }
+
             fn describe(&self) -> String {
-                format!("{} {}{}", stringify!($name), self.affine.channels(), self.affine.suffix())
+                format!("{} {}{}", stringify!($name), self.affine.weight.numel(), self.affine.suffix())
             }
+        }
 
+        impl Layer for $name {
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
-                self.output_shape(input.shape())?;
+                let shape = input.shape();
+                if !matches!(shape.rank(), $ranks) {
+                    return Err(Error::shape("batch_norm", format!("input {shape}, should be {}", $wanted)));
+                }
                 let (weight, bias, eps) = (self.affine.weight.tensor(), self.affine.bias(), self.affine.eps);
-                if !self.training.load(Ordering::Relaxed) {
-                    let [mean, variance] = [&self.mean, &self.variance].map(Parameter::tensor);
-                    return input.batch_norm_by(&mean, &variance, Some(&weight), bias.as_ref(), eps);
-                }
-                let batch = input.batch_norm(Some(&weight), bias.as_ref(), eps)?;
-                Parameter::update([&self.mean, &self.variance], |[mean, variance]| {
-                    batch.update(mean, variance, self.momentum)
-                })?;
-                Ok(batch.output)
-            }
-
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                match input.rank() {
-                    $ranks => with_channels("batch_norm", input, self.affine.channels()),
-                    _ => Err(Error::shape("batch_norm", format!("input {input}, should be {}", $wanted))),
-                }
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                let moments = if self.training.load(Ordering::Relaxed) { CENTRED } else { 0 };
-                Ok(self.affine.flops(self.output_shape(input)?, moments))
-            }
-
-            fn own_parameters(&self) -> Vec<(String, Parameter)> {
-                self.affine.parameters()
-            }
-
-            fn own_buffers(&self) -> Vec<(String, Parameter)> {
-                [("running_mean", &self.mean), ("running_var", &self.variance)]
-                    .map(|(name, buffer)| (name.to_string(), buffer.clone()))
-                    .to_vec()
-            }
-
-            fn set_training(&self, training: bool) {
-                self.training.store(training, Ordering::Relaxed);
+                traced(self, || {
+                    if !self.mode.is_training() {
+                        let [mean, variance] = [&self.mean, &self.variance].map(Parameter::tensor);
+                        return input.batch_norm_by(&mean, &variance, Some(&weight), bias.as_ref(), eps);
+                    }
+                    let batch = input.batch_norm(Some(&weight), bias.as_ref(), eps)?;
+                    Parameter::update([&self.mean, &self.variance], |[mean, variance]| {
+                        batch.update(mean, variance, self.momentum)
+                    })?;
+                    Ok(batch.output)
+                })
             }
         }
     };

@@ -1,6 +1,8 @@
 //! Parameters: tensors that training updates.
 
+use crate::dry_run;
 use crate::shape::Shape;
+use crate::storage::absent;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 use std::fmt;
@@ -24,6 +26,8 @@ pub struct Parameter(Arc<Cell>);
 
 struct Cell {
     id: u64,
+    /// Not trained.
+    buffer: bool,
     tensor: Mutex<Tensor>,
     frozen: AtomicBool,
     /// The guards that freeze it as well.
@@ -38,7 +42,7 @@ impl Parameter {
     pub fn new(tensor: &Tensor) -> Result<Parameter> {
         // A leaf of its own, even if the tensor is one.
         let leaf = tensor.detach().requires_grad()?;
-        Ok(Parameter::holding(leaf))
+        Ok(Parameter::holding(leaf, false))
     }
 
     /// A cell for state that is not trained, such as running statistics. It has no gradient.
@@ -47,14 +51,14 @@ impl Parameter {
     /// A tensor of ids.
     pub fn buffer(tensor: &Tensor) -> Result<Parameter> {
         tensor.expect(DType::F32, "Parameter::buffer")?;
-        Ok(Parameter::holding(tensor.detach()))
+        Ok(Parameter::holding(tensor.detach(), true))
     }
 
-    fn holding(tensor: Tensor) -> Parameter {
+    fn holding(tensor: Tensor, buffer: bool) -> Parameter {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (frozen, guards) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Parameter(Arc::new(Cell { id, tensor: Mutex::new(tensor), frozen, guards }))
+        Parameter(Arc::new(Cell { id, buffer, tensor: Mutex::new(tensor), frozen, guards }))
     }
 
     /// The current elements; later updates do not change the returned tensor.
@@ -105,6 +109,11 @@ impl Parameter {
         self.0.frozen.load(Ordering::Relaxed) || self.0.guards.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it is state that is not trained: made by [`Parameter::buffer`].
+    pub(crate) fn is_buffer(&self) -> bool {
+        self.0.buffer
+    }
+
     /// The shape.
     pub fn shape(&self) -> Shape {
         self.lock().shape()
@@ -125,6 +134,12 @@ impl Parameter {
         if tensor.shape() != held.shape() {
             let message = format!("shape {} for a parameter of shape {}", tensor.shape(), held.shape());
             return Err(Error::shape("Parameter::set", message));
+        }
+        if dry_run::is_active() {
+            return Ok(());
+        }
+        if tensor.is_absent() {
+            return Err(absent("Parameter::set"));
         }
         let moved = tensor.to(held.device())?;
         held.show(&moved);

@@ -1,8 +1,9 @@
 //! Recurrent layers: a plain RNN, LSTM, GRU.
 
 use super::init::{Init, layers};
-use super::module::Module;
+use super::module::{Layer, Module, Part, Parts};
 use super::parameter::Parameter;
+use super::summary::traced_as;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{Activation, Error, Result};
@@ -145,18 +146,6 @@ impl Stack {
         self.layers[0].len()
     }
 
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        match *input {
-            [_, steps, inputs] if inputs == self.inputs && steps > 0 => {
-                input.with(2, self.directions() * self.hidden)
-            }
-            _ => {
-                let message = format!("input {input}, should be [n, steps, {}], steps not 0", self.inputs);
-                Err(Error::shape(self.cell.op(), message))
-            }
-        }
-    }
-
     /// The initial states of each layer and direction: `given`, or zeros.
     fn start(&self, input: Shape, given: Option<&Tensor>, x: &Tensor) -> Result<Vec<Tensor>> {
         let each = [input[0], self.hidden];
@@ -180,7 +169,13 @@ impl Stack {
     /// The states of the last layer after each step, and the final states of all layers.
     fn run(&self, input: &Tensor, given: [Option<&Tensor>; 2]) -> Result<(Tensor, [Tensor; 2])> {
         let shape = input.shape();
-        self.output_shape(shape)?;
+        match *shape {
+            [_, steps, inputs] if inputs == self.inputs && steps > 0 => {}
+            _ => {
+                let message = format!("input {shape}, should be [n, steps, {}], steps not 0", self.inputs);
+                return Err(Error::shape(self.cell.op(), message));
+            }
+        }
         let [h, c] = given.map(|given| self.start(shape, given, input));
         let mut start = h?.into_iter().zip(c?);
         // The step axis first, so that a step is contiguous.
@@ -209,33 +204,15 @@ impl Stack {
         format!("{name} {} -> {}{layers}{directions}", self.inputs, self.hidden)
     }
 
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let output = self.output_shape(input)?;
-        let rows = (output[0] * output[1]) as u64;
-        let gates = (self.cell.gates() * self.hidden) as u64;
-        // Two products with biases; the gates' functions, and the update of the state.
-        let cell = match self.cell {
-            Cell::Plain(_) => 2,
-            Cell::Lstm => 4 + 4 + 5,
-            Cell::Gru => 3 + 3 + 6,
-        };
-        let of = |inputs: usize| 2 * gates * (inputs + self.hidden) as u64 + cell * self.hidden as u64;
-        let layer = |layer: usize| {
-            let inputs = if layer == 0 { self.inputs } else { output[2] };
-            self.directions() as u64 * of(inputs)
-        };
-        Ok(rows.saturating_mul((0..self.layers.len()).map(layer).sum()))
-    }
-
-    fn parameters(&self) -> Vec<(String, Parameter)> {
-        let mut all = Vec::new();
+    fn parts(&self) -> Parts<'_> {
+        let mut all = Parts::new();
         for (number, layer) in self.layers.iter().enumerate() {
             for (direction, side) in layer.iter().zip(["", "_reverse"]) {
                 let biases = direction.biases.iter().flatten().zip(["bias_ih", "bias_hh"]);
                 for (parameter, name) in
                     direction.weights.iter().zip(["weight_ih", "weight_hh"]).chain(biases)
                 {
-                    all.push((format!("{name}_l{number}{side}"), parameter.clone()));
+                    parameter.add_to(&format!("{name}_l{number}{side}"), &mut all);
                 }
             }
         }
@@ -248,7 +225,7 @@ macro_rules! recurrent {
         $(#[$doc])*
         ///
         /// Parameters have PyTorch's names and shapes, such as `weight_ih_l0`, and start uniform over `±1/√hidden`. As
-        /// a [`Module`] it starts from zero states and returns the states after each step: `[n, steps, in]` to
+        /// a [`Layer`] it starts from zero states and returns the states after each step: `[n, steps, in]` to
         /// `[n, steps, hidden]`, or `[n, steps, 2 hidden]` if bidirectional.
         pub struct $name(Stack);
 
@@ -276,24 +253,24 @@ macro_rules! recurrent {
         }
 
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                self.0.parts()
+            }
+
             fn describe(&self) -> String {
                 self.0.describe(stringify!($name))
             }
+        }
 
+        impl Layer for $name {
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
-                Ok(self.0.run(input, [None; 2])?.0)
+                Ok(self.run(input, [None; 2])?.0)
             }
+        }
 
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                self.0.output_shape(input)
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                self.0.flops(input)
-            }
-
-            fn own_parameters(&self) -> Vec<(String, Parameter)> {
-                self.0.parameters()
+        impl $name {
+            fn run(&self, input: &Tensor, given: [Option<&Tensor>; 2]) -> Result<(Tensor, [Tensor; 2])> {
+                traced_as(self, || self.0.run(input, given), |(output, _)| output)
             }
         }
     )*};
@@ -323,7 +300,7 @@ impl Rnn {
     /// # Errors
     /// Shapes that do not fit, or the device fails.
     pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let (output, [h, _]) = self.0.run(input, [state, None])?;
+        let (output, [h, _]) = self.run(input, [state, None])?;
         Ok((output, h))
     }
 }
@@ -334,7 +311,7 @@ impl Gru {
     /// # Errors
     /// As [`Rnn::forward_from`].
     pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let (output, [h, _]) = self.0.run(input, [state, None])?;
+        let (output, [h, _]) = self.run(input, [state, None])?;
         Ok((output, h))
     }
 }
@@ -354,8 +331,7 @@ impl Lstm {
     /// # Errors
     /// As [`Rnn::forward_from`].
     pub fn forward_from(&self, input: &Tensor, state: Option<&LstmState>) -> Result<(Tensor, LstmState)> {
-        let (output, [h, c]) =
-            self.0.run(input, [state.map(|state| &state.h), state.map(|state| &state.c)])?;
+        let (output, [h, c]) = self.run(input, [state.map(|state| &state.h), state.map(|state| &state.c)])?;
         Ok((output, LstmState { h, c }))
     }
 }

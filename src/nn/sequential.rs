@@ -1,7 +1,6 @@
 //! A sequence of layers.
 
-use super::module::{Module, Row, join};
-use crate::shape::Shape;
+use super::module::{Layer, Module, Parts};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -10,7 +9,7 @@ use crate::{Error, Result};
 /// Parameters are named after the layer's index: `0.weight`.
 #[derive(Default)]
 pub struct Sequential {
-    layers: Vec<Box<dyn Module>>,
+    layers: Vec<Box<dyn Layer>>,
 }
 
 impl Sequential {
@@ -20,7 +19,7 @@ impl Sequential {
     }
 
     /// Appends a layer.
-    pub fn push(mut self, layer: impl Module + 'static) -> Sequential {
+    pub fn push(mut self, layer: impl Layer + 'static) -> Sequential {
         self.layers.push(Box::new(layer));
         self
     }
@@ -34,50 +33,116 @@ impl Sequential {
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
-}
 
-/// Adds the index and description of the failed layer to an error.
-fn at<T>(place: usize, layer: &dyn Module, result: Result<T>) -> Result<T> {
-    let of = |message: String| format!("{message} (layer {place}: {})", layer.describe());
-    result.map_err(|error| match error {
-        Error::Shape { op, message } => Error::Shape { op, message: of(message) },
-        Error::Argument { op, message } => Error::Argument { op, message: of(message) },
-        other => other,
-    })
+    /// The layer at `index`, if there are so many.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential};
+    /// let model = Sequential::new().push(Flatten).push(Relu);
+    /// assert_eq!(model.get(1).map(|layer| layer.describe()), Some("Relu".to_string()));
+    /// assert!(model.get(2).is_none());
+    /// ```
+    pub fn get(&self, index: usize) -> Option<&dyn Layer> {
+        self.layers.get(index).map(|layer| &**layer)
+    }
+
+    /// The layers in order.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential};
+    /// let model = Sequential::new().push(Flatten).push(Relu);
+    /// let kinds: Vec<String> = model.iter().map(|layer| layer.describe()).collect();
+    /// assert_eq!(kinds, ["Flatten", "Relu"]);
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Layer> {
+        self.layers.iter().map(|layer| &**layer)
+    }
+
+    /// Puts a layer before that at `index`, or at the end.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential, Tanh};
+    /// let mut model = Sequential::new().push(Flatten).push(Relu);
+    /// model.insert(1, Tanh)?;
+    /// assert_eq!(model.get(1).map(|layer| layer.describe()), Some("Tanh".to_string()));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An index past the end.
+    pub fn insert(&mut self, index: usize, layer: impl Layer + 'static) -> Result<()> {
+        if index > self.len() {
+            let message = format!("index {index} of {} layers", self.len());
+            return Err(Error::argument("Sequential::insert", message));
+        }
+        self.layers.insert(index, Box::new(layer));
+        Ok(())
+    }
+
+    /// Removes the last layer and returns it, such as the classifier of a network that is to learn other classes.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential};
+    /// let mut model = Sequential::new().push(Flatten).push(Relu);
+    /// assert_eq!(model.pop().map(|layer| layer.describe()), Some("Relu".to_string()));
+    /// assert_eq!(model.len(), 1);
+    /// ```
+    pub fn pop(&mut self) -> Option<Box<dyn Layer>> {
+        self.layers.pop()
+    }
+
+    /// Puts a layer in the place of another, and returns that one.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential, Tanh};
+    /// let mut model = Sequential::new().push(Flatten).push(Relu);
+    /// assert_eq!(model.replace(1, Tanh)?.describe(), "Relu");
+    /// assert_eq!(model.get(1).map(|layer| layer.describe()), Some("Tanh".to_string()));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No layer at `index`.
+    pub fn replace(&mut self, index: usize, layer: impl Layer + 'static) -> Result<Box<dyn Layer>> {
+        let len = self.len();
+        match self.layers.get_mut(index) {
+            Some(place) => Ok(std::mem::replace(place, Box::new(layer))),
+            None => Err(Error::argument("Sequential::replace", format!("index {index} of {len} layers"))),
+        }
+    }
 }
 
 impl Module for Sequential {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new().with("", &self.layers)
+    }
+
     fn describe(&self) -> String {
         format!("Sequential of {}", self.layers.len())
     }
+}
 
+impl Layer for Sequential {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let mut x = input.clone();
-        for (place, layer) in self.layers.iter().enumerate() {
-            x = at(place, layer, layer.forward(&x))?;
-        }
-        Ok(x)
+        self.layers.iter().enumerate().try_fold(input.clone(), |x, (place, layer)| {
+            let of = |message: String| format!("{message} (layer {place}: {})", layer.describe());
+            layer.forward(&x).map_err(|error| match error {
+                Error::Shape { op, message } => Error::Shape { op, message: of(message) },
+                Error::Argument { op, message } => Error::Argument { op, message: of(message) },
+                other => other,
+            })
+        })
     }
+}
 
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.summarize("", input, &mut Vec::new())
+impl Extend<Box<dyn Layer>> for Sequential {
+    fn extend<I: IntoIterator<Item = Box<dyn Layer>>>(&mut self, layers: I) {
+        self.layers.extend(layers);
     }
+}
 
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let mut rows = Vec::new();
-        self.summarize("", input, &mut rows)?;
-        Ok(rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum)))
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        self.layers.iter().enumerate().map(|(place, layer)| (place.to_string(), &**layer)).collect()
-    }
-
-    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
-        let mut shape = input;
-        for (place, layer) in self.layers.iter().enumerate() {
-            shape = at(place, layer, layer.summarize(&join(path, &place.to_string()), shape, rows))?;
-        }
-        Ok(shape)
+impl FromIterator<Box<dyn Layer>> for Sequential {
+    fn from_iter<I: IntoIterator<Item = Box<dyn Layer>>>(layers: I) -> Sequential {
+        Sequential { layers: layers.into_iter().collect() }
     }
 }

@@ -3,9 +3,9 @@
 use super::attention::{KvCache, MultiHeadAttention, MultiHeadOptions};
 use super::init::{Init, layers};
 use super::layers::{Dropout, Linear};
-use super::module::{Module, Row, join};
+use super::module::{Layer, Module, Parts};
 use super::norm::{LayerNorm, RmsNorm};
-use crate::shape::Shape;
+use super::summary::traced;
 use crate::tensor::Tensor;
 use crate::{AttentionOptions, Error, Result};
 
@@ -72,6 +72,7 @@ impl BlockOptions {
 }
 
 /// A normalization layer of either kind.
+#[derive(Module)]
 enum Norm {
     Layer(LayerNorm),
     Rms(RmsNorm),
@@ -85,10 +86,10 @@ impl Norm {
         }
     }
 
-    fn module(&self) -> &dyn Module {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Norm::Layer(norm) => norm,
-            Norm::Rms(norm) => norm,
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
         }
     }
 
@@ -212,7 +213,7 @@ impl TransformerBlock {
     ) -> Result<Tensor> {
         let attend = |x: &Tensor| self.attention.attend(x, options);
         let keys = |cross: &Cross, sequence: &Tensor| cross.attention.keys_and_values(sequence);
-        self.run(x, attend, keys, memory)
+        traced(self, || self.run(x, attend, keys, memory))
     }
 
     /// As [`TransformerBlock::forward_with`], for positions that follow those in the cache.
@@ -235,7 +236,7 @@ impl TransformerBlock {
             Some(known) => Ok(known.clone()),
             None => Ok(known.insert(cross.attention.keys_and_values(sequence)?.map(|x| x.detach())).clone()),
         };
-        self.run(x, attend, keys, memory)
+        traced(self, || self.run(x, attend, keys, memory))
     }
 
     fn run(
@@ -269,7 +270,7 @@ impl TransformerBlock {
             return Ok(x);
         }
         // A sublayer's residual sum and the next normalization are one kernel.
-        let mut part = after_attention.forward(&attend(&first.module().forward(x)?)?)?;
+        let mut part = after_attention.forward(&attend(&first.forward(x)?)?)?;
         let mut x = x.clone();
         if let Some((cross, memory)) = cross {
             let [normed, sum] = cross.norm.of_sum(&part, &x)?;
@@ -293,64 +294,46 @@ impl TransformerBlock {
 }
 
 impl Module for TransformerBlock {
+    fn parts(&self) -> Parts<'_> {
+        let ([first, last], [dropout1, dropout, dropout3]) = (&self.norms, &self.dropouts);
+        let parts = Parts::new().with("self_attn", &self.attention);
+        let parts = match &self.cross {
+            None => parts
+                .with("linear1", &self.wide)
+                .with("linear2", &self.narrow)
+                .with("norm1", first)
+                .with("norm2", last),
+            Some(cross) => parts
+                .with("multihead_attn", &cross.attention)
+                .with("linear1", &self.wide)
+                .with("linear2", &self.narrow)
+                .with("dropout2", &cross.dropout)
+                .with("norm1", first)
+                .with("norm2", &cross.norm)
+                .with("norm3", last),
+        };
+        parts.with("dropout1", dropout1).with("dropout", dropout).with("dropout3", dropout3)
+    }
+
     fn describe(&self) -> String {
         let norm = if self.norm_first { "pre-norm" } else { "post-norm" };
         let cross = if self.cross.is_some() { ", attends to another" } else { "" };
         let causal = if self.causal { ", causal" } else { "" };
         format!("TransformerBlock {norm}, {:?}{causal}{cross}", self.feed_forward)
     }
+}
 
+impl Layer for TransformerBlock {
     /// Without a memory: an error if the block has cross-attention.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.forward_with(input, &AttentionOptions::default(), None)
     }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.attention.output_shape(input)
-    }
-
-    /// Without cross-attention, because the memory's length is not known.
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let wide = self.wide.output_shape(input)?;
-        let halved = match self.feed_forward {
-            FeedForward::SwiGlu => wide.with(wide.rank() - 1, wide[wide.rank() - 1] / 2)?,
-            _ => wide,
-        };
-        let parts = [
-            self.attention.flops(input)?,
-            self.wide.flops(input)?,
-            wide.numel() as u64,
-            self.narrow.flops(halved)?,
-            self.norms[0].module().flops(input)?,
-            self.norms[1].module().flops(input)?,
-            (input.numel() as u64).saturating_mul(2), // the residual sums
-        ];
-        Ok(parts.into_iter().fold(0, u64::saturating_add))
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        let mut all: Vec<(&str, &dyn Module)> = vec![("self_attn", &self.attention)];
-        all.extend(self.cross.iter().map(|cross| ("multihead_attn", &cross.attention as &dyn Module)));
-        all.extend([("linear1", &self.wide as &dyn Module), ("linear2", &self.narrow)]);
-        let [first, last] = self.norms.each_ref().map(Norm::module);
-        let mut norms = vec![first, last];
-        if let Some(cross) = &self.cross {
-            norms.insert(1, cross.norm.module());
-            all.push(("dropout2", &cross.dropout));
-        }
-        all.extend(["norm1", "norm2", "norm3"].into_iter().zip(norms));
-        all.extend(
-            ["dropout1", "dropout", "dropout3"]
-                .into_iter()
-                .zip(self.dropouts.iter().map(|d| d as &dyn Module)),
-        );
-        all.into_iter().map(|(name, module)| (name.to_string(), module)).collect()
-    }
 }
 
 /// Blocks in sequence, with a final normalization if pre-norm.
+#[derive(Module)]
 struct Stack {
-    blocks: Vec<TransformerBlock>,
+    layers: Vec<TransformerBlock>,
     norm: Option<Norm>,
 }
 
@@ -364,11 +347,11 @@ impl Stack {
             true => Some(Norm::new(options.norm, width, options.eps, init)?),
             false => None,
         };
-        Ok(Stack { blocks, norm })
+        Ok(Stack { layers: blocks, norm })
     }
 
     fn cache(&self, sequences: usize, positions: usize) -> Result<Vec<BlockCache>> {
-        self.blocks.iter().map(|block| block.cache(sequences, positions)).collect()
+        self.layers.iter().map(|block| block.cache(sequences, positions)).collect()
     }
 
     fn forward(
@@ -381,36 +364,24 @@ impl Stack {
         let mut x = x.clone();
         match caches {
             None => {
-                for block in &self.blocks {
+                for block in &self.layers {
                     x = block.forward_with(&x, options, memory)?;
                 }
             }
-            Some(caches) if caches.len() == self.blocks.len() => {
-                for (block, cache) in self.blocks.iter().zip(caches) {
+            Some(caches) if caches.len() == self.layers.len() => {
+                for (block, cache) in self.layers.iter().zip(caches) {
                     x = block.forward_cached(&x, cache, options, memory)?;
                 }
             }
             Some(caches) => {
-                let message = format!("{} caches for {} blocks", caches.len(), self.blocks.len());
+                let message = format!("{} caches for {} blocks", caches.len(), self.layers.len());
                 return Err(Error::argument("transformer", message));
             }
         }
         match &self.norm {
             None => Ok(x),
-            Some(norm) => norm.module().forward(&x),
+            Some(norm) => norm.forward(&x),
         }
-    }
-
-    fn children(&self) -> Vec<(String, &dyn Module)> {
-        let blocks = self.blocks.iter().enumerate();
-        let blocks = blocks.map(|(place, block)| (format!("layers.{place}"), block as &dyn Module));
-        blocks.chain(self.norm.iter().map(|norm| ("norm".to_string(), norm.module()))).collect()
-    }
-
-    fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
-        self.children()
-            .into_iter()
-            .try_fold(input, |shape, (name, child)| child.summarize(&join(path, &name), shape, rows))
     }
 }
 
@@ -440,30 +411,12 @@ macro_rules! stacks {
         }
 
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                self.0.parts()
+            }
+
             fn describe(&self) -> String {
-                format!("{} of {}", stringify!($name), self.0.blocks.len())
-            }
-
-            fn forward(&self, input: &Tensor) -> Result<Tensor> {
-                self.0.forward(input, None, &AttentionOptions::default(), None)
-            }
-
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                self.summarize("", input, &mut Vec::new())
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                let mut rows = Vec::new();
-                self.summarize("", input, &mut rows)?;
-                Ok(rows.iter().fold(0, |sum, row| row.flops.saturating_add(sum)))
-            }
-
-            fn children(&self) -> Vec<(String, &dyn Module)> {
-                self.0.children()
-            }
-
-            fn summarize(&self, path: &str, input: Shape, rows: &mut Vec<Row>) -> Result<Shape> {
-                self.0.summarize(path, input, rows)
+                format!("{} of {}", stringify!($name), self.0.layers.len())
             }
         }
     )*};
@@ -477,8 +430,13 @@ stacks! {
     /// A stack of blocks with self-attention and cross-attention.
     ///
     /// Self-attention is causal if the blocks' options say so. Parameters are named as in [`TransformerEncoder`].
-    /// [`Module::forward`] is an error, because there is no memory.
     TransformerDecoder, cross true;
+}
+
+impl Layer for TransformerEncoder {
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.forward_with(input, &AttentionOptions::default())
+    }
 }
 
 impl TransformerEncoder {

@@ -1,10 +1,10 @@
 //! Layers of convolutional networks.
 
 use super::init::Init;
-use super::layers::{biased, named, product_flops, suffix};
-use super::module::Module;
+use super::layers::{accessors, biased, suffix};
+use super::module::{Layer, Module, Parts};
 use super::parameter::Parameter;
-use crate::ops::avg_pool2d::adaptive_windows;
+use super::summary::traced;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::{
@@ -109,7 +109,13 @@ macro_rules! convolutions {
             }
         }
 
+        accessors!($name: weight, bias);
+
         impl Module for $name {
+            fn parts(&self) -> Parts<'_> {
+                Parts::new().with("weight", &self.weight).with("bias", &self.bias)
+            }
+
             fn describe(&self) -> String {
                 let (shape, options, usual) = (self.weight.shape(), &self.options, $options::default());
                 let [inputs, outputs] = channels(shape, options.groups, $transposed);
@@ -126,26 +132,12 @@ macro_rules! convolutions {
                 ]
                 .concat()
             }
+        }
 
+        impl Layer for $name {
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 let bias = self.bias.as_ref().map(Parameter::tensor);
-                input.$op(&self.weight.tensor(), bias.as_ref(), self.options)
-            }
-
-            fn output_shape(&self, input: Shape) -> Result<Shape> {
-                self.options.output_shape(input, self.weight.shape())
-            }
-
-            fn flops(&self, input: Shape) -> Result<u64> {
-                let output = self.output_shape(input)?;
-                // Each output (or input, if transposed) is multiplied with the whole weight but its first axis.
-                let each: usize = self.weight.shape()[1..].iter().product();
-                let products = (if $transposed { input } else { output }).numel().saturating_mul(each);
-                Ok(product_flops(output, products, self.bias.is_some(), self.options.activation))
-            }
-
-            fn own_parameters(&self) -> Vec<(String, Parameter)> {
-                named(&self.weight, &self.bias)
+                traced(self, || input.$op(&self.weight.tensor(), bias.as_ref(), self.options))
             }
         }
     )*};
@@ -183,6 +175,10 @@ impl MaxPool2d {
 }
 
 impl Module for MaxPool2d {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new()
+    }
+
     fn describe(&self) -> String {
         let Pool2dOptions { kernel, stride, padding, dilation, ceil_mode } = self.0;
         format!(
@@ -194,18 +190,11 @@ impl Module for MaxPool2d {
             if ceil_mode { ", ceil" } else { "" }
         )
     }
+}
 
+impl Layer for MaxPool2d {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.max_pool2d(self.0)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.0.output_shape(input)
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        let outputs = self.output_shape(input)?.numel() as u64;
-        Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1] - 1) as u64))
+        traced(self, || input.max_pool2d(self.0))
     }
 }
 
@@ -225,6 +214,10 @@ impl AvgPool2d {
 }
 
 impl Module for AvgPool2d {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new()
+    }
+
     fn describe(&self) -> String {
         let AvgPool2dOptions { kernel, stride, padding, ceil_mode, count_include_pad, divisor_override } =
             self.0;
@@ -238,19 +231,11 @@ impl Module for AvgPool2d {
         ]
         .concat()
     }
+}
 
+impl Layer for AvgPool2d {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.avg_pool2d(self.0)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.0.output_shape(input)
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        // One sum per window, and one product.
-        let outputs = self.output_shape(input)?.numel() as u64;
-        Ok(outputs.saturating_mul((self.0.kernel[0] * self.0.kernel[1]) as u64))
+        traced(self, || input.avg_pool2d(self.0))
     }
 }
 
@@ -266,20 +251,18 @@ impl AdaptiveAvgPool2d {
 }
 
 impl Module for AdaptiveAvgPool2d {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new()
+    }
+
     fn describe(&self) -> String {
         format!("AdaptiveAvgPool2d {}", by(self.0))
     }
+}
 
+impl Layer for AdaptiveAvgPool2d {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.adaptive_avg_pool2d(self.0)
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        Ok(adaptive_windows(input, self.0)?.0)
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        Ok(adaptive_windows(input, self.0)?.1)
+        traced(self, || input.adaptive_avg_pool2d(self.0))
     }
 }
 
@@ -312,6 +295,10 @@ impl Upsample {
 }
 
 impl Module for Upsample {
+    fn parts(&self) -> Parts<'_> {
+        Parts::new()
+    }
+
     fn describe(&self) -> String {
         let mode = match self.corners {
             None => "nearest",
@@ -320,23 +307,14 @@ impl Module for Upsample {
         };
         format!("Upsample {}, {mode}", by(self.scale))
     }
+}
 
+impl Layer for Upsample {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let size = self.size(input.shape())?;
-        match self.corners {
+        traced(self, || match self.corners {
             None => input.upsample_nearest2d(size),
             Some(corners) => input.upsample_bilinear2d(size, corners),
-        }
-    }
-
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        let [height, width] = self.size(input)?;
-        Shape::new([input[0], input[1], height, width])
-    }
-
-    fn flops(&self, input: Shape) -> Result<u64> {
-        // Four products and three additions.
-        let each = if self.corners.is_some() { 7 } else { 0 };
-        Ok((self.output_shape(input)?.numel() as u64).saturating_mul(each))
+        })
     }
 }

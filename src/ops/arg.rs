@@ -39,6 +39,10 @@ impl Op for Arg {
         Ok(vec![Meta { max_id: MaxId::positions(self.axes.length(inputs[0].shape)), ..Meta::u32(shape) }])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[0].numel()
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let key = |x: f32| key_of(if self.smallest { -x } else { x });
         // One comparison orders by the larger key, then by the smaller index.

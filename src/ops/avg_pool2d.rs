@@ -56,32 +56,12 @@ impl AvgPool2dOptions {
             Axis { input: input[k], output: output[k], method }
         }))
     }
-
-    /// The shape of the result for `x`.
-    pub(crate) fn output_shape(&self, x: Shape) -> Result<Shape> {
-        let [rows, cols] = self.axes("avg_pool2d", x)?.map(|axis| axis.output);
-        Shape::new([x[0], x[1], rows, cols])
-    }
 }
 
 /// The two axes, from `x` to a result of `size`.
 fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
     let from = plane("adaptive_avg_pool2d", x)?;
     Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], method: Method::Even }))
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// The shape of the result for `x`, and the total size of all windows.
-pub(crate) fn adaptive_windows(x: Shape, size: [usize; 2]) -> Result<(Shape, u64)> {
-    // If two windows meet inside an element, both contain it.
-    let reads = |axis: Axis| axis.input.saturating_add(axis.output - gcd(axis.input, axis.output)) as u64;
-    let [rows, cols] = adaptive_axes(x, size)?.map(|axis| if axis.output == 0 { 0 } else { reads(axis) });
-    let planes = (x[0] * x[1]) as u64;
-    let shape = Shape::new([x[0], x[1], size[0], size[1]])?;
-    Ok((shape, planes.saturating_mul(rows).saturating_mul(cols)))
 }
 
 impl Tensor {

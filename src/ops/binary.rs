@@ -1,25 +1,33 @@
 //! Element-wise functions of two tensors, broadcast by NumPy's rule.
 
-use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
-use crate::Result;
+use super::copy::filled;
+use super::{Elementwise, ElementwiseKernels, WG, alike, arity, floats};
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::rows;
 use crate::gpu::{Kernel, Recorder, kernel};
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply, no_gradient};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
+use crate::{DType, Result};
+use bytemuck::Pod;
 use std::sync::Arc;
 
-pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR];
+pub(crate) const KERNELS: &[&Kernel] = &[&STRIDED, &VECTOR, &IDS_STRIDED, &IDS_VECTOR];
 
 static STRIDED: Kernel = kernel!("binary.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
 static VECTOR: Kernel = kernel!("binary.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": OPS => NAMES, "WG": &[WG]);
+static IDS_STRIDED: Kernel = kernel!("compare_ids.wgsl", "strided", reads: 3, writes: 1, params: Elementwise, "OP": COMPARISONS => NAMES, "WG": &[WG]);
+static IDS_VECTOR: Kernel = kernel!("compare_ids.wgsl", "vector", reads: 3, writes: 1, params: Elementwise, "OP": COMPARISONS => NAMES, "WG": &[WG]);
 const BINARY: ElementwiseKernels = ElementwiseKernels { strided: &STRIDED, vector: &VECTOR };
+const COMPARE_IDS: ElementwiseKernels = ElementwiseKernels { strided: &IDS_STRIDED, vector: &IDS_VECTOR };
 
-/// Declares the functions: NAME, as in `op_NAME` of `binary.wgsl`, and Rust closure.
+/// Declares the functions: NAME, as in `op_NAME` of `binary.wgsl`, and Rust closure; those with `u32` are functions of
+/// ids too, in `compare_ids.wgsl`.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $function:ident $name:literal: $f:expr;)*) => {
+    ($($(#[$doc:meta])* $function:ident $name:literal $(| $id:ident)?: $f:expr;)*) => {
         const NAMES: &[&str] = &[$($name),*];
         const OPS: &[u32] = &[$(Binary::$function as u32),*];
+        const COMPARISONS: &[u32] = &[$($({ let _ = stringify!($id); Binary::$function as u32 },)?)*];
 
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
@@ -32,7 +40,14 @@ macro_rules! functions {
 
             /// One monomorphic loop per function, so that the compiler can vectorise it.
             fn each(self, y: &mut [f32], a: CpuView, b: CpuView) {
-                match self { $(Binary::$function => each(y, a, b, $f)),* }
+                match self { $(Binary::$function => each::<f32>(y, a, b, $f)),* }
+            }
+
+            fn each_of_ids(self, y: &mut [f32], a: CpuView, b: CpuView) {
+                match self {
+                    $($(Binary::$function => each::<$id>(y, a, b, $f),)?)*
+                    _ => y.fill(0.0),
+                }
             }
         }
     };
@@ -47,12 +62,12 @@ functions! {
     Minimum "minimum": |a, b| -max_nan(-a, -b);
     Pow "pow": f32::powf;
 
-    Eq "eq": |a, b| f32::from(a == b);
-    Ne "ne": |a, b| f32::from(a != b);
-    Lt "lt": |a, b| f32::from(a < b);
-    Le "le": |a, b| f32::from(a <= b);
-    Gt "gt": |a, b| f32::from(a > b);
-    Ge "ge": |a, b| f32::from(a >= b);
+    Eq "eq" | u32: |a, b| f32::from(a == b);
+    Ne "ne" | u32: |a, b| f32::from(a != b);
+    Lt "lt" | u32: |a, b| f32::from(a < b);
+    Le "le" | u32: |a, b| f32::from(a <= b);
+    Gt "gt" | u32: |a, b| f32::from(a > b);
+    Ge "ge" | u32: |a, b| f32::from(a >= b);
     And "logical_and": |a, b| f32::from(a != 0.0 && b != 0.0);
     Or "logical_or": |a, b| f32::from(a != 0.0 || b != 0.0);
     Xor "logical_xor": |a, b| f32::from((a != 0.0) != (b != 0.0));
@@ -73,6 +88,49 @@ impl Binary {
     fn has_gradient(self) -> bool {
         (self as u32) < Binary::Eq as u32
     }
+
+    /// Whether the function is a comparison, and so one of ids too.
+    fn compares(self) -> bool {
+        COMPARISONS.contains(&(self as u32))
+    }
+
+    /// The function of two tensors.
+    fn of(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if self.compares() && [a, b].iter().any(|x| x.dtype() == DType::U32) {
+            return apply(OfIds(self), &[a, b]);
+        }
+        // Functions without a gradient are not recorded in the graph.
+        let through = |x: &Tensor| if self.has_gradient() { x.clone() } else { x.detach() };
+        apply(self, &[&through(a), &through(b)])
+    }
+
+    /// The function of a tensor and a number.
+    fn of_number(self, x: &Tensor, value: f32) -> Result<Tensor> {
+        if self.compares() && x.dtype() == DType::U32 {
+            let (comparison, id) = self.by_id(value);
+            return apply(OfIds(comparison), &[x, &filled(Shape::SCALAR, id, DType::U32, x.device())?]);
+        }
+        self.of(x, &Tensor::scalar(value, x.device())?)
+    }
+
+    /// A comparison with an id that holds for the same ids as this one with `value`.
+    fn by_id(self, value: f32) -> (Binary, u32) {
+        const NONE: (Binary, u32) = (Binary::Lt, 0);
+        const ALL: (Binary, u32) = (Binary::Ge, 0);
+        // The next id toward 0.
+        let id = value as u32;
+        if f64::from(id) == f64::from(value) {
+            return (self, id);
+        }
+        match self {
+            Binary::Ne => ALL,
+            Binary::Gt | Binary::Ge if value < 0.0 => ALL,
+            Binary::Gt | Binary::Ge if value > 0.0 => (Binary::Gt, id),
+            Binary::Lt | Binary::Le if value > 0.0 => (Binary::Le, id),
+            // Equality, and what is below a negative number, or compared with NaN.
+            _ => NONE,
+        }
+    }
 }
 
 /// The larger; NaN if either is NaN.
@@ -81,14 +139,20 @@ pub(crate) fn max_nan(a: f32, b: f32) -> f32 {
     if a > b || a.is_nan() { a } else { b }
 }
 
-fn each(y: &mut [f32], a: CpuView, b: CpuView, f: impl Fn(f32, f32) -> f32 + Sync) {
-    rows(y, [a.layout, b.layout], |y, [a0, b0], steps| match steps {
-        [1, 1] => y.iter_mut().zip(&a.data[a0..]).zip(&b.data[b0..]).for_each(|((y, &a), &b)| *y = f(a, b)),
-        [1, 0] => y.iter_mut().zip(&a.data[a0..]).for_each(|(y, &a)| *y = f(a, b.data[b0])),
-        [sa, sb] => {
-            y.iter_mut().enumerate().for_each(|(j, y)| *y = f(a.data[a0 + j * sa], b.data[b0 + j * sb]));
-        }
+fn each<T: Pod + Sync>(y: &mut [f32], a: CpuView, b: CpuView, f: impl Fn(T, T) -> f32 + Sync) {
+    let layouts = [a.layout, b.layout];
+    let [a, b]: [&[T]; 2] = [bytemuck::cast_slice(a.data), bytemuck::cast_slice(b.data)];
+    rows(y, layouts, |y, [a0, b0], steps| match steps {
+        [1, 1] => y.iter_mut().zip(&a[a0..]).zip(&b[b0..]).for_each(|((y, &a), &b)| *y = f(a, b)),
+        [1, 0] => y.iter_mut().zip(&a[a0..]).for_each(|(y, &a)| *y = f(a, b[b0])),
+        [sa, sb] => y.iter_mut().enumerate().for_each(|(j, y)| *y = f(a[a0 + j * sa], b[b0 + j * sb])),
     });
+}
+
+/// Both operands in the shape of the result.
+fn expanded<'a>(op: &'static str, inputs: &[CpuView<'a>], shape: Shape) -> Result<[CpuView<'a>; 2]> {
+    let [a, b] = [0, 1].map(|at| inputs[at].layout.expand(shape, op));
+    Ok([CpuView { layout: a?, ..inputs[0] }, CpuView { layout: b?, ..inputs[1] }])
 }
 
 impl Op for Binary {
@@ -102,9 +166,12 @@ impl Op for Binary {
         Ok(vec![Meta::f32(a.shape.broadcast(&b.shape, self.name())?)])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel()
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
-        let [a, b] = [0, 1].map(|at| inputs[at].layout.expand(outputs[0].shape, self.name()));
-        let (a, b) = (CpuView { layout: a?, ..inputs[0] }, CpuView { layout: b?, ..inputs[1] });
+        let [a, b] = expanded(self.name(), inputs, outputs[0].shape)?;
         self.each(outputs[0].data, a, b);
         Ok(())
     }
@@ -152,6 +219,35 @@ impl Op for Binary {
     }
 }
 
+/// A comparison of two tensors of ids; the result holds numbers.
+struct OfIds(Binary);
+
+impl Op for OfIds {
+    fn name(&self) -> &'static str {
+        self.0.as_str()
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        let [a, b] = arity(self.name(), inputs)?;
+        alike(self.name(), &a, &b)?;
+        Ok(vec![Meta::f32(a.shape.broadcast(&b.shape, self.name())?)])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel()
+    }
+
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let [a, b] = expanded(self.name(), inputs, outputs[0].shape)?;
+        self.0.each_of_ids(outputs[0].data, a, b);
+        Ok(())
+    }
+
+    fn gpu(&self, rec: &mut Recorder, inputs: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
+        COMPARE_IDS.dispatch(rec, self.name(), &[self.0 as u32, WG], [0.0; 2], inputs, outputs[0])
+    }
+}
+
 /// `a + b` into `y`, for ops that add before something else.
 pub(crate) fn sum(rec: &mut Recorder, a: GpuView, b: GpuView, y: GpuOut) -> Result<()> {
     BINARY.dispatch(rec, "add", &[Binary::Add as u32, WG], [0.0; 2], &[a, b], y)
@@ -168,11 +264,10 @@ macro_rules! methods {
             $(#[$doc])*
             ///
             /// # Errors
-            /// The shapes do not broadcast, a tensor of ids, the devices differ, or the device fails.
+            /// The shapes do not broadcast, a tensor of ids (a comparison takes two), the devices differ, or the device
+            /// fails.
             pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
-                // Functions without a gradient are not recorded in the graph.
-                let through = |x: &Tensor| if $op.has_gradient() { x.clone() } else { x.detach() };
-                apply($op, &[&through(self), &through(other)])
+                $op.of(self, other)
             }
         )*}
     };
@@ -251,13 +346,17 @@ methods! {
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     pow => Binary::Pow,
-    /// 1 where `self == other`, else 0; NaN equals nothing. Not differentiable, as all comparisons.
+    /// 1 where `self == other`, else 0; NaN equals nothing. Not differentiable, as all comparisons, which take two
+    /// tensors of ids too: accuracy is computed on the device.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
     /// let a = Tensor::from_slice(&[1.0, 2.0, f32::NAN], [3], &Device::cpu())?;
     /// let b = Tensor::from_slice(&[1.0, 3.0, f32::NAN], [3], &Device::cpu())?;
     /// assert_eq!(a.eq(&b)?.to_vec()?, [1.0, 0.0, 0.0]);
+    /// let logits = Tensor::from_slice(&[0.1, 0.9, 0.8, 0.2], [2, 2], &Device::cpu())?;
+    /// let labels = Tensor::from_ids(&[1, 1], [2], &Device::cpu())?;
+    /// assert_eq!(logits.argmax(-1, false)?.eq(&labels)?.mean_all()?.item()?, 0.5); // one of two
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     eq => Binary::Eq,
@@ -351,14 +450,14 @@ impl Tensor {
 }
 
 macro_rules! methods_with_numbers {
-    ($($(#[$doc:meta])* $name:ident => $of:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident => $op:expr),* $(,)?) => {
         impl Tensor {$(
             $(#[$doc])*
             ///
             /// # Errors
-            /// A tensor of ids, or the device fails.
+            /// A tensor of ids (a comparison takes it), or the device fails.
             pub fn $name(&self, value: f32) -> Result<Tensor> {
-                self.$of(&Tensor::scalar(value, self.device())?)
+                $op.of_number(self, value)
             }
         )*}
     };
@@ -373,7 +472,7 @@ methods_with_numbers! {
     /// assert_eq!(x.add_scalar(-10.0)?.to_vec()?, [-9.0, -8.0, -7.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    add_scalar => add,
+    add_scalar => Binary::Add,
     /// `self - value`.
     ///
     /// ```
@@ -382,7 +481,7 @@ methods_with_numbers! {
     /// assert_eq!(x.sub_scalar(0.5)?.to_vec()?, [0.5, 1.5, 2.5]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    sub_scalar => sub,
+    sub_scalar => Binary::Sub,
     /// `self * value`.
     ///
     /// ```
@@ -391,7 +490,7 @@ methods_with_numbers! {
     /// assert_eq!(x.mul_scalar(0.5)?.to_vec()?, [0.5, 1.0, 1.5]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    mul_scalar => mul,
+    mul_scalar => Binary::Mul,
     /// `self / value`.
     ///
     /// ```
@@ -400,7 +499,7 @@ methods_with_numbers! {
     /// assert_eq!(x.div_scalar(4.0)?.to_vec()?, [0.25, 0.5, 0.75]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    div_scalar => div,
+    div_scalar => Binary::Div,
     /// `self ^ value`.
     ///
     /// ```
@@ -409,7 +508,7 @@ methods_with_numbers! {
     /// assert_eq!(x.pow_scalar(3.0)?.to_vec()?, [1.0, 8.0, -27.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    pow_scalar => pow,
+    pow_scalar => Binary::Pow,
     /// The larger of each element and `value`, as [`Tensor::maximum`].
     ///
     /// ```
@@ -418,7 +517,7 @@ methods_with_numbers! {
     /// assert_eq!(x.maximum_scalar(2.0)?.to_vec()?, [2.0, 2.0, 3.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    maximum_scalar => maximum,
+    maximum_scalar => Binary::Maximum,
     /// The smaller of each element and `value`, as [`Tensor::minimum`].
     ///
     /// ```
@@ -427,16 +526,21 @@ methods_with_numbers! {
     /// assert_eq!(x.minimum_scalar(2.0)?.to_vec()?, [1.0, 2.0, 2.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    minimum_scalar => minimum,
+    minimum_scalar => Binary::Minimum,
     /// 1 where `self == value`, else 0, as [`Tensor::eq`].
+    ///
+    /// Ids are compared with the exact value, here and in the other comparisons: of ids, `lt_scalar(2.5)` holds for 0, 1
+    /// and 2, and no id equals 2.5. f32 holds all ids up to 2²⁴; compare larger ones by [`Tensor::eq`].
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
     /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [3], &Device::cpu())?;
     /// assert_eq!(x.eq_scalar(2.0)?.to_vec()?, [0.0, 1.0, 0.0]);
+    /// let tokens = Tensor::from_ids(&[7, 3, 0, 0], [4], &Device::cpu())?;
+    /// assert_eq!(tokens.eq_scalar(0.0)?.to_vec()?, [0.0, 0.0, 1.0, 1.0]); // a mask of padding
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    eq_scalar => eq,
+    eq_scalar => Binary::Eq,
     /// 1 where `self != value`, else 0, as [`Tensor::ne`].
     ///
     /// ```
@@ -445,7 +549,7 @@ methods_with_numbers! {
     /// assert_eq!(x.ne_scalar(2.0)?.to_vec()?, [1.0, 0.0, 1.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    ne_scalar => ne,
+    ne_scalar => Binary::Ne,
     /// 1 where `self < value`, else 0, as [`Tensor::lt`].
     ///
     /// ```
@@ -454,7 +558,7 @@ methods_with_numbers! {
     /// assert_eq!(x.lt_scalar(2.0)?.to_vec()?, [1.0, 0.0, 0.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    lt_scalar => lt,
+    lt_scalar => Binary::Lt,
     /// 1 where `self <= value`, else 0, as [`Tensor::le`].
     ///
     /// ```
@@ -463,7 +567,7 @@ methods_with_numbers! {
     /// assert_eq!(x.le_scalar(2.0)?.to_vec()?, [1.0, 1.0, 0.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    le_scalar => le,
+    le_scalar => Binary::Le,
     /// 1 where `self > value`, else 0, as [`Tensor::gt`].
     ///
     /// ```
@@ -472,7 +576,7 @@ methods_with_numbers! {
     /// assert_eq!(x.gt_scalar(2.0)?.to_vec()?, [0.0, 0.0, 1.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    gt_scalar => gt,
+    gt_scalar => Binary::Gt,
     /// 1 where `self >= value`, else 0, as [`Tensor::ge`].
     ///
     /// ```
@@ -481,5 +585,5 @@ methods_with_numbers! {
     /// assert_eq!(x.ge_scalar(2.0)?.to_vec()?, [0.0, 1.0, 1.0]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
-    ge_scalar => ge,
+    ge_scalar => Binary::Ge,
 }

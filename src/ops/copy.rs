@@ -38,6 +38,10 @@ impl Op for Copy {
         arity::<1>("copy", inputs).map(Vec::from)
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let x = inputs[0];
         rows(outputs[0].data, [x.layout], |out, [start], [step]| {
@@ -114,6 +118,10 @@ impl Op for Fill {
         Ok(vec![Meta { dtype: self.dtype, ..Meta::f32(self.shape) }])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         outputs[0].data.fill(f32::from_bits(self.bits));
         Ok(())
@@ -122,6 +130,16 @@ impl Op for Fill {
     fn gpu(&self, rec: &mut Recorder, _: &[GpuView], outputs: &[GpuOut]) -> Result<()> {
         Fill::dispatch(rec, outputs[0], self.bits)
     }
+}
+
+/// A tensor of numbers or of ids, all with these bits.
+///
+/// # Errors
+/// The device has no room.
+pub(super) fn filled(shape: Shape, bits: u32, dtype: DType, device: &Device) -> Result<Tensor> {
+    let mut out = Tensor::stale(shape, dtype, device)?;
+    update(Fill { shape, bits, dtype }, &[], &mut [&mut out])?;
+    Ok(out)
 }
 
 /// The gradient of a slice: `x` in the sliced part, 0 elsewhere.
@@ -139,6 +157,10 @@ impl Op for SliceGrad {
 
     fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
         Ok(vec![Meta::f32(self.whole)])
+    }
+
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -166,6 +188,10 @@ impl Op for Put {
 
     fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> {
         Ok(vec![Meta::f32(self.whole)])
+    }
+
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -229,11 +255,7 @@ impl Tensor {
     /// # Errors
     /// A rank over 6, or no room.
     pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
-        let shape = Shape::new(shape)?;
-        let fill = Fill { shape, bits: value.to_bits(), dtype: DType::F32 };
-        let mut out = Tensor::stale(shape, device)?;
-        update(fill, &[], &mut [&mut out])?;
-        Ok(out)
+        filled(Shape::new(shape)?, value.to_bits(), DType::F32, device)
     }
 
     /// A tensor of zeros.

@@ -180,6 +180,11 @@ impl Op for CrossEntropy {
         Ok(outputs)
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The maximum, the difference from it, its exponential, and the sum of these.
+        inputs[0].numel().saturating_mul(4)
+    }
+
     fn layout(&self, input: usize) -> Layouts {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }
@@ -318,6 +323,11 @@ impl Op for CrossEntropyGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x, ..] = arity::<6>(self.name(), inputs)?;
         Ok(vec![Meta::f32(x.shape)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The difference from the log-sum-exp, its exponential, the difference from the target, and the scale.
+        inputs[0].numel().saturating_mul(4)
     }
 
     fn layout(&self, input: usize) -> Layouts {

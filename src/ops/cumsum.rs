@@ -98,6 +98,10 @@ impl Op for Cumsum {
         arity::<1>(NAME, inputs).map(Vec::from)
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel()
+    }
+
     /// The sums are in f64, as PyTorch's on the CPU.
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);

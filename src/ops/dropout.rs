@@ -56,6 +56,10 @@ impl Op for Dropout {
         Ok(vec![Meta::f32(x.shape)])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel()
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }

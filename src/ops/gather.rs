@@ -54,6 +54,10 @@ impl Op for Gather {
         Ok(vec![Meta { shape: index.shape, dtype: x.dtype, max_id: x.max_id.of_some() }])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, index) = (inputs[0], inputs[1]);
         check(self.name, self.axis, x.shape(), &index)?;
@@ -113,6 +117,10 @@ impl Op for GatherGrad {
         let [index, _] = arity(self.name(), inputs)?;
         fits(self.name(), self.axis, self.shape, index)?;
         Ok(vec![Meta::f32(self.shape)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[1].numel()
     }
 
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

@@ -116,6 +116,11 @@ impl Op for Glu {
         Ok(vec![Meta::f32(self.half(x.shape)?)])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // The function, and the product.
+        outputs[0].numel().saturating_mul(2)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -183,6 +188,11 @@ impl Op for GluGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x, _] = arity(self.name(), inputs)?;
         Ok(vec![Meta::f32(x.shape)])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each half: the function or its derivative, and two products.
+        outputs[0].numel().saturating_mul(3)
     }
 
     fn layout(&self, _: usize) -> Layouts {

@@ -59,6 +59,11 @@ impl Op for LogSumExp {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The maximum, the difference from it, its exponential, and the sum of these.
+        inputs[0].numel().saturating_mul(4)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let update = |state: OnlineSoftmax, x, _| state.and(OnlineSoftmax::of(x));
         let sums = CpuReduction { identity: OnlineSoftmax::NONE, update, merge: OnlineSoftmax::and };

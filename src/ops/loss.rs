@@ -297,6 +297,11 @@ impl Op for PairLoss {
         Ok(vec![Meta::f32(self.reduction.shape(prediction))])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The difference, its function, and the sum.
+        inputs[0].numel().saturating_mul(3)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let shape = inputs[0].shape();
         let (operands, attributes) = (broadcast(self.name(), inputs, shape)?, [self.delta, 0.0]);
@@ -367,6 +372,11 @@ impl Op for PairLossGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x, ..] = arity::<3>(self.name(), inputs)?;
         Ok(vec![Meta::f32(x.shape)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The difference, the derivative of its function, and the scale.
+        inputs[0].numel().saturating_mul(3)
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Matrix product, batched with broadcasting, with bias and activation in the epilogue.
 
 use super::slicing::{Epilogue, Slicing, add_slices};
-use super::{StridedIndexer, floats, to_u32};
+use super::{StridedIndexer, floats, product_flops, to_u32};
 use crate::cpu::CpuDevice;
 use crate::cpu::{Matrix, gemm};
 use crate::gpu::{Kernel, Recorder, kernel};
@@ -136,6 +136,11 @@ impl Op for MatMul {
         }
         let batch = Shape::new(lead_a)?.broadcast(&Shape::new(lead_b)?, "matmul")?;
         Ok(vec![Meta::f32(Shape::new([&batch[..], &[*m, *n]].concat())?)])
+    }
+
+    fn flops(&self, inputs: &[Meta], outputs: &[Meta]) -> u64 {
+        let k = inputs[0].shape.last().copied().unwrap_or(0);
+        product_flops(outputs[0], outputs[0].numel(), k, inputs.len() > 2, self.activation)
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod attention;
 pub mod avg_pool2d;
 mod avg_pool_upsample;
 pub mod binary;
+mod cast;
 mod cat;
 mod construct;
 pub mod conv2d;
@@ -25,6 +26,7 @@ pub mod norm;
 pub mod normalize;
 mod one_hot;
 pub mod pad;
+pub(crate) mod pointwise;
 pub mod pool2d;
 mod recurrent;
 pub mod reduce;
@@ -41,16 +43,31 @@ pub mod view;
 pub mod where_cond;
 
 use crate::gpu::{Kernel, Recorder};
-use crate::op::{GpuOut, GpuView};
+use crate::op::{GpuOut, GpuView, Meta};
+use crate::ops::unary::Activation;
 pub(crate) use crate::shape::to_u32;
 use crate::shape::{Layout, MAX_RANK, Shape, collapse};
 use crate::{Error, Result, params};
+
+/// The FLOPs of `outputs` that are sums of products, each of the `factors` numbers with so many others.
+pub(crate) fn product_flops(
+    outputs: Meta,
+    factors: u64,
+    others: usize,
+    biased: bool,
+    activation: Activation,
+) -> u64 {
+    let sums = factors.saturating_mul(others as u64).saturating_mul(2);
+    let sums = sums.saturating_sub(if biased { 0 } else { outputs.numel() });
+    sums.saturating_add(if activation == Activation::None { 0 } else { outputs.numel() })
+}
 
 /// The kernels of all ops.
 pub(crate) const KERNELS: &[&[&Kernel]] = &[
     arg::KERNELS,
     attention::KERNELS,
     binary::KERNELS,
+    cast::KERNELS,
     conv2d::KERNELS,
     copy::KERNELS,
     cross_entropy::KERNELS,
@@ -210,18 +227,24 @@ pub(crate) fn in_fours<const N: usize>(operands: [Layout; N], moved: [bool; N]) 
 }
 
 /// Checks the number of inputs.
-pub(crate) fn arity<const N: usize>(
-    op: &'static str,
-    inputs: &[crate::op::Meta],
-) -> Result<[crate::op::Meta; N]> {
+pub(crate) fn arity<const N: usize>(op: &'static str, inputs: &[Meta]) -> Result<[Meta; N]> {
     let wrong = |_| Error::shape(op, format!("takes {N} inputs, got {}", inputs.len()));
     inputs.try_into().map_err(wrong)
 }
 
 /// Checks that all inputs hold `f32`.
-pub(crate) fn floats(op: &'static str, inputs: &[crate::op::Meta]) -> Result<()> {
+pub(crate) fn floats(op: &'static str, inputs: &[Meta]) -> Result<()> {
     match inputs.iter().find(|meta| meta.dtype != crate::DType::F32) {
         None => Ok(()),
         Some(meta) => Err(Error::shape(op, format!("wants f32, got u32 of shape {}", meta.shape))),
     }
+}
+
+/// Checks that two inputs hold the same type.
+pub(crate) fn alike(op: &'static str, a: &Meta, b: &Meta) -> Result<()> {
+    if a.dtype == b.dtype {
+        return Ok(());
+    }
+    let got = format!("got {:?} of shape {} and {:?} of shape {}", a.dtype, a.shape, b.dtype, b.shape);
+    Err(Error::shape(op, format!("{got}; convert one with to_dtype")))
 }

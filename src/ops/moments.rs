@@ -72,6 +72,11 @@ impl Op for Variance {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, false)?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The sum, the difference from the mean, its square, and the sum of these.
+        inputs[0].numel().saturating_mul(4)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let divisor = f64::from(self.divisor(inputs[0].shape()));
         let moments = CpuReduction {

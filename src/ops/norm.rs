@@ -92,6 +92,11 @@ impl Op for Norm {
         Ok(vec![Meta::f32(self.axes.infer(NAME, inputs, self.p == f32::INFINITY)?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The power, and the sum.
+        inputs[0].numel().saturating_mul(2)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let p = self.p;
         if let Some(reduce) = self.plain() {
@@ -185,6 +190,11 @@ impl Op for NormGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [x, _, _] = arity(self.name(), inputs)?;
         Ok(vec![Meta::f32(x.shape)])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // The power, and the product with the scale.
+        outputs[0].numel().saturating_mul(2)
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

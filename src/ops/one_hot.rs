@@ -50,6 +50,10 @@ impl Op for OneHot {
         Ok(vec![Meta::f32(Shape::new([&shape[..], &[self.classes]].concat())?)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (ids, classes) = (inputs[0], self.classes);
         let words: &[u32] = bytemuck::cast_slice(ids.data);

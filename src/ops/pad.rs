@@ -69,6 +69,10 @@ impl Op for Pad {
         Ok(vec![Meta::f32(Shape::new(dims.collect::<Result<Vec<_>>>()?)?)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let inside = self.inside(inputs[0].shape(), outputs[0].shape);
         outputs[0].data.fill(self.value);
@@ -152,6 +156,10 @@ impl Op for Reflect {
         Ok(vec![Meta::f32(x.shape.with(self.axis, padded(length, self.pad)?)?)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -191,6 +199,10 @@ impl Op for ReflectGrad {
         let [dy] = arity(self.name(), inputs)?;
         let Reflect { axis, pad: (before, after) } = self.0;
         Ok(vec![Meta::f32(dy.shape.with(axis, dy.shape[axis] - before - after)?)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[0].numel()
     }
 
     fn layout(&self, _: usize) -> Layouts {

@@ -264,6 +264,11 @@ impl Op for MaxPool2d {
         Ok(vec![Meta::f32(out), Meta::u32(out)])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        let [rows, cols] = self.0.kernel.map(|length| length as u64);
+        outputs[0].numel().saturating_mul(rows.saturating_mul(cols).saturating_sub(1))
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -359,6 +364,10 @@ impl Op for MaxPool2dGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         arity::<2>(self.name(), inputs)?;
         Ok(vec![Meta::f32(self.input)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[0].numel()
     }
 
     fn layout(&self, _: usize) -> Layouts {

@@ -118,6 +118,11 @@ impl Op for Lstm {
         Ok(vec![step(self.name(), inputs, 4)?; 2])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each unit: four sums and functions of the gates, and five operations for the two states.
+        outputs[0].numel().saturating_mul(4 + 4 + 5)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -182,6 +187,11 @@ impl Op for LstmGrad {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         Ok(vec![inputs[0], inputs[2]])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each unit: the forward pass again, and the products and sums of the chain rule.
+        outputs[1].numel().saturating_mul(13 + 30)
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -252,6 +262,11 @@ impl Op for Gru {
         Ok(vec![step(self.name(), inputs, 3)?])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each unit: three sums and functions of the gates, and six operations for the next state.
+        outputs[0].numel().saturating_mul(3 + 3 + 6)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -298,6 +313,11 @@ impl Op for GruGrad {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         Ok(inputs[..3].to_vec())
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each unit: the forward pass again, and the products and sums of the chain rule.
+        outputs[2].numel().saturating_mul(12 + 22)
     }
 
     fn layout(&self, _: usize) -> Layouts {

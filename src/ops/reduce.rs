@@ -111,6 +111,10 @@ impl Op for Reduce {
         Ok(vec![Meta::f32(self.axes.infer(self.name(), inputs, chooses)?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[0].numel()
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut *outputs[0].data);
         self.op.run(cpu, x, &self.axes, y)?;

@@ -88,6 +88,11 @@ impl Op for Rotary {
         }
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Of each element of a pair: two products and a sum.
+        outputs[0].numel().saturating_mul(3)
+    }
+
     fn layout(&self, input: usize) -> Layouts {
         if input == 0 { Layouts::Any } else { Layouts::Contiguous }
     }

@@ -213,6 +213,10 @@ impl Op for ScatterAdd {
         Ok(vec![Meta::f32(x.shape)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[2].numel()
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let y = &mut outputs[0];
         check(NAME, self.axis, y.shape, &inputs[1])?;

@@ -100,6 +100,11 @@ impl Op for Softmax {
         arity::<1>(self.name(), inputs).map(Vec::from)
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // The maximum, the difference from it, its exponential, the sum of these, and the quotient.
+        outputs[0].numel().saturating_mul(5)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let (x, y) = (inputs[0], &mut outputs[0]);
         let (cols, inner) = (y.shape[self.axis], y.shape[self.axis + 1..].iter().product());
@@ -256,6 +261,11 @@ impl Op for SoftmaxGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [y, _] = arity(self.name(), inputs)?;
         Ok(vec![y])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // The product with y and its sum, the difference, and the second product.
+        outputs[0].numel().saturating_mul(4)
     }
 
     fn layout(&self, input: usize) -> Layouts {

@@ -45,6 +45,13 @@ impl Op for Sort {
         Ok(vec![Meta { shape, dtype: self.dtype, max_id: x.max_id.of_some() }, places])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // Comparisons of a merge sort.
+        let comparisons =
+            |x: &Meta| x.numel().saturating_mul(x.shape.last().map_or(0, |n| n.max(&1).ilog2() + 1).into());
+        inputs.first().map_or(0, comparisons)
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         let Sort { keep, dtype, .. } = *self;
         let (x, flip) = (inputs[0], self.flip());

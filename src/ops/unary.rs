@@ -202,6 +202,10 @@ impl Op for Unary {
         Ok(vec![Meta::f32(x.shape)])
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel()
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         self.function.each(outputs[0].data, inputs[0], self.attributes);
         Ok(())
@@ -245,6 +249,11 @@ impl Op for UnaryGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [s, _] = arity(self.name(), inputs)?;
         Ok(vec![Meta::f32(s.shape)])
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // The derivative, and the product with it.
+        outputs[0].numel().saturating_mul(2)
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {

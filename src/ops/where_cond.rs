@@ -1,6 +1,6 @@
 //! Element-wise selection between two tensors by a condition.
 
-use super::{Elementwise, ElementwiseKernels, WG, arity, floats};
+use super::{Elementwise, ElementwiseKernels, WG, alike, arity, floats};
 use crate::Result;
 use crate::cpu::CpuDevice;
 use crate::cpu::strided::rows;
@@ -28,9 +28,15 @@ impl Op for Where {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let [c, a, b] = arity(self.name(), inputs)?;
-        floats(self.name(), inputs)?;
+        floats(self.name(), &[c])?;
+        alike(self.name(), &a, &b)?;
         let picked = a.shape.broadcast(&b.shape, self.name())?;
-        Ok(vec![Meta::f32(c.shape.broadcast(&picked, self.name())?)])
+        let shape = c.shape.broadcast(&picked, self.name())?;
+        Ok(vec![Meta { shape, dtype: a.dtype, max_id: a.max_id.max(b.max_id).of_some() }])
+    }
+
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
     }
 
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
@@ -62,7 +68,7 @@ impl Op for Where {
 }
 
 impl Tensor {
-    /// `a` where this tensor is not 0, `b` elsewhere; all three broadcast.
+    /// `a` where this tensor is not 0, `b` elsewhere; all three broadcast. `a` and `b` hold numbers, or both ids.
     ///
     /// A NaN condition counts as not 0. Selected elements are copied exactly. Others get a gradient of 0, even if they
     /// are NaN. Not differentiable in the condition.
@@ -76,7 +82,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// The shapes do not broadcast, tensors of ids, the devices differ, or the device fails.
+    /// The shapes do not broadcast, a condition of ids, numbers beside ids, the devices differ, or the device fails.
     pub fn where_cond(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         apply(Where, &[&self.detach(), a, b])
     }

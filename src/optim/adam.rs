@@ -187,6 +187,11 @@ impl Op for Update {
         infer(self.op, inputs, 3)
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Three products and sums for each mean, five operations for the step.
+        outputs[0].numel().saturating_mul(3 + 4 + 5)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }

@@ -136,6 +136,10 @@ impl Op for Plain {
         infer(self.name(), inputs, 1)
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel().saturating_mul(2)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -176,6 +180,10 @@ impl Op for Momentum {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         infer(self.name(), inputs, 2)
+    }
+
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        outputs[0].numel().saturating_mul(4)
     }
 
     fn layout(&self, _: usize) -> Layouts {

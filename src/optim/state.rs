@@ -2,6 +2,7 @@
 
 use super::demand;
 use crate::autograd::Gradients;
+use crate::dry_run;
 use crate::nn::Parameter;
 use crate::op::{self, Op};
 use crate::tensor::Tensor;
@@ -153,6 +154,9 @@ impl State {
             }
         }
 
+        if dry_run::is_active() {
+            return Ok(());
+        }
         // Allocates all states before the first update: running out of memory here changes no parameter.
         for (parameter, grad, _) in &updates {
             if !self.entries.contains_key(&parameter.id()) {
@@ -177,7 +181,7 @@ impl State {
                 // Without the lock: the op waits for rayon, which may run another task on this thread that uses the
                 // parameter.
                 let before = parameter.tensor();
-                let mut after = Tensor::stale(before.shape(), before.device())?;
+                let mut after = Tensor::stale(before.shape(), before.dtype(), before.device())?;
                 let mut states: Vec<&mut Tensor> =
                     std::iter::once(&mut after).chain(&mut entry.tensors).collect();
                 op::update(rule, &[grad, &before], &mut states)?;

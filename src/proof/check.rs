@@ -112,7 +112,7 @@ fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failu
     }
     let values = match got.dtype() {
         DType::F32 => got.to_vec(),
-        // Ids in the table are below 2^24.
+        // Ids in the table are below 2^24, or compared as the nearest f32.
         DType::U32 => got.to_ids().map(|ids| ids.into_iter().map(|id| id as f32).collect()),
     };
     let values = values.map_err(|error| format!("{what}: {error}"))?;
@@ -132,15 +132,14 @@ fn compare(what: &str, got: &Tensor, want: &Array) -> Result<(f64, usize), Failu
 /// Uploads an input in a random layout: contiguous, transposed, or a slice of a larger tensor filled with NaN (or the
 /// id 0).
 fn laid_out(input: &Input, layouts: &mut Gen, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = input.array.data.iter().map(|x| x.value() as f32).collect();
+    let values = input.array.values();
     let shape = &input.array.shape;
     let rank = shape.len();
-    let upload = |values: &[f32], shape: &[usize]| match input.kind {
-        Kind::Ids => Tensor::from_ids(&values.iter().map(|&x| x as u32).collect::<Vec<_>>(), shape, device),
-        _ => Tensor::from_slice(values, shape, device),
+    let upload = |values: &[f64], shape: &[usize]| {
+        Input { array: Array::exact(shape, values), kind: input.kind }.to_tensor(device)
     };
     // Ids are checked at upload, so the filling must be a valid id.
-    let around = if input.kind == Kind::Ids { 0.0 } else { f32::NAN };
+    let around = if input.kind == Kind::Ids { 0.0 } else { f64::NAN };
     match layouts.below(5) {
         1 if rank >= 2 => {
             let order: Vec<usize> = (0..rank).rev().collect();

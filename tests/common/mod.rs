@@ -6,9 +6,10 @@ pub mod picture;
 pub mod works;
 
 use gristmill::gpu::{AdapterKind, GpuOptions, LimitsProfile};
+use gristmill::nn::Layer;
 use gristmill::proof::{Gen, Values};
 pub use gristmill::proof::{ravel, unravel};
-use gristmill::{Device, Result, Tensor};
+use gristmill::{Device, Result, Shape, Tensor, dry_run};
 use proptest::prelude::*;
 use std::sync::OnceLock;
 
@@ -72,6 +73,11 @@ impl Devices {
         let open = || opened(&GpuOptions { limits, max_workgroups: Some(40), ..guarded() });
         self.small.get_or_init(open).clone()
     }
+}
+
+/// The shape and the FLOPs of a layer's output for an input like `x`, by a dry run.
+pub fn dry(layer: &dyn Layer, x: &Tensor) -> Result<(Shape, u64)> {
+    dry_run(|| Ok(layer.forward(x)?.shape()))
 }
 
 pub fn guarded() -> GpuOptions {

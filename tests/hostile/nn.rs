@@ -6,11 +6,11 @@ use crate::tensor::{
 };
 use crate::world::{Call, Out, World, said};
 use gristmill::nn::*;
-use gristmill::{AttentionOptions, Result, RotaryPairs, Shape, Tensor};
+use gristmill::{AttentionOptions, Result, RotaryPairs, Shape, Tensor, dry_run};
 use std::sync::Arc;
 
 /// A layer, or a composition of layers, and the shape of a valid input.
-pub fn module(w: &mut World) -> Result<(Box<dyn Module>, Vec<usize>)> {
+pub fn module(w: &mut World) -> Result<(Box<dyn Layer>, Vec<usize>)> {
     let [n, a, b] = [w.small(), w.size(), w.small()];
     let mut init = w.init();
     Ok(match w.draw.below(18) {
@@ -143,8 +143,8 @@ fn saved(w: &mut World, module: &dyn Module) -> Result<std::path::PathBuf> {
 /// Activation layers.
 macro_rules! activations {
     ($($name:ident $(($attribute:ident))?),*) => {
-        fn activation(w: &mut World) -> Box<dyn Module> {
-            let all: &[fn(&mut World) -> Box<dyn Module>] = &[$(|_w| Box::new($name $((_w.$attribute()))?)),*];
+        fn activation(w: &mut World) -> Box<dyn Layer> {
+            let all: &[fn(&mut World) -> Box<dyn Layer>] = &[$(|_w| Box::new($name $((_w.$attribute()))?)),*];
             all[w.draw.below(all.len())](w)
         }
     };
@@ -223,7 +223,7 @@ macro_rules! batch_norms {
             let channels = w.small();
             let layer = $name::new(channels, &w.init())?.with_momentum(w.probability())?;
             let mut out = w.through(&layer, &[&[3, channels][..], $space].concat())?;
-            out.tensors.extend(layer.own_buffers().iter().map(|(_, buffer)| buffer.tensor()));
+            out.tensors.extend(layer.named_state().iter().map(|(_, cell)| cell.tensor()));
             Ok(out)
         } },
         Call { name: $eps, run: |w| {
@@ -499,7 +499,7 @@ calls! {
     "TransformerDecoder::new": |w| {
         let (width, options) = block(w, true)?;
         let stack = TransformerDecoder::new(width, w.padding().min(8), &options, &mut w.init())?;
-        w.through(&stack, &[2, 3, width])?
+        said(stack.parameters().len())
     };
     "TransformerDecoder::cache": |w| {
         let (width, options) = block(w, true)?;
@@ -535,26 +535,67 @@ calls! {
         said(summary(&module, shape)?)
     };
     "Module::describe": |w| said(module(w)?.0.describe());
-    "Module::forward": |w| {
+    "Layer::forward": |w| {
         let (module, input) = module(w)?;
         w.through(&module, &input)?
     };
-    "Module::output_shape": |w| said(module(w)?.0.output_shape(Shape::new(w.shape())?)?);
-    "Module::flops": |w| {
+    "dry_run": |w| {
         let (module, mut input) = module(w)?;
         if w.flag() && !input.is_empty() {
             input[0] = w.huge();
         }
-        said(module.flops(Shape::new(input)?)?)
+        let device = w.device.clone();
+        said(dry_run(|| Ok(module.forward(&Tensor::zeros(input, &device)?)?.shape()))?)
     };
-    "Module::own_parameters": |w| said(module(w)?.0.own_parameters().len());
-    "Module::own_buffers": |w| said(module(w)?.0.own_buffers().len());
-    "Module::children": |w| said(module(w)?.0.children().len());
-    "Module::set_training": |w| {
+    "summary_with": |w| {
         let (module, input) = module(w)?;
-        module.set_training(w.flag());
-        w.through(&module, &input)?
+        let x = w.of(&input)?;
+        said(summary_with(&module, || module.forward(&x))?)
     };
+    "Module::parts": |w| {
+        let (module, other) = (module(w)?.0, module(w)?.0);
+        drop(Parts::new().with("a", &module).and(other.parts()));
+        said(())
+    };
+    "Parts::new": |w| {
+        drop(Parts::new().with("", &module(w)?.0));
+        said(())
+    };
+    "Parts::with": |w| {
+        drop(Parts::new().with("a.b", &[parameter(w)?, parameter(w)?]));
+        said(())
+    };
+    "Parts::and": |w| {
+        drop(Parts::new().and(module(w)?.0.parts()));
+        said(())
+    };
+    "Part::add_to": |w| {
+        let (parameter, mut parts) = (parameter(w)?, Parts::new());
+        parameter.add_to("x", &mut parts);
+        Some(parameter.clone()).add_to("x", &mut parts);
+        said(())
+    };
+    "Mode::new": |_w| said(Mode::new().is_training());
+    "Mode::is_training": |_w| said(Mode::default().is_training());
+    "Sequential::get": |w| {
+        let model = Sequential::new().push(activation(w));
+        said(model.get(w.size()).map(|layer| layer.describe()))
+    };
+    "Sequential::iter": |w| said(Sequential::new().push(activation(w)).iter().map(|layer| layer.describe()).collect::<Vec<_>>());
+    "Sequential::insert": |w| {
+        let mut model = Sequential::new().push(activation(w));
+        model.insert(w.size(), module(w)?.0)?;
+        said(model.len())
+    };
+    "Sequential::pop": |w| {
+        let mut model = Sequential::new().push(module(w)?.0);
+        said((model.pop().map(|layer| layer.describe()), model.len()))
+    };
+    "Sequential::replace": |w| {
+        let mut model = Sequential::new().push(activation(w));
+        said(model.replace(w.size(), module(w)?.0)?.describe())
+    };
+    "Module::children": |w| said(module(w)?.0.children().len());
     "Module::train": |w| {
         let (module, input) = module(w)?;
         module.train();
@@ -579,11 +620,6 @@ calls! {
         let (module, input) = module(w)?;
         let _guard = module.frozen();
         w.through(&module, &input)?
-    };
-    "Module::summarize": |w| {
-        let mut rows = Vec::new();
-        let output = module(w)?.0.summarize("a.b", Shape::new(w.shape())?, &mut rows)?;
-        said((output, rows))
     };
     "Module::named_parameters": |w| said(module(w)?.0.named_parameters().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     "Module::named_state": |w| said(module(w)?.0.named_state().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());

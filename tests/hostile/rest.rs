@@ -8,8 +8,9 @@ use gristmill::io::{self, Metadata};
 use gristmill::metrics::{self, ConfusionMatrix};
 use gristmill::nn::{Linear, Parameter};
 use gristmill::optim::*;
-use gristmill::{Gradients, Result, Tensor};
+use gristmill::{Device, Gradients, Result, Tensor};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Parameters of one graph and their gradients. Rarely one is duplicated, on another device, without a gradient, or
 /// with one computed from ids that are out of range.
@@ -107,6 +108,9 @@ fn bytes(w: &mut World) -> Result<Vec<u8>> {
     let header = headers[w.draw.below(headers.len())];
     let length = if w.odd() { w.huge() as u64 } else { header.len() as u64 };
     let mut bytes = [&length.to_le_bytes()[..], header.as_bytes(), &[0x3f; 8]].concat();
+    if w.odd() {
+        bytes = include_bytes!("../golden/pytorch/list.pt").to_vec();
+    }
     if w.flag() {
         let at = w.draw.below(bytes.len());
         bytes[at] = w.draw.bits() as u8;
@@ -171,6 +175,132 @@ fn data_directory(w: &mut World) -> PathBuf {
         std::fs::write(dir.join(name), bytes).unwrap();
     }
     if w.odd() { w.path() } else { dir }
+}
+
+/// Up to three indices, rarely one that is out of range.
+fn indices(w: &mut World, len: usize) -> Vec<usize> {
+    let count = w.draw.below(4);
+    let indices = (0..count).map(|_| if w.odd() { w.huge() } else { w.draw.below(len.max(1)) }).collect();
+    w.tell(indices)
+}
+
+fn rows(w: &mut World) -> Result<TensorDataset> {
+    let n = w.small();
+    let targets = if w.flag() { w.ids(&[n], 3)? } else { w.of(&[n, 2])? };
+    TensorDataset::new(w.of(&[n, 3])?, targets)
+}
+
+/// A data set that claims any number of samples, and gives up to nine.
+struct Endless(usize);
+
+impl Dataset for Endless {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn batch(&self, indices: &[usize], epoch: u64) -> Result<Batch> {
+        let x = Tensor::full([indices.len().min(9)], epoch as f32, &Device::cpu())?;
+        Ok(Batch { inputs: x.clone(), targets: x })
+    }
+}
+
+fn loader(w: &mut World) -> Result<DataLoader> {
+    let (dataset, size): (Arc<dyn Dataset>, usize) = match w.draw.below(3) {
+        0 => (Arc::new(Endless(w.size())), w.size()),
+        1 => (Arc::new(images(w)?), w.size()),
+        _ => (Arc::new(rows(w)?), w.size()),
+    };
+    let loader = DataLoader::new(dataset, size)?.drop_last(w.flag()).device(&w.device);
+    let loader = if w.flag() { loader.shuffle(w.seed()) } else { loader };
+    Ok(loader.workers(w.pick(&[0, 0, 1, 3])))
+}
+
+/// The first batches of an epoch; the rest is dropped.
+fn first(w: &mut World, loader: &DataLoader) -> Result<Out> {
+    let batches = loader.epoch(w.seed())?.take(3).collect::<Result<Vec<Batch>>>()?;
+    Ok(batches.into_iter().flat_map(|batch| [batch.inputs, batch.targets]).collect::<Vec<_>>().into())
+}
+
+fn transform(w: &mut World) -> ImageTransform {
+    let mut transform = ImageTransform::new().seed(w.seed());
+    if w.flag() {
+        let size = if w.odd() { [w.size(), w.size()] } else { [1, 1] };
+        transform = transform.random_crop(size, w.padding());
+    }
+    if w.flag() {
+        transform = transform.random_horizontal_flip(w.probability());
+    }
+    if w.flag() {
+        transform =
+            transform.normalize(&vec![Normalization { mean: w.number(), std: w.positive() }; w.small()]);
+    }
+    transform
+}
+
+fn images(w: &mut World) -> Result<ImageDataset> {
+    let shape = [w.small(), w.side(), w.small(), w.small()];
+    let count = w.count_for(&shape);
+    let claimed = if w.odd() { [w.size(); 4] } else { shape };
+    Ok(ImageDataset::new(vec![7; count], claimed, vec![1; shape[0]])?.transform(transform(w)))
+}
+
+fn csv(w: &mut World) -> Csv {
+    let names = w.pick(&[&["a"][..], &["a", "b"], &["a", "a"], &[]]);
+    let csv = match w.draw.below(4) {
+        0 => Csv::new().numbers(names.to_vec()),
+        1 => Csv::new().categories(names.to_vec()),
+        _ => Csv::new().numbers(["a"]).categories(["c"]),
+    };
+    match w.draw.below(4) {
+        0 => csv,
+        1 => csv.target_class("d"),
+        2 => csv.target_number("d"),
+        _ => csv.target_number("d").target_number(w.pick(&["b", "d"])),
+    }
+}
+
+/// A table with missing values and quotes.
+const CSV: &[u8] = b"a,b,c,d\n1,2,x,4\r\n-1e30,NA,\"y, \"\"z\",5\n0.5,,,6\n";
+
+/// Its text, sometimes damaged.
+fn csv_text(w: &mut World) -> String {
+    String::from_utf8_lossy(&damaged(w, CSV)).into_owned()
+}
+
+fn table(w: &mut World) -> Result<Table> {
+    let text = csv_text(w);
+    csv(w).parse(&text)
+}
+
+/// Rows, rarely in another shape. New ones, since rounding on a device may make a number infinite, which can't be fitted.
+fn measured(w: &mut World) -> Result<Tensor> {
+    let shape = if w.odd() { w.small_shape(3) } else { vec![w.small(), w.pick(&[1, 2, 2, 2])] };
+    let values = w.floats(shape.iter().product());
+    Tensor::from_slice(&values, &shape, &w.device)
+}
+
+/// Rows to fit to, and others.
+fn fitted(w: &mut World) -> Result<[Tensor; 2]> {
+    Ok([measured(w)?, measured(w)?])
+}
+
+fn strategy(w: &mut World) -> Strategy {
+    w.pick(&[Strategy::Mean, Strategy::Median, Strategy::Constant(1.5), Strategy::Constant(f32::NAN)])
+}
+
+/// The metadata of scalers, sometimes with an entry of another kind.
+fn saved(w: &mut World) -> Result<Metadata> {
+    let [x, _] = fitted(w)?;
+    let mut metadata = Metadata::new();
+    StandardScaler::fit(&x)?.save(&mut metadata, "s");
+    MinMaxScaler::fit(&x)?.save(&mut metadata, "s");
+    SimpleImputer::fit(&x, Strategy::Mean)?.save(&mut metadata, "s");
+    csv(w).save(&mut metadata, "s");
+    if w.draw.one_in(4) {
+        let other = w.pick(&["", "1 2 3", "NaN", "-1", "{\"columns\":[]}", "[[[["]);
+        metadata.values_mut().for_each(|value| *value = other.to_string());
+    }
+    Ok(metadata)
 }
 
 fn labels(w: &mut World, classes: usize) -> [Vec<u32>; 2] {
@@ -362,6 +492,9 @@ calls! {
     "load": |w| {
         let (all, file) = (named(w)?, w.dir.join("load.safetensors"));
         io::save(&file, &all, &Metadata::new())?;
+        if w.odd() {
+            std::fs::write(&file, include_bytes!("../golden/pytorch/views.pt")).unwrap();
+        }
         if w.flag() {
             let mut bytes = std::fs::read(&file).unwrap();
             let at = w.draw.below(bytes.len());
@@ -372,14 +505,173 @@ calls! {
         tensors(io::load(path, &w.device)?)
     };
     "parse": |w| tensors(io::parse(bytes(w)?, &w.device)?);
-    "Batches::shuffled": |w| said(Batches::shuffled(w.size(), w.size(), w.seed(), w.seed())?.next());
-    "Batches::in_order": |w| said(Batches::in_order(w.size(), w.size())?.next());
     "mean_std": |w| said(mean_std(&vec![3; w.size().min(1 << 16)])?);
-    "gather_images": |w| {
-        let (split, index) = (split(w), w.padding());
-        let augment = if w.flag() { Some(RandomShift { max: w.padding() as u32, seed: w.seed(), epoch: w.seed() }) } else { None };
-        said(gather_images(&split, &[index, 0], Normalization { mean: 0.1, std: w.positive() }, augment)?)
+    "Dataset::len": |w| said(rows(w)?.len());
+    "Dataset::is_empty": |w| said(images(w)?.is_empty());
+    "Dataset::batch": |w| {
+        let dataset: Box<dyn Dataset> = if w.flag() { Box::new(rows(w)?) } else { Box::new(images(w)?) };
+        let batch = dataset.batch(&indices(w, dataset.len()), w.seed())?;
+        [batch.inputs.to(&w.device)?, batch.targets.to(&w.device)?]
     };
+    "Batch::collate": |w| {
+        let shape = w.small_shape(2);
+        let count = w.draw.below(4);
+        let samples = (0..count).map(|_| Ok((w.of(&shape)?, w.ids(&[2], 3)?))).collect::<Vec<Result<_>>>();
+        let batch = Batch::collate(samples)?;
+        [batch.inputs.to(&w.device)?, batch.targets.to(&w.device)?]
+    };
+    "Batch::to": |w| {
+        let batch = Batch { inputs: w.tensor()?, targets: w.tensor()? }.to(&w.device)?;
+        [batch.inputs, batch.targets]
+    };
+    "TensorDataset::new": |w| {
+        said(if w.flag() { rows(w)? } else { TensorDataset::new(w.tensor()?, w.tensor()?)? }.len())
+    };
+    "Subset::new": |w| {
+        let dataset = rows(w)?;
+        let subset = Subset::new(dataset, indices(w, 2))?;
+        said(subset.batch(&indices(w, subset.len()), 0)?.inputs.shape())
+    };
+    "Subset::indices": |w| said(Subset::new(Endless(w.size()), indices(w, 2))?.indices());
+    "DataLoader::new": |w| said(DataLoader::new(Endless(w.size()), w.size())?.len());
+    "DataLoader::shuffle": |w| {
+        let loader = loader(w)?.shuffle(w.seed());
+        first(w, &loader)?
+    };
+    "DataLoader::drop_last": |w| {
+        let loader = loader(w)?.drop_last(w.flag());
+        first(w, &loader)?
+    };
+    "DataLoader::workers": |w| {
+        let loader = loader(w)?.workers(w.size());
+        first(w, &loader)?
+    };
+    "DataLoader::device": |w| {
+        let loader = loader(w)?.device(&w.other);
+        said(first(w, &loader)?.tensors.len())
+    };
+    "DataLoader::len": |w| said(loader(w)?.len());
+    "DataLoader::is_empty": |w| said(loader(w)?.is_empty());
+    "DataLoader::epoch": |w| {
+        let loader = loader(w)?;
+        first(w, &loader)?
+    };
+    "random_split": |w| {
+        let fractions = w.pick(&[[0.5, 0.5], [1.0, 0.0], [0.9, 0.2], [f64::NAN, 1.0], [-1.0, 2.0]]);
+        said(random_split(w.size(), fractions, w.seed())?)
+    };
+    "k_fold": |w| said(k_fold(w.size(), w.size(), w.seed())?.len());
+    "ImageTransform::new": |w| {
+        let transform = ImageTransform::new();
+        said(images(w)?.transform(transform).batch(&[0], w.seed())?.inputs.to_vec()?)
+    };
+    "ImageTransform::normalize": |w| {
+        let transform = transform(w).normalize(&[Normalization { mean: w.number(), std: w.number() }]);
+        said(images(w)?.transform(transform).batch(&[0], 0)?.inputs.to_vec()?)
+    };
+    "ImageTransform::random_crop": |w| {
+        let transform = transform(w).random_crop([w.size(), w.size()], w.size());
+        said(images(w)?.transform(transform).batch(&[0], 0)?.inputs.to_vec()?)
+    };
+    "ImageTransform::random_horizontal_flip": |w| {
+        let transform = transform(w).random_horizontal_flip(w.number());
+        said(images(w)?.transform(transform).batch(&[0], 0)?.inputs.to_vec()?)
+    };
+    "ImageTransform::seed": |w| {
+        let transform = transform(w).seed(w.seed());
+        said(images(w)?.transform(transform).batch(&[0], w.seed())?.inputs.to_vec()?)
+    };
+    "ImageDataset::new": |w| said(images(w)?.len());
+    "ImageDataset::transform": |w| {
+        let transform = transform(w);
+        said(images(w)?.transform(transform).batch(&[0], w.seed())?.inputs.to_vec()?)
+    };
+    "Split::into_dataset": |w| said(split(w).into_dataset()?.batch(&indices(w, 1), 0)?.targets.to_ids()?);
+    "Csv::new": |w| said(Csv::new().parse(&csv_text(w))?.len());
+    "Csv::numbers": |w| said(Csv::new().numbers(["a", "b"]).parse(&csv_text(w))?.missing());
+    "Csv::categories": |w| said(Csv::new().categories(["a", "c"]).parse(&csv_text(w))?.feature_names());
+    "Csv::target_number": |w| said(Csv::new().target_number("d").parse(&csv_text(w))?.targets()?.to_vec()?);
+    "Csv::target_class": |w| said(Csv::new().target_class("d").parse(&csv_text(w))?.targets()?.to_ids()?);
+    "Csv::missing": |w| {
+        let words = w.pick(&[&["x"][..], &[], &["", "1"]]);
+        said(csv(w).missing(words.to_vec()).parse(&csv_text(w))?.missing())
+    };
+    "Csv::delimiter": |w| {
+        let delimiter = w.pick(&[',', ';', 'a', '"', '\n', '\u{10ffff}']);
+        said(csv(w).delimiter(delimiter).parse(&csv_text(w))?.len())
+    };
+    "Csv::features_only": |w| said(csv(w).features_only().parse(&csv_text(w))?.feature_names());
+    "Csv::read": |w| {
+        let file = w.dir.join("table.csv");
+        std::fs::write(&file, damaged(w, CSV)).unwrap();
+        said(csv(w).read(if w.odd() { w.dir.join("none") } else { file })?.len())
+    };
+    "Csv::parse": |w| said(table(w)?.len());
+    "Csv::save": |w| said(saved(w)?);
+    "Csv::load": |w| {
+        let text = csv_text(w);
+        said(Csv::load(&saved(w)?, w.pick(&["s", "s", "s", "t"]))?.parse(&text)?.len())
+    };
+    "Table::len": |w| said(table(w)?.len());
+    "Table::is_empty": |w| said(table(w)?.is_empty());
+    "Table::csv": |w| {
+        let text = csv_text(w);
+        said(table(w)?.csv().parse(&text)?.feature_names())
+    };
+    "Table::missing": |w| said(table(w)?.missing());
+    "Table::drop_missing": |w| said(table(w)?.drop_missing()?.len());
+    "Table::rows": |w| {
+        let table = table(w)?;
+        said(table.rows(&indices(w, table.len()))?.missing())
+    };
+    "Table::feature_names": |w| said(table(w)?.feature_names());
+    "Table::features": |w| table(w)?.features()?.to(&w.device)?;
+    "Table::targets": |w| table(w)?.targets()?.to(&w.device)?;
+    "Table::column": |w| table(w)?.column(w.pick(&["a", "c", "e"]))?.to(&w.device)?;
+    "Table::categories": |w| said(table(w)?.categories(w.pick(&["c", "c", "a", "e"]))?);
+    "StandardScaler::fit": |w| said(StandardScaler::fit(&measured(w)?).map(drop)?);
+    "StandardScaler::mean": |w| said(StandardScaler::fit(&fitted(w)?[0])?.mean().len());
+    "StandardScaler::scale": |w| said(StandardScaler::fit(&fitted(w)?[0])?.scale().len());
+    "StandardScaler::transform": |w| {
+        let [x, y] = fitted(w)?;
+        StandardScaler::fit(&x)?.transform(&y)?
+    };
+    "StandardScaler::inverse_transform": |w| {
+        let [x, y] = fitted(w)?;
+        StandardScaler::fit(&x)?.inverse_transform(&y)?
+    };
+    "StandardScaler::save": |w| said(saved(w)?.len());
+    "StandardScaler::load": |w| said(StandardScaler::load(&saved(w)?, w.pick(&["s", "s", "s", "t"])).map(drop)?);
+    "MinMaxScaler::fit": |w| said(MinMaxScaler::fit(&measured(w)?).map(drop)?);
+    "MinMaxScaler::data_min": |w| said(MinMaxScaler::fit(&fitted(w)?[0])?.data_min().len());
+    "MinMaxScaler::data_max": |w| said(MinMaxScaler::fit(&fitted(w)?[0])?.data_max().len());
+    "MinMaxScaler::transform": |w| {
+        let [x, y] = fitted(w)?;
+        MinMaxScaler::fit(&x)?.transform(&y)?
+    };
+    "MinMaxScaler::inverse_transform": |w| {
+        let [x, y] = fitted(w)?;
+        MinMaxScaler::fit(&x)?.inverse_transform(&y)?
+    };
+    "MinMaxScaler::save": |w| said(saved(w)?.len());
+    "MinMaxScaler::load": |w| said(MinMaxScaler::load(&saved(w)?, w.pick(&["s", "s", "s", "t"])).map(drop)?);
+    "SimpleImputer::fit": |w| said(SimpleImputer::fit(&measured(w)?, strategy(w)).map(drop)?);
+    "SimpleImputer::statistics": |w| said(SimpleImputer::fit(&fitted(w)?[0], strategy(w))?.statistics().len());
+    "SimpleImputer::transform": |w| {
+        let [x, y] = fitted(w)?;
+        SimpleImputer::fit(&x, strategy(w))?.transform(&y)?
+    };
+    "SimpleImputer::save": |w| said(saved(w)?.len());
+    "SimpleImputer::load": |w| said(SimpleImputer::load(&saved(w)?, w.pick(&["s", "s", "s", "t"])).map(drop)?);
+    "WordVocabulary::of": |w| said(WordVocabulary::of(["a b", w.pick(&["", "B \u{130}'", "''"])], w.size())?.words());
+    "WordVocabulary::from_words": |w| said(WordVocabulary::from_words([w.pick(&["", "a", "b"]), "b"])?.words());
+    "WordVocabulary::words": |w| said(WordVocabulary::of(["a b"], w.size())?.words());
+    "WordVocabulary::size": |w| said(WordVocabulary::of(["a b"], w.size())?.size());
+    "WordVocabulary::encode": |w| said(WordVocabulary::of(["a b"], w.size())?.encode(w.pick(&["", "b c"])));
+    "WordVocabulary::encode_to": |w| {
+        said(WordVocabulary::of(["a b"], 9)?.encode_to(w.pick(&["", "b c"]), w.size())?.len())
+    };
+    "WordVocabulary::decode": |w| said(WordVocabulary::of(["a b"], 9)?.decode(&[w.pick(&[0, 1, 2, 4, u32::MAX])])?);
     "cache_dir": |_w| said(cache_dir());
     "unpack_idx": |w| {
         let from = data_directory(w);

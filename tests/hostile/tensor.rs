@@ -7,6 +7,14 @@ use gristmill::nn::Reduction;
 use gristmill::*;
 use std::f32::consts::PI;
 
+static HALVED: Pointwise = Pointwise::new(
+    "halved",
+    "fn value(x: f32) -> f32 { return x * 0.5; }
+     fn slope(x: f32) -> f32 { return 0.5; }",
+    |x| x * 0.5,
+    |_| 0.5,
+);
+
 /// Methods without arguments.
 macro_rules! methods {
     ($($name:ident)*) => {
@@ -22,6 +30,22 @@ macro_rules! pairs {
             run: |w| {
                 let (a, b) = w.two()?;
                 Ok(a.$name(&b)?.into())
+            },
+        }),*]
+    };
+}
+
+/// Comparisons of two tensors, of numbers or of ids.
+macro_rules! comparisons {
+    ($($name:ident)*) => {
+        &[$(Call {
+            name: concat!("Tensor::", stringify!($name)),
+            run: |w| {
+                let (a, b) = w.two()?;
+                match w.flag() {
+                    true => Ok(a.to_dtype(DType::U32)?.$name(&b.to_dtype(DType::U32)?)?.into()),
+                    false => Ok(a.$name(&b)?.into()),
+                }
             },
         }),*]
     };
@@ -58,7 +82,8 @@ macro_rules! reductions {
 pub const METHODS: &[&[Call]] = &[
     methods! { neg exp log sqrt rsqrt recip abs square sin cos erf floor ceil round sign relu sigmoid tanh gelu silu hardswish
     softplus logical_not t copy contiguous sum_all mean_all max_all min_all requires_grad },
-    pairs! { add sub mul div maximum minimum pow eq ne lt le gt ge logical_and logical_or logical_xor },
+    pairs! { add sub mul div maximum minimum pow logical_and logical_or logical_xor },
+    comparisons! { eq ne lt le gt ge },
     axis! { softmax log_softmax cumsum glu swiglu geglu reglu flatten unsqueeze squeeze },
     reductions! { sum mean prod max min logsumexp },
 ];
@@ -369,8 +394,15 @@ calls! {
     "Tensor::clamp": |w| w.tensor()?.clamp(w.number(), w.number())?;
     "Tensor::dropout": |w| w.tensor()?.dropout(w.probability(), w.seed(), w.seed())?;
     "Tensor::where_cond": |w| {
-        let (a, b) = w.two()?;
+        let (mut a, mut b) = w.two()?;
+        if w.odd() {
+            (a, b) = (a.to_dtype(DType::U32)?, b.to_dtype(DType::U32)?);
+        }
         w.like(&a)?.where_cond(&a, &b)?
+    };
+    "Tensor::to_dtype": |w| {
+        let x = w.tensor()?;
+        x.to_dtype(w.pick(&[DType::F32, DType::U32]))?
     };
     "Tensor::sum_to": |w| {
         let (a, b) = w.two()?;
@@ -544,6 +576,7 @@ calls! {
         let (x, weight, bias, groups) = convolved(w, 2, true)?;
         x.conv_transpose2d_with(&weight, bias.as_ref(), transpose_options(w, groups), kernels(w))?
     };
+    "Pointwise::apply": |w| HALVED.apply(&w.tensor()?)?;
     "Conv1dOptions::output_shape": |w| {
         let (a, b, groups) = (Shape::new([w.size(), 1, w.size()])?, Shape::new([w.size(), 1, w.side()])?, w.side());
         said(conv1d_options(w, groups).output_shape(a, b)?)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gristmill::nn::{Module, Sequential};
+use gristmill::nn::{Layer, Module, Sequential};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{AttentionOptions, Conv2dOptions, Device, Pool2dOptions, Tensor};
 

@@ -100,6 +100,10 @@ impl Op for Questions {
         Ok(vec![Meta::f32(Shape::new([QUESTIONS.len()])?)])
     }
 
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, _: &[CpuView], _: &mut [CpuOut]) -> Result<()> {
         Err(Error::Gpu { message: "probes are for GPUs".to_string() })
     }

@@ -87,6 +87,13 @@ impl Geometry {
         Shape::new([lead, &[kv_heads * self.group, self.n], last].concat())
     }
 
+    /// The FLOPs of products that take so many elements of each visible pair of query and key. The sizes are those of whole
+    /// matrices: what a mask hides counts.
+    pub(super) fn flops(&self, elements: usize) -> u64 {
+        let pairs = (self.matrices() as u64).saturating_mul(self.rows() as u64).saturating_mul(self.m as u64);
+        pairs.saturating_mul(2 * elements as u64)
+    }
+
     pub(super) fn matrices(&self) -> usize {
         self.lead.numel()
     }

@@ -47,6 +47,10 @@ impl Op for Delta {
         Ok(vec![Meta::f32(Shape::new([&inputs[1].shape[..], &[2]].concat())?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        inputs[0].numel().saturating_mul(2)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -86,6 +90,19 @@ impl Op for Gradient {
             Wrt::All => (0..3).map(|at| Meta::f32(inputs[at].shape)).collect(),
             Wrt::Mask => vec![Meta::f32(geometry.queries(&[geometry.m])?)],
         })
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The scores again, the gradients of the weights, then those of q, k and v.
+        let of = |geometry: Geometry| {
+            let (d, dv) = (geometry.d, geometry.dv);
+            geometry.flops(match self.wrt {
+                Wrt::Queries => (d + dv) + d,
+                Wrt::All => (d + dv) + (d + d + dv),
+                Wrt::Mask => d + dv,
+            })
+        };
+        Gradient::geometry(inputs).map_or(0, of)
     }
 
     fn layout(&self, input: usize) -> Layouts {

@@ -146,6 +146,11 @@ impl Op for Attention {
         Ok(vec![Meta::f32(geometry.queries(&[geometry.dv])?), Meta::f32(geometry.queries(&[])?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The scores, and the weighted values.
+        Geometry::new(inputs).map_or(0, |geometry| geometry.flops(geometry.d + geometry.dv))
+    }
+
     fn cpu(&self, cpu: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         cpu::forward(cpu, self.modifiers, inputs, outputs)
     }

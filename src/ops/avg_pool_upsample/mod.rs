@@ -63,6 +63,16 @@ impl Op for AvgPoolUpsample {
         Ok(vec![Meta::f32(Shape::new([x.shape[0], x.shape[1], rows, cols])?)])
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        let planes = inputs[0].shape.iter().take(2).product::<usize>() as u64;
+        let terms = self.axes.iter().fold(planes, |all, axis| all.saturating_mul(axis.terms()));
+        match self.axes[0].method {
+            Method::Nearest if !self.back => 0,
+            Method::Linear { .. } => terms.saturating_mul(4 + 3), // four products, and their sum
+            _ => terms,
+        }
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }

@@ -39,6 +39,10 @@ impl Window {
     }
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// `⌊a · b / c⌋`, exactly.
 fn ratio(a: usize, b: usize, c: usize) -> usize {
     a.checked_mul(b).map_or_else(|| (a as u128 * b as u128 / c as u128) as usize, |product| product / c)
@@ -85,6 +89,19 @@ pub(in crate::ops) struct Axis {
 }
 
 impl Axis {
+    /// The total length of all windows, of interpolation the number of outputs.
+    pub(super) fn terms(&self) -> u64 {
+        let &Axis { input, output, .. } = self;
+        let terms = match self.method {
+            Method::Pool { kernel, .. } => output.saturating_mul(kernel),
+            Method::Even if output == 0 => 0,
+            // If two windows meet inside an input, both contain it.
+            Method::Even => input.saturating_add(output - gcd(input, output)),
+            Method::Nearest | Method::Linear { .. } => output,
+        };
+        terms as u64
+    }
+
     /// The windows of the outputs.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ mod geometry;
 mod gpu;
 mod options;
 
-use super::{arity, floats};
+use super::{arity, floats, product_flops};
 use crate::cpu::CpuDevice;
 use crate::gpu::Recorder;
 use crate::op::{CpuOut, CpuView, GpuOut, GpuView, Layouts, Meta, Op, Saved, Saves, apply};
@@ -96,6 +96,13 @@ impl Op for Convolve {
         Ok(vec![Meta::f32(out?)])
     }
 
+    fn flops(&self, inputs: &[Meta], outputs: &[Meta]) -> u64 {
+        // Each element of the geometry's output is multiplied with the whole weight but its first axis.
+        let from = if self.direction == Direction::Forward { outputs[0] } else { inputs[0] };
+        let each = inputs[1].shape.iter().skip(1).product();
+        product_flops(outputs[0], from.numel(), each, inputs.len() > 2, self.activation)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -162,6 +169,11 @@ impl Op for WeightGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         arity::<2>(self.name(), inputs)?;
         Ok(vec![Meta::f32(self.geometry.partial_shape(self.slices)?)])
+    }
+
+    fn flops(&self, inputs: &[Meta], outputs: &[Meta]) -> u64 {
+        let Geometry { depth, kernel, .. } = self.geometry;
+        product_flops(outputs[0], inputs[0].numel(), depth * kernel[0] * kernel[1], false, Activation::None)
     }
 
     fn layout(&self, _: usize) -> Layouts {

@@ -126,6 +126,11 @@ impl Op for RunningStats {
         arity::<2>(self.name(), inputs).map(Vec::from)
     }
 
+    fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
+        // Two products and a sum, for the mean and for the variance.
+        outputs[0].numel().saturating_mul(6)
+    }
+
     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
         for ((batch, running), unbias) in inputs.iter().zip(outputs).zip([1.0, self.unbias]) {
             for (running, batch) in running.data.iter_mut().zip(batch.slice()) {

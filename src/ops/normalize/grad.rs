@@ -52,6 +52,11 @@ impl Op for Gradient {
         Ok(outputs)
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The normalized element, two sums of products over each row, and the combination of the three.
+        inputs[0].numel().saturating_mul(2 + 4 + 5)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }
@@ -81,6 +86,11 @@ impl Op for ChannelSums {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         let channels = self.of.view(inputs[0].shape)?.channels;
         Ok(vec![Meta::f32(Shape::new([2, channels])?)])
+    }
+
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // The normalized element again, its product with dy, and the two sums.
+        inputs[0].numel().saturating_mul(5)
     }
 
     fn layout(&self, _: usize) -> Layouts {

@@ -199,6 +199,18 @@ impl Op for Normalization {
         }
     }
 
+    fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 {
+        // A sum, a difference, a square, and a sum of these; a mean square needs only the last two.
+        let moments = match (self.source, self.kind) {
+            (Source::Given, _) => 0,
+            (_, Kind::Rms(_)) => 2,
+            _ => 4,
+        };
+        let residual = u64::from(self.source == Source::Sum);
+        let affine = u64::from(self.weight) + u64::from(self.bias);
+        inputs[0].numel().saturating_mul(residual + moments + 2 + affine)
+    }
+
     fn layout(&self, _: usize) -> Layouts {
         Layouts::Contiguous
     }

@@ -16,7 +16,8 @@ pub(super) struct ChannelView {
 impl ChannelView {
     /// The number of means, and of variances.
     pub(super) fn statistics(&self) -> usize {
-        if self.across_n { self.channels } else { self.n * self.groups }
+        // An empty tensor may have any n.
+        if self.across_n { self.channels } else { self.n.saturating_mul(self.groups) }
     }
 
     /// One row per mean and variance.

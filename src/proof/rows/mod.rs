@@ -6,6 +6,7 @@ mod attention;
 mod conv;
 mod cumsum;
 mod example;
+mod ids;
 mod indexing;
 mod layers;
 mod losses;
@@ -28,6 +29,7 @@ pub fn rows() -> Vec<Row> {
         conv::ROWS,
         cumsum::ROWS,
         example::ROWS,
+        ids::ROWS,
         indexing::ROWS,
         layers::ROWS,
         losses::ROWS,

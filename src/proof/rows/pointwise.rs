@@ -180,7 +180,7 @@ fn with_number(
 }
 
 /// Applies `f` to each pair of elements of the first two arrays, broadcast.
-fn pairs(x: &[Array], f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
+pub(super) fn pairs(x: &[Array], f: impl Fn(Bounded, Bounded) -> Bounded) -> Array {
     let shape = broadcast(&x[0].shape, &x[1].shape).unwrap_or_default();
     Array::from_fn(shape, |index| f(x[0].broadcast_at(index), x[1].broadcast_at(index)))
 }
@@ -282,7 +282,7 @@ fn whole(g: &mut Gen, shape: &[usize]) -> Input {
     Input { array: x.array.map(round), ..x }
 }
 
-fn one_if(holds: bool) -> Bounded {
+pub(super) fn one_if(holds: bool) -> Bounded {
     if holds { Bounded::ONE } else { Bounded::ZERO }
 }
 
