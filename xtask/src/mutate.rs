@@ -27,10 +27,13 @@ installed; or the adapter that GRISTMILL_DEVICE names. What was found is kept in
 that the changed one imports, are others by now.
 
   --list      only list the mutants
-  --fresh     forget what earlier runs found
+  --fresh     forget what earlier runs on this machine found; tests/mutants.tsv, the record of others, stays
   --sample N  only N of them, drawn at random by the seed
   --seed S    the seed of the sample: the same draws the same mutants; the time where not said";
 
+/// A record of earlier runs that is kept with the project: `target/mutants/found.tsv` of a long run, copied here. An entry
+/// holds as long as the mutant's file stays as it was.
+const KEPT: &str = "tests/mutants.tsv";
 /// Cases per row at first, and for mutants that survived these; the latter is the default of the suite.
 const CASES: [&str; 2] = ["24", "256"];
 /// Suites that dispatch no kernel, break devices on purpose, or are slow.
@@ -224,8 +227,10 @@ impl<'a> Bench<'a> {
         devices: &'a [String],
         times: &'a Times<'a>,
     ) -> Result<Bench<'a>, String> {
+        // What was found on other machines, then on this one.
+        let kept = fs::read_to_string(runner.root.join(KEPT)).unwrap_or_default();
         let found = fs::read_to_string(place.join("found.tsv")).unwrap_or_default();
-        let found = found.lines().filter_map(parse_found).collect();
+        let found = kept.lines().chain(found.lines()).filter_map(parse_found).collect();
         let rows = reach.rows.clone();
         let users = users(shaders);
         let killers = BTreeMap::new();
