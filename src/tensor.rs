@@ -119,7 +119,7 @@ impl Tensor {
     /// A tensor of ids, or the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.expect(DType::F32, "to_vec")?;
-        Ok(bytemuck::allocation::cast_vec(self.download()?))
+        Ok(bytemuck::allocation::cast_vec(self.download("to_vec")?))
     }
 
     /// The ids in row-major order.
@@ -135,7 +135,7 @@ impl Tensor {
     /// A tensor of `f32`, or the device fails.
     pub fn to_ids(&self) -> Result<Vec<u32>> {
         self.expect(DType::U32, "to_ids")?;
-        self.download()
+        self.download("to_ids")
     }
 
     /// The only element.
@@ -158,9 +158,9 @@ impl Tensor {
         }
     }
 
-    fn download(&self) -> Result<Vec<u32>> {
+    fn download(&self, op: &'static str) -> Result<Vec<u32>> {
         if self.is_absent() {
-            return Err(absent("download"));
+            return Err(absent(op));
         }
         let whole = if self.layout.is_contiguous() { self.clone() } else { self.detached_copy()? };
         let (offset, count) = (whole.layout.offset, whole.numel());
@@ -196,7 +196,7 @@ impl Tensor {
         if dry_run::is_active() {
             return Ok(Tensor { buffer: Arc::new(Buffer::Absent), device: device.clone(), ..self.detach() });
         }
-        let moved = Tensor::upload("to", &self.download()?, self.shape(), self.dtype, device)?;
+        let moved = Tensor::upload("to", &self.download("to")?, self.shape(), self.dtype, device)?;
         Ok(moved.with_max_id(self.max_id))
     }
 

@@ -62,6 +62,18 @@ impl Linear {
         Ok(Linear { weight: Parameter::new(weight)?, bias, activation: Activation::None })
     }
 
+    /// Without a bias: PyTorch's `bias=False`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, nn::{Init, Linear, Module}};
+    /// let layer = Linear::new(2, 1, &mut Init::new(1, &Device::cpu()))?.without_bias();
+    /// assert!(layer.bias().is_none() && layer.parameters().len() == 1);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    pub fn without_bias(self) -> Linear {
+        Linear { bias: None, ..self }
+    }
+
     /// With an activation, fused into the matrix product.
     pub fn with_activation(self, activation: Activation) -> Linear {
         Linear { activation, ..self }

@@ -1,6 +1,7 @@
 //! The traits of all layers and models, and what a module is made of.
 
 use super::parameter::{Frozen, Parameter};
+use crate::device::Device;
 use crate::tensor::Tensor;
 use crate::{Activation, Result};
 use std::any::type_name;
@@ -94,6 +95,19 @@ pub trait Module: Send + Sync {
         self.named_state().into_iter().map(|(name, parameter)| (name, parameter.tensor().detach())).collect()
     }
 
+    /// The device of the parameters and buffers, by the first; the CPU if there are none.
+    ///
+    /// ```
+    /// # use gristmill::{Device, nn::{Init, Linear, Module}};
+    /// let device = Device::cpu_with_budget(1 << 20);
+    /// assert!(Linear::new(2, 1, &mut Init::new(1, &device))?.device().same(&device));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    fn device(&self) -> Device {
+        let first = self.named_state().into_iter().next();
+        first.map_or_else(Device::cpu, |(_, parameter)| parameter.tensor().device().clone())
+    }
+
     /// All parameters, in the order of [`Module::named_parameters`], for an optimizer.
     fn parameters(&self) -> Vec<Parameter> {
         self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
@@ -183,7 +197,6 @@ fn set_training(parts: Parts, training: bool) {
 /// ```
 #[derive(Default)]
 pub struct Parts<'a> {
-    /// Parameters, then buffers.
     own: Vec<(String, Parameter)>,
     buffers: Vec<(String, Parameter)>,
     children: Vec<(String, &'a dyn Module)>,

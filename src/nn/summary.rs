@@ -1,8 +1,8 @@
 //! Summaries of models: a dry run of the forward pass, layer by layer.
 
 use super::module::{Layer, Module, join};
+use super::parameter::Parameter;
 use crate::Result;
-use crate::device::Device;
 use crate::dry_run::{counted, dry_run};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -58,9 +58,7 @@ pub struct Row {
 /// [`summary_with`] runs any forward pass.
 pub fn summary(layer: &dyn Layer, input: impl AsRef<[usize]>) -> Result<Summary> {
     let shape = Shape::new(input)?;
-    let device = layer.named_state().first().map(|(_, parameter)| parameter.tensor().device().clone());
-    let device = device.unwrap_or_else(Device::cpu);
-    summary_with(layer, || layer.forward(&Tensor::zeros(shape, &device)?))
+    summary_with(layer, || layer.forward(&Tensor::zeros(shape, &layer.device())?))
 }
 
 /// As [`summary`], of the forward pass that `forward` makes: of a model with several inputs, or one that reads ids.
@@ -84,23 +82,23 @@ pub fn summary_with(module: &dyn Module, forward: impl FnOnce() -> Result<Tensor
     let (output, flops) = dry_run(forward)?;
     let Trace { mut rows, counted, .. } = TRACE.take().unwrap_or_default();
     drop(around);
-    let parameters = module.parameters().iter().map(|parameter| parameter.numel() as u64).sum();
+    let (own, mut left) = (module.parameters(), module.parameters());
+    left.retain(|parameter| !counted.contains(&parameter.id()));
     let rest = Row {
         path: String::new(),
         layer: format!("{}, outside its layers", module.describe()),
         output: output.shape(),
-        parameters: module
-            .parameters()
-            .iter()
-            .filter(|parameter| !counted.contains(&parameter.id()))
-            .map(|parameter| parameter.numel() as u64)
-            .sum(),
+        parameters: elements(&left),
         flops: rows.iter().fold(flops, |rest, row| rest.saturating_sub(row.flops)),
     };
     if rest.flops > 0 || rest.parameters > 0 {
         rows.push(rest);
     }
-    Ok(Summary { rows, parameters, flops })
+    Ok(Summary { rows, parameters: elements(&own), flops })
+}
+
+fn elements(parameters: &[Parameter]) -> u64 {
+    parameters.iter().map(|parameter| parameter.numel() as u64).sum()
 }
 
 thread_local! {
@@ -177,7 +175,7 @@ pub(super) fn traced_as<T>(
             path,
             layer: layer.describe(),
             output,
-            parameters: parameters.iter().map(|parameter| parameter.numel() as u64).sum(),
+            parameters: elements(&parameters),
             flops: counted() - before,
         });
     });

@@ -103,6 +103,11 @@ macro_rules! convolutions {
                 Ok($name { weight: Parameter::new(weight)?, bias, options })
             }
 
+            /// Without a bias, as before batch normalization, which has its own: PyTorch's `bias=False`.
+            pub fn without_bias(self) -> $name {
+                $name { bias: None, ..self }
+            }
+
             /// With an activation, fused into the convolution.
             pub fn with_activation(self, activation: Activation) -> $name {
                 $name { options: $options { activation, ..self.options }, ..self }

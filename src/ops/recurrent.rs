@@ -190,8 +190,8 @@ impl Op for LstmGrad {
     }
 
     fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
-        // Of each unit: the forward pass again, and the products and sums of the chain rule.
-        outputs[1].numel().saturating_mul(13 + 30)
+        // Of each unit: the gates and c' again; the gradient of c', those of the four gates, and that of c.
+        outputs[1].numel().saturating_mul(4 + 4 + 3 + 7 + (4 + 4 + 5 + 4) + 1)
     }
 
     fn layout(&self, _: usize) -> Layouts {
@@ -316,8 +316,8 @@ impl Op for GruGrad {
     }
 
     fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
-        // Of each unit: the forward pass again, and the products and sums of the chain rule.
-        outputs[2].numel().saturating_mul(12 + 22)
+        // Of each unit: the gates again; the gradients of candidate, reset and update, of the candidate's part from h, and of h.
+        outputs[2].numel().saturating_mul(4 + 4 + (5 + 5 + 4) + 1 + 1)
     }
 
     fn layout(&self, _: usize) -> Layouts {

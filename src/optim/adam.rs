@@ -188,8 +188,8 @@ impl Op for Update {
     }
 
     fn flops(&self, _: &[Meta], outputs: &[Meta]) -> u64 {
-        // Three products and sums for each mean, five operations for the step.
-        outputs[0].numel().saturating_mul(3 + 4 + 5)
+        // The mean of the gradient; that of its square; root, scale, eps, quotient, product and difference of the step.
+        outputs[0].numel().saturating_mul(3 + 4 + 6)
     }
 
     fn layout(&self, _: usize) -> Layouts {

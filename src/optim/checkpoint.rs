@@ -58,7 +58,7 @@ pub fn load_checkpoint(
     let archive = Archive::open(path)?;
     let (pairs, _) = nn::fitting(module, &archive, path, &LoadOptions::new().prefix(MODEL))?;
     let names = module.named_parameters();
-    let device = names.first().map_or_else(crate::Device::cpu, |(_, p)| p.tensor().device().clone());
+    let device = module.device();
     if let Some((name, why)) = archive.unreadable.iter().find(|(name, _)| name.starts_with(OPTIMIZER)) {
         return Err(Error::file(path, format!("has the tensor {name} {why}")));
     }

@@ -155,6 +155,9 @@ impl State {
         }
 
         if dry_run::is_active() {
+            let flops =
+                |(_, grad, rates): (_, &Tensor, _)| rule(rates, 1).flops(&[grad.meta()], &[grad.meta()]);
+            updates.into_iter().map(flops).for_each(dry_run::count);
             return Ok(());
         }
         // Allocates all states before the first update: running out of memory here changes no parameter.

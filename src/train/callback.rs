@@ -50,7 +50,8 @@ pub trait Callback {
         Ok(())
     }
 
-    /// After a step. `logs` are means over the epoch up to the batches that were read last: the first, then every 20th.
+    /// After a step. `logs` are means over the epoch up to the batches that were read last: the first, the last, and every
+    /// 20 between.
     ///
     /// # Errors
     /// The callback's own.
@@ -269,7 +270,8 @@ impl Callback for PrintEpochs {
     }
 }
 
-/// Ends the training after the step during which the flag is set, such as by a handler of Ctrl-C.
+/// Ends the training after the step during which the flag is set, such as by a handler of Ctrl-C. The file of
+/// [`Checkpoint::last`] is that of the last whole epoch.
 ///
 /// ```
 /// use gristmill::train::StopFlag;

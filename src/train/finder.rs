@@ -1,6 +1,5 @@
 //! The search of a learning rate.
 
-use super::device;
 use crate::data::DataLoader;
 use crate::nn::{Layer, LoadOptions, load_state_dict};
 use crate::optim::Optimizer;
@@ -53,13 +52,13 @@ pub fn find_learning_rate(
     if data.is_empty() {
         return Err(Error::argument("find_learning_rate", "no batches"));
     }
-    let before = model.state_dict();
+    let (before, device) = (model.state_dict(), model.device());
     model.train();
     let growth = (f64::from(to) / f64::from(from)).powf(1.0 / (data.len().max(2) - 1) as f64);
     let mut run = || {
         let (mut tried, mut least, mut rate) = (Vec::new(), f32::INFINITY, f64::from(from));
         for batch in data.epoch(0)? {
-            let batch = batch?.to(&device(model))?;
+            let batch = batch?.to(&device)?;
             let loss = loss(&model.forward(&batch.inputs)?, &batch.targets)?;
             let value = loss.item()?;
             tried.push(RateLoss { rate: rate as f32, loss: value });

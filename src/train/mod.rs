@@ -35,7 +35,6 @@ pub use callback::{Callback, Checkpoint, EarlyStopping, PrintEpochs, StopFlag};
 pub use finder::{RateLoss, find_learning_rate};
 
 use crate::data::{Batch, DataLoader};
-use crate::device::Device;
 use crate::io::Metadata;
 use crate::nn::Layer;
 use crate::optim::{Optimizer, Schedule, clip_grad_norm, load_checkpoint};
@@ -106,29 +105,20 @@ impl History {
         self.epochs.last()?.get(name)
     }
 
-    /// As text for a checkpoint's metadata. The bits of the figures are kept.
+    /// As text for a checkpoint's metadata: JSON, with the bits of the figures, which decimals need not keep.
     fn encode(&self) -> String {
-        let epoch = |logs: &Logs| {
-            let pair =
-                |(name, value): (&str, f64)| (name.to_string(), format!("{:016x}", value.to_bits()).into());
-            serde_json::Value::Array(
-                logs.iter()
-                    .map(pair)
-                    .map(|(name, bits): (String, serde_json::Value)| vec![name.into(), bits].into())
-                    .collect(),
-            )
-        };
-        serde_json::Value::Array(self.epochs.iter().map(epoch).collect()).to_string()
+        let figure = |(name, value): (&str, f64)| [name.to_string(), format!("{:016x}", value.to_bits())];
+        let epochs: Vec<Vec<[String; 2]>> =
+            self.epochs.iter().map(|logs| logs.iter().map(figure).collect()).collect();
+        serde_json::json!(epochs).to_string()
     }
 
     fn decode(text: &str) -> Option<History> {
-        let pair = |pair: &serde_json::Value| {
-            let bits = u64::from_str_radix(pair.get(1)?.as_str()?, 16).ok()?;
-            Some((pair.get(0)?.as_str()?.to_string(), f64::from_bits(bits)))
-        };
-        let epoch = |epoch: &serde_json::Value| epoch.as_array()?.iter().map(pair).collect::<Option<Logs>>();
-        let value: serde_json::Value = serde_json::from_str(text).ok()?;
-        Some(History { epochs: value.as_array()?.iter().map(epoch).collect::<Option<_>>()? })
+        let figure =
+            |[name, bits]: [String; 2]| Some((name, f64::from_bits(u64::from_str_radix(&bits, 16).ok()?)));
+        let epochs: Vec<Vec<[String; 2]>> = serde_json::from_str(text).ok()?;
+        let epochs = epochs.into_iter().map(|epoch| epoch.into_iter().map(figure).collect::<Option<Logs>>());
+        Some(History { epochs: epochs.collect::<Option<_>>()? })
     }
 }
 
@@ -191,7 +181,7 @@ pub struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Ends the training after this batch.
+    /// Ends the training after this batch; within an epoch, without the rest of it.
     pub fn stop(&mut self) {
         *self.stop = true;
     }
@@ -263,8 +253,9 @@ impl<'a> Trainer<'a> {
         Ok(self)
     }
 
-    /// Trains until `epochs` epochs are done, those of a resumed run included, or a callback ends it. After each epoch the
-    /// figures of the validation data are measured, if there are any, in evaluation mode. Batches move to the device of
+    /// Trains until `epochs` epochs are done, those of a resumed run included, or a callback ends it. An epoch that a callback
+    /// ends in its middle is not in the history, has no figures and no checkpoint: a resumed run repeats it from its
+    /// beginning. After each epoch the figures of the validation data are measured, if there are any, in evaluation mode. Batches move to the device of
     /// the model.
     ///
     /// The figures of the training data are means over the epoch's batches, each measured before its step, as in Keras.
@@ -278,7 +269,7 @@ impl<'a> Trainer<'a> {
         validation: Option<&DataLoader>,
         epochs: u64,
     ) -> Result<History> {
-        let mut stop = false;
+        let (mut stop, device) = (false, self.model.device());
         let mut at =
             Position { epoch: self.history.epochs.len() as u64, epochs, batch: 0, batches: train.len() };
         self.tell(&mut stop, at, |callback, run| callback.on_train_begin(run))?;
@@ -288,9 +279,10 @@ impl<'a> Trainer<'a> {
             self.tell(&mut stop, at, |callback, run| callback.on_epoch_begin(run))?;
             let mut figures = Figures::new(self, "");
             for batch in train.epoch(at.epoch)? {
-                figures.add(&self.step_with(&batch?.to(&device(self.model))?)?)?;
+                figures.add(self.step_with(&batch?.to(&device)?)?)?;
                 at.batch += 1;
-                if figures.waiting.len() == READ_EVERY || at.batch == 1 || at.batch == at.batches {
+                // The first figures at once, for those who watch.
+                if at.batch == 1 || at.batch == at.batches {
                     figures.read()?;
                 }
                 let logs = figures.means();
@@ -299,16 +291,15 @@ impl<'a> Trainer<'a> {
                     break;
                 }
             }
-            figures.read()?;
+            if at.batch < at.batches {
+                break;
+            }
             let mut logs = figures.means();
             logs.0.push(("learning_rate".to_string(), f64::from(self.optimizer.learning_rate())));
             if let Some(validation) = validation {
                 logs.0.extend(self.measure(validation, "val_")?.0);
             }
-            // An epoch that was cut short is not counted: resumed, it is run in full.
-            if !stop || at.batch == at.batches {
-                self.history.epochs.push(logs.clone());
-            }
+            self.history.epochs.push(logs.clone());
             self.tell(&mut stop, at, |callback, run| callback.on_epoch_end(run, &logs))?;
             at.epoch += 1;
         }
@@ -326,17 +317,14 @@ impl<'a> Trainer<'a> {
 
     fn measure(&self, data: &DataLoader, prefix: &str) -> Result<Logs> {
         self.model.eval();
-        let mut figures = Figures::new(self, prefix);
+        let (mut figures, device) = (Figures::new(self, prefix), self.model.device());
         for batch in data.epoch(0)? {
-            let batch = batch?.to(&device(self.model))?;
+            let batch = batch?.to(&device)?;
             let measured = no_grad(|| {
                 let output = self.model.forward(&batch.inputs)?;
                 self.figures(&output, &(self.loss)(&output, &batch.targets)?, &batch)
             })?;
-            figures.add(&measured)?;
-            if figures.waiting.len() == READ_EVERY {
-                figures.read()?;
-            }
+            figures.add(measured)?;
         }
         figures.read()?;
         Ok(figures.means())
@@ -399,12 +387,6 @@ struct Position {
     batches: usize,
 }
 
-/// The device of a model's parameters.
-fn device(model: &dyn Layer) -> Device {
-    let first = model.named_state().into_iter().next();
-    first.map_or_else(Device::cpu, |(_, parameter)| parameter.tensor().device().clone())
-}
-
 /// Weighted means of figures over batches.
 struct Figures {
     names: Vec<String>,
@@ -421,9 +403,10 @@ impl Figures {
         Figures { sums: vec![0.0; names.len()], names, samples: 0.0, waiting: Vec::new() }
     }
 
-    fn add(&mut self, (samples, figures): &(f64, Tensor)) -> Result<()> {
-        self.waiting.push((*samples, figures.clone()));
-        Ok(())
+    /// Adds those of a batch, and reads what waits if that is much.
+    fn add(&mut self, batch: (f64, Tensor)) -> Result<()> {
+        self.waiting.push(batch);
+        if self.waiting.len() == READ_EVERY { self.read() } else { Ok(()) }
     }
 
     /// Reads what waits, all at once.

@@ -577,6 +577,24 @@ calls! {
     };
     "Mode::new": |_w| said(Mode::new().is_training());
     "Mode::is_training": |_w| said(Mode::default().is_training());
+    "Module::device": |w| said(module(w)?.0.device().id().to_string());
+    "Linear::without_bias": |w| {
+        let (a, b) = (w.size(), w.size());
+        let layer = Linear::new(a, b, &mut w.init())?.without_bias();
+        w.through(&layer, &[2, a])?
+    };
+    "Conv1d::without_bias": |w| {
+        let layer = Conv1d::new(2, w.size(), w.side(), &mut w.init())?.without_bias();
+        w.through(&layer, &[2, 2, 5])?
+    };
+    "Conv2d::without_bias": |w| {
+        let layer = Conv2d::new(2, w.size(), w.sides(), &mut w.init())?.without_bias();
+        w.through(&layer, &[2, 2, 5, 4])?
+    };
+    "ConvTranspose2d::without_bias": |w| {
+        let layer = ConvTranspose2d::new(2, w.size(), w.sides(), &mut w.init())?.without_bias();
+        w.through(&layer, &[2, 2, 5, 4])?
+    };
     "Sequential::get": |w| {
         let model = Sequential::new().push(activation(w));
         said(model.get(w.size()).map(|layer| layer.describe()))

@@ -577,22 +577,6 @@ calls! {
         x.conv_transpose2d_with(&weight, bias.as_ref(), transpose_options(w, groups), kernels(w))?
     };
     "Pointwise::apply": |w| HALVED.apply(&w.tensor()?)?;
-    "Conv1dOptions::output_shape": |w| {
-        let (a, b, groups) = (Shape::new([w.size(), 1, w.size()])?, Shape::new([w.size(), 1, w.side()])?, w.side());
-        said(conv1d_options(w, groups).output_shape(a, b)?)
-    };
-    "Conv2dOptions::output_shape": |w| {
-        let (a, b, groups) = (Shape::new([w.size(), 1, w.size(), 3])?, Shape::new([w.size(), 1, w.side(), 2])?, w.side());
-        said(conv2d_options(w, groups).output_shape(a, b)?)
-    };
-    "ConvTranspose1dOptions::output_shape": |w| {
-        let (a, b, groups) = (Shape::new([w.size(), 1, w.size()])?, Shape::new([1, w.size(), w.size()])?, w.side());
-        said(transpose1d_options(w, groups).output_shape(a, b)?)
-    };
-    "ConvTranspose2dOptions::output_shape": |w| {
-        let (a, b, groups) = (Shape::new([w.size(), 1, w.size(), 3])?, Shape::new([1, w.size(), w.side(), 2])?, w.side());
-        said(transpose_options(w, groups).output_shape(a, b)?)
-    };
     "Pool2dOptions::new": |w| {
         let x = w.of_rank(4)?;
         x.max_pool2d(Pool2dOptions::new(w.sides()))?

@@ -129,28 +129,12 @@ impl Conv1dOptions {
         }
         .forward(x, weight)
     }
-
-    /// The output's shape for an input `[n, c, l]` and a weight `[c_out, c / groups, k]`.
-    ///
-    /// # Errors
-    /// As [`Tensor::conv1d`](crate::Tensor::conv1d).
-    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
-        self.geometry(&input, &weight)?.output_shape()
-    }
 }
 
 impl Conv2dOptions {
     pub(super) fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
         let &Conv2dOptions { stride, padding, dilation, groups, .. } = self;
         Slide { op: "conv2d", axes: 2, stride, padding, dilation, groups }.forward(x, weight)
-    }
-
-    /// The output's shape for an input `[n, c, h, w]` and a weight `[c_out, c / groups, kh, kw]`.
-    ///
-    /// # Errors
-    /// As [`Tensor::conv2d`](crate::Tensor::conv2d).
-    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
-        self.geometry(&input, &weight)?.output_shape()
     }
 }
 
@@ -167,14 +151,6 @@ impl ConvTranspose1dOptions {
         }
         .transposed([0, output_padding], x, weight)
     }
-
-    /// The output's shape for an input `[n, c, l]` and a weight `[c, c_out / groups, k]`.
-    ///
-    /// # Errors
-    /// As [`Tensor::conv_transpose1d`](crate::Tensor::conv_transpose1d).
-    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
-        self.geometry(&input, &weight)?.input_shape()
-    }
 }
 
 impl ConvTranspose2dOptions {
@@ -185,13 +161,5 @@ impl ConvTranspose2dOptions {
             x,
             weight,
         )
-    }
-
-    /// The output's shape for an input `[n, c, h, w]` and a weight `[c, c_out / groups, kh, kw]`.
-    ///
-    /// # Errors
-    /// As [`Tensor::conv_transpose2d`](crate::Tensor::conv_transpose2d).
-    pub fn output_shape(&self, input: Shape, weight: Shape) -> Result<Shape> {
-        self.geometry(&input, &weight)?.input_shape()
     }
 }

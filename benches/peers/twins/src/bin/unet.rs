@@ -9,7 +9,7 @@ use gristmill::{Conv2dOptions, ConvTranspose2dOptions, Device, Result, Tensor};
 
 fn block(inputs: usize, outputs: usize, init: &mut Init) -> Result<Sequential> {
     let same = Conv2dOptions { padding: [1, 1], ..Default::default() };
-    let conv = Conv2d::with_options(inputs, outputs, [3, 3], same, init)?;
+    let conv = Conv2d::with_options(inputs, outputs, [3, 3], same, init)?.without_bias();
     Ok(Sequential::new().push(conv).push(BatchNorm2d::new(outputs, init)?).push(Relu))
 }
 
