@@ -16,14 +16,14 @@ fn resident() -> Option<u64> {
 }
 
 #[test]
-fn memory_after_2000_steps_is_that_after_200() {
+fn memory_is_flat_over_a_training_run() {
     // Not `device()`, which is guarded and does not reuse buffers.
     let name = std::env::var("GRISTMILL_DEVICE").unwrap_or_else(|_| "gpu".to_string());
     let device = Device::open(&name).unwrap_or_else(|error| panic!("{error}"));
-    // SwiftShader takes 0.1 s per step of this size. GL is a second driver for the same adapter as Vulkan.
+    // A step takes 0.1 s on lavapipe and SwiftShader, 8 ms on the CPU twins.
     let (early, late) = match device.id() {
         id if id.contains("swiftshader") => (30, 90),
-        id if id.starts_with("gl:") => (100, 400),
+        id if id.contains("llvmpipe") => (100, 400),
         _ => (200, 1100),
     };
     let [at_early, at_late, at_last] = run(&device, [early, late, 2 * late - early]);

@@ -577,7 +577,10 @@ calls! {
     };
     "Mode::new": |_w| said(Mode::new().is_training());
     "Mode::is_training": |_w| said(Mode::default().is_training());
-    "Module::device": |w| said(module(w)?.0.device().id().to_string());
+    "Module::device": |w| {
+        let (module, device) = (module(w)?.0, w.device.id());
+        said(module.device().id() == device)
+    };
     "Linear::without_bias": |w| {
         let (a, b) = (w.size(), w.size());
         let layer = Linear::new(a, b, &mut w.init())?.without_bias();

@@ -33,10 +33,6 @@ fn cargo() -> Command {
 
 /// Sets up an environment in which the Vulkan loader finds every driver.
 fn prepare(command: &mut Command) {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // EGL requires it, and writes nothing there.
-        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
-    }
     if let (None, Some(swiftshader)) = (std::env::var_os("VK_DRIVER_FILES"), swiftshader()) {
         // SwiftShader is not a system driver. Naming it hides the others, so these are named too.
         let drivers = system_drivers().into_iter().chain([swiftshader]);
