@@ -38,9 +38,9 @@ fn steps(device: &Device, wanted: usize) -> usize {
 }
 
 #[test]
-fn gpu_and_cpu_losses_agree_over_the_first_100_steps() {
+fn gpu_and_cpu_losses_agree_over_the_first_60_steps() {
     let device = device();
-    let steps = steps(&device, 100);
+    let steps = steps(&device, 60);
     let (ours, _) = train(&device, steps, 1, 0.5);
     let (cpu, _) = train(&Device::cpu(), steps, 1, 0.5);
     // At first it knows nothing of the ten digits.
@@ -49,9 +49,9 @@ fn gpu_and_cpu_losses_agree_over_the_first_100_steps() {
         // Both round each sum differently, by about 1e-6, and training amplifies the difference.
         assert!((a - b).abs() <= 1e-3 * b.abs(), "step {step}: {a} on {}, {b} on the CPU", device.id());
     }
-    if steps == 100 {
-        let late = ours[80..].iter().sum::<f32>() / 20.0;
-        assert!(late < 0.6 * ours[0], "no progress: {} at first, {late} after 80 steps", ours[0]);
+    if steps == 60 {
+        let late = ours[40..].iter().sum::<f32>() / 20.0;
+        assert!(late < 0.6 * ours[0], "no progress: {} at first, {late} after 40 steps", ours[0]);
     }
 }
 

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The features of all test builds; always the same, so that everything is built once.
-const FEATURES: [&str; 2] =
-    ["--features", "gristmill/cli,gristmill/images,gristmill/progress,gristmill/tensorboard"];
+const FEATURES: [&str; 2] = ["--features", "cli,images,progress,tensorboard"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -12,8 +12,9 @@ pub const USAGE: &str = "\
 usage: cargo xtask test [--quick] [--no-install] [--adapters ID,ID,...] [--jobs N] [-- ARGUMENTS]
 
 Runs the whole suite once for each adapter of this machine and once for the CPU twins, and prints a table at the end.
-SwiftShader is found where Debian's chromium has it, or where GRISTMILL_SWIFTSHADER_ICD says. A row of the table gets 256 cases, on
-SwiftShader and GL 32; PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decide instead.
+SwiftShader is found where Debian's chromium has it, or where GRISTMILL_SWIFTSHADER_ICD says. Suites of the runtime (memory, faults,
+files) run once for each API. A row of the table gets 128 cases, on SwiftShader and GL 16, other ones in each run;
+PROPTEST_CASES or GRISTMILL_TABLE_CASES, where set, decide instead.
 
   --quick            for work in between: one adapter and the CPU twins, few cases, and not the suites that take long
   --no-install       where no adapter is found, do not install a software one
@@ -27,6 +28,27 @@ const ONCE: [&str; 8] =
     ["doc_examples", "examples", "files", "floors", "fuzz", "kernel_command", "kernel_headers", "shaders"];
 /// Tests of the references alone, which do not depend on the device.
 const REFERENCES: [&str; 2] = ["gradients_are_slopes", "bounds_are_tight"];
+/// Suites of the runtime, not of kernels: memory, faults, files, the optimizers' bookkeeping. They run once for each API, such as
+/// Vulkan or GL, and on the CPU; kernels run on every adapter.
+const RUNTIME: [&str; 17] = [
+    "allocation",
+    "data",
+    "deadlocks",
+    "display",
+    "doctor",
+    "expr",
+    "faults",
+    "gristmill src/lib.rs",
+    "hostile",
+    "io",
+    "leaks",
+    "limits",
+    "memory",
+    "optim",
+    "pytorch",
+    "tensorboard",
+    "train",
+];
 /// Suites that `--quick` skips: they measure memory, start processes, or train.
 const SLOW: [&str; 7] = ["determinism", "doctor", "examples", "leaks", "limits", "memory", "mnist"];
 
@@ -86,6 +108,8 @@ impl Run {
 pub fn test(arguments: &[String]) -> Result<(), String> {
     let options = parse(arguments).ok_or(USAGE)?;
     let began = Instant::now();
+    let binaries = binaries::build(&targets(options.quick)?)?;
+    let built = began.elapsed();
     let mut found = adapters()?;
     let wants_gpu = options.adapters.as_ref().is_none_or(|ids| ids.iter().any(|id| id != "cpu"));
     if found.is_empty() && wants_gpu {
@@ -97,8 +121,6 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
         None => [found, vec!["cpu".to_string()]].concat(),
         Some(ids) => ids.iter().map(|id| choose(id, &found)).collect::<Result<_, _>>()?,
     };
-    let binaries = binaries::build(&targets(options.quick)?)?;
-    let built = began.elapsed();
     let tasks = Mutex::new(tasks(&binaries, &ids, &options));
     let runs = Mutex::new(Vec::new());
     let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -177,6 +199,9 @@ fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Tas
         }
         let once = ONCE.contains(&name) || name.starts_with("xtask ");
         for (at, id) in ids.iter().enumerate().take(if once { 1 } else { ids.len() }) {
+            if RUNTIME.contains(&name) && ids[..at].iter().any(|before| api(before) == api(id)) {
+                continue;
+            }
             let mut command = Command::new(&binary.path);
             command.args(&options.arguments);
             if name == "table" && (at > 0 || options.quick) {
@@ -201,6 +226,11 @@ fn tasks(binaries: &[Binary], ids: &[String], options: &Options) -> VecDeque<Tas
     tasks.into()
 }
 
+/// The API of an adapter: `vulkan` of `vulkan:llvmpipe`.
+fn api(id: &str) -> &str {
+    id.split(':').next().unwrap_or(id)
+}
+
 /// The number of cases of property tests on a device, by environment variable. The table of cases gets the most; the
 /// older suites draw larger cases.
 fn cases(id: &str, quick: bool) -> Vec<(&'static str, &'static str)> {
@@ -217,8 +247,8 @@ fn cases(id: &str, quick: bool) -> Vec<(&'static str, &'static str)> {
     if !is_set("GRISTMILL_TABLE_CASES") {
         let count = match quick {
             true => "16",
-            false if swiftshader || gl => "32",
-            false => "256",
+            false if swiftshader || gl => "16",
+            false => "128",
         };
         all.push(("GRISTMILL_TABLE_CASES", count));
     }
@@ -306,15 +336,19 @@ fn matrix(runs: &[Run], ids: &[String]) -> String {
     format!("{text}{failures}").trim_end().to_string()
 }
 
-/// The ids of this machine's adapters.
+/// The ids of this machine's adapters, from the command `gristmill`, which is built with the tests and lies beside this
+/// program. `cargo run` would build the library again, without the features that dev-dependencies turn on in others.
 fn adapters() -> Result<Vec<String>, String> {
-    let output = cargo()
-        .args(["run", "--quiet", "--package", "gristmill", "--bin", "gristmill"])
-        .args(FEATURES)
-        .args(["--", "adapters", "--ids"])
+    let command = std::env::current_exe()
+        .map(|xtask| xtask.with_file_name(format!("gristmill{}", std::env::consts::EXE_SUFFIX)))
+        .map_err(|error| format!("the path of xtask: {error}"))?;
+    let mut adapters = Command::new(&command);
+    prepare(&mut adapters);
+    let output = adapters
+        .args(["adapters", "--ids"])
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|e| format!("cargo: {e}"))?;
+        .map_err(|error| format!("{}: {error}", command.display()))?;
     if !output.status.success() {
         return Err("the list of adapters could not be made".to_string());
     }
