@@ -1,13 +1,15 @@
 //! One training step of the MNIST network, from pixels on the host to updated parameters: upload, forward, loss,
 //! backward, Adam. Measured by wall clock, since the work of the host counts. On a GPU a second table shows the time
 //! per kernel.
+//!
+//! Also the generator's step of a GAN, with its critic frozen and not: what freezing saves.
 
 mod common;
 #[path = "../examples/common/network.rs"]
 mod network;
 
 use common::{Bench, Case, Work};
-use gristmill::nn::{Layer, Module, Sequential};
+use gristmill::nn::{Init, Layer, LeakyRelu, Linear, Module, Sequential, Sigmoid, bce_with_logits_loss};
 use gristmill::optim::{Adam, Optimizer};
 use gristmill::{Device, Result, Tensor};
 use std::cell::RefCell;
@@ -53,6 +55,8 @@ impl Training {
 fn main() -> Result<()> {
     common::run("training_step", |bench| {
         step(bench);
+        generator_step(bench, "GAN generator, critic frozen", true);
+        generator_step(bench, "GAN generator, critic not frozen", false);
         kernels(&bench.device)
     })
 }
@@ -71,6 +75,61 @@ fn step(bench: &mut Bench) {
             assert!(losses[19] < 0.5 * want, "the loss does not fall: {losses:?}");
         };
         Ok(Case::new(move || training.step(), check).by_wall_clock())
+    });
+}
+
+/// Widths of the generator and the critic: noise to digits, digits to one number.
+const GENERATOR: [usize; 3] = [64, 512, 784];
+const CRITIC: [usize; 3] = [784, 512, 1];
+
+/// A generator that learns from a critic.
+struct Gan {
+    generator: Sequential,
+    critic: Sequential,
+    adam: RefCell<Adam>,
+    noise: Tensor,
+    ones: Tensor,
+}
+
+impl Gan {
+    fn new(device: &Device) -> Result<Gan> {
+        let mut init = Init::new(1, device);
+        let mut mlp = |[a, b, c]: [usize; 3]| -> Result<Sequential> {
+            let hidden = Sequential::new().push(Linear::new(a, b, &mut init)?).push(LeakyRelu(0.2));
+            Ok(hidden.push(Linear::new(b, c, &mut init)?))
+        };
+        let (generator, critic) = (mlp(GENERATOR)?.push(Sigmoid), mlp(CRITIC)?);
+        Ok(Gan {
+            adam: RefCell::new(Adam::new(generator.parameters(), 1e-3)),
+            generator,
+            critic,
+            noise: Tensor::randn([BATCH, GENERATOR[0]], 0.0, 1.0, 2, device)?,
+            ones: Tensor::ones([BATCH, 1], device)?,
+        })
+    }
+
+    /// The generator's step; returns the loss before the update.
+    fn step(&self, freeze: bool) -> Result<Tensor> {
+        let _frozen = freeze.then(|| self.critic.frozen());
+        let judged = self.critic.forward(&self.generator.forward(&self.noise)?)?;
+        let loss = bce_with_logits_loss(&judged, &self.ones)?;
+        self.adam.borrow_mut().step(&loss.backward()?)?;
+        Ok(loss)
+    }
+}
+
+fn generator_step(bench: &mut Bench, name: &str, freeze: bool) {
+    // Forward and both gradients of the generator, whose noise needs none; forward and the gradient of the critic's input.
+    let [[a, b, c], [d, e, f]] = [GENERATOR, CRITIC];
+    let flops = 2 * BATCH * (2 * a * b + 3 * b * c + 2 * (d * e + e * f));
+    bench.case(name, Work::Flops(flops), |device| {
+        let gan = Gan::new(device)?;
+        let want = Gan::new(&Device::cpu())?.step(false)?.item()?;
+        let check = move |loss: &[f32]| {
+            // A mean of numbers near ln 2 of sums of up to 784 products below 1, added in different orders.
+            assert!((loss[0] - want).abs() < 1e-4, "the first loss is {}, on the CPU {want}", loss[0]);
+        };
+        Ok(Case::new(move || gan.step(freeze), check).by_wall_clock())
     });
 }
 

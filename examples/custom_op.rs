@@ -67,7 +67,7 @@ impl Op for Distances {
             _ => {
                 let shapes: Vec<String> = inputs.iter().map(|t| t.shape.to_string()).collect();
                 let message = format!("shapes {}, should be [n, d] and [m, d]", shapes.join(" and "));
-                Err(Error::Shape { op: self.name(), message })
+                Err(Error::shape(self.name(), message))
             }
         }
     }
@@ -167,7 +167,7 @@ pub(crate) fn run() -> Result<()> {
 
     // Random cases, in all layouts, on the device and on the CPU: each output and gradient within its bound. The references
     // themselves are checked too: against central differences, and for bounds that are not too wide to notice a mistake.
-    let failed = |why| Error::Argument { op: "custom_op", message: why };
+    let failed = |why: String| Error::argument("custom_op", why);
     let cases: Vec<Case> = (0..64).map(|seed| ROW.case(seed, 100, Values::Ordinary)).collect();
     for (case, seed) in cases.iter().zip(0..) {
         check_differences(case, seed).map_err(failed)?;

@@ -142,7 +142,7 @@ pub fn run<M: LanguageModel>(
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|e| Error::Argument { op: name, message: format!("Ctrl-C can not be caught: {e}") })?;
+        .map_err(|error| Error::argument(name, format!("Ctrl-C can not be caught: {error}")))?;
 
     let mut run = Run {
         options,
@@ -301,7 +301,7 @@ impl<M: LanguageModel> Run<'_, M> {
             Sampling { temperature: options.temperature, top_k: options.top_k, top_p: options.top_p };
         let prompt = options.prompt.replace("\\n", "\n");
         if prompt.is_empty() {
-            return Err(Error::Argument { op: "prompt", message: "is empty".to_string() });
+            return Err(Error::argument("prompt", "is empty"));
         }
         let mut written = vocabulary.encode(&prompt)?;
         self.model.eval();

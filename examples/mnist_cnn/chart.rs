@@ -1,15 +1,8 @@
 //! The chart at the end of a run: loss and accuracy by epoch, and the misread digits.
 
+use gristmill::train::History;
 use plotters::prelude::*;
 use std::error::Error;
-
-/// Results of an epoch.
-pub struct Epoch {
-    pub train_loss: f64,
-    pub train_accuracy: f64,
-    pub test_loss: f64,
-    pub test_accuracy: f64,
-}
 
 /// A misread test image.
 pub struct Miss {
@@ -26,7 +19,7 @@ pub const MOST_MISSES: usize = ACROSS * DOWN;
 /// Draws the chart as SVG, which needs no font on this machine.
 pub fn draw(
     title: &str,
-    epochs: &[Epoch],
+    history: &History,
     misses: &[Miss],
     columns: usize,
 ) -> Result<String, Box<dyn Error>> {
@@ -37,9 +30,11 @@ pub fn draw(
         let root = root.titled(title, ("sans-serif", 22))?;
         let (curves, digits) = root.split_vertically(380);
         let halves = curves.split_evenly((1, 2));
-        let pick = |f: fn(&Epoch) -> f64| epochs.iter().map(f).collect::<Vec<_>>();
-        curve(&halves[0], "loss", &pick(|e| e.train_loss), &pick(|e| e.test_loss))?;
-        curve(&halves[1], "accuracy", &pick(|e| e.train_accuracy), &pick(|e| e.test_accuracy))?;
+        for (area, name) in halves.iter().zip(["loss", "accuracy"]) {
+            let pick =
+                |name: &str| history.epochs().iter().filter_map(|logs| logs.get(name)).collect::<Vec<_>>();
+            curve(area, name, &pick(name), &pick(&format!("val_{name}")))?;
+        }
         let heading = match misses.len() {
             0 => "no digit was wrong".to_string(),
             n => format!("{n} of the test images it got wrong: predicted (label)"),
@@ -58,6 +53,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 fn curve(area: &Area, name: &str, train: &[f64], test: &[f64]) -> Result<(), Box<dyn Error>> {
     let all = || train.iter().chain(test).copied().filter(|y| y.is_finite());
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    // One value, or none.
     let (low, high) = if low < high { (low, high) } else { (low.min(1.0) - 0.5, low.min(1.0) + 0.5) };
     let margin = (high - low) * 0.05;
     let last = train.len().max(2) as f64;

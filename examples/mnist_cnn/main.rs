@@ -13,23 +13,20 @@ mod network;
 mod output;
 mod picture;
 
-use chart::{Epoch, MOST_MISSES, Miss};
+use chart::{MOST_MISSES, Miss};
 use clap::Parser;
-use gristmill::data::{
-    Batch, DataLoader, Dataset, ImageDataset, ImageTransform, Normalization, Split, mean_std,
-};
-use gristmill::metrics::{ConfusionMatrix, accuracy};
+use gristmill::data::{DataLoader, Dataset, ImageDataset, ImageTransform, Normalization, Split, mean_std};
+use gristmill::metrics::ConfusionMatrix;
 use gristmill::nn::{self, Layer, Module, Sequential};
-use gristmill::optim::{Adam, Optimizer, Schedule};
-use gristmill::{Device, Error, Result, Tensor, io, no_grad};
-use indicatif::{ProgressBar, ProgressStyle};
+use gristmill::optim::{Adam, Schedule};
+use gristmill::train::{self, ProgressBar, StopFlag, Trainer};
+use gristmill::{Chain, Device, Error, Result, Tensor, io, no_grad};
 use output::{print, say};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 /// Trains a convolutional network on MNIST and reports its accuracy on the test images.
 #[derive(Parser)]
@@ -85,27 +82,18 @@ enum Decay {
     Cosine,
 }
 
-/// Steps between read-backs; losses and logits stay on the device until then.
-const LOOK_EVERY: usize = 20;
-/// Images per step of a test pass.
-const TEST_BATCH: usize = 500;
-
 pub(crate) fn main() -> ExitCode {
     output::exit(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Result<()> {
     let device = Device::open_or_best(options.device.as_deref())?;
-    if !(0.0..1.0).contains(&options.dropout) {
-        let message = format!("--dropout {} is not a probability below 1", options.dropout);
-        return Err(Error::Argument { op: "mnist_cnn", message });
-    }
     let model = network::mnist_cnn(&device, options.seed, options.dropout)?;
     if let Some(path) = &options.load {
         nn::load_parameters(&model, path)?;
     }
     if let Some(path) = &options.predict {
-        return predict(&model, &device, path);
+        return predict(&model, path);
     }
     if options.epochs > 0 {
         io::check_writable(&options.save)?;
@@ -113,6 +101,43 @@ fn run(options: &Options) -> Result<()> {
     }
     say(format!("device: {device}"));
     print(nn::summary(&model, [1, 1, 28, 28])?);
+
+    let (train, test) = data(options)?;
+    let normalization = match options.data {
+        None => Normalization::MNIST,
+        Some(_) => mean_std(&train.images)?,
+    };
+    let plain = ImageTransform::new().normalize(&[normalization]);
+    let shifted = plain.clone().random_crop([train.rows, train.cols], options.shift).seed(options.seed);
+    let batches = DataLoader::new(train.into_dataset()?.transform(shifted), options.batch_size)?;
+    let batches = batches.shuffle(options.seed).workers(1).device(&device);
+    let test_batches = DataLoader::new(test.clone().into_dataset()?.transform(plain), 500)?;
+    let test_batches = test_batches.workers(1).device(&device);
+
+    if options.epochs > 0 {
+        let history = fit(options, &model, &batches, &test_batches)?;
+        nn::save_parameters(&model, &options.save)?;
+        say(format!("parameters saved to {}", options.save.display()));
+        let misses = misses(&test, &classify(&model, &test_batches)?);
+        let picture = chart::draw("mnist_cnn", &history, &misses, test.cols)
+            .map_err(|error| Error::File { path: options.chart.clone(), message: error.to_string() })?;
+        io::write_atomic(&options.chart, picture)?;
+        say(format!("curves and misread digits drawn to {}", options.chart.display()));
+    }
+
+    let mut confusion = ConfusionMatrix::new(test.classes)?;
+    let labels: Vec<u32> = test.labels.iter().copied().map(u32::from).collect();
+    confusion.add(&classify(&model, &test_batches)?, &labels)?;
+    say(format!("\n{confusion:.4}"));
+    let (kernels, twins) = (device.counts().kernels, Device::cpu().counts().cpu_twins);
+    say(format!("kernels dispatched: {kernels}, CPU twins run: {twins}"));
+    say(format!("seed {}, parameters' hash {:016x}", options.seed, nn::hash_parameters(&model)?));
+    say(format!("test accuracy: {:.4}", confusion.accuracy()));
+    Ok(())
+}
+
+/// The training and the test images, as many as were asked for.
+fn data(options: &Options) -> Result<(Split, Split)> {
     let (mut train, mut test) = mnist_data::load(options.data.as_deref())?;
     if let Some(count) = options.images {
         for split in [&mut train, &mut test] {
@@ -120,200 +145,70 @@ fn run(options: &Options) -> Result<()> {
             split.labels.truncate(count.get());
         }
     }
-    let normalization = match options.data {
-        None => Normalization::MNIST,
-        Some(_) => mean_std(&train.images)?,
-    };
-    let plain = ImageTransform::new().normalize(&[normalization]);
-    let shifted = plain.clone().random_crop([train.rows, train.cols], options.shift).seed(options.seed);
-    let train = DataLoader::new(train.into_dataset()?.transform(shifted), options.batch_size)?;
-    let train = train.shuffle(options.seed).workers(1).device(&device);
-    let test_batches = DataLoader::new(test.clone().into_dataset()?.transform(plain), TEST_BATCH)?;
-    let test_batches = test_batches.workers(1).device(&device);
+    Ok((train, test))
+}
 
+/// Trains until all epochs are done, or Ctrl-C ends it.
+fn fit(
+    options: &Options,
+    model: &Sequential,
+    train: &DataLoader,
+    test: &DataLoader,
+) -> Result<train::History> {
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).map_err(|e| Error::Argument {
-        op: "mnist_cnn",
-        message: format!("Ctrl-C can not be caught: {e}"),
-    })?;
-
-    let mut run = Run { options, model, test_batches, stopped };
-    let mut optimizer = Adam::new(run.model.parameters(), options.learning_rate);
-    let mut epochs = Vec::new();
-    for epoch in 0..options.epochs {
-        let (train_loss, train_accuracy) = run.train_epoch(&train, epoch, &mut optimizer)?;
-        let tested = run.test(&test)?;
-        say(format!(" - val_loss: {:.4} - val_accuracy: {:.4}", tested.loss, tested.accuracy));
-        epochs.push(Epoch {
-            train_loss,
-            train_accuracy,
-            test_loss: tested.loss,
-            test_accuracy: tested.accuracy,
-        });
-        if run.is_stopped() {
-            say(format!("stopped by Ctrl-C in epoch {}", epoch + 1));
-            break;
-        }
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|error| Error::argument("mnist_cnn", format!("Ctrl-C can not be caught: {error}")))?;
+    let rate = options.learning_rate;
+    let schedule = match options.schedule {
+        Decay::Constant => Schedule::constant(rate),
+        Decay::Cosine => Schedule::cosine(rate, 0.0, train.len() as u64 * options.epochs),
+    };
+    let cross_entropy = |logits: &Tensor, classes: &Tensor| logits.cross_entropy(classes);
+    let history = Trainer::new(model, Adam::new(model.parameters(), rate), cross_entropy)
+        .schedule(schedule)
+        .metric("accuracy", train::accuracy)
+        .callback(ProgressBar::default())
+        .callback(StopFlag(stopped.clone()))
+        .fit(train, Some(test), options.epochs)?;
+    if stopped.load(Ordering::Relaxed) {
+        say(format!("stopped by Ctrl-C after {} whole epochs", history.epochs().len()));
     }
-
-    if options.epochs > 0 {
-        nn::save_parameters(&run.model, &options.save)?;
-        say(format!("parameters saved to {}", options.save.display()));
-    }
-    let tested = run.test(&test)?;
-    if options.epochs > 0 {
-        let picture = chart::draw("mnist_cnn", &epochs, &tested.misses, test.cols)
-            .map_err(|e| Error::File { path: options.chart.clone(), message: e.to_string() })?;
-        io::write_atomic(&options.chart, picture)?;
-        say(format!("curves and misread digits drawn to {}", options.chart.display()));
-    }
-    say(format!("\n{:.4}", tested.confusion));
-    let counts = device.counts();
-    let twins = Device::cpu().counts().cpu_twins;
-    say(format!("kernels dispatched: {}, CPU twins run: {twins}", counts.kernels));
-    say(format!("seed {}, parameters' hash {:016x}", options.seed, nn::hash_parameters(&run.model)?));
-    say(format!("test accuracy: {:.4}", tested.accuracy));
-    Ok(())
+    Ok(history)
 }
 
-/// Results of a pass over the test images.
-struct Tested {
-    loss: f64,
-    accuracy: f64,
-    confusion: ConfusionMatrix,
-    misses: Vec<Miss>,
-}
-
-struct Run<'a> {
-    options: &'a Options,
-    model: Sequential,
-    test_batches: DataLoader,
-    stopped: Arc<AtomicBool>,
-}
-
-impl Run<'_> {
-    /// One pass over the training images. Returns the mean loss and the accuracy, both measured at each step before its
-    /// update.
-    fn train_epoch(&mut self, train: &DataLoader, epoch: u64, optimizer: &mut Adam) -> Result<(f64, f64)> {
-        self.model.train();
-        let (steps, rate) = (train.len() as u64, self.options.learning_rate);
-        let schedule = match self.options.schedule {
-            Decay::Constant => Schedule::constant(rate),
-            Decay::Cosine => Schedule::cosine(rate, 0.0, steps * self.options.epochs),
-        };
-        let bar = progress_bar(train.len(), epoch + 1, self.options.epochs);
-        let began = Instant::now();
-        let mut figures = Figures::default();
-        let mut waiting: Vec<(Tensor, Tensor, Tensor)> = Vec::new();
-        for (step, batch) in train.epoch(epoch)?.enumerate() {
-            let Batch { inputs, targets } = batch?;
-            let logits = self.model.forward(&inputs)?;
-            let loss = logits.cross_entropy(&targets)?;
-            let gradients = loss.backward()?;
-            optimizer.set_learning_rate(schedule.lr_at(epoch * steps + step as u64));
-            optimizer.step(&gradients)?;
-            waiting.push((loss.detach(), logits.detach(), targets));
-            let stop = self.is_stopped();
-            if waiting.len() == LOOK_EVERY || stop || bar.length() == Some(step as u64 + 1) {
-                for (loss, logits, targets) in waiting.drain(..) {
-                    let y = targets.to_ids()?;
-                    figures.add(f64::from(loss.item()?), &best_class(&logits.to_vec()?, y.len()), &y)?;
-                }
-                let per_step = began.elapsed().as_secs_f64() * 1e3 / (step + 1) as f64;
-                let (loss, accuracy) = figures.mean();
-                bar.set_message(format!("{per_step:.1} ms/step - loss: {loss:.4} - accuracy: {accuracy:.4}"));
-                bar.set_position(step as u64 + 1);
-            }
-            if stop {
-                break;
-            }
-        }
-        bar.finish_and_clear();
-        print(format!("epoch {}/{} - {}", epoch + 1, self.options.epochs, bar.message()));
-        Ok(figures.mean())
-    }
-
-    /// The loss, accuracy and misses on the test images.
-    fn test(&mut self, test: &Split) -> Result<Tested> {
-        self.model.eval();
-        let mut figures = Figures::default();
-        let mut confusion = ConfusionMatrix::new(test.classes)?;
-        let mut misses = Vec::new();
-        for (number, batch) in self.test_batches.epoch(0)?.enumerate() {
-            let Batch { inputs, targets } = batch?;
-            let (loss, logits) = no_grad(|| -> Result<_> {
-                let logits = self.model.forward(&inputs)?;
-                let loss = logits.cross_entropy(&targets)?;
-                Ok((loss.item()?, logits.to_vec()?))
-            })?;
-            let y = targets.to_ids()?;
-            let predicted = best_class(&logits, y.len());
-            figures.add(f64::from(loss), &predicted, &y)?;
-            confusion.add(&predicted, &y)?;
-            let size = test.rows * test.cols;
-            for ((at, &predicted), &label) in (number * TEST_BATCH..).zip(&predicted).zip(&y) {
-                if predicted != label && misses.len() < MOST_MISSES {
-                    misses.push(Miss { pixels: test.images[at * size..][..size].to_vec(), predicted, label });
-                }
-            }
-        }
-        let (loss, accuracy) = figures.mean();
-        Ok(Tested { loss, accuracy, confusion, misses })
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-    }
-}
-
-/// Sums over the images seen so far.
-#[derive(Default)]
-struct Figures {
-    loss: f64,
-    right: f64,
-    images: f64,
-}
-
-impl Figures {
-    fn add(&mut self, mean_loss: f64, predicted: &[u32], labels: &[u32]) -> Result<()> {
-        let count = labels.len() as f64;
-        self.loss += mean_loss * count;
-        self.right += accuracy(predicted, labels)? * count;
-        self.images += count;
-        Ok(())
-    }
-
-    fn mean(&self) -> (f64, f64) {
-        (self.loss / self.images, self.right / self.images)
-    }
-}
-
-/// The class with the largest logit, for each of `rows` rows.
-fn best_class(logits: &[f32], rows: usize) -> Vec<u32> {
-    let classes = logits.len() / rows.max(1);
-    let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0) as u32;
-    logits.chunks(classes.max(1)).map(best).collect()
-}
-
-/// A progress line in the style of Keras: epoch, step, bar, time, figures.
-fn progress_bar(steps: usize, epoch: u64, epochs: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {pos}/{len} {bar:30} {elapsed} - {msg}");
-    let bar = ProgressBar::new(steps as u64).with_prefix(format!("epoch {epoch}/{epochs}"));
-    match style {
-        Ok(style) => bar.with_style(style.progress_chars("=>.")),
-        Err(_) => bar,
-    }
-}
-
-fn predict(model: &Sequential, device: &Device, path: &std::path::Path) -> Result<()> {
+/// The class of each image.
+fn classify(model: &Sequential, batches: &DataLoader) -> Result<Vec<u32>> {
     model.eval();
-    let pixels = picture::read(path, 28, 28)?;
-    let digit = ImageDataset::new(pixels, [1, 1, 28, 28], vec![0])?;
+    let mut classes = Vec::new();
+    for batch in batches.epoch(0)? {
+        let inputs = batch?.inputs;
+        classes.extend(no_grad(|| model.forward(&inputs).argmax(-1, false))?.to_ids()?);
+    }
+    Ok(classes)
+}
+
+/// The first misread images.
+fn misses(test: &Split, predicted: &[u32]) -> Vec<Miss> {
+    let images = test.images.chunks(test.rows * test.cols).zip(&test.labels).zip(predicted);
+    let missed = images.filter(|((_, label), predicted)| u32::from(**label) != **predicted);
+    missed
+        .map(|((pixels, &label), &predicted)| Miss {
+            pixels: pixels.to_vec(),
+            predicted,
+            label: label.into(),
+        })
+        .take(MOST_MISSES)
+        .collect()
+}
+
+fn predict(model: &Sequential, path: &Path) -> Result<()> {
+    model.eval();
+    let digit = ImageDataset::new(picture::read(path, 28, 28)?, [1, 1, 28, 28], vec![0])?;
     let digit = digit.transform(ImageTransform::new().normalize(&[Normalization::MNIST]));
-    let x = digit.batch(&[0], 0)?.inputs.to(device)?;
-    let probabilities = no_grad(|| model.forward(&x)?.softmax(-1)?.to_vec())?;
-    let best = best_class(&probabilities, 1)[0];
-    say(format!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * probabilities[best as usize]));
+    let x = digit.batch(&[0], 0)?.inputs.to(&model.device())?;
+    let probabilities = no_grad(|| model.forward(&x).softmax(-1))?;
+    let (best, sure) = (probabilities.argmax(-1, false)?.to_ids()?[0], probabilities.max_all()?.item()?);
+    say(format!("{}: {best} ({:.1} % sure)", path.display(), 100.0 * sure));
     Ok(())
 }

@@ -42,7 +42,7 @@ impl Op for Distances {
     fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
         match (&*inputs[0].shape, &*inputs[1].shape) {
             ([n, d], [m, e]) if d == e => Ok(vec![Meta::f32(Shape::new([*n, *m])?)]),
-            (x, y) => Err(Error::Shape { op: "distances", message: format!("shapes {x:?} and {y:?}") }),
+            (x, y) => Err(Error::shape("distances", format!("shapes {x:?} and {y:?}"))),
         }
     }
 
