@@ -1,5 +1,6 @@
 //! Reverse-mode differentiation: nodes, the walk, gradients.
 
+use crate::error::{Line, at_line, caller};
 use crate::meta::{DType, Meta};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -24,6 +25,37 @@ pub(crate) type Backward =
     dyn Fn(&Saved, &[Option<Tensor>], &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
 
 /// What a node kept for its gradient.
+///
+/// Of an op whose output is the length of a vector, ‖x‖, with the gradient x / ‖x‖:
+///
+/// ```
+/// # use gristmill::gpu::Recorder;
+/// # use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, Saved, Saves, apply};
+/// # use gristmill::{CpuDevice, Device, Error, Result, Shape, Tensor};
+/// # use std::sync::Arc;
+/// # struct Length;
+/// # impl Op for Length {
+/// #     fn name(&self) -> &'static str { "length" }
+/// #     fn infer(&self, _: &[Meta]) -> Result<Vec<Meta>> { Ok(vec![Meta::f32(Shape::SCALAR)]) }
+/// #     fn flops(&self, inputs: &[Meta], _: &[Meta]) -> u64 { 2 * inputs[0].numel() }
+/// #     fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+/// #         outputs[0].data[0] = inputs[0].slice().iter().map(|x| x * x).sum::<f32>().sqrt();
+/// #         Ok(())
+/// #     }
+/// #     fn gpu(&self, _: &mut Recorder, _: &[GpuView], _: &[GpuOut]) -> Result<()> {
+/// #         Err(Error::argument("length", "has no kernel"))
+/// #     }
+/// #     fn saves(&self) -> Saves { Saves { inputs: &[0], outputs: &[0] } }
+/// fn backward(&self, saved: &Saved, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+///     let factor = grad.div(saved.output(0)?)?.expand(saved.shape(0)?)?;
+///     Ok(vec![Some(factor.mul(saved.input(0)?)?)])
+/// }
+/// # }
+/// # let x = Tensor::from_slice(&[3.0, 4.0], [2], &Device::cpu())?.requires_grad()?;
+/// let gradients = apply(Length, &[&x])?.mul_scalar(10.0)?.backward()?;
+/// assert_eq!(gradients.get(&x)?.to_vec()?, [6.0, 8.0]); // 10 · x / 5
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct Saved {
     pub(crate) inputs: Vec<Option<Tensor>>,
     pub(crate) outputs: Vec<Option<Tensor>>,
@@ -35,6 +67,7 @@ impl Saved {
     ///
     /// # Errors
     /// It does not.
+    #[track_caller]
     pub fn input(&self, at: usize) -> Result<&Tensor> {
         self.inputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("input", at))
     }
@@ -43,6 +76,7 @@ impl Saved {
     ///
     /// # Errors
     /// It does not.
+    #[track_caller]
     pub fn output(&self, at: usize) -> Result<&Tensor> {
         self.outputs.get(at).and_then(Option::as_ref).ok_or_else(|| not_saved("output", at))
     }
@@ -51,18 +85,19 @@ impl Saved {
     ///
     /// # Errors
     /// There is no such input.
+    #[track_caller]
     pub fn shape(&self, at: usize) -> Result<Shape> {
         self.metas.get(at).map(|meta| meta.shape).ok_or_else(|| not_saved("the shape of input", at))
     }
 }
 
 fn not_saved(what: &str, at: usize) -> Error {
-    Error::Autograd { message: format!("{what} {at} was not saved by its op") }
+    Error::autograd(format!("{what} {at} was not saved by its op"))
 }
 
 /// The error of asking an op that is itself a part of a gradient for one.
 pub(crate) fn no_gradient(op: &str) -> Error {
-    Error::Autograd { message: format!("{op} has no gradient") }
+    Error::autograd(format!("{op} has no gradient"))
 }
 
 /// One application of an op, or one view.
@@ -74,6 +109,8 @@ pub(crate) struct Node {
     retained: OnceLock<Box<[AtomicBool]>>,
     /// Taken by the walk, so that a buffer is freed as soon as its gradient is done.
     saved: Mutex<Option<Saved>>,
+    /// The program's line that made it, for errors of the walk.
+    line: Option<Line>,
 }
 
 impl Node {
@@ -83,12 +120,14 @@ impl Node {
         inputs: Vec<Option<Edge>>,
         saved: Saved,
         outputs: usize,
+        line: Option<Line>,
     ) -> Node {
         let saved = Mutex::new(Some(saved));
-        Node { backward, inputs, outputs, retained: OnceLock::new(), saved }
+        Node { backward, inputs, outputs, retained: OnceLock::new(), saved, line }
     }
 
     /// The node of so many views of a tensor with `meta`, whose gradients `undo` puts together to the tensor's.
+    #[track_caller]
     pub(crate) fn view(
         input: Edge,
         meta: Meta,
@@ -97,7 +136,7 @@ impl Node {
     ) -> Node {
         let saved = Saved { inputs: Vec::new(), outputs: Vec::new(), metas: vec![meta] };
         let backward = move |_: &Saved, grads: &[Option<Tensor>], _: &[bool]| Ok(vec![Some(undo(grads)?)]);
-        Node::new(Box::new(backward), vec![Some(input)], saved, outputs)
+        Node::new(Box::new(backward), vec![Some(input)], saved, outputs, caller())
     }
 }
 
@@ -153,11 +192,26 @@ thread_local! {
 }
 
 /// Whether ops on this thread are recorded for [`Tensor::backward`].
+///
+/// ```
+/// # use gristmill::{autograd::is_recording, no_grad};
+/// assert!(is_recording());
+/// assert!(!no_grad(is_recording));
+/// ```
 pub fn is_recording() -> bool {
     RECORDING.get()
 }
 
 /// Runs `work` without recording on this thread: for inference, and for updates of parameters.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, no_grad};
+/// let w = Tensor::ones([2], &Device::cpu())?.requires_grad()?;
+/// let sum = no_grad(|| w.sum_all())?;
+/// assert_eq!(sum.item()?, 2.0);
+/// assert!(sum.backward().is_err()); // nothing was recorded
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -170,6 +224,17 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The gradients of one or more backward passes, by the leaf they belong to.
+///
+/// ```
+/// # use gristmill::{Device, Tensor};
+/// let w = Tensor::from_slice(&[1.0, 2.0], [2], &Device::cpu())?.requires_grad()?;
+/// let mut gradients = w.square()?.sum_all()?.backward()?; // 2w
+/// gradients.accumulate(w.sum_all()?.backward()?)?; // 2w + 1
+/// gradients.scale(0.5)?;
+/// assert_eq!(gradients.get(&w)?.to_vec()?, [1.5, 2.5]);
+/// assert_eq!(gradients.iter().count(), 1); // one leaf
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Default, Clone)]
 pub struct Gradients {
     // Ordered, so that buffers go back to the pool in the same order every time and meet in the same bind groups.
@@ -195,6 +260,7 @@ impl Gradients {
     /// # Errors
     /// There is none: the tensor requires no gradient, is an intermediate result that was not retained, or took no part.
     /// The error says which.
+    #[track_caller]
     pub fn get(&self, tensor: &Tensor) -> Result<&Tensor> {
         if let Some(grad) = self.find(tensor) {
             return Ok(grad);
@@ -212,7 +278,7 @@ impl Gradients {
             }
         };
         let message = format!("no gradient of this tensor of shape {}: {why}", tensor.shape());
-        Err(Error::Autograd { message })
+        Err(Error::autograd(message))
     }
 
     /// As [`Gradients::get`].
@@ -225,6 +291,7 @@ impl Gradients {
     ///
     /// # Errors
     /// The device fails. Then some of these gradients are sums and others as they were, and none is lost.
+    #[track_caller]
     pub fn accumulate(&mut self, other: Gradients) -> Result<()> {
         no_grad(|| {
             other.by_leaf.into_iter().try_for_each(|(id, grad)| add_to(&mut self.by_leaf, id, grad))?;
@@ -236,6 +303,7 @@ impl Gradients {
     ///
     /// # Errors
     /// The device fails.
+    #[track_caller]
     pub fn scale(&mut self, factor: f32) -> Result<()> {
         self.try_map(|grad| grad.mul_scalar(factor))
     }
@@ -282,10 +350,11 @@ impl Tensor {
     ///
     /// # Errors
     /// The tensor requires no gradient.
+    #[track_caller]
     pub fn retain_grad(&self) -> Result<()> {
         let Some(edge) = self.edge() else {
             let message = format!("a tensor of shape {} requires no gradient to retain", self.shape());
-            return Err(Error::Autograd { message });
+            return Err(Error::autograd(message));
         };
         if let Some(node) = &edge.node {
             let none = || (0..node.outputs).map(|_| AtomicBool::new(false)).collect();
@@ -308,10 +377,11 @@ impl Tensor {
     ///
     /// # Errors
     /// Not one element, nothing differentiable, a graph already walked, or the device fails.
+    #[track_caller]
     pub fn backward(&self) -> Result<Gradients> {
         if self.numel() != 1 {
             let message = format!("a tensor of shape {} has no one gradient; sum it first", self.shape());
-            return Err(Error::Autograd { message });
+            return Err(Error::autograd(message));
         }
         self.backward_from(&Tensor::full(self.shape(), 1.0, self.device())?)
     }
@@ -330,25 +400,26 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::backward`], or `grad` has another shape, is on another device, or holds ids.
+    #[track_caller]
     pub fn backward_from(&self, grad: &Tensor) -> Result<Gradients> {
         grad.expect(DType::F32, "backward")?;
         if !grad.device().same(self.device()) {
             let [first, second] = [self, grad].map(|tensor| tensor.device().id().to_string());
-            return Err(Error::MixedDevices { op: "backward", first, second });
+            return Err(Error::MixedDevices { op: "backward", first, second, line: caller() });
         }
         if grad.shape() != self.shape() {
             let message =
                 format!("a gradient of shape {} for a tensor of shape {}", grad.shape(), self.shape());
-            return Err(Error::Autograd { message });
+            return Err(Error::autograd(message));
         }
         let Some(root) = self.edge() else {
             let message =
                 "the tensor depends on nothing that requires a gradient (gradients themselves are not \
                            differentiable)"
                     .to_string();
-            return Err(Error::Autograd { message });
+            return Err(Error::autograd(message));
         };
-        no_grad(|| walk(root, grad.detach()))
+        at_line(caller(), || no_grad(|| walk(root, grad.detach())))
     }
 }
 
@@ -367,7 +438,7 @@ fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
         let saved = node.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(saved) = saved else {
             let message = "the graph was walked before, and freed; compute the loss anew".to_string();
-            return Err(Error::Autograd { message });
+            return Err(Error::autograd(message));
         };
         for (output, retained) in node.retained.get().into_iter().flatten().enumerate() {
             if let (true, Some(grad)) = (retained.load(Ordering::Relaxed), &grads[output]) {
@@ -375,15 +446,18 @@ fn walk(root: &Edge, grad: Tensor) -> Result<Gradients> {
             }
         }
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
-        let wanted = (node.backward)(&saved, &grads, &needs)?;
-        drop(grads);
-        for (at, (edge, grad)) in node.inputs.iter().zip(wanted).enumerate() {
-            let (Some(edge), Some(grad)) = (edge, grad) else { continue };
-            // The one place where a gradient is summed back over the axes that its input was broadcast along.
-            let grad = grad.sum_to(saved.shape(at)?)?;
-            add_to(&mut sums, (edge.id, edge.output), grad)?;
-            open.insert(edge.id, edge.node.clone());
-        }
+        at_line(node.line, || -> Result<()> {
+            let wanted = (node.backward)(&saved, &grads, &needs)?;
+            drop(grads);
+            for (at, (edge, grad)) in node.inputs.iter().zip(wanted).enumerate() {
+                let (Some(edge), Some(grad)) = (edge, grad) else { continue };
+                // The one place where a gradient is summed back over the axes that its input was broadcast along.
+                let grad = grad.sum_to(saved.shape(at)?)?;
+                add_to(&mut sums, (edge.id, edge.output), grad)?;
+                open.insert(edge.id, edge.node.clone());
+            }
+            Ok(())
+        })?;
     }
     Ok(gradients)
 }

@@ -12,6 +12,15 @@ use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 /// Where tensors live and ops run: a GPU through the WGSL kernels, or the CPU through their rayon twins.
 ///
 /// A cheap handle. Tensors of two devices do not mix, and neither do those of two GPU devices.
+///
+/// ```
+/// # use gristmill::Device;
+/// let device = Device::cpu();
+/// assert!(!device.is_gpu());
+/// assert_eq!(device.id(), "cpu");
+/// assert!(device.same(&Device::open("cpu")?));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone)]
 pub enum Device {
     /// The CPU twins.
@@ -38,11 +47,25 @@ impl Device {
     }
 
     /// A CPU device of its own, that refuses to hold more than `budget` bytes.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let device = Device::cpu_with_budget(1 << 20); // 1 MiB
+    /// assert!(Tensor::zeros([1 << 16], &device).is_ok()); // 256 KiB
+    /// assert!(Tensor::zeros([1 << 20], &device).is_err()); // 4 MiB
+    /// ```
     pub fn cpu_with_budget(budget: u64) -> Device {
         Device::Cpu(Arc::new(CpuDevice::new(Ok(budget))))
     }
 
     /// The best GPU, hardware if there is any, else a software rasterizer.
+    ///
+    /// ```no_run
+    /// # use gristmill::Device;
+    /// let device = Device::gpu()?;
+    /// assert!(device.is_gpu() && device.id() != "cpu");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No adapter (the error tells what to install), or it can't be opened.
@@ -52,6 +75,14 @@ impl Device {
 
     /// What `GRISTMILL_DEVICE` names (see [`Device::open`]); without it a hardware GPU, else the CPU twins, which
     /// beat a software rasterizer. Says on one line of standard error when it passes over such an adapter.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let device = Device::best()?;
+    /// let x = Tensor::ones([3], &device)?;
+    /// assert_eq!(x.sum_all()?.item()?, 3.0); // wherever it ran
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `GRISTMILL_DEVICE` names no device, or the device can't be opened.
@@ -81,6 +112,13 @@ impl Device {
     /// The device of that name: `cpu`, `gpu`, or an adapter's id such as `vulkan:llvmpipe`, of which an
     /// unambiguous part is enough. Opening the same adapter again gives the same device, unless it was lost.
     ///
+    /// ```
+    /// # use gristmill::Device;
+    /// let (device, again) = (Device::open("cpu")?, Device::open("cpu")?);
+    /// assert!(device.same(&again) && device.same(&Device::cpu()));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No such device, or several: the error lists the choices.
     pub fn open(name: &str) -> Result<Device> {
@@ -93,6 +131,13 @@ impl Device {
 
     /// [`Device::open`] where a name is given, else [`Device::best`]: what an option `--device` means.
     ///
+    /// ```
+    /// # use gristmill::Device;
+    /// let option = Some("cpu"); // what follows `--device` on a command line
+    /// assert_eq!(Device::open_or_best(option)?.id(), "cpu");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As theirs.
     pub fn open_or_best(name: Option<&str>) -> Result<Device> {
@@ -100,6 +145,14 @@ impl Device {
     }
 
     /// A GPU device of its own, with options; `name` as in [`Device::open`], `cpu` excepted.
+    ///
+    /// ```no_run
+    /// # use gristmill::{Device, gpu::GpuOptions};
+    /// let options = GpuOptions { memory_budget: Some(1 << 30), ..GpuOptions::default() };
+    /// let device = Device::open_with("gpu", &options)?;
+    /// assert!(!device.same(&Device::gpu()?)); // a device of its own
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -122,6 +175,16 @@ impl Device {
     }
 
     /// The bytes held by its tensors and kept for reuse.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let device = Device::cpu_with_budget(1 << 20);
+    /// let x = Tensor::zeros([1024], &device)?;
+    /// assert_eq!(device.memory().in_use, 4096);
+    /// drop(x);
+    /// assert_eq!((device.memory().in_use, device.memory().cached), (0, 4096));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn memory(&self) -> MemoryUse {
         match self {
             Device::Cpu(cpu) => cpu.memory(),
@@ -130,6 +193,16 @@ impl Device {
     }
 
     /// Frees the memory kept for reuse.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// let device = Device::cpu_with_budget(1 << 20);
+    /// drop(Tensor::zeros([1024], &device)?);
+    /// assert_eq!(device.memory().cached, 4096);
+    /// device.trim();
+    /// assert_eq!(device.memory().cached, 0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn trim(&self) {
         match self {
             Device::Cpu(cpu) => cpu.trim(),
@@ -138,6 +211,16 @@ impl Device {
     }
 
     /// What it has done since it was opened.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # let device = Device::cpu_with_budget(1 << 20);
+    /// let x = Tensor::ones([3], &device)?;
+    /// let before = device.counts().cpu_twins;
+    /// x.square()?.exp()?;
+    /// assert_eq!(device.counts().cpu_twins - before, 2);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         match self {
             Device::Cpu(cpu) => Counts { cpu_twins: cpu.ops_run(), ..Counts::default() },
@@ -149,6 +232,17 @@ impl Device {
     }
 
     /// Waits until all work recorded so far is done; nothing to wait for on the CPU.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor};
+    /// # let device = Device::cpu();
+    /// let start = std::time::Instant::now();
+    /// let y = Tensor::ones([64, 64], &device)?.square()?;
+    /// device.synchronize()?; // without it, the time would be that of recording
+    /// let seconds = start.elapsed().as_secs_f64();
+    /// assert!(seconds > 0.0 && y.max_all()?.item()? == 1.0);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The device is lost, or a kernel failed since the last read-back.

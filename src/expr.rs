@@ -102,8 +102,12 @@ macro_rules! operators {
     (of $a:ty, $b:ty: $($trait:ident $method:ident),*) => {$(
         impl $trait<$b> for $a {
             type Output = Expr;
+            #[track_caller]
             fn $method(self, other: $b) -> Expr {
-                Expr(self.tensor().and_then(|a| Tensor::$method(&a, &other.tensor()?)))
+                Expr(match (self.tensor(), other.tensor()) {
+                    (Ok(a), Ok(b)) => Tensor::$method(&a, &b),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
+                })
             }
         }
     )*};
@@ -124,23 +128,35 @@ macro_rules! operators_with_numbers {
 
         impl Neg for $of {
             type Output = Expr;
+            #[track_caller]
             fn neg(self) -> Expr {
-                Expr(self.tensor().and_then(|x| Tensor::neg(&x)))
+                Expr(match self.tensor() {
+                    Ok(x) => Tensor::neg(&x),
+                    error => error,
+                })
             }
         }
     )*};
     (of $of:ty: $($trait:ident $method:ident $by_number:ident),*) => {$(
         impl $trait<f32> for $of {
             type Output = Expr;
+            #[track_caller]
             fn $method(self, value: f32) -> Expr {
-                Expr(self.tensor().and_then(|x| x.$by_number(value)))
+                Expr(match self.tensor() {
+                    Ok(x) => x.$by_number(value),
+                    error => error,
+                })
             }
         }
 
         impl $trait<$of> for f32 {
             type Output = Expr;
+            #[track_caller]
             fn $method(self, x: $of) -> Expr {
-                Expr(x.tensor().and_then(|x| Tensor::$method(&Tensor::scalar(self, x.device())?, &x)))
+                match x.tensor() {
+                    Ok(x) => $trait::$method(Tensor::scalar(self, x.device()), x),
+                    Err(error) => Expr(Err(error)),
+                }
             }
         }
     )*};
@@ -168,8 +184,13 @@ macro_rules! chain {
             ///
             /// # Errors
             /// The error that is there already, or those of the method.
+            #[track_caller]
             fn $name(self, $($argument: $type),*) -> Result<Tensor> {
-                self.into().and_then(|x| Tensor::$name(&x, $($argument),*))
+                // Not `and_then`: a closure would hide the caller's line.
+                match self.into() {
+                    Ok(x) => Tensor::$name(&x, $($argument),*),
+                    error => error,
+                }
             }
         )*}
     };
@@ -212,7 +233,7 @@ chain! {
     erf();
     exp();
     expand(shape: impl AsRef<[usize]>);
-    flatten(start: isize);
+    flatten(start: isize, end: isize);
     floor();
     full_like(value: f32);
     gather(axis: isize, index: &Tensor);

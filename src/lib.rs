@@ -84,7 +84,7 @@ pub use bytemuck;
 pub use cpu::{CpuBuffer, CpuDevice};
 pub use device::{Counts, Device};
 pub use dry_run::dry_run;
-pub use error::{Error, Result};
+pub use error::{Error, Line, Result};
 pub use expr::{Chain, Expr};
 pub use kernels::kernels;
 pub use meta::DType;

@@ -15,16 +15,26 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// The fraction of `predictions` equal to their `targets`, 0 to 1; 0 if there are none.
+/// The fraction of `predictions` equal to their `targets`, 0 to 1; 0 if there are none. Of tensors on a device:
+/// [`train::accuracy`](crate::train::accuracy).
+///
+/// ```
+/// # use gristmill::metrics::accuracy;
+/// let (predictions, targets) = ([0, 1, 2, 2], [0, 1, 2, 0]);
+/// assert_eq!(accuracy(&predictions, &targets)?, 0.75);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Argument`] if the lengths differ.
+#[track_caller]
 pub fn accuracy(predictions: &[u32], targets: &[u32]) -> Result<f64> {
     same_length("accuracy", predictions, targets)?;
     let right = predictions.iter().zip(targets).filter(|(prediction, target)| prediction == target).count();
     Ok(ratio(right as u64, targets.len() as u64))
 }
 
+#[track_caller]
 fn same_length(op: &'static str, predictions: &[u32], targets: &[u32]) -> Result<()> {
     if predictions.len() == targets.len() {
         return Ok(());
@@ -40,6 +50,17 @@ fn ratio(part: u64, whole: u64) -> f64 {
 ///
 /// `Display` prints the table of scikit-learn's `classification_report`, with two digits by default (`{matrix:.4}` for
 /// four). As with `labels=range(classes)` there, classes that never occur have a row and count in the averages.
+///
+/// ```
+/// # use gristmill::metrics::ConfusionMatrix;
+/// let mut matrix = ConfusionMatrix::new(2)?;
+/// matrix.add(&[0, 0, 1, 1], &[0, 0, 1, 0])?; // the last, of class 0, was taken for class 1
+/// assert_eq!((matrix.classes(), matrix.total(), matrix.accuracy()), (2, 4, 0.75));
+/// assert_eq!(matrix.counts(), [2, 1, 0, 1]);
+/// let scores = matrix.scores();
+/// assert_eq!((scores[1].precision, scores[1].recall, scores[1].support), (0.5, 1.0, 1));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     classes: usize,
@@ -68,6 +89,7 @@ impl ConfusionMatrix {
     ///
     /// # Errors
     /// [`Error::Argument`] if `classes` is 0 or over [`ConfusionMatrix::MAX_CLASSES`].
+    #[track_caller]
     pub fn new(classes: usize) -> Result<ConfusionMatrix> {
         if classes == 0 || classes > Self::MAX_CLASSES {
             return Err(Error::argument(
@@ -82,6 +104,7 @@ impl ConfusionMatrix {
     ///
     /// # Errors
     /// [`Error::Argument`] if the lengths differ or an id is out of range; nothing is counted then.
+    #[track_caller]
     pub fn add(&mut self, predictions: &[u32], targets: &[u32]) -> Result<()> {
         same_length("ConfusionMatrix", predictions, targets)?;
         for (what, ids) in [("prediction", predictions), ("target", targets)] {
@@ -138,11 +161,27 @@ impl ConfusionMatrix {
     }
 
     /// The unweighted mean of the classes' scores.
+    ///
+    /// ```
+    /// # use gristmill::metrics::ConfusionMatrix;
+    /// let mut matrix = ConfusionMatrix::new(2)?;
+    /// matrix.add(&[0, 0, 1, 1], &[0, 0, 1, 0])?;
+    /// assert_eq!(matrix.macro_average().precision, 0.75); // of 1 and 0.5
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn macro_average(&self) -> Scores {
         self.average(|_| 1)
     }
 
     /// The mean of the classes' scores, weighted by support.
+    ///
+    /// ```
+    /// # use gristmill::metrics::ConfusionMatrix;
+    /// let mut matrix = ConfusionMatrix::new(2)?;
+    /// matrix.add(&[0, 0, 1, 1], &[0, 0, 1, 0])?;
+    /// assert_eq!(matrix.weighted_average().precision, 0.875); // of 1 for three samples and 0.5 for one
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn weighted_average(&self) -> Scores {
         self.average(|scores| scores.support)
     }

@@ -76,7 +76,13 @@ impl<B> Pool<B> {
         let in_use = state.memory.in_use;
         let Some(after) = in_use.checked_add(bytes).filter(|&after| after <= self.budget) else {
             let device = device.to_string();
-            return Err(Error::OutOfMemory { device, requested: bytes, in_use, budget: self.budget });
+            return Err(Error::OutOfMemory {
+                device,
+                requested: bytes,
+                in_use,
+                budget: self.budget,
+                line: None,
+            });
         };
         let trimmed = after.saturating_add(state.memory.cached) > self.budget;
         if trimmed {

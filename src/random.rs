@@ -120,6 +120,14 @@ impl Generator {
     }
 
     /// A seed that no earlier call returned, for what draws numbers of its own, such as dropout.
+    ///
+    /// ```
+    /// # use gristmill::Generator;
+    /// let mut generator = Generator::new(7);
+    /// let (first, second) = (generator.seed(), generator.seed());
+    /// assert_ne!(first, second);
+    /// assert_eq!(Generator::new(7).seed(), first);
+    /// ```
     pub fn seed(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         derive(self.seed, self.drawn)
@@ -129,6 +137,7 @@ impl Generator {
     ///
     /// # Errors
     /// A rank over 6, or no room.
+    #[track_caller]
     pub fn randn(&mut self, shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         Tensor::randn(shape, 0.0, 1.0, self.seed(), device)
     }
@@ -144,6 +153,7 @@ impl Generator {
     ///
     /// # Errors
     /// Bounds that are not finite or not in order, a rank over 6, or no room.
+    #[track_caller]
     pub fn uniform(
         &mut self,
         shape: impl AsRef<[usize]>,
@@ -168,6 +178,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A mean that is not finite, a deviation that is not finite or negative, a rank over 6, or no room.
+    #[track_caller]
     pub fn randn(
         shape: impl AsRef<[usize]>,
         mean: f32,
@@ -198,6 +209,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Bounds that are not finite or not in order, a rank over 6, or no room.
+    #[track_caller]
     pub fn uniform(
         shape: impl AsRef<[usize]>,
         low: f32,

@@ -8,6 +8,16 @@ use std::ops::Deref;
 pub const MAX_RANK: usize = 6;
 
 /// The lengths of a tensor's axes, outermost first; rank 0 (a scalar) to [`MAX_RANK`].
+///
+/// ```
+/// # use gristmill::Shape;
+/// let shape = Shape::new([2, 3])?;
+/// assert_eq!((shape.rank(), shape.numel()), (2, 6));
+/// assert_eq!(shape.strides()[..2], [3, 1]);
+/// assert_eq!(shape.axis("mine", -1)?, 1); // `mine` would be in the error
+/// assert_eq!(shape.broadcast(&Shape::new([4, 1, 3])?, "mine")?, [4, 2, 3]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; MAX_RANK],
@@ -19,6 +29,7 @@ impl Shape {
     ///
     /// # Errors
     /// More than [`MAX_RANK`] axes, or more elements than a `usize` counts in bytes.
+    #[track_caller]
     pub fn new(dims: impl AsRef<[usize]>) -> Result<Shape> {
         let given = dims.as_ref();
         if given.len() > MAX_RANK {
@@ -65,6 +76,7 @@ impl Shape {
     ///
     /// # Errors
     /// An axis outside `-rank..rank`.
+    #[track_caller]
     pub fn axis(&self, op: &'static str, axis: isize) -> Result<usize> {
         let rank = self.rank() as isize;
         let positive = if axis < 0 { axis + rank } else { axis };
@@ -78,6 +90,7 @@ impl Shape {
     ///
     /// # Errors
     /// Two lengths that differ, neither being 1.
+    #[track_caller]
     pub fn broadcast(&self, other: &Shape, op: &'static str) -> Result<Shape> {
         let rank = self.rank().max(other.rank());
         let mut dims = [1; MAX_RANK];
@@ -137,6 +150,15 @@ impl<const N: usize> PartialEq<[usize; N]> for Shape {
 }
 
 /// Where a tensor's elements lie in its buffer: element `i` is at `offset + Σ i[k]·strides[k]`.
+///
+/// ```
+/// # use gristmill::{Layout, Shape};
+/// let row = Layout::contiguous(Shape::new([3])?);
+/// let rows = row.expand(Shape::new([2, 3])?, "mine")?; // the same three elements, twice
+/// assert_eq!((rows.shape, &rows.strides[..2]), (Shape::new([2, 3])?, &[0, 1][..]));
+/// assert!(row.is_contiguous() && !rows.is_contiguous());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// The axes' lengths.
@@ -175,6 +197,7 @@ impl Layout {
     ///
     /// # Errors
     /// A length of `shape` that differs from this one's, which is not 1.
+    #[track_caller]
     pub fn expand(&self, shape: Shape, op: &'static str) -> Result<Layout> {
         if self.shape.rank() > shape.rank() || self.shape.broadcast(&shape, op)? != shape {
             return Err(Error::shape(op, format!("shape {} does not expand to {shape}", self.shape)));
@@ -240,6 +263,7 @@ impl Layout {
 ///
 /// # Errors
 /// It does not fit a `u32`.
+#[track_caller]
 pub(crate) fn to_u32(op: &'static str, value: usize) -> Result<u32> {
     u32::try_from(value)
         .map_err(|_| Error::shape(op, format!("{value} elements are more than a kernel can count")))

@@ -40,6 +40,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shape does not have that many elements, or the device has no room.
+    #[track_caller]
     pub fn from_slice(data: &[f32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         Tensor::upload("from_slice", bytemuck::cast_slice(data), Shape::new(shape)?, DType::F32, device)
     }
@@ -55,12 +56,14 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::from_slice`].
+    #[track_caller]
     pub fn from_ids(ids: &[u32], shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         let tensor = Tensor::upload("from_ids", ids, Shape::new(shape)?, DType::U32, device)?;
         Ok(tensor.with_max_id(ids.iter().copied().max().map_or(MaxId::AtMost(0), MaxId::Is)))
     }
 
     /// A tensor that nobody has written yet.
+    #[track_caller]
     pub(crate) fn stale(shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let buffer = Arc::new(allocate(device, shape)?);
         Ok(Tensor::new(buffer, Layout::contiguous(shape), dtype, device.clone()))
@@ -68,6 +71,7 @@ impl Tensor {
 
     /// A tensor whose elements from place `start` on `fill` writes, part by part, in parallel. A part starts at a multiple
     /// of four. Made on the host, so that every device gets the same bits.
+    #[track_caller]
     pub(crate) fn from_host(
         shape: Shape,
         device: &Device,
@@ -83,6 +87,7 @@ impl Tensor {
         Tensor::new(buffer.into(), Layout::contiguous(shape), DType::F32, host).to(device)
     }
 
+    #[track_caller]
     fn upload(
         op: &'static str,
         words: &[u32],
@@ -117,6 +122,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of ids, or the device fails.
+    #[track_caller]
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.expect(DType::F32, "to_vec")?;
         Ok(bytemuck::allocation::cast_vec(self.download("to_vec")?))
@@ -133,6 +139,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of `f32`, or the device fails.
+    #[track_caller]
     pub fn to_ids(&self) -> Result<Vec<u32>> {
         self.expect(DType::U32, "to_ids")?;
         self.download("to_ids")
@@ -150,6 +157,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Not one element, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn item(&self) -> Result<f32> {
         self.expect(DType::F32, "item")?;
         match self.numel() {
@@ -158,6 +166,7 @@ impl Tensor {
         }
     }
 
+    #[track_caller]
     fn download(&self, op: &'static str) -> Result<Vec<u32>> {
         if self.is_absent() {
             return Err(absent(op));
@@ -189,6 +198,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Either device fails.
+    #[track_caller]
     pub fn to(&self, device: &Device) -> Result<Tensor> {
         if self.device.same(device) {
             return Ok(self.clone());
@@ -289,6 +299,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of ids.
+    #[track_caller]
     pub fn requires_grad(&self) -> Result<Tensor> {
         self.expect(DType::F32, "requires_grad")?;
         if self.edge.as_ref().is_some_and(Edge::is_leaf) {
@@ -350,17 +361,20 @@ impl Tensor {
     ///
     /// # Errors
     /// The device has no room.
+    #[track_caller]
     pub fn contiguous(&self) -> Result<Tensor> {
         if self.layout.is_contiguous() { Ok(self.clone()) } else { self.copy() }
     }
 
     /// A row-major copy outside the graph.
+    #[track_caller]
     pub(crate) fn detached_copy(&self) -> Result<Tensor> {
         autograd::no_grad(|| self.copy()).map(|copy| copy.detach())
     }
 
     /// A view: the same buffer through another layout, with the node that undoes it.
     /// The gradient goes through `undo`.
+    #[track_caller]
     pub(crate) fn view(
         &self,
         layout: Layout,
@@ -375,6 +389,7 @@ impl Tensor {
 
     /// Several views with one node, so that their gradients are put together at once. Of a view that took no part there
     /// is none.
+    #[track_caller]
     pub(crate) fn views(
         &self,
         layouts: impl IntoIterator<Item = Layout>,
@@ -453,6 +468,7 @@ impl Tensor {
         Arc::get_mut(&mut self.buffer).filter(|_| whole)
     }
 
+    #[track_caller]
     pub(crate) fn expect(&self, dtype: DType, op: &'static str) -> Result<()> {
         if self.dtype == dtype {
             return Ok(());

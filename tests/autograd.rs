@@ -211,7 +211,7 @@ fn devices_do_not_mix() {
         let other = fresh(&device);
         let (x, y) = (leaf(&[1.0], &device), leaf(&[1.0], &other));
         let mixed = |result: Result<Tensor>, name: &str| match result {
-            Err(Error::MixedDevices { op, first, second }) => {
+            Err(Error::MixedDevices { op, first, second, .. }) => {
                 assert_eq!((op, &*first, &*second), (name, device.id(), other.id()));
             }
             result => panic!("{name}: {result:?}"),

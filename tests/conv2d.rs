@@ -278,7 +278,7 @@ fn errors_name_the_op_and_the_shapes() {
         conv(&[2, 5, 5], &[3, 2, 3, 3], plain).starts_with("conv2d: input [2, 5, 5] and weight [3, 2, 3, 3]")
     );
     assert!(conv(&fits, &[3, 2, 3], plain).contains("wants [n, c, h, w]"));
-    assert!(conv(&fits, &[3, 3, 3, 3], plain).contains("do not divide into 1 groups"));
+    assert!(conv(&fits, &[3, 3, 3, 3], plain).contains("channels, weight [3, 3, 3, 3] takes 3"));
     let two = Conv2dOptions { groups: 2, ..plain };
     assert!(
         conv(&fits, &[3, 1, 3, 3], two).starts_with("conv2d: input [1, 2, 5, 5] and weight [3, 1, 3, 3]")

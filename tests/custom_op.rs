@@ -7,9 +7,11 @@ mod common;
 mod example;
 
 use common::{device, devices};
-use gristmill::op::{CpuOut, CpuView};
+use gristmill::gpu::Recorder;
+use gristmill::op::{CpuOut, CpuView, GpuOut, GpuView, Meta, Op, apply};
 use gristmill::proof::{Array, Bounded, Case, Gen, Row, Values, check, check_differences, check_tightness};
-use gristmill::{Layout, Pointwise, Shape, Tensor, parallel_map};
+use gristmill::{CpuDevice, Device, Layout, Pointwise, Result, Shape, Tensor, parallel_map};
+use std::sync::Arc;
 
 static SOFTSIGN: Pointwise = Pointwise::new(
     "softsign",
@@ -62,6 +64,41 @@ fn a_function_from_outside_is_refused_by_name() {
         // The device works on.
         assert_eq!(SOFTSIGN.apply(&x).unwrap().to_vec().unwrap(), [0.5; 3]);
     }
+}
+
+/// The first half of its input, and nothing after it.
+struct Half;
+
+impl Op for Half {
+    fn name(&self) -> &'static str {
+        "half"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Vec<Meta>> {
+        Ok(inputs.to_vec())
+    }
+
+    fn flops(&self, _: &[Meta], _: &[Meta]) -> u64 {
+        0
+    }
+
+    fn cpu(&self, _: &Arc<CpuDevice>, inputs: &[CpuView], outputs: &mut [CpuOut]) -> Result<()> {
+        let half = outputs[0].data.len() / 2;
+        outputs[0].data[..half].copy_from_slice(&inputs[0].slice()[..half]);
+        Ok(())
+    }
+
+    fn gpu(&self, _: &mut Recorder, _: &[GpuView], _: &[GpuOut]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_twin_that_leaves_elements_unwritten_is_found() {
+    let x = Tensor::ones([10], &Device::cpu()).unwrap();
+    let error = apply(Half, &[&x]).unwrap_err().to_string();
+    assert_eq!(error, "kernel half: the twin left 5 of 10 elements of output 0 unwritten, the first at 5");
 }
 
 #[test]

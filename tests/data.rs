@@ -171,10 +171,11 @@ fn samples_made_one_by_one_are_stacked() {
     let x = |shape: &[usize]| Tensor::ones(shape, &Device::cpu()).unwrap();
     let message = |samples: Vec<Result<(Tensor, Tensor)>>| Batch::collate(samples).unwrap_err().to_string();
     let unlike = message(vec![Ok((x(&[2]), x(&[]))), Ok((x(&[3]), x(&[])))]);
-    assert_eq!(unlike, "collate: inputs of F32 [2] and of F32 [3]; all must be alike");
+    assert!(unlike.starts_with("collate: inputs of F32 [2] and of F32 [3]; all must be alike (at "));
     assert!(message(vec![]).contains("no samples"));
     let unlike = TensorDataset::new(x(&[2, 3]), x(&[3])).err().unwrap().to_string();
-    assert_eq!(unlike, "TensorDataset: features [2, 3] and targets [3]; their first axes must be equal");
+    let expected = "TensorDataset: features [2, 3] and targets [3]; their first axes must be equal (at ";
+    assert!(unlike.starts_with(expected), "{unlike}");
     assert!(TensorDataset::new(x(&[]), x(&[])).is_err());
     assert!(Subset::new(OneByOne, vec![0, 5]).err().unwrap().to_string().contains("index 5 of 5 samples"));
 }

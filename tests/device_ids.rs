@@ -32,7 +32,7 @@ fn table(rows: usize, device: &Device) -> Tensor {
 fn assert_bad(tensor: &Tensor, op: &str) {
     for _ in 0..2 {
         match tensor.to_vec() {
-            Err(Error::Argument { op: name, message }) => {
+            Err(Error::Argument { op: name, message, .. }) => {
                 assert_eq!(name, op, "{message}");
                 assert!(message.contains("out of range") && message.contains("below"), "{message}");
             }

@@ -82,7 +82,7 @@ fn the_first_error_is_kept() {
         let [a, b] = &pair(&device);
         let long = Tensor::ones([4], &device).unwrap();
         let wrong = |result: Result<Tensor>| match result.unwrap_err() {
-            Error::Shape { op, message } => {
+            Error::Shape { op, message, .. } => {
                 assert!(message.contains("[3]") && message.contains("[4]"), "{message}");
                 op
             }

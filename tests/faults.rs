@@ -21,7 +21,7 @@ fn more_than_the_budget_is_refused_and_the_rest_works_on() {
         let x = tensor(&[1 << 16], 1, &device);
         let before = device.memory().in_use;
         match Tensor::zeros([1 << 19], &device) {
-            Err(Error::OutOfMemory { device: id, requested, in_use, budget }) => {
+            Err(Error::OutOfMemory { device: id, requested, in_use, budget, .. }) => {
                 assert_eq!((&*id, requested, in_use, budget), (device.id(), 2 << 20, before, BUDGET));
             }
             other => panic!("{other:?} on {device}"),
@@ -378,7 +378,7 @@ fn a_kernel_of_your_own_reports_ids_that_are_out_of_range() {
     );
     for _ in 0..2 {
         match bad.to_vec() {
-            Err(Error::Argument { op: "custom", message }) => {
+            Err(Error::Argument { op: "custom", message, .. }) => {
                 assert!(message.contains("out of range"), "{message}");
             }
             other => panic!("{other:?}"),

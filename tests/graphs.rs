@@ -149,7 +149,7 @@ fn views(g: &mut Gen, from: Vec<usize>, to: &[usize]) -> Case {
     let label = format!("{from:?} to {to:?}, start {start}, step {step}, turn {turn}, joined {joined}");
     let (out, rank) = (to.to_vec(), to.len());
     let run = move |t: &[Tensor]| {
-        let flat = if flat_first && t[0].rank() > 0 { t[0].flatten(0)? } else { t[0].reshape([count])? };
+        let flat = if flat_first && t[0].rank() > 0 { t[0].flatten(0, -1)? } else { t[0].reshape([count])? };
         let flat = if wanted <= count {
             flat.slice_step(0, start..start + (wanted - 1) * step + 1, step)?
         } else if joined && repeats <= 8 {

@@ -110,7 +110,7 @@ fn small_layers() {
         let error = Upsample::nearest([2, 2]).forward(&flat).unwrap_err().to_string();
         assert!(error.contains("upsample: wants [n, c, h, w], got shape [6, 20]"), "{error}");
         check(&Sequential::new(), x.clone(), 0);
-        check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1).unwrap(), 120);
+        check(&Sequential::new().push(Relu).push(Flatten), x.relu().unwrap().flatten(1, -1).unwrap(), 120);
         check(&Dropout::new(0.0, 1).unwrap(), x.clone(), 0);
     }
 }

@@ -30,7 +30,7 @@ fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
 
 fn message<T>(result: Result<T>) -> String {
     match result.map(drop).unwrap_err() {
-        error @ (Error::Shape { .. } | Error::Argument { .. }) => error.to_string(),
+        ref error @ (Error::Shape { .. } | Error::Argument { .. }) => common::without_line(error),
         other => panic!("{other}"),
     }
 }

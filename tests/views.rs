@@ -19,7 +19,7 @@ fn known_views() {
         assert_eq!(show(x.slice(0, 2..2).unwrap().slice(1, 3..3).unwrap().sum_all().unwrap().exp()), [1.0]);
         assert_eq!(show(x.t().unwrap().reshape([6])), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(show(x.slice(0, 1..2).unwrap().expand([2, 3])), [3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
-        assert_eq!(show(x.flatten(0)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(show(x.flatten(0, -1)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(x.unsqueeze(-1).unwrap().shape(), [2, 3, 1]);
         assert_eq!(x.unsqueeze(0).unwrap().squeeze(0).unwrap().shape(), [2, 3]);
         assert_eq!(Tensor::scalar(7.0, &device).unwrap().expand([3]).unwrap().to_vec().unwrap(), [7.0; 3]);
@@ -140,7 +140,8 @@ fn errors_name_the_op_and_the_shapes() {
     for device in devices() {
         let x = Tensor::zeros([2, 3], &device).unwrap();
         refused(x.reshape([4, 2]), "reshape", &["[2, 3]", "[4, 2]"]);
-        refused(x.flatten(2), "flatten", &["axis 2", "[2, 3]"]);
+        refused(x.flatten(2, -1), "flatten", &["axis 2", "[2, 3]"]);
+        refused(x.flatten(1, 0), "flatten", &["axis 0 of shape [2, 3] is before axis 1"]);
         refused(x.permute(&[0]), "permute", &["[0]", "[2, 3]"]);
         refused(x.permute(&[0, 0]), "permute", &["[0, 0]", "[2, 3]"]);
         refused(x.permute(&[0, 2]), "permute", &["[0, 2]", "[2, 3]"]);

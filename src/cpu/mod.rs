@@ -159,7 +159,7 @@ impl CpuDevice {
 
     fn exhausted(&self, requested: u64) -> Error {
         let (in_use, budget) = (self.pool.memory().in_use, self.pool.budget());
-        Error::OutOfMemory { device: "cpu".to_string(), requested, in_use, budget }
+        Error::OutOfMemory { device: "cpu".to_string(), requested, in_use, budget, line: None }
     }
 }
 

@@ -19,6 +19,13 @@ use crate::io;
 /// If none of these is an absolute path, returns a private directory in the system's temporary directory, and creates
 /// it if missing.
 ///
+/// ```
+/// # use gristmill::data;
+/// let dir = data::cache_dir()?; // such as ~/.cache/gristmill
+/// assert!(dir.is_absolute());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::File`] if that private directory can't be created, belongs to another user, or is writable by others.
 pub fn cache_dir() -> Result<PathBuf> {
@@ -75,6 +82,21 @@ fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
 /// Files that already have the right contents are not touched; others are replaced. Each file is written atomically,
 /// even if the process is killed or two processes unpack at once. Use one `cache` per source.
 ///
+/// ```
+/// # use gristmill::data::{self, IDX_FILES};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let images = [&[0u8, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[0, 255]].concat();
+/// # let labels = [0u8, 0, 8, 1, 0, 0, 0, 1, 7].to_vec();
+/// # for (name, bytes) in IDX_FILES.iter().zip([&images, &labels, &images, &labels]) {
+/// #     std::fs::write(dir.path().join(name), bytes).unwrap();
+/// # }
+/// # let (source, cache) = (dir.path(), dir.path().join("cache"));
+/// let plain = data::unpack_idx(source, &cache)?;
+/// assert_eq!(plain, cache);
+/// assert!(IDX_FILES.iter().all(|name| cache.join(name).is_file()));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`load_idx`], before anything is written; [`Error::File`] if the cache cannot be written.
 pub fn unpack_idx(source: impl AsRef<Path>, cache: impl AsRef<Path>) -> Result<PathBuf> {
@@ -84,6 +106,19 @@ pub fn unpack_idx(source: impl AsRef<Path>, cache: impl AsRef<Path>) -> Result<P
 /// As [`unpack_idx`], from four files in memory, plain or gzip, in the order of [`IDX_FILES`].
 ///
 /// For data sets that a program embeds.
+///
+/// ```
+/// # use gristmill::data;
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let images = [&[0u8, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[0, 255]].concat();
+/// # let labels = [0u8, 0, 8, 1, 0, 0, 0, 1, 7].to_vec();
+/// # let cache = dir.path().join("cache");
+/// // `images` and `labels` are files by `include_bytes!`, of one image each.
+/// data::unpack_idx_bytes([&images, &labels, &images, &labels], &cache)?;
+/// let (train, _) = data::load_idx(&cache)?;
+/// assert_eq!((train.len(), train.labels), (1, vec![7]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`unpack_idx`]; a damaged file has its name in [`IDX_FILES`].

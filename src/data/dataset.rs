@@ -42,6 +42,13 @@ pub trait Dataset: Send + Sync {
     fn len(&self) -> usize;
 
     /// Whether there are no samples.
+    ///
+    /// ```
+    /// # use gristmill::data::{Dataset, ImageDataset};
+    /// let none = ImageDataset::new(vec![], [0, 1, 28, 28], vec![])?;
+    /// assert!(none.is_empty());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -103,6 +110,7 @@ impl Batch {
     ///
     /// # Errors
     /// No sample, a sample that is an error, or samples that differ in shape or type.
+    #[track_caller]
     pub fn collate(samples: impl IntoIterator<Item = Result<(Tensor, Tensor)>>) -> Result<Batch> {
         let samples = samples.into_iter().collect::<Result<Vec<_>>>()?;
         let (inputs, targets): (Vec<Tensor>, Vec<Tensor>) = samples.into_iter().unzip();
@@ -122,6 +130,7 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Tensor::to`].
+    #[track_caller]
     pub fn to(&self, device: &Device) -> Result<Batch> {
         Ok(Batch { inputs: self.inputs.to(device)?, targets: self.targets.to(device)? })
     }
@@ -144,6 +153,7 @@ fn tensor(words: &[u32], dtype: DType, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Without the ops of the CPU device, whose counts are to show what a training step computes there.
+#[track_caller]
 fn stack(what: &str, samples: &[Tensor]) -> Result<Tensor> {
     let Some(first) = samples.first() else {
         return Err(Error::argument("collate", "no samples; a batch has at least one"));
@@ -163,6 +173,7 @@ fn stack(what: &str, samples: &[Tensor]) -> Result<Tensor> {
 
 /// # Errors
 /// An index that is not below `len`.
+#[track_caller]
 pub(super) fn check_indices(op: &'static str, indices: &[usize], len: usize) -> Result<()> {
     match indices.iter().find(|&&index| index >= len) {
         Some(index) => Err(Error::argument(op, format!("index {index} of {len} samples"))),
@@ -220,6 +231,7 @@ impl TensorDataset {
     ///
     /// # Errors
     /// First axes that differ, a tensor without axes, or a device that fails.
+    #[track_caller]
     pub fn new(features: Tensor, targets: Tensor) -> Result<TensorDataset> {
         match (features.shape().first(), targets.shape().first()) {
             (Some(&len), Some(&other)) if len == other => {
@@ -267,6 +279,7 @@ impl Subset {
     ///
     /// # Errors
     /// An index out of range.
+    #[track_caller]
     pub fn new(dataset: impl Dataset + 'static, indices: Vec<usize>) -> Result<Subset> {
         check_indices("Subset", &indices, dataset.len())?;
         Ok(Subset { dataset: Arc::new(dataset), indices })

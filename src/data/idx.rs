@@ -33,6 +33,16 @@ pub struct Idx {
 
 /// Reads an IDX file, plain or gzip (detected by its first bytes, not by its name).
 ///
+/// ```
+/// # use gristmill::data::read_idx;
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("labels-idx1-ubyte");
+/// # std::fs::write(&path, [0u8, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]).unwrap();
+/// let labels = read_idx(&path)?;
+/// assert_eq!((labels.dims, labels.data), (vec![3], vec![5, 6, 7]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::File`] with the path if the file cannot be read, is larger than [`MAX_IDX_BYTES`], or as [`parse_idx`].
 pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
@@ -51,6 +61,14 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
 ///
 /// Never panics, whatever the bytes. Memory grows with the elements actually read, up to [`MAX_IDX_BYTES`]; no
 /// allocation depends on the header's dimensions.
+///
+/// ```
+/// # use gristmill::data::parse_idx;
+/// let bytes = [0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]; // unsigned bytes (8), one dimension, of length 3
+/// let idx = parse_idx(&bytes)?;
+/// assert_eq!((idx.dims, idx.data), (vec![3], vec![5, 6, 7]));
+/// # Ok::<(), String>(())
+/// ```
 ///
 /// # Errors
 /// A message if the magic number is wrong, the elements are not unsigned bytes, the file is truncated or has trailing

@@ -41,6 +41,25 @@ const MAX_SIDE: u32 = 16_384;
 /// assert_eq!(batch.inputs.shape(), [2, 3, 64, 64]);
 /// # Ok::<(), gristmill::Error>(())
 /// ```
+///
+/// A copy shares no transform, so that of two parts the training part alone is augmented:
+///
+/// ```
+/// # use gristmill::data::{ImageFolder, ImageTransform, Subset, random_split};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let root = dir.path();
+/// # for (class, count) in [("daisy", 6), ("tulip", 4)] {
+/// #     std::fs::create_dir(root.join(class)).unwrap();
+/// #     for at in 0..count { image::RgbImage::new(8, 8).save(root.join(class).join(format!("{at}.png"))).unwrap(); }
+/// # }
+/// let flowers = ImageFolder::new(root, [64, 64])?;
+/// let [train, validation] = random_split(flowers.samples().len(), [0.8, 0.2], 1)?;
+/// let flipped = flowers.clone().transform(ImageTransform::new().random_horizontal_flip(0.5));
+/// let (train, validation) = (Subset::new(flipped, train)?, Subset::new(flowers, validation)?);
+/// assert_eq!((train.indices().len(), validation.indices().len()), (8, 2));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+#[derive(Clone)]
 pub struct ImageFolder {
     classes: Vec<String>,
     samples: Vec<(PathBuf, u32)>,
@@ -55,6 +74,7 @@ impl ImageFolder {
     /// # Errors
     /// [`Error::File`] with the path if a directory can't be read, there is no class, or a class has no picture;
     /// [`Error::Argument`] if the size is 0 or too large.
+    #[track_caller]
     pub fn new(root: impl AsRef<Path>, size: [usize; 2]) -> Result<ImageFolder> {
         let root = root.as_ref();
         if !size.iter().all(|side| (1..=MAX_SIZE).contains(side)) {
@@ -80,6 +100,19 @@ impl ImageFolder {
     }
 
     /// Converts the pictures to grey: inputs `[n, 1, height, width]`.
+    ///
+    /// ```
+    /// # use gristmill::data::{Dataset, ImageFolder};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let root = dir.path();
+    /// # for class in ["daisy", "tulip"] {
+    /// #     std::fs::create_dir(root.join(class)).unwrap();
+    /// #     image::RgbImage::new(8, 8).save(root.join(class).join("1.png")).unwrap();
+    /// # }
+    /// let flowers = ImageFolder::new(root, [4, 4])?.grey();
+    /// assert_eq!(flowers.batch(&[0], 0)?.inputs.shape(), [1, 1, 4, 4]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn grey(self) -> ImageFolder {
         ImageFolder { is_grey: true, ..self }
     }
@@ -95,6 +128,19 @@ impl ImageFolder {
     }
 
     /// The file and the class id of each sample.
+    ///
+    /// ```
+    /// # use gristmill::data::ImageFolder;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let root = dir.path();
+    /// # for class in ["daisy", "tulip"] {
+    /// #     std::fs::create_dir(root.join(class)).unwrap();
+    /// #     image::RgbImage::new(8, 8).save(root.join(class).join("1.png")).unwrap();
+    /// # }
+    /// let flowers = ImageFolder::new(root, [4, 4])?;
+    /// assert_eq!(flowers.samples()[1], (root.join("tulip/1.png"), 1));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn samples(&self) -> &[(PathBuf, u32)] {
         &self.samples
     }

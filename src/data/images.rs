@@ -32,8 +32,16 @@ impl Normalization {
 ///
 /// Sums are exact integers, divided in `f64`. Use it on the training images only.
 ///
+/// ```
+/// # use gristmill::data::{Normalization, mean_std};
+/// let pixels = [0, 255, 0, 255];
+/// assert_eq!(mean_std(&pixels)?, Normalization { mean: 0.5, std: 0.5 });
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Argument`] if there are no pixels.
+#[track_caller]
 pub fn mean_std(images: &[u8]) -> Result<Normalization> {
     if images.is_empty() {
         return Err(Error::argument("mean_std", "no pixels to measure"));
@@ -90,6 +98,15 @@ impl ImageTransform {
     /// of the images this shifts each by up to `padding` pixels along both axes.
     ///
     /// `padding` must be below both lengths of `size`, so that a part of the image stays.
+    ///
+    /// ```
+    /// # use gristmill::data::{Dataset, ImageDataset, ImageTransform};
+    /// let grey = ImageDataset::new(vec![51; 16], [1, 1, 4, 4], vec![7])?;
+    /// let cropped = grey.transform(ImageTransform::new().random_crop([2, 2], 0).seed(1)).batch(&[0], 0)?;
+    /// assert_eq!(cropped.inputs.shape(), [1, 1, 2, 2]);
+    /// assert_eq!(cropped.inputs.to_vec()?, [0.2; 4]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn random_crop(self, size: [usize; 2], padding: usize) -> ImageTransform {
         ImageTransform { crop: Some((size, padding)), ..self }
     }
@@ -141,7 +158,10 @@ impl ImageTransform {
             return Ok(values);
         };
         if normalization.len() != channels {
-            let message = format!("normalizes {} channels; the images have {channels}", normalization.len());
+            let message = format!(
+                "normalizes {} channels; the images have {channels} (ImageFolder::grey makes it 1)",
+                normalization.len()
+            );
             return wrong(message);
         }
         for &Normalization { mean, std } in normalization {
@@ -243,6 +263,7 @@ impl ImageDataset {
     ///
     /// # Errors
     /// Not that many pixels or labels.
+    #[track_caller]
     pub fn new(pixels: Vec<u8>, shape: [usize; 4], labels: Vec<u32>) -> Result<ImageDataset> {
         let [count, channels, rows, columns] = shape;
         let wanted = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
@@ -260,6 +281,14 @@ impl ImageDataset {
     }
 
     /// Normalizes and augments the images of each batch.
+    ///
+    /// ```
+    /// # use gristmill::data::{Dataset, ImageDataset, ImageTransform};
+    /// let images = ImageDataset::new(vec![0, 255], [1, 1, 1, 2], vec![7])?;
+    /// let flipped = images.transform(ImageTransform::new().random_horizontal_flip(1.0));
+    /// assert_eq!(flipped.batch(&[0], 0)?.inputs.to_vec()?, [1.0, 0.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn transform(self, transform: ImageTransform) -> ImageDataset {
         ImageDataset { transform, ..self }
     }

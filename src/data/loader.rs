@@ -49,6 +49,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// A batch size of 0.
+    #[track_caller]
     pub fn new(dataset: impl Dataset + 'static, batch_size: usize) -> Result<DataLoader> {
         if batch_size == 0 {
             return Err(Error::argument("DataLoader", "batch size 0; it must be at least 1"));
@@ -64,6 +65,16 @@ impl DataLoader {
     }
 
     /// Whether to leave out a last batch that is smaller than the others.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, data::{DataLoader, TensorDataset}};
+    /// # let x = Tensor::arange(0.0, 9.0, 1.0, &Device::cpu())?;
+    /// let loader = DataLoader::new(TensorDataset::new(x.clone(), x)?, 4)?; // of 9 samples
+    /// assert_eq!(loader.len(), 3);
+    /// let loader = loader.drop_last(true);
+    /// assert!(loader.len() == 2 && !loader.is_empty());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn drop_last(self, drop_last: bool) -> DataLoader {
         DataLoader { drop_last, ..self }
     }
@@ -99,6 +110,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// No room for the order of the samples, or no thread for a worker. Other errors come from the iterator.
+    #[track_caller]
     pub fn epoch(&self, epoch: u64) -> Result<Epoch> {
         let samples = self.dataset.len();
         let order = self.seed.map(|seed| shuffled(samples, Use::Shuffle, seed, epoch)).transpose()?;
@@ -171,6 +183,7 @@ struct Plan {
 
 impl Plan {
     /// Starts a worker that makes the batches of these numbers.
+    #[track_caller]
     fn start(
         plan: Arc<Plan>,
         numbers: impl Iterator<Item = usize> + Send + 'static,
@@ -192,6 +205,7 @@ impl Plan {
         started.map(|_| receiver).map_err(wrong)
     }
 
+    #[track_caller]
     fn batch(&self, number: usize) -> Result<Batch> {
         let start = number.saturating_mul(self.batch_size);
         let places = start..start.saturating_add(self.batch_size).min(self.samples);

@@ -36,6 +36,13 @@ pub struct Split {
 
 impl Split {
     /// The number of images.
+    ///
+    /// ```
+    /// # use gristmill::data::Split;
+    /// let split = Split { images: vec![0, 255], labels: vec![7], rows: 1, cols: 2, classes: 10 };
+    /// assert_eq!(split.len(), 1);
+    /// assert!(!split.is_empty());
+    /// ```
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -116,6 +123,20 @@ pub(super) fn splits(files: [Named; 4]) -> Result<(Split, Split)> {
 /// Each of the four [`IDX_FILES`] may be plain or `.gz`, and named `train-images-idx3-ubyte` or
 /// `train-images.idx3-ubyte`. Debian's package `dataset-fashion-mnist` installs them in
 /// `/usr/share/datasets/fashion-mnist`.
+///
+/// ```
+/// # use gristmill::data::{self, IDX_FILES};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let images = [&[0u8, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[0, 255]].concat();
+/// # let labels = [0u8, 0, 8, 1, 0, 0, 0, 1, 7].to_vec();
+/// # for (name, bytes) in IDX_FILES.iter().zip([&images, &labels, &images, &labels]) {
+/// #     std::fs::write(dir.path().join(name), bytes).unwrap();
+/// # }
+/// let (train, test) = data::load_idx(dir.path())?; // one image of 1 x 2 pixels each
+/// assert_eq!((train.len(), train.rows, train.cols), (1, 1, 2));
+/// assert_eq!((test.images, test.labels), (vec![0, 255], vec![7]));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::File`] with the path if a file is missing or damaged, the numbers of labels and images differ, or a label

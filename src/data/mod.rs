@@ -4,7 +4,8 @@
 //!
 //! 1. Read it. [`Csv`] reads a table, [`load_idx`] a directory in MNIST's layout (MNIST, Fashion-MNIST; plain or `.gz`),
 //!    and `ImageFolder`, with the feature `images`, pictures in a directory for each class. [`Vocabulary`] and
-//!    [`WordVocabulary`] turn text into ids. [`unpack_idx`] unpacks MNIST's files for parsers that need plain ones.
+//!    [`WordVocabulary`] turn text into ids; for the subwords of pretrained models, the example `embed` takes those of the
+//!    crate `tokenizers`. [`unpack_idx`] unpacks MNIST's files for parsers that need plain ones.
 //! 2. Split it: [`random_split`] and [`k_fold`] give lists of indices, for [`Table::rows`] or a [`Subset`].
 //! 3. Fit what prepares a table on the training rows: [`SimpleImputer`], [`StandardScaler`], [`MinMaxScaler`]. They are
 //!    saved in the metadata of the model's file. [`ImageTransform`] normalizes and augments images.

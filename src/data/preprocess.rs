@@ -9,6 +9,7 @@ use crate::io::Metadata;
 use crate::tensor::Tensor;
 
 /// The elements of `[rows, columns]`, and the number of columns.
+#[track_caller]
 fn matrix(op: &'static str, x: &Tensor) -> Result<(Vec<f32>, usize)> {
     match x.shape()[..] {
         [_, columns] => Ok((x.to_vec()?, columns)),
@@ -20,6 +21,7 @@ fn matrix(op: &'static str, x: &Tensor) -> Result<(Vec<f32>, usize)> {
 ///
 /// # Errors
 /// A shape other than `[rows, columns]`, an infinite value, or a column without a value.
+#[track_caller]
 fn by_column<T>(op: &'static str, x: &Tensor, of: impl Fn(Vec<f64>) -> T) -> Result<Vec<T>> {
     let (values, columns) = matrix(op, x)?;
     if let Some(at) = values.iter().position(|value| value.is_infinite()) {
@@ -46,6 +48,7 @@ fn by_column<T>(op: &'static str, x: &Tensor, of: impl Fn(Vec<f64>) -> T) -> Res
 ///
 /// # Errors
 /// Not the number of columns that was fitted.
+#[track_caller]
 fn map(op: &'static str, x: &Tensor, fitted: usize, f: impl Fn(usize, f64) -> f64) -> Result<Tensor> {
     let (mut values, columns) = matrix(op, x)?;
     if columns != fitted {
@@ -65,6 +68,7 @@ fn store(metadata: &mut Metadata, name: &str, field: &str, numbers: &[f64]) {
 }
 
 /// The two lists of numbers that [`store`] stored, of the same length.
+#[track_caller]
 fn stored(op: &'static str, metadata: &Metadata, name: &str, fields: [&str; 2]) -> Result<[Vec<f64>; 2]> {
     let read = |field: &str| {
         let wrong = |what: &str| Error::argument(op, format!("the metadata has {what} {name}.{field}"));
@@ -107,6 +111,7 @@ impl StandardScaler {
     ///
     /// # Errors
     /// Another shape, an infinite value, a column without a value, or a device that fails.
+    #[track_caller]
     pub fn fit(x: &Tensor) -> Result<StandardScaler> {
         let measure = |values: Vec<f64>| {
             let count = values.len() as f64;
@@ -135,6 +140,7 @@ impl StandardScaler {
     ///
     /// # Errors
     /// Another number of columns than fitted, or a device that fails.
+    #[track_caller]
     pub fn transform(&self, x: &Tensor) -> Result<Tensor> {
         let scaled = |at: usize, value: f64| (value - self.mean[at]) / self.scale[at];
         map("StandardScaler::transform", x, self.mean.len(), scaled)
@@ -144,6 +150,7 @@ impl StandardScaler {
     ///
     /// # Errors
     /// As [`StandardScaler::transform`].
+    #[track_caller]
     pub fn inverse_transform(&self, x: &Tensor) -> Result<Tensor> {
         let unscaled = |at: usize, value: f64| value * self.scale[at] + self.mean[at];
         map("StandardScaler::inverse_transform", x, self.mean.len(), unscaled)
@@ -169,6 +176,7 @@ impl StandardScaler {
     ///
     /// # Errors
     /// Nothing is stored there, or something else.
+    #[track_caller]
     pub fn load(metadata: &Metadata, name: &str) -> Result<StandardScaler> {
         let op = "StandardScaler::load";
         let [mean, scale] = stored(op, metadata, name, ["mean", "scale"])?;
@@ -190,6 +198,7 @@ impl StandardScaler {
 /// # use gristmill::{Device, Tensor, data::MinMaxScaler};
 /// let train = Tensor::from_slice(&[1.0, 5.0, 3.0, 5.0], [2, 2], &Device::cpu())?;
 /// let scaler = MinMaxScaler::fit(&train)?;
+/// assert_eq!((scaler.data_min(), scaler.data_max()), (&[1.0, 5.0][..], &[3.0, 5.0][..]));
 /// let scaled = scaler.transform(&Tensor::from_slice(&[2.0, 5.0, 4.0, 6.0], [2, 2], &Device::cpu())?)?;
 /// assert_eq!(scaled.to_vec()?, [0.5, 0.0, 1.5, 1.0]);
 /// assert_eq!(scaler.inverse_transform(&scaled)?.to_vec()?, [2.0, 5.0, 4.0, 6.0]);
@@ -206,6 +215,7 @@ impl MinMaxScaler {
     ///
     /// # Errors
     /// As [`StandardScaler::fit`].
+    #[track_caller]
     pub fn fit(x: &Tensor) -> Result<MinMaxScaler> {
         let measure = |values: Vec<f64>| {
             let ends = |(min, max): (f64, f64), &value: &f64| (min.min(value), max.max(value));
@@ -237,6 +247,7 @@ impl MinMaxScaler {
     ///
     /// # Errors
     /// As [`StandardScaler::transform`].
+    #[track_caller]
     pub fn transform(&self, x: &Tensor) -> Result<Tensor> {
         let scaled = |at: usize, value: f64| (value - self.min[at]) / self.range(at);
         map("MinMaxScaler::transform", x, self.min.len(), scaled)
@@ -246,6 +257,7 @@ impl MinMaxScaler {
     ///
     /// # Errors
     /// As [`StandardScaler::transform`].
+    #[track_caller]
     pub fn inverse_transform(&self, x: &Tensor) -> Result<Tensor> {
         let unscaled = |at: usize, value: f64| value * self.range(at) + self.min[at];
         map("MinMaxScaler::inverse_transform", x, self.min.len(), unscaled)
@@ -271,6 +283,7 @@ impl MinMaxScaler {
     ///
     /// # Errors
     /// Nothing is stored there, or something else.
+    #[track_caller]
     pub fn load(metadata: &Metadata, name: &str) -> Result<MinMaxScaler> {
         let op = "MinMaxScaler::load";
         let [min, max] = stored(op, metadata, name, ["data_min", "data_max"])?;
@@ -317,6 +330,7 @@ impl SimpleImputer {
     ///
     /// # Errors
     /// As [`StandardScaler::fit`], or a constant that is not finite.
+    #[track_caller]
     pub fn fit(x: &Tensor, strategy: Strategy) -> Result<SimpleImputer> {
         let op = "SimpleImputer::fit";
         let statistics = match strategy {
@@ -343,6 +357,7 @@ impl SimpleImputer {
     ///
     /// # Errors
     /// As [`StandardScaler::transform`].
+    #[track_caller]
     pub fn transform(&self, x: &Tensor) -> Result<Tensor> {
         let filled = |at: usize, value: f64| if value.is_nan() { self.statistics[at] } else { value };
         map("SimpleImputer::transform", x, self.statistics.len(), filled)
@@ -367,6 +382,7 @@ impl SimpleImputer {
     ///
     /// # Errors
     /// Nothing is stored there, or something else.
+    #[track_caller]
     pub fn load(metadata: &Metadata, name: &str) -> Result<SimpleImputer> {
         let [statistics, _] = stored("SimpleImputer::load", metadata, name, ["statistics"; 2])?;
         Ok(SimpleImputer { statistics })

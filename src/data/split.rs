@@ -42,6 +42,7 @@ fn copy(indices: &[usize]) -> Result<Vec<usize>> {
 ///
 /// # Errors
 /// A fraction outside 0 to 1, fractions whose sum is not 1, or no room for the indices.
+#[track_caller]
 pub fn random_split<const N: usize>(len: usize, fractions: [f64; N], seed: u64) -> Result<[Vec<usize>; N]> {
     let sum: f64 = fractions.iter().sum();
     // As close as PyTorch asks, since sums such as 0.7 + 0.2 + 0.1 are rounded.
@@ -83,6 +84,7 @@ pub fn random_split<const N: usize>(len: usize, fractions: [f64; N], seed: u64) 
 ///
 /// # Errors
 /// `k` below 2 or over `len`, or no room for `k` lists of `len` indices.
+#[track_caller]
 pub fn k_fold(len: usize, k: usize, seed: u64) -> Result<Vec<(Vec<usize>, Vec<usize>)>> {
     if k < 2 || k > len {
         return Err(Error::argument("k_fold", format!("{k} folds of {len} samples; it takes 2 to {len}")));

@@ -11,8 +11,10 @@ use crate::random::{Use, below, pair};
 /// ```
 /// # use gristmill::data::Vocabulary;
 /// let vocabulary = Vocabulary::of("to be or not to be");
-/// let ids = vocabulary.encode("not")?;
-/// assert_eq!(vocabulary.decode(&ids)?, "not");
+/// assert_eq!((vocabulary.len(), vocabulary.is_empty()), (7, false));
+/// assert_eq!(vocabulary.characters(), " benort");
+/// assert_eq!(vocabulary.encode("not")?, [3, 4, 6]);
+/// assert_eq!(vocabulary.decode(&[3, 4, 6])?, "not");
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// A character that is not in the vocabulary.
+    #[track_caller]
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let id = |character: char| match self.characters.binary_search(&character) {
             Ok(at) => Ok(at as u32),
@@ -64,6 +67,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// An id out of range.
+    #[track_caller]
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let character = |&id: &u32| {
             let message = || format!("id {id} of {} characters", self.len());
@@ -112,6 +116,7 @@ impl WordVocabulary {
     ///
     /// # Errors
     /// As [`WordVocabulary::from_words`], over 2^32 words.
+    #[track_caller]
     pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>, most: usize) -> Result<WordVocabulary> {
         let mut counts: HashMap<String, u64> = HashMap::new();
         texts.into_iter().flat_map(words).for_each(|word| *counts.entry(word).or_default() += 1);
@@ -133,6 +138,7 @@ impl WordVocabulary {
     ///
     /// # Errors
     /// A word that appears twice, or more words than ids.
+    #[track_caller]
     pub fn from_words(words: impl IntoIterator<Item: Into<String>>) -> Result<WordVocabulary> {
         let op = "WordVocabulary";
         let words: Vec<String> = words.into_iter().map(Into::into).collect();
@@ -152,6 +158,13 @@ impl WordVocabulary {
     }
 
     /// The number of ids: the words, padding and the unknown. An embedding has as many rows.
+    ///
+    /// ```
+    /// # use gristmill::data::WordVocabulary;
+    /// let vocabulary = WordVocabulary::of(["A rose is a rose."], 100)?;
+    /// assert_eq!((vocabulary.words().len(), vocabulary.size()), (3, 5));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn size(&self) -> usize {
         self.words.len() + 2
     }
@@ -165,6 +178,7 @@ impl WordVocabulary {
     ///
     /// # Errors
     /// No room for `length` ids.
+    #[track_caller]
     pub fn encode_to(&self, text: &str, length: usize) -> Result<Vec<u32>> {
         let mut ids = host_list(length)?;
         ids.extend(
@@ -178,6 +192,7 @@ impl WordVocabulary {
     ///
     /// # Errors
     /// An id out of range.
+    #[track_caller]
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let word = |&id: &u32| match id {
             Self::UNKNOWN => Ok("[UNK]"),
@@ -191,6 +206,16 @@ impl WordVocabulary {
 }
 
 /// Windows of a long sequence of ids, with their next ids as targets, for training a language model.
+///
+/// ```
+/// # use gristmill::data::Windows;
+/// let windows = Windows::new(&[10, 11, 12, 13, 14], 2)?;
+/// assert_eq!(windows.count(), 2);
+/// assert_eq!(windows.in_order(0, 2)?, (vec![10, 11, 12, 13], vec![11, 12, 13, 14]));
+/// let (inputs, targets) = windows.random(1, 7, 0)?; // one window, of seed 7 and step 0
+/// assert_eq!(inputs[1], targets[0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Windows<'a> {
     ids: &'a [u32],
@@ -202,6 +227,7 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     /// A length of 0, or fewer than `length + 1` ids.
+    #[track_caller]
     pub fn new(ids: &'a [u32], length: usize) -> Result<Windows<'a>> {
         if length == 0 || ids.len() <= length {
             let message =
@@ -223,6 +249,7 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     /// The host is out of memory.
+    #[track_caller]
     pub fn random(&self, batch_size: usize, seed: u64, step: u64) -> Result<(Vec<u32>, Vec<u32>)> {
         let starts = (self.ids.len() - self.length) as u64;
         let bits = (0..batch_size).map(|at| pair(seed, Use::Window, step, at as u32)[0]);
@@ -234,6 +261,7 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     /// As [`Windows::random`].
+    #[track_caller]
     pub fn in_order(&self, first: usize, count: usize) -> Result<(Vec<u32>, Vec<u32>)> {
         let end = first.saturating_add(count).min(self.count());
         self.at(end.saturating_sub(first), (first..end).map(|number| number * self.length))

@@ -290,6 +290,7 @@ impl Batch {
             what: "a number of ops that check ids at once",
             requested: SLOTS as u64,
             limit: SLOTS as u64 - 1,
+            line: None,
         })
     }
 }

@@ -2,6 +2,7 @@
 //! whether wgpu accepted the commands at all. Every buffer lists the checks that its contents depend on: those of the op
 //! that wrote it and those of that op's inputs. Reading a buffer whose checks failed is an error.
 
+use crate::error::Line;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -89,6 +90,8 @@ pub(super) struct IdCheck {
     /// The ids have to be below this.
     pub(super) below: usize,
     pub(super) check: Arc<Check>,
+    /// The program's line that called the op.
+    pub(super) line: Option<Line>,
 }
 
 impl Default for Slots {
@@ -115,7 +118,7 @@ impl Slots {
 impl IdCheck {
     /// Closes the check by its word.
     pub(super) fn answer(&self, word: u32) {
-        let IdCheck { op, below, .. } = *self;
+        let IdCheck { op, below, line, .. } = *self;
         self.check.close(if word == 0 {
             Ok(())
         } else {
@@ -123,7 +126,7 @@ impl IdCheck {
                 "a class id or index computed on the device is out of range, not below {below}; this tensor, or one that \
                  it was computed from, used it"
             );
-            Err(Error::argument(op, message))
+            Err(Error::argument(op, message).or_at(line))
         });
     }
 }

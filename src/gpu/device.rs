@@ -107,7 +107,13 @@ impl GpuDevice {
         let limit = handle.limits.binding_bytes;
         if bytes > limit {
             let device = handle.report.id.clone();
-            return Err(Error::Limit { device, what: "a buffer's size in bytes", requested: bytes, limit });
+            return Err(Error::Limit {
+                device,
+                what: "a buffer's size in bytes",
+                requested: bytes,
+                limit,
+                line: None,
+            });
         }
         let size = if guard.is_some() { Guard::size(bytes) } else { Pool::<Raw>::class(bytes) }.min(limit);
         let raw = match handle.pool.take(size, &handle.report.id)? {

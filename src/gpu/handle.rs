@@ -199,6 +199,7 @@ impl Handle {
                 requested,
                 in_use: self.pool.memory().in_use,
                 budget: self.pool.budget(),
+                line: None,
             },
             other => Error::Gpu { message: other.to_string() },
         }

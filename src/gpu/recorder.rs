@@ -7,6 +7,7 @@ use super::device::GpuDevice;
 use super::kernel::Kernel;
 use super::operand::{GpuOut, GpuView};
 use super::quirks::Variant;
+use crate::error::Line;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct Recorder<'d> {
     gpu: &'d Arc<GpuDevice>,
     /// The checks of this op's ids.
     checks: Vec<IdCheck>,
+    /// The program's line that called the op.
+    line: Option<Line>,
 }
 
 impl Drop for Recorder<'_> {
@@ -32,9 +35,9 @@ impl GpuDevice {
     ///
     /// # Errors
     /// The device is lost, or failed (reported once).
-    pub(crate) fn record(self: &Arc<GpuDevice>) -> Result<Recorder<'_>> {
+    pub(crate) fn record(self: &Arc<GpuDevice>, line: Option<Line>) -> Result<Recorder<'_>> {
         self.handle.check()?;
-        Ok(Recorder { gpu: self, checks: Vec::new() })
+        Ok(Recorder { gpu: self, checks: Vec::new(), line })
     }
 }
 
@@ -145,7 +148,7 @@ impl Recorder<'_> {
             return Ok((status, 0));
         }
         let slot = self.gpu.lock().state.batch.slot(&self.gpu.handle)?;
-        self.checks.push(IdCheck { slot, op, below, check: Check::open() });
+        self.checks.push(IdCheck { slot, op, below, check: Check::open(), line: self.line });
         Ok((status, slot))
     }
 
@@ -195,6 +198,7 @@ impl Recorder<'_> {
                 what: "a number of workgroups",
                 requested: count,
                 limit: (most * most).min(u64::from(u32::MAX)),
+                line: None,
             });
         }
         Ok((count.div_ceil(rows) as u32, rows as u32))

@@ -15,6 +15,18 @@ use std::path::Path;
 ///
 /// The file is replaced atomically, as by [`write_atomic`](super::write_atomic).
 ///
+/// ```
+/// # use gristmill::{Device, Tensor, io};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("x.safetensors");
+/// let x = Tensor::from_slice(&[1.0, 2.5], [2], &Device::cpu())?;
+/// io::save(&path, &[("x".to_string(), x)], &[("epoch".to_string(), "3".to_string())].into())?;
+/// let (tensors, metadata) = io::load(&path, &Device::cpu())?;
+/// assert_eq!((&*tensors[0].0, tensors[0].1.to_vec()?), ("x", vec![1.0, 2.5]));
+/// assert_eq!(metadata["epoch"], "3");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// A duplicate name, the name `__metadata__`, a device that fails, or a file that can't be written.
 pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {

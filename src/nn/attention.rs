@@ -18,6 +18,18 @@ const NAME: &str = "multi_head_attention";
 /// A key/value cache, preallocated for `capacity` positions.
 ///
 /// With it a generation step projects only its new positions. It is not part of the autograd graph.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::KvCache};
+/// # let device = Device::cpu();
+/// let mut cache = KvCache::new(1, 1, 8, 2, &device)?; // a sequence, a head, 8 positions of 2 elements
+/// let x = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0], [1, 1, 2, 2], &device)?;
+/// cache.append(&x, &x)?;
+/// assert_eq!((cache.len(), cache.capacity()), (2, 8));
+/// cache.truncate(0);
+/// assert!(cache.is_empty());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct KvCache {
     /// Keys and values, each `[n, kv_heads, capacity, size]`.
@@ -30,6 +42,7 @@ impl KvCache {
     ///
     /// # Errors
     /// The device is out of memory.
+    #[track_caller]
     pub fn new(
         sequences: usize,
         kv_heads: usize,
@@ -65,9 +78,22 @@ impl KvCache {
     ///
     /// In place, unless tensors of an earlier call are still held.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::KvCache};
+    /// # let device = Device::cpu();
+    /// let mut cache = KvCache::new(1, 1, 8, 2, &device)?;
+    /// let first = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &device)?;
+    /// let second = Tensor::from_slice(&[3.0, 4.0], [1, 1, 1, 2], &device)?;
+    /// cache.append(&first, &first)?;
+    /// let [keys, _] = cache.append(&second, &second)?;
+    /// assert_eq!(keys.to_vec()?, [1.0, 2.0, 3.0, 4.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// More positions than the capacity, other shapes, tensors of ids, or the device fails. The length is unchanged
     /// then.
+    #[track_caller]
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<[Tensor; 2]> {
         const OP: &str = "kv_cache";
         let [sequences, heads, positions, size] = *self.held[0].shape() else {
@@ -101,6 +127,16 @@ impl KvCache {
 }
 
 /// The options of a [`MultiHeadAttention`].
+///
+/// ```
+/// # use gristmill::{Device, nn::{Init, Module, MultiHeadAttention, MultiHeadOptions}};
+/// # let device = Device::cpu();
+/// # let mut init = Init::new(1, &device);
+/// let options = MultiHeadOptions { kv_heads: Some(2), causal: true, ..MultiHeadOptions::new(4) };
+/// let attention = MultiHeadAttention::new(16, options, &mut init)?;
+/// assert_eq!(attention.describe(), "MultiHeadAttention 16, 4 on 2 heads of 4, causal");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct MultiHeadOptions {
     /// Query heads.
@@ -142,6 +178,17 @@ impl MultiHeadOptions {
 ///
 /// The parameters have the names of PyTorch's `MultiheadAttention`: `in_proj_weight` (the rows of all query heads, then
 /// of keys, then of values), `in_proj_bias`, `out_proj.weight` and `out_proj.bias`.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{Init, Layer, Module, MultiHeadAttention, MultiHeadOptions}};
+/// # let device = Device::cpu();
+/// # let mut init = Init::new(1, &device);
+/// let attention = MultiHeadAttention::new(16, MultiHeadOptions::new(4), &mut init)?; // heads of 4 elements
+/// let x = Tensor::randn([2, 5, 16], 0.0, 1.0, 1, &device)?;
+/// assert_eq!(attention.forward(&x)?.shape(), [2, 5, 16]);
+/// assert_eq!(attention.parameters()[0].shape(), [3 * 16, 16]); // of queries, keys and values
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct MultiHeadAttention {
     weight: Parameter,
     bias: Option<Parameter>,
@@ -162,6 +209,7 @@ impl MultiHeadAttention {
     /// # Errors
     /// Heads that do not divide the width or are not a multiple of `kv_heads`; a dropout outside `0..=1`; or the device
     /// is out of memory.
+    #[track_caller]
     pub fn new(width: usize, options: MultiHeadOptions, init: &mut Init) -> Result<MultiHeadAttention> {
         let MultiHeadOptions { heads, kv_heads, size, bias, causal, dropout, rotary } = options;
         let wrong = |message: String| Err(Error::argument(NAME, message));
@@ -199,6 +247,7 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// The device is out of memory.
+    #[track_caller]
     pub fn cache(&self, sequences: usize, positions: usize) -> Result<KvCache> {
         KvCache::new(sequences, self.kv_heads, positions, self.size, self.weight.tensor().device())
     }
@@ -207,8 +256,22 @@ impl MultiHeadAttention {
     ///
     /// `options` may hide more keys. This layer's dropout replaces that of `options`.
     ///
+    /// ```
+    /// # use gristmill::{AttentionOptions, Device, Tensor, nn::{Init, MultiHeadAttention, MultiHeadOptions}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let attention = MultiHeadAttention::new(16, MultiHeadOptions::new(4), &mut init)?;
+    /// # let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// let causal = AttentionOptions { causal: true, ..AttentionOptions::default() };
+    /// let (first, all) = (attention.attend(&x.slice(1, 0..1)?, &causal)?, attention.attend(&x, &causal)?);
+    /// let difference = first.sub(&all.slice(1, 0..1)?)?.abs()?.max_all()?;
+    /// assert!(difference.item()? < 1e-6); // the first position sees only itself
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn attend(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         traced(self, || {
             let [q, k, v] = self.project(x, [self.heads, self.kv_heads, self.kv_heads], 0)?;
@@ -221,8 +284,24 @@ impl MultiHeadAttention {
     ///
     /// Their keys and values are appended to the cache. Gradients flow only through the queries.
     ///
+    /// ```
+    /// # use gristmill::{AttentionOptions, Device, Tensor, nn::{Init, MultiHeadAttention, MultiHeadOptions}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let attention = MultiHeadAttention::new(16, MultiHeadOptions::new(4), &mut init)?;
+    /// # let options = AttentionOptions::default();
+    /// # let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// let mut cache = attention.cache(1, 8)?; // one sequence of at most 8 positions
+    /// attention.attend_cached(&x.slice(1, 0..4)?, &mut cache, &options)?;
+    /// let last = attention.attend_cached(&x.slice(1, 4..5)?, &mut cache, &options)?; // projects one position
+    /// let whole = attention.attend(&x, &options)?.slice(1, 4..5)?;
+    /// assert!(last.sub(&whole)?.abs()?.max_all()?.item()? < 1e-6);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// More positions than the cache has room for, shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn attend_cached(
         &self,
         x: &Tensor,
@@ -244,6 +323,7 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// As [`MultiHeadAttention::attend`].
+    #[track_caller]
     pub fn keys_and_values(&self, memory: &Tensor) -> Result<[Tensor; 2]> {
         self.project(memory, [self.kv_heads, self.kv_heads], self.heads * self.size)
     }
@@ -251,6 +331,19 @@ impl MultiHeadAttention {
     /// Cross-attention to the keys and values of another sequence.
     ///
     /// Causal only if `options` say so; rotary positions are not applied.
+    ///
+    /// ```
+    /// # use gristmill::{AttentionOptions, Device, Tensor, nn::{Init, MultiHeadAttention, MultiHeadOptions}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let attention = MultiHeadAttention::new(16, MultiHeadOptions::new(4), &mut init)?;
+    /// let (x, memory) = (Tensor::zeros([1, 5, 16], &device)?, Tensor::zeros([1, 7, 16], &device)?);
+    /// let [keys, values] = attention.keys_and_values(&memory)?; // once
+    /// assert_eq!(keys.shape(), [1, 4, 7, 4]); // 4 heads of 4 elements
+    /// let read = attention.attend_to(&x, [&keys, &values], &AttentionOptions::default())?;
+    /// assert_eq!(read.shape(), [1, 5, 16]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`MultiHeadAttention::attend`].
@@ -340,6 +433,7 @@ impl Module for MultiHeadAttention {
 
 impl Layer for MultiHeadAttention {
     /// Self-attention, as [`MultiHeadAttention::attend`] without options.
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.attend(input, &AttentionOptions::default())
     }

@@ -13,16 +13,42 @@ use std::path::Path;
 ///
 /// The file is replaced atomically: see [`io::save`].
 ///
+/// ```
+/// # use gristmill::{Device, nn::{self, Init, Linear}};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("model.safetensors");
+/// # let mut init = Init::new(1, &Device::cpu());
+/// let (model, copy) = (Linear::new(4, 2, &mut init)?, Linear::new(4, 2, &mut init)?);
+/// nn::save_parameters(&model, &path)?;
+/// nn::load_parameters(&copy, &path)?;
+/// assert_eq!(nn::hash_parameters(&copy)?, nn::hash_parameters(&model)?);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`io::save`].
+#[track_caller]
 pub fn save_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<()> {
     save_parameters_with(module, path, &Metadata::new())
 }
 
 /// As [`save_parameters`], with metadata, such as a seed and an epoch.
 ///
+/// ```
+/// # use gristmill::{Device, nn::{self, Init, Linear}};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("model.safetensors");
+/// # let mut init = Init::new(1, &Device::cpu());
+/// # let model = Linear::new(4, 2, &mut init)?;
+/// let metadata = [("epoch".to_string(), "3".to_string())].into();
+/// nn::save_parameters_with(&model, &path, &metadata)?;
+/// assert_eq!(nn::load_parameters(&model, &path)?["epoch"], "3");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`io::save`].
+#[track_caller]
 pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
     let tensors: Vec<(String, Tensor)> =
         module.named_state().into_iter().map(|(name, parameter)| (name, parameter.tensor())).collect();
@@ -34,9 +60,23 @@ pub fn save_parameters_with(module: &dyn Module, path: impl AsRef<Path>, metadat
 /// The file must hold exactly these tensors, with their shapes. All are checked before the first parameter changes.
 /// [`load_parameters_with`] reads a part of a file, under other names, or only the tensors that both have.
 ///
+/// ```
+/// # use gristmill::{Device, nn::{self, Init, Linear}};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("model.safetensors");
+/// # let mut init = Init::new(1, &Device::cpu());
+/// let (model, other) = (Linear::new(4, 2, &mut init)?, Linear::new(5, 2, &mut init)?);
+/// nn::save_parameters(&model, &path)?;
+/// assert!(nn::load_parameters(&model, &path).is_ok());
+/// let message = nn::load_parameters(&other, &path).unwrap_err().to_string();
+/// assert!(message.contains("weight is F32 [2, 4], should be F32 [2, 5]"), "{message}");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`io::load`], or the file does not fit the module: the error lists missing and unexpected tensors, and shapes and
 /// types that differ. The module is unchanged then.
+#[track_caller]
 pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Metadata> {
     Ok(load_parameters_with(module, path, &LoadOptions::new())?.metadata)
 }
@@ -56,6 +96,7 @@ pub fn load_parameters(module: &dyn Module, path: impl AsRef<Path>) -> Result<Me
 ///
 /// # Errors
 /// As [`load_parameters`]. If not strict, missing and unexpected tensors are no error.
+#[track_caller]
 pub fn load_parameters_with(
     module: &dyn Module,
     path: impl AsRef<Path>,
@@ -81,6 +122,7 @@ pub fn load_parameters_with(
 ///
 /// # Errors
 /// As [`load_parameters_with`].
+#[track_caller]
 pub fn load_state_dict(
     module: &dyn Module,
     state: &[(String, Tensor)],
@@ -236,8 +278,17 @@ pub(crate) fn set_all(pairs: &[(Parameter, Tensor)]) -> Result<()> {
 /// [`Module::named_state`], over the bytes of the name, 0xff, the rank and the axis lengths as 64-bit numbers, and the
 /// bits of the elements; all little-endian.
 ///
+/// ```
+/// # use gristmill::{Device, nn::{Init, Linear, hash_parameters}};
+/// let model = |seed| Linear::new(4, 2, &mut Init::new(seed, &Device::cpu()));
+/// assert_eq!(hash_parameters(&model(1)?)?, hash_parameters(&model(1)?)?);
+/// assert_ne!(hash_parameters(&model(1)?)?, hash_parameters(&model(2)?)?);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// The device fails.
+#[track_caller]
 pub fn hash_parameters(module: &dyn Module) -> Result<u64> {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut eat = |bytes: &[u8]| {

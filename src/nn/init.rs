@@ -76,6 +76,15 @@ impl Init {
     }
 
     /// A seed that no earlier call returned, for a layer that draws random numbers itself, such as dropout.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Dropout, Init, Layer}};
+    /// let mut init = Init::new(1, &Device::cpu());
+    /// let (first, second) = (Dropout::new(0.5, init.seed())?, Dropout::new(0.5, init.seed())?);
+    /// let x = Tensor::ones([100], &Device::cpu())?;
+    /// assert_ne!(first.forward(&x)?.to_vec()?, second.forward(&x)?.to_vec()?); // other elements are dropped
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn seed(&mut self) -> u64 {
         self.generator.seed()
     }
@@ -93,6 +102,7 @@ impl Init {
     ///
     /// # Errors
     /// A standard deviation that is negative or not finite, a rank over 6, or the device is out of memory.
+    #[track_caller]
     pub fn weights(&mut self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         self.drawn_by(self.scheme, Shape::new(shape)?)
     }
@@ -126,6 +136,7 @@ impl Init {
     ///
     /// # Errors
     /// The device is out of memory.
+    #[track_caller]
     pub fn bias(&mut self, outputs: usize, weight: Shape) -> Result<Tensor> {
         let [fan_in, _] = fans(weight);
         if self.scheme != Scheme::Default || fan_in == 0 {
@@ -137,8 +148,18 @@ impl Init {
 
     /// Zeros, for biases.
     ///
+    /// ```
+    /// # use gristmill::{Device, nn::Init};
+    /// let init = Init::new(1, &Device::cpu());
+    /// let bias = init.zeros([3])?;
+    /// assert_eq!(bias.to_vec()?, [0.0; 3]);
+    /// assert!(bias.device().same(init.device()));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Init::weights`].
+    #[track_caller]
     pub fn zeros(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         Tensor::zeros(shape, &self.device)
     }
@@ -154,6 +175,7 @@ fn fans(weight: Shape) -> [usize; 2] {
 const MOST_LAYERS: usize = 4096;
 
 /// Checks the number of layers of a stack.
+#[track_caller]
 pub(super) fn layers(op: &'static str, count: usize) -> Result<()> {
     if count <= MOST_LAYERS {
         return Ok(());

@@ -59,6 +59,13 @@ pub trait Module: Send + Sync {
     }
 
     /// The submodules, by name.
+    ///
+    /// ```
+    /// # use gristmill::nn::{Flatten, Module, Relu, Sequential};
+    /// let model = Sequential::new().push(Flatten).push(Relu);
+    /// let kinds = model.children().into_iter().map(|(name, layer)| format!("{name}: {}", layer.describe()));
+    /// assert_eq!(kinds.collect::<Vec<_>>(), ["0: Flatten", "1: Relu"]);
+    /// ```
     fn children(&self) -> Vec<(String, &dyn Module)> {
         self.parts().children
     }
@@ -72,6 +79,15 @@ pub trait Module: Send + Sync {
     }
 
     /// All parameters and buffers with their paths: the contents of a checkpoint.
+    ///
+    /// ```
+    /// # use gristmill::{Device, nn::{BatchNorm1d, Init, Module, Parameter}};
+    /// let norm = BatchNorm1d::new(3, &Init::new(1, &Device::cpu()))?;
+    /// let names = |all: Vec<(String, Parameter)>| all.into_iter().map(|(name, _)| name).collect::<Vec<String>>();
+    /// assert_eq!(names(norm.named_parameters()), ["weight", "bias"]);
+    /// assert_eq!(names(norm.named_state()), ["weight", "bias", "running_mean", "running_var"]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     fn named_state(&self) -> Vec<(String, Parameter)> {
         let mut all = Collected::default();
         all.collect("", self.parts());
@@ -114,6 +130,16 @@ pub trait Module: Send + Sync {
     }
 
     /// Freezes all parameters, as [`Parameter::freeze`]: to train only a head, or an adapter.
+    ///
+    /// ```
+    /// # use gristmill::{Device, nn::{Init, Linear, Module}};
+    /// let backbone = Linear::new(2, 2, &mut Init::new(1, &Device::cpu()))?;
+    /// backbone.freeze();
+    /// assert!(backbone.parameters().iter().all(|parameter| parameter.is_frozen()));
+    /// backbone.unfreeze();
+    /// assert!(!backbone.parameters().iter().any(|parameter| parameter.is_frozen()));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     fn freeze(&self) {
         self.parameters().iter().for_each(Parameter::freeze);
     }
@@ -151,6 +177,17 @@ pub trait Module: Send + Sync {
     }
 
     /// Switches to evaluation mode.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Dropout, Layer, Module}};
+    /// # let x = Tensor::ones([8], &Device::cpu())?;
+    /// let model = Dropout::new(0.5, 1)?;
+    /// model.eval();
+    /// assert_eq!(model.forward(&x)?.to_vec()?, [1.0; 8]); // all of x
+    /// model.train();
+    /// assert_ne!(model.forward(&x)?.to_vec()?, [1.0; 8]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     fn eval(&self) {
         set_training(self.parts(), false);
     }
@@ -216,6 +253,19 @@ impl<'a> Parts<'a> {
     }
 
     /// With another module's parts under their own names.
+    ///
+    /// ```
+    /// # use gristmill::{Device, nn::{Init, Linear, Module, Parts}};
+    /// # struct Wrapper(Linear);
+    /// impl Module for Wrapper {
+    ///     fn parts(&self) -> Parts<'_> {
+    ///         Parts::new().and(self.0.parts())
+    ///     }
+    /// }
+    /// # let model = Wrapper(Linear::new(2, 1, &mut Init::new(1, &Device::cpu()))?);
+    /// assert_eq!(model.named_parameters()[0].0, "weight"); // by `with("inner", &self.0)`: inner.weight
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn and(mut self, other: Parts<'a>) -> Parts<'a> {
         self.own.extend(other.own);
         self.buffers.extend(other.buffers);
@@ -293,10 +343,11 @@ no_parts!(bool, i32, i64, isize, u8, u32, u64, usize, f32, f64, String, &'static
 ///
 /// ```
 /// # use gristmill::nn::{Mode, Module};
-/// #[derive(Module, Default)]
+/// #[derive(Module)]
 /// struct Noise { mode: Mode }
 ///
-/// let layer = Noise::default();
+/// let layer = Noise { mode: Mode::new() };
+/// assert!(layer.mode.is_training());
 /// layer.eval();
 /// assert!(!layer.mode.is_training());
 /// ```
@@ -368,6 +419,7 @@ impl<M: Module + ?Sized> Module for Box<M> {
 }
 
 impl<L: Layer + ?Sized> Layer for Box<L> {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         (**self).forward(input)
     }

@@ -25,6 +25,7 @@ impl Affine {
         Affine::from_tensors("norm", &Tensor::ones(shape, init.device())?, bias.as_ref())
     }
 
+    #[track_caller]
     fn from_tensors(op: &'static str, weight: &Tensor, bias: Option<&Tensor>) -> Result<Affine> {
         if let Some(bias) = bias.filter(|bias| bias.shape() != weight.shape()) {
             let message = format!("a bias of shape {} for a weight of {}", bias.shape(), weight.shape());
@@ -55,6 +56,7 @@ macro_rules! with_eps {
             ///
             /// # Errors
             /// A negative, infinite or NaN `eps`.
+            #[track_caller]
             pub fn with_eps(mut self, eps: f32) -> Result<$name> {
                 if !(eps >= 0.0 && eps.is_finite()) {
                     return Err(Error::argument($op, format!("eps is {eps}, should be at least 0")));
@@ -86,6 +88,7 @@ macro_rules! by_row {
             ///
             /// # Errors
             /// A rank over 6, or the device is out of memory.
+            #[track_caller]
             pub fn new(shape: impl AsRef<[usize]>, init: &Init) -> Result<$name> {
                 Ok($name { affine: Affine::new(shape, $biased, init)? })
             }
@@ -102,6 +105,7 @@ macro_rules! by_row {
         }
 
         impl Layer for $name {
+            #[track_caller]
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 traced(self, || $forward(&self.affine, input))
             }
@@ -111,6 +115,15 @@ macro_rules! by_row {
 
 by_row! {
     /// Layer normalization over the last axes, by [`Tensor::layer_norm`]. Weight and bias have the shape of these axes.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Layer, LayerNorm}};
+    /// # let device = Device::cpu();
+    /// let norm = LayerNorm::new([2], &Init::new(1, &device))?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[1.0, 3.0], [1, 2], &device)?; // mean 2, standard deviation 1
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [-1.0, 1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     LayerNorm, "layer_norm", biased: true, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.layer_norm(weight.rank(), Some(&weight), affine.bias().as_ref(), affine.eps)
@@ -120,8 +133,19 @@ by_row! {
 impl LayerNorm {
     /// The normalized sum `x + residual`, and the sum itself, by [`Tensor::add_layer_norm`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, LayerNorm}};
+    /// # let device = Device::cpu();
+    /// let norm = LayerNorm::new([2], &Init::new(1, &device))?.with_eps(0.0)?;
+    /// let (x, residual) = (Tensor::arange(0.0, 2.0, 1.0, &device)?, Tensor::arange(1.0, 3.0, 1.0, &device)?);
+    /// let [normed, sum] = norm.forward_add(&x, &residual)?;
+    /// assert_eq!((normed.to_vec()?, sum.to_vec()?), (vec![-1.0, 1.0], vec![1.0, 3.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As the method of [`Tensor`].
+    #[track_caller]
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
         let (bias, eps) = (self.affine.bias(), self.affine.eps);
@@ -134,8 +158,19 @@ impl LayerNorm {
 
     /// With these parameters; no bias if `None`.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Layer, LayerNorm}};
+    /// # let device = Device::cpu();
+    /// let (weight, bias) = (Tensor::full([2], 10.0, &device)?, Tensor::ones([2], &device)?);
+    /// let norm = LayerNorm::from_tensors(&weight, Some(&bias))?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[1.0, 3.0], [1, 2], &device)?;
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [-9.0, 11.0]); // -10 + 1 and 10 + 1
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A bias and weight of different shapes, or tensors of ids.
+    #[track_caller]
     pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>) -> Result<LayerNorm> {
         Ok(LayerNorm { affine: Affine::from_tensors("layer_norm", weight, bias)? })
     }
@@ -143,6 +178,15 @@ impl LayerNorm {
 
 by_row! {
     /// RMS normalization over the last axes, by [`Tensor::rms_norm`]. The weight has the shape of these axes.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Layer, RmsNorm}};
+    /// # let device = Device::cpu();
+    /// let norm = RmsNorm::new([2], &Init::new(1, &device))?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[2.0, -2.0], [1, 2], &device)?; // the root of the mean square is 2
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [1.0, -1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     RmsNorm, "rms_norm", biased: false, |affine: &Affine, x: &Tensor| {
         let weight = affine.weight.tensor();
         x.rms_norm(weight.rank(), Some(&weight), affine.eps)
@@ -152,8 +196,19 @@ by_row! {
 impl RmsNorm {
     /// The normalized sum `x + residual`, and the sum itself, by [`Tensor::add_rms_norm`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, RmsNorm}};
+    /// # let device = Device::cpu();
+    /// let norm = RmsNorm::new([2], &Init::new(1, &device))?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[1.0, -1.0], [1, 2], &device)?;
+    /// let [normed, sum] = norm.forward_add(&x, &x)?;
+    /// assert_eq!((normed.to_vec()?, sum.to_vec()?), (vec![1.0, -1.0], vec![2.0, -2.0]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As the method of [`Tensor`].
+    #[track_caller]
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<[Tensor; 2]> {
         let weight = self.affine.weight.tensor();
         traced_as(
@@ -165,14 +220,33 @@ impl RmsNorm {
 
     /// With this weight.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Layer, RmsNorm}};
+    /// # let device = Device::cpu();
+    /// let norm = RmsNorm::from_tensor(&Tensor::full([2], 10.0, &device)?)?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[2.0, -2.0], [1, 2], &device)?;
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [10.0, -10.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A tensor of ids.
+    #[track_caller]
     pub fn from_tensor(weight: &Tensor) -> Result<RmsNorm> {
         Ok(RmsNorm { affine: Affine::from_tensors("rms_norm", weight, None)? })
     }
 }
 
 /// Group normalization of `[n, c, ..]`, by [`Tensor::group_norm`]. Weight and bias `[c]`.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{GroupNorm, Init, Layer}};
+/// # let device = Device::cpu();
+/// let norm = GroupNorm::new(2, 2, &Init::new(1, &device))?.with_eps(0.0)?; // each channel by itself
+/// let x = Tensor::from_slice(&[1.0, 3.0, 10.0, 14.0], [1, 2, 2], &device)?;
+/// assert_eq!(norm.forward(&x)?.to_vec()?, [-1.0, 1.0, -1.0, 1.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct GroupNorm {
     groups: usize,
     affine: Affine,
@@ -183,6 +257,7 @@ impl GroupNorm {
     ///
     /// # Errors
     /// Groups that do not divide the channels, or the device is out of memory.
+    #[track_caller]
     pub fn new(groups: usize, channels: usize, init: &Init) -> Result<GroupNorm> {
         if channels.checked_rem(groups) != Some(0) {
             let message = format!("{groups} groups do not divide {channels} channels");
@@ -203,6 +278,7 @@ impl Module for GroupNorm {
 }
 
 impl Layer for GroupNorm {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (weight, bias, eps) = (self.affine.weight.tensor(), self.affine.bias(), self.affine.eps);
         traced(self, || input.group_norm(self.groups, Some(&weight), bias.as_ref(), eps))
@@ -231,6 +307,7 @@ macro_rules! batch_norm {
             ///
             /// # Errors
             /// The device is out of memory.
+            #[track_caller]
             pub fn new(channels: usize, init: &Init) -> Result<$name> {
                 Ok($name {
                     affine: Affine::new([channels], true, init)?,
@@ -246,6 +323,7 @@ macro_rules! batch_norm {
             ///
             /// # Errors
             /// A momentum outside `0..=1`.
+            #[track_caller]
             pub fn with_momentum(self, momentum: f32) -> Result<$name> {
                 if !(0.0..=1.0).contains(&momentum) {
                     return Err(Error::argument("batch_norm", format!("momentum {momentum} is not in 0..=1")));
@@ -266,6 +344,7 @@ macro_rules! batch_norm {
         }
 
         impl Layer for $name {
+            #[track_caller]
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 let shape = input.shape();
                 if !matches!(shape.rank(), $ranks) {
@@ -290,10 +369,30 @@ macro_rules! batch_norm {
 
 batch_norm! {
     /// Batch normalization of `[n, c]` or `[n, c, length]`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{BatchNorm1d, Init, Layer, Module}};
+    /// # let device = Device::cpu();
+    /// let norm = BatchNorm1d::new(1, &Init::new(1, &device))?.with_eps(0.0)?.with_momentum(1.0)?;
+    /// let x = Tensor::from_slice(&[1.0, 3.0], [2, 1], &device)?;
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [-1.0, 1.0]); // by the batch's mean, 2, and deviation, 1
+    /// norm.eval();
+    /// assert_eq!(norm.forward(&Tensor::full([1, 1], 2.0, &device)?)?.to_vec()?, [0.0]); // by the running mean
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     BatchNorm1d, 2 | 3, "[n, c] or [n, c, length]"
 }
 
 batch_norm! {
     /// Batch normalization of `[n, c, h, w]`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{BatchNorm2d, Init, Layer}};
+    /// # let device = Device::cpu();
+    /// let norm = BatchNorm2d::new(1, &Init::new(1, &device))?.with_eps(0.0)?;
+    /// let x = Tensor::from_slice(&[1.0, 3.0, 3.0, 1.0], [1, 1, 2, 2], &device)?;
+    /// assert_eq!(norm.forward(&x)?.to_vec()?, [-1.0, 1.0, 1.0, -1.0]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     BatchNorm2d, 4, "[n, c, h, w]"
 }

@@ -39,6 +39,7 @@ impl Parameter {
     ///
     /// # Errors
     /// A tensor of ids.
+    #[track_caller]
     pub fn new(tensor: &Tensor) -> Result<Parameter> {
         // A leaf of its own, even if the tensor is one.
         let leaf = tensor.detach().requires_grad()?;
@@ -47,8 +48,18 @@ impl Parameter {
 
     /// A cell for state that is not trained, such as running statistics. It has no gradient.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// let mean = Parameter::buffer(&Tensor::zeros([3], &Device::cpu())?)?;
+    /// assert!(mean.tensor().sum_all()?.backward().is_err()); // nothing here requires a gradient
+    /// mean.set(&Tensor::ones([3], &Device::cpu())?)?;
+    /// assert_eq!(mean.tensor().to_vec()?, [1.0; 3]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A tensor of ids.
+    #[track_caller]
     pub fn buffer(tensor: &Tensor) -> Result<Parameter> {
         tensor.expect(DType::F32, "Parameter::buffer")?;
         Ok(Parameter::holding(tensor.detach(), true))
@@ -115,6 +126,14 @@ impl Parameter {
     }
 
     /// The shape.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// let w = Parameter::new(&Tensor::zeros([2, 3], &Device::cpu())?)?;
+    /// assert_eq!(w.shape(), [2, 3]);
+    /// assert_eq!(w.numel(), 6);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn shape(&self) -> Shape {
         self.lock().shape()
     }
@@ -126,8 +145,19 @@ impl Parameter {
 
     /// Replaces the elements, and moves them to the parameter's device.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// # let device = Device::cpu();
+    /// let w = Parameter::new(&Tensor::zeros([2, 2], &device)?)?;
+    /// w.set(&Tensor::ones([2, 2], &device)?)?;
+    /// assert_eq!(w.tensor().to_vec()?, [1.0; 4]);
+    /// assert!(w.set(&Tensor::ones([4], &device)?).is_err()); // another shape
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Another shape, a tensor of ids, or the device is out of memory. On error the parameter is unchanged.
+    #[track_caller]
     pub fn set(&self, tensor: &Tensor) -> Result<()> {
         tensor.expect(DType::F32, "Parameter::set")?;
         let mut held = self.lock();
@@ -147,6 +177,14 @@ impl Parameter {
     }
 
     /// Whether both are handles on the same cell.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter};
+    /// let w = Parameter::new(&Tensor::zeros([2], &Device::cpu())?)?;
+    /// let (handle, copy) = (w.clone(), Parameter::new(&w.tensor())?);
+    /// assert!(handle.same(&w) && !copy.same(&w));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn same(&self, other: &Parameter) -> bool {
         self.id() == other.id()
     }

@@ -109,6 +109,7 @@ struct Stack {
 impl Stack {
     /// # Errors
     /// No layers or no units, or the device is out of memory.
+    #[track_caller]
     fn new(
         cell: Cell,
         inputs: usize,
@@ -234,6 +235,7 @@ macro_rules! recurrent {
             ///
             /// # Errors
             /// No units, or the device is out of memory.
+            #[track_caller]
             pub fn new(inputs: usize, hidden: usize, init: &mut Init) -> Result<$name> {
                 $name::with_options(inputs, hidden, RecurrentOptions::default(), init)
             }
@@ -242,6 +244,7 @@ macro_rules! recurrent {
             ///
             /// # Errors
             /// No layers, no units, or the device is out of memory.
+            #[track_caller]
             pub fn with_options(
                 inputs: usize,
                 hidden: usize,
@@ -263,6 +266,7 @@ macro_rules! recurrent {
         }
 
         impl Layer for $name {
+            #[track_caller]
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 Ok(self.run(input, [None; 2])?.0)
             }
@@ -278,11 +282,45 @@ macro_rules! recurrent {
 
 recurrent! {
     /// A plain recurrent network ([Elman](https://doi.org/10.1207/s15516709cog1402_1)): `h' = tanh(W x + b + U h + d)`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Layer, Module, RecurrentOptions, Rnn}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// let options = RecurrentOptions { bias: false, ..RecurrentOptions::default() };
+    /// let rnn = Rnn::with_options(1, 1, options, &mut init)?.with_relu();
+    /// rnn.parameters().iter().try_for_each(|weight| weight.set(&Tensor::ones([1, 1], &device)?))?;
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [1, 3, 1], &device)?;
+    /// assert_eq!(rnn.forward(&x)?.to_vec()?, [1.0, 3.0, 6.0]); // h' = relu(x + h)
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Rnn, Cell::Plain(Activation::Tanh);
     /// Long short-term memory ([Hochreiter & Schmidhuber](https://doi.org/10.1162/neco.1997.9.8.1735)), by
     /// [`Tensor::lstm_cell`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Lstm}};
+    /// # let mut init = Init::new(1, &Device::cpu());
+    /// let lstm = Lstm::new(2, 8, &mut init)?;
+    /// let x = Tensor::zeros([4, 5, 2], &Device::cpu())?; // four sequences of five steps
+    /// let (states, last) = lstm.forward_from(&x, None)?;
+    /// assert_eq!((states.shape()[..].to_vec(), last.c.shape()[..].to_vec()), (vec![4, 5, 8], vec![1, 4, 8]));
+    /// assert_eq!(states.slice(1, 4..5)?.to_vec()?, last.h.to_vec()?);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Lstm, Cell::Lstm;
     /// Gated recurrent units ([Cho et al.](https://arxiv.org/abs/1406.1078)), by [`Tensor::gru_cell`].
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Gru, Init, RecurrentOptions}};
+    /// # let mut init = Init::new(1, &Device::cpu());
+    /// let options = RecurrentOptions { layers: 3, bidirectional: true, bias: true };
+    /// let gru = Gru::with_options(2, 8, options, &mut init)?;
+    /// let x = Tensor::zeros([4, 5, 2], &Device::cpu())?; // four sequences of five steps
+    /// let (states, last) = gru.forward_from(&x, None)?;
+    /// assert_eq!((states.shape()[..].to_vec(), last.shape()[..].to_vec()), (vec![4, 5, 16], vec![6, 4, 8]));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Gru, Cell::Gru;
 }
 
@@ -297,8 +335,25 @@ impl Rnn {
     ///
     /// Returns the states of the last layer after each step, and the final states of all layers.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Layer, Module, RecurrentOptions, Rnn}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let options = RecurrentOptions { bias: false, ..RecurrentOptions::default() };
+    /// # let rnn = Rnn::with_options(1, 1, options, &mut init)?.with_relu();
+    /// # rnn.parameters().iter().try_for_each(|weight| weight.set(&Tensor::ones([1, 1], &device)?))?;
+    /// // With weights of 1, h' = relu(x + h).
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 2, 1], &device)?;
+    /// let (states, last) = rnn.forward_from(&x, None)?;
+    /// assert_eq!(states.to_vec()?, [1.0, 3.0]);
+    /// let (states, _) = rnn.forward_from(&x, Some(&last))?;
+    /// assert_eq!(states.to_vec()?, [4.0, 6.0]); // on from 3
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (output, [h, _]) = self.run(input, [state, None])?;
         Ok((output, h))
@@ -308,8 +363,20 @@ impl Rnn {
 impl Gru {
     /// As [`Rnn::forward_from`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Gru, Init}};
+    /// # let mut init = Init::new(1, &Device::cpu());
+    /// # let (net, x) = (Gru::new(2, 8, &mut init)?, Tensor::randn([1, 5, 2], 0.0, 1.0, 1, &Device::cpu())?);
+    /// let (whole, _) = net.forward_from(&x, None)?;
+    /// let (_, state) = net.forward_from(&x.slice(1, 0..3)?, None)?;
+    /// let (rest, _) = net.forward_from(&x.slice(1, 3..5)?, Some(&state))?; // goes on where the last call ended
+    /// assert!(rest.sub(&whole.slice(1, 3..5)?)?.abs()?.max_all()?.item()? < 1e-6);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Rnn::forward_from`].
+    #[track_caller]
     pub fn forward_from(&self, input: &Tensor, state: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (output, [h, _]) = self.run(input, [state, None])?;
         Ok((output, h))
@@ -328,8 +395,20 @@ pub struct LstmState {
 impl Lstm {
     /// As [`Rnn::forward_from`].
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Lstm}};
+    /// # let mut init = Init::new(1, &Device::cpu());
+    /// # let (net, x) = (Lstm::new(2, 8, &mut init)?, Tensor::randn([1, 5, 2], 0.0, 1.0, 1, &Device::cpu())?);
+    /// let (whole, _) = net.forward_from(&x, None)?;
+    /// let (_, state) = net.forward_from(&x.slice(1, 0..3)?, None)?;
+    /// let (rest, _) = net.forward_from(&x.slice(1, 3..5)?, Some(&state))?; // goes on where the last call ended
+    /// assert!(rest.sub(&whole.slice(1, 3..5)?)?.abs()?.max_all()?.item()? < 1e-6);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Rnn::forward_from`].
+    #[track_caller]
     pub fn forward_from(&self, input: &Tensor, state: Option<&LstmState>) -> Result<(Tensor, LstmState)> {
         let (output, [h, c]) = self.run(input, [state.map(|state| &state.h), state.map(|state| &state.c)])?;
         Ok((output, LstmState { h, c }))

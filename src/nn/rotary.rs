@@ -11,6 +11,15 @@ use crate::{Error, Result, RotaryPairs};
 /// At position m, pair i of a head is rotated by the angle `m base^(-2i / dims)`
 /// ([Su et al.](https://arxiv.org/abs/2104.09864)). The tables are computed in f64 and rounded once, so large positions
 /// are as accurate as small ones.
+///
+/// ```
+/// # use gristmill::{Device, RotaryPairs, Tensor, nn::Rotary};
+/// let rotary = Rotary::new(2, 16, 10_000.0, RotaryPairs::Halves, &Device::cpu())?;
+/// let x = Tensor::from_slice(&[1.0, 0.0, 1.0, 0.0], [1, 2, 2], &Device::cpu())?; // two positions
+/// let (cos, sin) = (1f64.cos() as f32, 1f64.sin() as f32);
+/// assert_eq!(rotary.forward(&x, 0)?.to_vec()?, [1.0, 0.0, cos, sin]); // by 0 and by 1 radian
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct Rotary {
     /// `[positions, dims / 2]`, like `sin`.
     cos: Tensor,
@@ -25,6 +34,7 @@ impl Rotary {
     ///
     /// # Errors
     /// Odd `dims`, a base that is not positive and finite, or the device is out of memory.
+    #[track_caller]
     pub fn new(
         dims: usize,
         positions: usize,
@@ -55,6 +65,7 @@ impl Rotary {
     ///
     /// # Errors
     /// A position not in the tables, heads with fewer than `dims` elements, or the device fails.
+    #[track_caller]
     pub fn forward(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         let length = x.shape()[x.shape().axis("rotary", -2)?];
         let end = first.saturating_add(length);

@@ -37,6 +37,7 @@ impl Sampling {
     ///
     /// # Errors
     /// No logits, a logit that is NaN or +inf, only logits of -inf, or an option out of its range.
+    #[track_caller]
     pub fn choose(&self, logits: &[f32], seed: u64, at: u64) -> Result<u32> {
         self.check()?;
         let wrong = |message: &str| Err(Error::argument("Sampling::choose", message));
@@ -70,6 +71,7 @@ impl Sampling {
         Ok(ids[drawn.unwrap_or(weights.len() - 1)] as u32)
     }
 
+    #[track_caller]
     fn check(&self) -> Result<()> {
         let Sampling { temperature, top_k, top_p } = *self;
         let wrong = |message: String| Err(Error::argument("Sampling", message));

@@ -1,12 +1,22 @@
 //! A sequence of layers.
 
 use super::module::{Layer, Module, Parts};
+use crate::error::{at_line, caller};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Layers applied one after the other; the identity if there are none.
 ///
 /// Parameters are named after the layer's index: `0.weight`.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{Flatten, Layer, Relu, Sequential}};
+/// let model = Sequential::new().push(Flatten).push(Relu);
+/// let x = Tensor::from_slice(&[-1.0, 2.0], [1, 1, 2], &Device::cpu())?;
+/// assert_eq!(model.forward(&x)?.to_vec()?, [0.0, 2.0]);
+/// assert!(model.len() == 2 && !model.is_empty());
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<Box<dyn Layer>>,
@@ -70,6 +80,7 @@ impl Sequential {
     ///
     /// # Errors
     /// An index past the end.
+    #[track_caller]
     pub fn insert(&mut self, index: usize, layer: impl Layer + 'static) -> Result<()> {
         if index > self.len() {
             let message = format!("index {index} of {} layers", self.len());
@@ -103,6 +114,7 @@ impl Sequential {
     ///
     /// # Errors
     /// No layer at `index`.
+    #[track_caller]
     pub fn replace(&mut self, index: usize, layer: impl Layer + 'static) -> Result<Box<dyn Layer>> {
         let len = self.len();
         match self.layers.get_mut(index) {
@@ -123,15 +135,17 @@ impl Module for Sequential {
 }
 
 impl Layer for Sequential {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        self.layers.iter().enumerate().try_fold(input.clone(), |x, (place, layer)| {
-            let of = |message: String| format!("{message} (layer {place}: {})", layer.describe());
-            layer.forward(&x).map_err(|error| match error {
-                Error::Shape { op, message } => Error::Shape { op, message: of(message) },
-                Error::Argument { op, message } => Error::Argument { op, message: of(message) },
-                other => other,
+        let forward = |x: Tensor, (place, layer): (usize, &dyn Layer)| {
+            layer.forward(&x).map_err(|mut error| {
+                if let Error::Shape { message, .. } | Error::Argument { message, .. } = &mut error {
+                    *message += &format!(" (layer {place}: {})", layer.describe());
+                }
+                error
             })
-        })
+        };
+        at_line(caller(), || self.iter().enumerate().try_fold(input.clone(), forward))
     }
 }
 

@@ -4,6 +4,7 @@ use super::module::{Layer, Module, join};
 use super::parameter::Parameter;
 use crate::Result;
 use crate::dry_run::{counted, dry_run};
+use crate::error::{at_line, caller};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use std::cell::RefCell;
@@ -56,9 +57,11 @@ pub struct Row {
 /// # Errors
 /// A shape that a layer does not accept; the error names the layer. A model that reads ids or has several inputs:
 /// [`summary_with`] runs any forward pass.
+#[track_caller]
 pub fn summary(layer: &dyn Layer, input: impl AsRef<[usize]>) -> Result<Summary> {
     let shape = Shape::new(input)?;
-    summary_with(layer, || layer.forward(&Tensor::zeros(shape, &layer.device())?))
+    let line = caller();
+    summary_with(layer, || at_line(line, || layer.forward(&Tensor::zeros(shape, &layer.device())?)))
 }
 
 /// As [`summary`], of the forward pass that `forward` makes: of a model with several inputs, or one that reads ids.
@@ -75,6 +78,7 @@ pub fn summary(layer: &dyn Layer, input: impl AsRef<[usize]>) -> Result<Summary>
 ///
 /// # Errors
 /// Those of `forward`.
+#[track_caller]
 pub fn summary_with(module: &dyn Module, forward: impl FnOnce() -> Result<Tensor>) -> Result<Summary> {
     let mut trace = Trace::default();
     trace.name("", module);
@@ -144,16 +148,20 @@ impl Trace {
 }
 
 /// The forward pass `f` of a layer: in a summary, it becomes a row.
+#[track_caller]
 pub(super) fn traced(layer: &impl Module, f: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
     traced_as(layer, f, |output| output)
 }
 
 /// As [`traced`], for a pass that gives more than its `output`.
+#[track_caller]
 pub(super) fn traced_as<T>(
     layer: &impl Module,
     f: impl FnOnce() -> Result<T>,
     output: impl FnOnce(&T) -> &Tensor,
 ) -> Result<T> {
+    let line = caller();
+    let f = || at_line(line, f);
     let enter = |trace: &mut Option<Trace>| match trace {
         Some(trace) if !trace.inside => {
             trace.inside = true;

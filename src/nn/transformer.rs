@@ -34,6 +34,16 @@ pub enum BlockNorm {
 }
 
 /// The options of a [`TransformerBlock`].
+///
+/// ```
+/// # use gristmill::{Device, nn::{BlockNorm, BlockOptions, FeedForward, Init, Module, TransformerBlock}};
+/// # let device = Device::cpu();
+/// # let mut init = Init::new(1, &device);
+/// let options = BlockOptions { norm: BlockNorm::Rms, feed_forward: FeedForward::SwiGlu, ..BlockOptions::new(4, 64) };
+/// let block = TransformerBlock::new(16, &options, &mut init)?;
+/// assert_eq!(block.describe(), "TransformerBlock pre-norm, SwiGlu");
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct BlockOptions {
     /// Self-attention. Cross-attention has the same options, but is not causal and has no rotary positions.
@@ -110,6 +120,16 @@ struct Cross {
 }
 
 /// The cache of a block during generation: keys and values of its own sequence and of the memory.
+///
+/// ```
+/// # use gristmill::{Device, nn::{BlockOptions, Init, TransformerBlock}};
+/// # let device = Device::cpu();
+/// # let mut init = Init::new(1, &device);
+/// # let block = TransformerBlock::new(16, &BlockOptions::new(4, 64), &mut init)?;
+/// let cache = block.cache(2, 8)?; // two sequences of at most 8 positions
+/// assert_eq!((cache.own().len(), cache.own().capacity()), (0, 8));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct BlockCache {
     own: KvCache,
     memory: Option<[Tensor; 2]>,
@@ -137,6 +157,16 @@ pub struct Memory<'a> {
 ///
 /// Parameters have the names of PyTorch's `TransformerEncoderLayer` and `TransformerDecoderLayer`: `self_attn`,
 /// `multihead_attn`, `linear1`, `linear2`, `norm1` and so on.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{BlockOptions, Init, Layer, TransformerBlock}};
+/// # let device = Device::cpu();
+/// # let mut init = Init::new(1, &device);
+/// let block = TransformerBlock::new(16, &BlockOptions::new(4, 64), &mut init)?; // 4 heads
+/// let x = Tensor::randn([2, 5, 16], 0.0, 1.0, 1, &device)?; // two sequences of five positions
+/// assert_eq!(block.forward(&x)?.shape(), [2, 5, 16]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct TransformerBlock {
     attention: MultiHeadAttention,
     cross: Option<Cross>,
@@ -156,6 +186,7 @@ impl TransformerBlock {
     ///
     /// # Errors
     /// As [`MultiHeadAttention::new`], a dropout outside `0..=1`, or a negative `eps`.
+    #[track_caller]
     pub fn new(width: usize, options: &BlockOptions, init: &mut Init) -> Result<TransformerBlock> {
         let &BlockOptions { hidden, feed_forward, norm, norm_first, eps, dropout, cross, .. } = options;
         let attention = &options.attention;
@@ -195,6 +226,7 @@ impl TransformerBlock {
     ///
     /// # Errors
     /// The device is out of memory.
+    #[track_caller]
     pub fn cache(&self, sequences: usize, positions: usize) -> Result<BlockCache> {
         Ok(BlockCache { own: self.attention.cache(sequences, positions)?, memory: None })
     }
@@ -203,8 +235,22 @@ impl TransformerBlock {
     ///
     /// `options` may hide keys of self-attention. `memory` is required with cross-attention, and an error without.
     ///
+    /// ```
+    /// # use gristmill::{AttentionOptions, Device, Tensor, nn::{BlockOptions, Init, Layer, Memory, TransformerBlock}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let (x, read) = (Tensor::ones([1, 5, 16], &device)?, Tensor::ones([1, 7, 16], &device)?);
+    /// let plain = AttentionOptions::default();
+    /// let block = TransformerBlock::new(16, &BlockOptions { cross: true, ..BlockOptions::new(4, 64) }, &mut init)?;
+    /// let memory = Memory { sequence: &read, options: &plain };
+    /// assert_eq!(block.forward_with(&x, &plain, Some(memory))?.shape(), [1, 5, 16]);
+    /// assert!(block.forward(&x).is_err()); // without a memory
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A missing or unexpected memory, shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn forward_with(
         &self,
         x: &Tensor,
@@ -221,8 +267,29 @@ impl TransformerBlock {
     /// Their keys and values are appended to the cache. The memory is projected at the first step only; later steps use
     /// those keys and values.
     ///
+    /// ```
+    /// # use gristmill::nn::{BlockOptions, Init, Layer, MultiHeadOptions, TransformerBlock};
+    /// # use gristmill::{AttentionOptions, Device, Tensor};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let options = BlockOptions {
+    /// #     attention: MultiHeadOptions { causal: true, ..MultiHeadOptions::new(4) },
+    /// #     ..BlockOptions::new(4, 64)
+    /// # };
+    /// # let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// # let block = TransformerBlock::new(16, &options, &mut init)?;
+    /// # let plain = AttentionOptions::default();
+    /// let mut cache = block.cache(1, 8)?; // of a causal block
+    /// block.forward_cached(&x.slice(1, 0..4)?, &mut cache, &plain, None)?;
+    /// let last = block.forward_cached(&x.slice(1, 4..5)?, &mut cache, &plain, None)?; // computes one position
+    /// let whole = block.forward(&x)?.slice(1, 4..5)?;
+    /// assert!(last.sub(&whole)?.abs()?.max_all()?.item()? < 1e-5);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`TransformerBlock::forward_with`], or more positions than the cache has room for.
+    #[track_caller]
     pub fn forward_cached(
         &self,
         x: &Tensor,
@@ -325,6 +392,7 @@ impl Module for TransformerBlock {
 
 impl Layer for TransformerBlock {
     /// Without a memory: an error if the block has cross-attention.
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.forward_with(input, &AttentionOptions::default(), None)
     }
@@ -354,6 +422,7 @@ impl Stack {
         self.layers.iter().map(|block| block.cache(sequences, positions)).collect()
     }
 
+    #[track_caller]
     fn forward(
         &self,
         x: &Tensor,
@@ -396,6 +465,7 @@ macro_rules! stacks {
             ///
             /// # Errors
             /// As [`TransformerBlock::new`].
+            #[track_caller]
             pub fn new(width: usize, blocks: usize, options: &BlockOptions, init: &mut Init) -> Result<$name> {
                 let options = BlockOptions { cross: $cross, ..options.clone() };
                 Ok($name(Stack::new(width, blocks, &options, init)?))
@@ -405,6 +475,7 @@ macro_rules! stacks {
             ///
             /// # Errors
             /// The device is out of memory.
+            #[track_caller]
             pub fn cache(&self, sequences: usize, positions: usize) -> Result<Vec<BlockCache>> {
                 self.0.cache(sequences, positions)
             }
@@ -426,14 +497,38 @@ stacks! {
     /// A stack of blocks without cross-attention: an encoder, or a language model if the blocks are causal.
     ///
     /// Parameters have PyTorch's names: `layers.0.self_attn.in_proj_weight`, ..., `norm.weight`.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{BlockOptions, Init, Layer, Module, TransformerEncoder}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// let encoder = TransformerEncoder::new(16, 2, &BlockOptions::new(4, 64), &mut init)?; // two blocks
+    /// let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// assert_eq!(encoder.forward(&x)?.shape(), [1, 5, 16]);
+    /// assert_eq!(encoder.named_parameters()[0].0, "layers.0.self_attn.in_proj_weight");
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     TransformerEncoder, cross false;
     /// A stack of blocks with self-attention and cross-attention.
     ///
     /// Self-attention is causal if the blocks' options say so. Parameters are named as in [`TransformerEncoder`].
+    ///
+    /// ```
+    /// # use gristmill::{AttentionOptions, Device, Tensor, nn::{BlockOptions, Init, Memory, TransformerDecoder}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let (x, read) = (Tensor::ones([1, 5, 16], &device)?, Tensor::ones([1, 7, 16], &device)?);
+    /// let decoder = TransformerDecoder::new(16, 2, &BlockOptions::new(4, 64), &mut init)?; // two blocks
+    /// let plain = AttentionOptions::default();
+    /// let memory = Memory { sequence: &read, options: &plain };
+    /// assert_eq!(decoder.forward_with(&x, &plain, memory)?.shape(), [1, 5, 16]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     TransformerDecoder, cross true;
 }
 
 impl Layer for TransformerEncoder {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         self.forward_with(input, &AttentionOptions::default())
     }
@@ -442,16 +537,52 @@ impl Layer for TransformerEncoder {
 impl TransformerEncoder {
     /// The output for a sequence, `[.., n, width]`. `options` may hide keys.
     ///
+    /// ```
+    /// # use gristmill::nn::{BlockOptions, Init, Layer, TransformerEncoder};
+    /// # use gristmill::{AttentionMask, AttentionOptions, Device, Tensor};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let encoder = TransformerEncoder::new(16, 2, &BlockOptions::new(4, 64), &mut init)?;
+    /// # let x = Tensor::randn([1, 3, 16], 0.0, 1.0, 1, &device)?;
+    /// let seen = Tensor::from_slice(&[1.0, 1.0, 0.0], [1, 1, 1, 3], &device)?; // the third position is padding
+    /// let options = AttentionOptions { mask: Some(AttentionMask::Boolean(seen)), ..AttentionOptions::default() };
+    /// let masked = encoder.forward_with(&x, &options)?.slice(1, 0..2)?;
+    /// let short = encoder.forward(&x.slice(1, 0..2)?)?;
+    /// assert!(masked.sub(&short)?.abs()?.max_all()?.item()? < 1e-5);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn forward_with(&self, x: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
         self.0.forward(x, None, options, None)
     }
 
     /// As [`TransformerEncoder::forward_with`], for positions `[n, new, width]` that follow those in the caches.
     ///
+    /// ```
+    /// # use gristmill::nn::{BlockOptions, Init, MultiHeadOptions, TransformerEncoder};
+    /// # use gristmill::{AttentionOptions, Device, Tensor};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let options = BlockOptions {
+    /// #     attention: MultiHeadOptions { causal: true, ..MultiHeadOptions::new(4) },
+    /// #     ..BlockOptions::new(4, 64)
+    /// # };
+    /// # let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// # let encoder = TransformerEncoder::new(16, 2, &options, &mut init)?;
+    /// # let plain = AttentionOptions::default();
+    /// let mut caches = encoder.cache(1, 8)?; // for each block, of one sequence of at most 8 positions
+    /// encoder.forward_cached(&x.slice(1, 0..4)?, &mut caches, &plain)?;
+    /// let last = encoder.forward_cached(&x.slice(1, 4..5)?, &mut caches, &plain)?; // computes one position
+    /// assert_eq!((last.shape()[1], caches[0].own().len()), (1, 5));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As `forward_with`, a wrong number of caches, or a cache without room.
+    #[track_caller]
     pub fn forward_cached(
         &self,
         x: &Tensor,
@@ -468,6 +599,7 @@ impl TransformerDecoder {
     ///
     /// # Errors
     /// Shapes that do not fit, or the device fails.
+    #[track_caller]
     pub fn forward_with(&self, x: &Tensor, options: &AttentionOptions, memory: Memory) -> Result<Tensor> {
         self.0.forward(x, None, options, Some(memory))
     }
@@ -476,8 +608,29 @@ impl TransformerDecoder {
     ///
     /// The memory is projected at the first step only; later steps use those keys and values.
     ///
+    /// ```
+    /// # use gristmill::nn::{BlockOptions, Init, Memory, MultiHeadOptions, TransformerDecoder};
+    /// # use gristmill::{AttentionOptions, Device, Tensor};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// # let options = BlockOptions {
+    /// #     attention: MultiHeadOptions { causal: true, ..MultiHeadOptions::new(4) },
+    /// #     ..BlockOptions::new(4, 64)
+    /// # };
+    /// # let x = Tensor::randn([1, 5, 16], 0.0, 1.0, 1, &device)?;
+    /// # let decoder = TransformerDecoder::new(16, 2, &options, &mut init)?;
+    /// # let (plain, read) = (AttentionOptions::default(), Tensor::ones([1, 7, 16], &device)?);
+    /// # let memory = Memory { sequence: &read, options: &plain };
+    /// let mut caches = decoder.cache(1, 8)?; // for each block, of one sequence of at most 8 positions
+    /// decoder.forward_cached(&x.slice(1, 0..4)?, &mut caches, &plain, memory)?;
+    /// let last = decoder.forward_cached(&x.slice(1, 4..5)?, &mut caches, &plain, memory)?; // computes one position
+    /// assert_eq!((last.shape()[1], caches[0].own().len()), (1, 5));
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As `forward_with`, a wrong number of caches, or a cache without room.
+    #[track_caller]
     pub fn forward_cached(
         &self,
         x: &Tensor,

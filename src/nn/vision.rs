@@ -61,6 +61,7 @@ macro_rules! convolutions {
             ///
             /// # Errors
             /// The device is out of memory.
+            #[track_caller]
             pub fn new(inputs: usize, outputs: usize, kernel: $kernel, init: &mut Init) -> Result<$name> {
                 $name::with_options(inputs, outputs, kernel, $options::default(), init)
             }
@@ -69,6 +70,7 @@ macro_rules! convolutions {
             ///
             /// # Errors
             /// Groups that do not divide the channels, or the device is out of memory.
+            #[track_caller]
             pub fn with_options(
                 inputs: usize,
                 outputs: usize,
@@ -91,6 +93,7 @@ macro_rules! convolutions {
             ///
             /// # Errors
             /// A weight of another rank, a bias that does not fit it, or tensors of ids.
+            #[track_caller]
             pub fn from_tensors(weight: &Tensor, bias: Option<&Tensor>, options: $options) -> Result<$name> {
                 let shape = weight.shape();
                 if shape.rank() != $rank {
@@ -140,6 +143,7 @@ macro_rules! convolutions {
         }
 
         impl Layer for $name {
+            #[track_caller]
             fn forward(&self, input: &Tensor) -> Result<Tensor> {
                 let bias = self.bias.as_ref().map(Parameter::tensor);
                 traced(self, || input.$op(&self.weight.tensor(), bias.as_ref(), self.options))
@@ -152,19 +156,61 @@ convolutions! {
     /// A 1-D convolution, `[n, in, l]` to `[n, out, l']`, by [`Tensor::conv1d`].
     ///
     /// Weight `[out, in / groups, k]`, bias `[out]`.
+    ///
+    /// ```
+    /// # use gristmill::{Conv1dOptions, Device, Tensor, nn::{Conv1d, Layer}};
+    /// # let device = Device::cpu();
+    /// let weight = Tensor::ones([1, 1, 2], &device)?;
+    /// let conv = Conv1d::from_tensors(&weight, None, Conv1dOptions::default())?;
+    /// let x = Tensor::from_slice(&[1.0, 2.0, 3.0], [1, 1, 3], &device)?;
+    /// assert_eq!(conv.forward(&x)?.to_vec()?, [3.0, 5.0]); // sums of neighbours
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Conv1d, Conv1dOptions, usize, rank 3, conv1d, transposed false;
     /// A 2-D convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv2d`].
     ///
     /// Weight `[out, in / groups, kh, kw]`, bias `[out]`.
+    ///
+    /// ```
+    /// # use gristmill::{Activation, Conv2dOptions, Device, Tensor, nn::{Conv2d, Init, Layer, Module}};
+    /// # let device = Device::cpu();
+    /// # let mut init = Init::new(1, &device);
+    /// let conv = Conv2d::new(1, 8, [3, 3], &mut init)?.without_bias().with_activation(Activation::Relu);
+    /// assert_eq!(conv.describe(), "Conv2d 1 -> 8, 3x3, relu");
+    /// let options = Conv2dOptions { stride: [2, 2], padding: [1, 1], ..Conv2dOptions::default() };
+    /// let half = Conv2d::with_options(1, 8, [3, 3], options, &mut init)?;
+    /// assert_eq!(half.forward(&Tensor::zeros([2, 1, 28, 28], &device)?)?.shape(), [2, 8, 14, 14]);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Conv2d, Conv2dOptions, [usize; 2], rank 4, conv2d, transposed false;
     /// A transposed convolution, `[n, in, h, w]` to `[n, out, h', w']`, by [`Tensor::conv_transpose2d`].
     ///
     /// Weight `[in, out / groups, kh, kw]`, bias `[out]`.
+    ///
+    /// ```
+    /// # use gristmill::{ConvTranspose2dOptions, Device, Tensor, nn::{ConvTranspose2d, Layer}};
+    /// # let device = Device::cpu();
+    /// let options = ConvTranspose2dOptions { stride: [2, 2], ..ConvTranspose2dOptions::default() };
+    /// let conv = ConvTranspose2d::from_tensors(&Tensor::ones([1, 1, 2, 2], &device)?, None, options)?;
+    /// let x = Tensor::from_slice(&[1.0, 2.0], [1, 1, 1, 2], &device)?;
+    /// assert_eq!(conv.forward(&x)?.to_vec()?, [1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]); // 2 x 4 pixels
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ConvTranspose2d, ConvTranspose2dOptions, [usize; 2], rank 4, conv_transpose2d, transposed true,
         output_padding "output padding";
 }
 
 /// Max pooling over the last two axes, `[n, c, h, w]` to `[n, c, h', w']`, by [`Tensor::max_pool2d`].
+///
+/// ```
+/// # use gristmill::{Device, Pool2dOptions, Tensor, nn::{Layer, MaxPool2d}};
+/// # let device = Device::cpu();
+/// let x = Tensor::arange(1.0, 9.0, 1.0, &device)?.reshape([1, 1, 2, 4])?;
+/// assert_eq!(MaxPool2d::new([2, 2]).forward(&x)?.to_vec()?, [6.0, 8.0]);
+/// let options = Pool2dOptions { stride: [1, 1], ..Pool2dOptions::new([2, 2]) };
+/// assert_eq!(MaxPool2d::with_options(options).forward(&x)?.to_vec()?, [6.0, 7.0, 8.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct MaxPool2d(Pool2dOptions);
 
 impl MaxPool2d {
@@ -198,12 +244,23 @@ impl Module for MaxPool2d {
 }
 
 impl Layer for MaxPool2d {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         traced(self, || input.max_pool2d(self.0))
     }
 }
 
 /// Average pooling over the last two axes, `[n, c, h, w]` to `[n, c, h', w']`, by [`Tensor::avg_pool2d`].
+///
+/// ```
+/// # use gristmill::{AvgPool2dOptions, Device, Tensor, nn::{AvgPool2d, Layer}};
+/// # let device = Device::cpu();
+/// let x = Tensor::arange(1.0, 9.0, 1.0, &device)?.reshape([1, 1, 2, 4])?;
+/// assert_eq!(AvgPool2d::new([2, 2]).forward(&x)?.to_vec()?, [3.5, 5.5]);
+/// let options = AvgPool2dOptions { stride: [1, 1], ..AvgPool2dOptions::new([2, 2]) };
+/// assert_eq!(AvgPool2d::with_options(options).forward(&x)?.to_vec()?, [3.5, 4.5, 5.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct AvgPool2d(AvgPool2dOptions);
 
 impl AvgPool2d {
@@ -239,6 +296,7 @@ impl Module for AvgPool2d {
 }
 
 impl Layer for AvgPool2d {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         traced(self, || input.avg_pool2d(self.0))
     }
@@ -246,6 +304,14 @@ impl Layer for AvgPool2d {
 
 /// Average pooling to a fixed plane size, `[n, c, h, w]` to `[n, c, size[0], size[1]]`, by
 /// [`Tensor::adaptive_avg_pool2d`].
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{AdaptiveAvgPool2d, Layer}};
+/// let x = Tensor::arange(1.0, 9.0, 1.0, &Device::cpu())?.reshape([1, 1, 2, 4])?;
+/// assert_eq!(AdaptiveAvgPool2d::new([1, 1]).forward(&x)?.to_vec()?, [4.5]);
+/// assert_eq!(AdaptiveAvgPool2d::new([1, 2]).forward(&x)?.to_vec()?, [3.5, 5.5]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct AdaptiveAvgPool2d([usize; 2]);
 
 impl AdaptiveAvgPool2d {
@@ -266,6 +332,7 @@ impl Module for AdaptiveAvgPool2d {
 }
 
 impl Layer for AdaptiveAvgPool2d {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         traced(self, || input.adaptive_avg_pool2d(self.0))
     }
@@ -273,6 +340,14 @@ impl Layer for AdaptiveAvgPool2d {
 
 /// Upsampling by integer factors, `[n, c, h, w]` to `[n, c, scale[0] h, scale[1] w]`, by [`Tensor::upsample_nearest2d`]
 /// or [`Tensor::upsample_bilinear2d`].
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{Layer, Upsample}};
+/// let x = Tensor::from_slice(&[0.0, 4.0], [1, 1, 1, 2], &Device::cpu())?;
+/// assert_eq!(Upsample::nearest([1, 2]).forward(&x)?.to_vec()?, [0.0, 0.0, 4.0, 4.0]);
+/// assert_eq!(Upsample::bilinear([1, 2], false).forward(&x)?.to_vec()?, [0.0, 1.0, 3.0, 4.0]);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct Upsample {
     scale: [usize; 2],
     /// `align_corners` if bilinear, `None` if nearest.
@@ -290,6 +365,7 @@ impl Upsample {
         Upsample { scale, corners: Some(align_corners) }
     }
 
+    #[track_caller]
     fn size(&self, input: Shape) -> Result<[usize; 2]> {
         let size = [0, 1].map(|axis| Some(input.get(2 + axis)?.saturating_mul(self.scale[axis])));
         match (input.rank(), size) {
@@ -315,6 +391,7 @@ impl Module for Upsample {
 }
 
 impl Layer for Upsample {
+    #[track_caller]
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let size = self.size(input.shape())?;
         traced(self, || match self.corners {

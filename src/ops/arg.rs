@@ -78,6 +78,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, an empty one, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn argmax(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
         self.detach().reduce_by("argmax", &[axis], keepdim, |axes| Arg { smallest: false, axes })
     }
@@ -95,6 +96,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::argmax`].
+    #[track_caller]
     pub fn argmin(&self, axis: isize, keepdim: bool) -> Result<Tensor> {
         self.detach().reduce_by("argmin", &[axis], keepdim, |axes| Arg { smallest: true, axes })
     }

@@ -37,6 +37,7 @@ impl AvgPool2dOptions {
     }
 
     /// The two axes, checked.
+    #[track_caller]
     fn axes(&self, op: &'static str, x: Shape) -> Result<[Axis; 2]> {
         let &AvgPool2dOptions { kernel, stride, padding, ceil_mode, .. } = self;
         if self.divisor_override == Some(0) {
@@ -59,6 +60,7 @@ impl AvgPool2dOptions {
 }
 
 /// The two axes, from `x` to a result of `size`.
+#[track_caller]
 fn adaptive_axes(x: Shape, size: [usize; 2]) -> Result<[Axis; 2]> {
     let from = plane("adaptive_avg_pool2d", x)?;
     Ok([0, 1].map(|k| Axis { input: from[k], output: size[k], method: Method::Even }))
@@ -81,6 +83,7 @@ impl Tensor {
     /// # Errors
     /// Not of rank 4, no window fits, a kernel, stride or divisor of 0, a padding over half the kernel, a tensor of ids,
     /// or the device fails.
+    #[track_caller]
     pub fn avg_pool2d(&self, options: AvgPool2dOptions) -> Result<Tensor> {
         avg_pool_upsample("avg_pool2d", self, options.axes("avg_pool2d", self.shape())?)
     }
@@ -100,6 +103,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
         avg_pool_upsample("adaptive_avg_pool2d", self, adaptive_axes(self.shape(), size)?)
     }

@@ -95,6 +95,7 @@ impl Binary {
     }
 
     /// The function of two tensors.
+    #[track_caller]
     fn of(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         if self.compares() && [a, b].iter().any(|x| x.dtype() == DType::U32) {
             return apply(OfIds(self), &[a, b]);
@@ -105,6 +106,7 @@ impl Binary {
     }
 
     /// The function of a tensor and a number.
+    #[track_caller]
     fn of_number(self, x: &Tensor, value: f32) -> Result<Tensor> {
         if self.compares() && x.dtype() == DType::U32 {
             let (comparison, id) = self.by_id(value);
@@ -266,6 +268,7 @@ macro_rules! methods {
             /// # Errors
             /// The shapes do not broadcast, a tensor of ids (a comparison takes two), the devices differ, or the device
             /// fails.
+            #[track_caller]
             pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
                 $op.of(self, other)
             }
@@ -444,6 +447,7 @@ methods! {
 
 impl Tensor {
     /// 1 where the elements are equal or both NaN, else 0. For gradients.
+    #[track_caller]
     pub(crate) fn same(&self, other: &Tensor) -> Result<Tensor> {
         apply(Binary::Same, &[self, other])
     }
@@ -456,6 +460,7 @@ macro_rules! methods_with_numbers {
             ///
             /// # Errors
             /// A tensor of ids (a comparison takes it), or the device fails.
+            #[track_caller]
             pub fn $name(&self, value: f32) -> Result<Tensor> {
                 $op.of_number(self, value)
             }

@@ -78,6 +78,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The device fails.
+    #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
         if self.dtype() == dtype {
             return Ok(self.clone());

@@ -81,6 +81,7 @@ impl Op for Cat {
 /// The most views that one call returns; each is a tensor.
 const MOST_PARTS: usize = 1 << 20;
 
+#[track_caller]
 fn limited(op: &'static str, parts: usize) -> Result<()> {
     if parts <= MOST_PARTS {
         return Ok(());
@@ -103,6 +104,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No tensors, no such axis, shapes that differ along another axis, types that differ, or the device fails.
+    #[track_caller]
     pub fn cat(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
         const NAME: &str = "cat";
         let first = tensors.first().ok_or_else(|| Error::argument(NAME, "no tensors to put together"))?;
@@ -123,6 +125,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No tensors, no such axis, shapes or types that differ, a rank over 6, or the device fails.
+    #[track_caller]
     pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
         const NAME: &str = "stack";
         let first = tensors.first().ok_or_else(|| Error::argument(NAME, "no tensors to put together"))?;
@@ -150,6 +153,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, lengths that do not sum to its own, or more than 1,048,576 of them.
+    #[track_caller]
     pub fn split(&self, lengths: &[usize], axis: isize) -> Result<Vec<Tensor>> {
         let at = self.shape().axis("split", axis)?;
         limited("split", lengths.len())?;
@@ -194,6 +198,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, a count of 0, or more than 1,048,576 parts.
+    #[track_caller]
     pub fn chunk(&self, count: usize, axis: isize) -> Result<Vec<Tensor>> {
         let whole = self.shape()[self.shape().axis("chunk", axis)?];
         if count == 0 {

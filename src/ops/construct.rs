@@ -9,6 +9,7 @@ use crate::{Error, Result};
 const MOST: f64 = u32::MAX as f64;
 
 /// A tensor whose element at place `i`, in row-major order, is `element(i)`.
+#[track_caller]
 fn by_place(
     shape: impl AsRef<[usize]>,
     device: &Device,
@@ -33,6 +34,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A number that is not finite, a step of 0 or away from `end`, over 2³² - 1 numbers, or no room.
+    #[track_caller]
     pub fn arange(start: f64, end: f64, step: f64, device: &Device) -> Result<Tensor> {
         let wrong =
             |what: &str| Err(Error::argument("arange", format!("{start} to {end} by {step}: {what}")));
@@ -60,6 +62,7 @@ impl Tensor {
     ///
     /// # Errors
     /// An end that is not finite, over 2³² - 1 steps, or no room.
+    #[track_caller]
     pub fn linspace(start: f64, end: f64, steps: usize, device: &Device) -> Result<Tensor> {
         if !(start.is_finite() && end.is_finite()) || steps as f64 > MOST {
             return Err(Error::argument("linspace", format!("{steps} numbers from {start} to {end}")));
@@ -83,6 +86,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No room.
+    #[track_caller]
     pub fn eye(n: usize, device: &Device) -> Result<Tensor> {
         by_place([n, n], device, |i| f32::from(i % (n + 1) == 0))
     }
@@ -98,6 +102,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No room.
+    #[track_caller]
     pub fn zeros_like(&self) -> Result<Tensor> {
         self.full_like(0.0)
     }
@@ -113,6 +118,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No room.
+    #[track_caller]
     pub fn ones_like(&self) -> Result<Tensor> {
         self.full_like(1.0)
     }
@@ -128,6 +134,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No room.
+    #[track_caller]
     pub fn full_like(&self, value: f32) -> Result<Tensor> {
         Tensor::full(self.shape(), value, self.device())
     }
@@ -144,6 +151,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Rank below 2, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn tril(&self, diagonal: isize) -> Result<Tensor> {
         self.where_on("tril", |row, column| column <= row.saturating_add(diagonal))
     }
@@ -159,11 +167,13 @@ impl Tensor {
     ///
     /// # Errors
     /// Rank below 2, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn triu(&self, diagonal: isize) -> Result<Tensor> {
         self.where_on("triu", |row, column| column >= row.saturating_add(diagonal))
     }
 
     /// The elements in the rows and columns of the last two axes where `kept` holds, 0 elsewhere.
+    #[track_caller]
     fn where_on(&self, op: &'static str, kept: impl Fn(isize, isize) -> bool + Sync) -> Result<Tensor> {
         let shape = self.shape();
         let Some(&[rows, columns]) = shape.last_chunk::<2>() else {
@@ -188,6 +198,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shapes do not broadcast, a tensor of ids, the devices differ, or the device fails.
+    #[track_caller]
     pub fn masked_fill(&self, mask: &Tensor, value: f32) -> Result<Tensor> {
         mask.where_cond(&Tensor::scalar(value, self.device())?, self)
     }

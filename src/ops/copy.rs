@@ -210,6 +210,7 @@ impl Op for Put {
 ///
 /// # Errors
 /// `x` does not fit there, or the device fails.
+#[track_caller]
 pub(crate) fn slice_scatter(x: &Tensor, held: &mut Tensor, axis: usize, start: usize) -> Result<()> {
     let whole = held.shape();
     let end = start.saturating_add(x.shape().get(axis).copied().unwrap_or(0));
@@ -237,6 +238,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The device has no room.
+    #[track_caller]
     pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
         // Filled, not uploaded: an upload would end the pass that is being recorded.
         Tensor::full(Shape::SCALAR, value, device)
@@ -254,6 +256,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A rank over 6, or no room.
+    #[track_caller]
     pub fn full(shape: impl AsRef<[usize]>, value: f32, device: &Device) -> Result<Tensor> {
         filled(Shape::new(shape)?, value.to_bits(), DType::F32, device)
     }
@@ -270,6 +273,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::full`].
+    #[track_caller]
     pub fn zeros(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         Tensor::full(shape, 0.0, device)
     }
@@ -286,6 +290,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::full`].
+    #[track_caller]
     pub fn ones(shape: impl AsRef<[usize]>, device: &Device) -> Result<Tensor> {
         Tensor::full(shape, 1.0, device)
     }
@@ -303,6 +308,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The device is out of memory.
+    #[track_caller]
     pub fn copy(&self) -> Result<Tensor> {
         apply(Copy, &[self])
     }

@@ -418,6 +418,7 @@ impl Op for CrossEntropyGrad {
 }
 
 /// The loss against probabilities, composed of other ops: it has gradients for both.
+#[track_caller]
 fn by_probabilities(logits: &Tensor, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
     let (shape, smoothing) = (logits.shape(), options.label_smoothing);
     if shape.rank() < 2 {
@@ -475,6 +476,7 @@ impl Tensor {
     /// Other shapes or types, an empty batch, no classes, or the device fails. A class id out of range is an error at
     /// once if the ids were uploaded or are on the CPU. If a GPU computed them, reading the loss, or anything computed
     /// from it, is an error.
+    #[track_caller]
     pub fn cross_entropy(&self, targets: &Tensor) -> Result<Tensor> {
         self.cross_entropy_with(targets, &CrossEntropyOptions::default())
     }
@@ -501,6 +503,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::cross_entropy`], a smoothing outside `0..=1`, or weights of another shape than `[classes]`. An
     /// empty batch is an error for the means only.
+    #[track_caller]
     pub fn cross_entropy_with(&self, targets: &Tensor, options: &CrossEntropyOptions) -> Result<Tensor> {
         if targets.dtype() == DType::F32 {
             return by_probabilities(self, targets, options);

@@ -212,6 +212,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn cumsum(&self, axis: isize) -> Result<Tensor> {
         let axis = self.shape().axis(NAME, axis)?;
         apply(Cumsum { axis, backward: false }, &[self])

@@ -126,6 +126,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A probability outside `0..=1`, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn dropout(&self, probability: f32, seed: u64, offset: u64) -> Result<Tensor> {
         if probability == 0.0 {
             self.expect(DType::F32, "dropout")?;

@@ -26,6 +26,7 @@ impl Named {
     }
 
     /// Replaces a name that is there twice by one axis, the diagonal of both.
+    #[track_caller]
     fn diagonal(mut self) -> Result<Named> {
         let twice = |names: &[char]| {
             let second = (0..names.len()).rev().find(|&at| names[..at].contains(&names[at]))?;
@@ -45,6 +46,7 @@ impl Named {
     }
 
     /// The sum over the axes that `kept` refuses.
+    #[track_caller]
     fn sum_but(self, kept: impl Fn(char) -> bool) -> Result<Named> {
         let axes: Vec<isize> =
             (0..).zip(&self.names).filter(|&(_, &name)| !kept(name)).map(|(axis, _)| axis).collect();
@@ -53,6 +55,7 @@ impl Named {
     }
 
     /// With its axes in this order, joined to three: those of each list.
+    #[track_caller]
     fn joined(&self, lists: [&[char]; 3]) -> Result<Tensor> {
         let axes: Vec<usize> =
             lists.concat().iter().filter_map(|name| self.names.iter().position(|own| own == name)).collect();
@@ -61,6 +64,7 @@ impl Named {
     }
 
     /// The sum of products over the axes of both that `kept` refuses, as one batched matrix product.
+    #[track_caller]
     fn contract(self, other: Named, kept: impl Fn(char) -> bool) -> Result<Named> {
         let (a, b) = (self, other);
         let (in_a, in_b) = (a.names.clone(), b.names.clone());
@@ -81,6 +85,7 @@ impl Named {
 }
 
 /// The names of each operand's axes, and those of the result.
+#[track_caller]
 fn parse(equation: &str) -> Result<(Vec<Vec<char>>, Vec<char>), String> {
     let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (inputs, output) = match text.split_once("->") {
@@ -131,6 +136,7 @@ impl Tensor {
     /// # Errors
     /// An equation that does not fit the operands, lengths that differ under one letter, an intermediate result of rank
     /// over 6, tensors of ids, different devices, or the device fails.
+    #[track_caller]
     pub fn einsum(equation: &str, operands: &[&Tensor]) -> Result<Tensor> {
         let wrong = |message: String| Error::shape(NAME, format!("{equation}: {message}"));
         let (inputs, output) = parse(equation).map_err(wrong)?;

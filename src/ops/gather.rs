@@ -169,6 +169,7 @@ impl Tensor {
     /// No such axis, an index that does not fit or is not of ids, or the device fails. An id out of range is an error
     /// at once if the ids were uploaded or are on the CPU. If a GPU computed them, reading the result, or anything
     /// computed from it, is an error.
+    #[track_caller]
     pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
         let axis = self.shape().axis("gather", axis)?;
         apply(Gather { name: "gather", axis }, &[self, index])
@@ -188,6 +189,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, ids that are not of rank 1, or as [`Tensor::gather`].
+    #[track_caller]
     pub fn index_select(&self, axis: isize, ids: &Tensor) -> Result<Tensor> {
         const NAME: &str = "index_select";
         let axis = self.shape().axis(NAME, axis)?;
@@ -216,6 +218,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A table that is not of rank 2, ids of rank 6, or as [`Tensor::gather`].
+    #[track_caller]
     pub fn embedding(&self, ids: &Tensor) -> Result<Tensor> {
         const NAME: &str = "embedding";
         ids.expect(DType::U32, NAME)?;

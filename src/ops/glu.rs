@@ -49,6 +49,7 @@ struct Glu {
 }
 
 impl Glu {
+    #[track_caller]
     fn half(&self, x: Shape) -> Result<Shape> {
         let length = x[self.axis];
         if !length.is_multiple_of(2) {
@@ -218,6 +219,7 @@ impl Op for GluGrad {
 }
 
 impl Tensor {
+    #[track_caller]
     fn gated(&self, gate: Gate, name: &'static str, axis: isize) -> Result<Tensor> {
         apply(Glu { gate, axis: self.shape().axis(name, axis)? }, &[self])
     }
@@ -236,6 +238,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, one of odd length, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn glu(&self, axis: isize) -> Result<Tensor> {
         self.gated(Gate::Sigmoid, "glu", axis)
     }
@@ -255,6 +258,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::glu`].
+    #[track_caller]
     pub fn swiglu(&self, axis: isize) -> Result<Tensor> {
         self.gated(Gate::Silu, "swiglu", axis)
     }
@@ -271,6 +275,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::glu`].
+    #[track_caller]
     pub fn geglu(&self, axis: isize) -> Result<Tensor> {
         self.gated(Gate::Gelu, "geglu", axis)
     }
@@ -286,6 +291,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::glu`].
+    #[track_caller]
     pub fn reglu(&self, axis: isize) -> Result<Tensor> {
         self.gated(Gate::Relu, "reglu", axis)
     }

@@ -111,6 +111,7 @@ impl Tensor {
     ///
     /// # Errors
     /// More indices than axes, or one outside its axis.
+    #[track_caller]
     pub fn i(&self, indices: impl Indices) -> Result<Tensor> {
         let (shape, indices) = (self.shape(), indices.indices());
         if indices.len() > shape.rank() {

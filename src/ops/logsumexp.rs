@@ -110,6 +110,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, one named twice, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn logsumexp(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
         self.reduce_by("logsumexp", axes, keepdim, |axes| LogSumExp { axes })
     }

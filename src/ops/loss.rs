@@ -113,6 +113,7 @@ impl Loss {
     /// Shapes that differ (there is no broadcasting: `[n]` with `[n, 1]` would be a mean over `n²` pairs), a `delta`
     /// that is not positive and finite, a weight that does not broadcast, [`Reduction::BatchMean`] with rank 0, a
     /// tensor of ids, or the device fails.
+    #[track_caller]
     pub fn of(&self, prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
         let (function, delta) = match self {
             Loss::Mse => (Function::Mse, 1.0),

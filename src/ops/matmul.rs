@@ -296,6 +296,7 @@ impl Tensor {
     /// # Errors
     /// Fewer than two axes, inner lengths that differ or exceed 983,040,000, batch axes that do not broadcast, a tensor
     /// of ids, or the device fails.
+    #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.matmul_with(other, None, Activation::None, MatMulKernel::Auto)
     }
@@ -314,6 +315,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::matmul`], a bias of another shape, or a kernel that the adapter does not support.
+    #[track_caller]
     pub fn matmul_with(
         &self,
         other: &Tensor,
@@ -343,6 +345,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not fit, tensors of ids, or the device fails.
+    #[track_caller]
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
         let (shape, weight_shape) = (self.shape(), weight.shape());
         let (Some((&inputs, lead)), &[out, wanted]) = (shape.split_last(), &weight_shape[..]) else {

@@ -146,6 +146,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, one named twice, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn var(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
         self.reduce_by("var", axes, keepdim, |axes| Variance { root: false, correction, axes })
     }
@@ -164,6 +165,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::var`].
+    #[track_caller]
     pub fn std(&self, axes: &[isize], correction: usize, keepdim: bool) -> Result<Tensor> {
         self.reduce_by("std", axes, keepdim, |axes| Variance { root: true, correction, axes })
     }

@@ -251,6 +251,7 @@ impl Tensor {
     /// # Errors
     /// A p that is negative, NaN, or finite and over 64; no such axis, or one named twice; an empty reduced axis for
     /// infinite p; a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn norm(&self, p: f32, axes: &[isize], keepdim: bool) -> Result<Tensor> {
         if p.is_nan() || p < 0.0 || (p > MOST && p.is_finite()) {
             let message = format!("p = {p} is not in 0 to {MOST} or infinite, for shape {}", self.shape());

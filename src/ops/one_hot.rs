@@ -97,6 +97,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of `f32`, a rank of 6, or the device fails; ids out of range, reported as in [`Tensor::gather`].
+    #[track_caller]
     pub fn one_hot(&self, classes: usize) -> Result<Tensor> {
         apply(OneHot { classes }, &[self])
     }

@@ -52,6 +52,7 @@ impl Pad {
 }
 
 /// The length of a padded axis.
+#[track_caller]
 fn padded(length: usize, (before, after): (usize, usize)) -> Result<usize> {
     let sum = before.checked_add(after).and_then(|around| around.checked_add(length));
     sum.ok_or_else(|| Error::argument(NAME, format!("{before} before and {after} after are too many")))
@@ -245,6 +246,7 @@ impl Tensor {
     ///
     /// # Errors
     /// More pairs than axes, a reflection by the length of the axis or more, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn pad(&self, pads: &[(usize, usize)], mode: PadMode) -> Result<Tensor> {
         let Some(first) = self.rank().checked_sub(pads.len()) else {
             let message = format!("{} pairs for shape {}", pads.len(), self.shape());

@@ -59,6 +59,7 @@ impl Pointwise {
     ///
     /// # Errors
     /// A tensor of ids, WGSL that does not compile (on a GPU), or the device fails.
+    #[track_caller]
     pub fn apply(&'static self, x: &Tensor) -> Result<Tensor> {
         apply(Value(self), &[x])
     }

@@ -111,6 +111,7 @@ struct Geometry {
 
 impl Pool2dOptions {
     /// Checks the options against the shape. Returns the plane sizes of x and of the result.
+    #[track_caller]
     pub(super) fn sizes(&self, op: &'static str, x: Shape) -> Result<([usize; 2], [usize; 2])> {
         let &[_, _, h, w] = &*x else {
             return Err(Error::shape(op, format!("wants [n, c, h, w], got shape {x}")));
@@ -137,6 +138,7 @@ impl Pool2dOptions {
 
     /// As [`Pool2dOptions::sizes`]; also checks that one invocation can visit a window, or all windows that contain an
     /// element.
+    #[track_caller]
     fn geometry(&self, op: &'static str, x: Shape) -> Result<Geometry> {
         let (input, output) = self.sizes(op, x)?;
         let Pool2dOptions { kernel, stride, .. } = *self;
@@ -438,6 +440,7 @@ impl Tensor {
     /// Not of rank 4; no window fits; a kernel, stride or dilation of 0; a padding over half the kernel; more elements
     /// in a window, or more windows over an element, than one invocation can visit (about 254 by 254); a tensor of ids;
     /// or the device fails.
+    #[track_caller]
     pub fn max_pool2d(&self, options: Pool2dOptions) -> Result<Tensor> {
         apply(MaxPool2d(options), &[self])
     }

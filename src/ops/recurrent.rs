@@ -46,6 +46,7 @@ params! {
 }
 
 /// Checks two inputs `[.., gates * units]` and a state `[.., units]`; returns the state's.
+#[track_caller]
 fn step(op: &'static str, inputs: &[Meta], gates: usize) -> Result<Meta> {
     let [x, h, state] = arity(op, inputs)?;
     floats(op, inputs)?;
@@ -378,6 +379,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not fit, tensors of ids, or the device fails.
+    #[track_caller]
     pub fn lstm_cell(&self, hidden: &Tensor, c: &Tensor) -> Result<[Tensor; 2]> {
         let outputs = apply_all(Lstm, &[self, hidden, c])?;
         outputs.try_into().map_err(|_| Error::shape("lstm_cell", "an output is missing"))
@@ -399,6 +401,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::lstm_cell`].
+    #[track_caller]
     pub fn gru_cell(&self, hidden: &Tensor, state: &Tensor) -> Result<Tensor> {
         apply(Gru, &[self, hidden, state])
     }

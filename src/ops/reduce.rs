@@ -203,6 +203,7 @@ impl Tensor {
     ///
     /// # Errors
     /// `shape` does not broadcast to this tensor's, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn sum_to(&self, shape: Shape) -> Result<Tensor> {
         if self.shape() == shape {
             return Ok(self.clone());
@@ -227,6 +228,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of ids, or the device fails.
+    #[track_caller]
     pub fn sum_all(&self) -> Result<Tensor> {
         self.sum(&self.all_axes(), false)
     }
@@ -242,6 +244,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of ids, or the device fails.
+    #[track_caller]
     pub fn mean_all(&self) -> Result<Tensor> {
         self.mean(&self.all_axes(), false)
     }
@@ -257,6 +260,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No element, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn max_all(&self) -> Result<Tensor> {
         self.max(&self.all_axes(), false)
     }
@@ -272,6 +276,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No element, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn min_all(&self) -> Result<Tensor> {
         self.min(&self.all_axes(), false)
     }
@@ -288,6 +293,7 @@ macro_rules! methods {
             /// # Errors
             /// No such axis, or one named twice; an empty reduced axis for `max` and `min`; a tensor of ids, or the
             /// device fails.
+            #[track_caller]
             pub fn $name(&self, axes: &[isize], keepdim: bool) -> Result<Tensor> {
                 let op = $op;
                 self.reduce_by(op.name(), axes, keepdim, |axes| Reduce { op, axes })

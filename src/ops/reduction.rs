@@ -51,6 +51,7 @@ struct Split {
 impl Axes {
     /// # Errors
     /// No such axis, or one named twice.
+    #[track_caller]
     pub(crate) fn new(op: &'static str, shape: Shape, axes: &[isize]) -> Result<Axes> {
         let mut reduced = [false; MAX_RANK];
         for &axis in axes {
@@ -370,6 +371,7 @@ fn reduce_columns<T: Copy, S: Copy>(
 
 impl Tensor {
     /// Applies the reduction that `op` returns for `axes`. Without `keepdim` the reduced axes are removed.
+    #[track_caller]
     pub(crate) fn reduce_by<O: Op>(
         &self,
         name: &'static str,

@@ -178,6 +178,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A rank below 2, angles of another shape, tensors of ids, or the device fails.
+    #[track_caller]
     pub fn rotary_embedding(&self, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs) -> Result<Tensor> {
         apply(Rotary { pairs, back: false }, &[self, &cos.detach(), &sin.detach()])
     }

@@ -39,6 +39,7 @@ pub(super) fn lanes(x: &Layout, axis: usize, index: Shape) -> Layout {
 
 /// Checks that an index holds ids and fits `x` along all axes but `axis`, and that its ids are in range if that is
 /// known.
+#[track_caller]
 pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Result<()> {
     let ids = index.shape;
     let inside = ids.rank() == x.rank() && (0..x.rank()).all(|k| k == axis || ids[k] <= x[k]);
@@ -52,6 +53,7 @@ pub(super) fn fits(op: &'static str, axis: usize, x: Shape, index: Meta) -> Resu
     }
 }
 
+#[track_caller]
 fn out_of_range(op: &'static str, id: u32, axis: usize, x: Shape) -> Error {
     Error::argument(op, format!("index {id} is past the end of axis {axis} of shape {x}"))
 }
@@ -261,6 +263,7 @@ impl Tensor {
     /// # Errors
     /// No such axis, shapes or types that do not fit, or the device fails; ids out of range, reported as in
     /// [`Tensor::gather`].
+    #[track_caller]
     pub fn scatter_add(&self, axis: isize, index: &Tensor, src: &Tensor) -> Result<Tensor> {
         let at = self.shape().axis(NAME, axis)?;
         let (terms, ids) = (src.shape(), index.shape());

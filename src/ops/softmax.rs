@@ -372,6 +372,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn softmax(&self, axis: isize) -> Result<Tensor> {
         let axis = self.shape().axis("softmax", axis)?;
         apply(Softmax { axis, log: false }, &[self])
@@ -389,6 +390,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::softmax`].
+    #[track_caller]
     pub fn log_softmax(&self, axis: isize) -> Result<Tensor> {
         let axis = self.shape().axis("log_softmax", axis)?;
         apply(Softmax { axis, log: true }, &[self])

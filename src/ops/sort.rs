@@ -99,6 +99,7 @@ impl Op for Sort {
 
 impl Tensor {
     /// The first `keep` elements along an axis in order (all if `None`), and their positions along the axis.
+    #[track_caller]
     fn ordered(
         &self,
         name: &'static str,
@@ -135,6 +136,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, or the device fails.
+    #[track_caller]
     pub fn sort(&self, axis: isize, descending: bool) -> Result<(Tensor, Tensor)> {
         self.ordered("sort", axis, None, descending)
     }
@@ -151,6 +153,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::sort`].
+    #[track_caller]
     pub fn argsort(&self, axis: isize, descending: bool) -> Result<Tensor> {
         Ok(self.detach().ordered("argsort", axis, None, descending)?.1)
     }
@@ -170,6 +173,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, `k` larger than its length, or the device fails.
+    #[track_caller]
     pub fn topk(&self, k: usize, axis: isize, largest: bool) -> Result<(Tensor, Tensor)> {
         self.ordered("topk", axis, Some(k), largest)
     }

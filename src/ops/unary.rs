@@ -274,6 +274,7 @@ macro_rules! methods {
             ///
             /// # Errors
             /// A tensor of ids, or the device fails.
+            #[track_caller]
             pub fn $name(&self) -> Result<Tensor> {
                 apply(Unary::from(Function::$function), &[self])
             }
@@ -500,6 +501,7 @@ methods! {
 }
 
 /// Applies a function of one attribute, which must be finite.
+#[track_caller]
 fn with_attribute(x: &Tensor, function: Function, what: &str, value: f32) -> Result<Tensor> {
     if !value.is_finite() {
         return Err(Error::argument(function.name(), format!("{what} {value} is not a finite number")));
@@ -521,6 +523,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A slope that is not finite, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn leaky_relu(&self, slope: f32) -> Result<Tensor> {
         with_attribute(self, Function::LeakyRelu, "slope", slope)
     }
@@ -538,6 +541,7 @@ impl Tensor {
     ///
     /// # Errors
     /// An alpha that is not finite, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn elu(&self, alpha: f32) -> Result<Tensor> {
         with_attribute(self, Function::Elu, "alpha", alpha)
     }
@@ -554,6 +558,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A NaN bound, `min` above `max` (PyTorch returns `max` then), a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn clamp(&self, min: f32, max: f32) -> Result<Tensor> {
         if min.is_nan() || max.is_nan() || min > max {
             return Err(Error::argument("clamp", format!("no number lies between {min} and {max}")));
@@ -572,6 +577,7 @@ impl Tensor {
     ///
     /// # Errors
     /// A tensor of ids, or the device fails.
+    #[track_caller]
     pub fn logical_not(&self) -> Result<Tensor> {
         apply(Unary::from(Function::LogicalNot), &[&self.detach()])
     }

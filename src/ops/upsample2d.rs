@@ -22,6 +22,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Not of rank 4, a height or width of 0, a tensor of ids, or the device fails.
+    #[track_caller]
     pub fn upsample_nearest2d(&self, size: [usize; 2]) -> Result<Tensor> {
         upsample("upsample_nearest2d", self, size, Method::Nearest)
     }
@@ -43,11 +44,13 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::upsample_nearest2d`].
+    #[track_caller]
     pub fn upsample_bilinear2d(&self, size: [usize; 2], align_corners: bool) -> Result<Tensor> {
         upsample("upsample_bilinear2d", self, size, Method::Linear { corners: align_corners })
     }
 }
 
+#[track_caller]
 fn upsample(op: &'static str, x: &Tensor, size: [usize; 2], method: Method) -> Result<Tensor> {
     let from = plane(op, x.shape())?;
     if size.contains(&0) {

@@ -43,6 +43,7 @@ dims! {
 }
 
 /// The shape that these lengths mean for so many elements.
+#[track_caller]
 fn inferred(dims: &[isize], numel: usize) -> Result<Shape> {
     let wrong = |message: &str| Err(Error::shape("reshape", format!("to {dims:?}: {message}")));
     let mut shape = Vec::with_capacity(dims.len());
@@ -84,6 +85,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shape has another number of elements or a rank over 6, -1 twice or where no length fits, or the device fails.
+    #[track_caller]
     pub fn reshape(&self, shape: impl Dims) -> Result<Tensor> {
         let old = self.shape();
         let shape = inferred(&shape.dims(), old.numel())?;
@@ -96,23 +98,31 @@ impl Tensor {
         }
     }
 
-    /// Joins axis `start` and all after it into one: `[n, c, h, w]` from axis 1 becomes `[n, c·h·w]`.
+    /// Joins the axes from `start` to `end`, this one included, into one: `[n, c, h, w]` from axis 1 to -1 becomes
+    /// `[n, c·h·w]`. Negative axes count from the end.
     ///
     /// ```
     /// # use gristmill::{Device, Tensor};
     /// let images = Tensor::ones([10, 3, 4, 4], &Device::cpu())?;
-    /// assert_eq!(images.flatten(1)?.shape(), [10, 48]);
-    /// assert_eq!(images.flatten(-2)?.shape(), [10, 3, 16]);
+    /// assert_eq!(images.flatten(1, -1)?.shape(), [10, 48]);
+    /// assert_eq!(images.flatten(0, 1)?.shape(), [30, 4, 4]);
     /// # Ok::<(), gristmill::Error>(())
     /// ```
     ///
     /// # Errors
-    /// No such axis, or the device fails.
-    pub fn flatten(&self, start: isize) -> Result<Tensor> {
-        let start = self.shape().axis("flatten", start)?;
+    /// No such axis, `end` before `start`, or the device fails.
+    #[track_caller]
+    pub fn flatten(&self, start: isize, end: isize) -> Result<Tensor> {
         let shape = self.shape();
-        let joined = [&shape[..start], &[shape[start..].iter().product()]].concat();
-        self.reshape(joined)
+        let (first, last) = (shape.axis("flatten", start)?, shape.axis("flatten", end)?);
+        if last < first {
+            return Err(Error::shape(
+                "flatten",
+                format!("axis {end} of shape {shape} is before axis {start}"),
+            ));
+        }
+        let joined = shape[first..=last].iter().product();
+        self.reshape([&shape[..first], &[joined], &shape[last + 1..]].concat())
     }
 
     /// Reorders the axes: axis `k` of the result is axis `axes[k]` of this tensor.
@@ -128,6 +138,7 @@ impl Tensor {
     ///
     /// # Errors
     /// `axes` is not a permutation of all axes.
+    #[track_caller]
     pub fn permute(&self, axes: &[usize]) -> Result<Tensor> {
         let mut back = vec![usize::MAX; axes.len()];
         for (to, &from) in axes.iter().enumerate() {
@@ -155,6 +166,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis.
+    #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Result<Tensor> {
         let (a, b) = (self.shape().axis("transpose", a)?, self.shape().axis("transpose", b)?);
         let mut axes: Vec<usize> = (0..self.rank()).collect();
@@ -175,6 +187,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Rank below 2.
+    #[track_caller]
     pub fn t(&self) -> Result<Tensor> {
         self.transpose(-2, -1)
     }
@@ -191,6 +204,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, or a range that exceeds it.
+    #[track_caller]
     pub fn slice(&self, axis: isize, range: Range<usize>) -> Result<Tensor> {
         self.slice_step(axis, range, 1)
     }
@@ -207,6 +221,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, a range that exceeds it, or a step of 0.
+    #[track_caller]
     pub fn slice_step(&self, axis: isize, range: Range<usize>, step: usize) -> Result<Tensor> {
         let whole = self.shape();
         let axis = whole.axis("slice", axis)?;
@@ -242,6 +257,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shapes do not broadcast, or a rank over 6.
+    #[track_caller]
     pub fn expand(&self, shape: impl AsRef<[usize]>) -> Result<Tensor> {
         let layout = self.layout().expand(Shape::new(shape)?, "expand")?;
         // The backward pass sums the gradient back to this shape.
@@ -260,6 +276,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such position, or a rank over 6.
+    #[track_caller]
     pub fn unsqueeze(&self, axis: isize) -> Result<Tensor> {
         let places = [&self.shape()[..], &[1]].concat();
         if places.len() > MAX_RANK {
@@ -286,6 +303,7 @@ impl Tensor {
     ///
     /// # Errors
     /// No such axis, or it is longer.
+    #[track_caller]
     pub fn squeeze(&self, axis: isize) -> Result<Tensor> {
         let at = self.shape().axis("squeeze", axis)?;
         let mut dims = self.shape().to_vec();

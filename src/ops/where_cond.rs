@@ -83,6 +83,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shapes do not broadcast, a condition of ids, numbers beside ids, the devices differ, or the device fails.
+    #[track_caller]
     pub fn where_cond(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         apply(Where, &[&self.detach(), a, b])
     }

@@ -49,6 +49,7 @@ impl Core {
         Core { op, decay, betas: (0.9, 0.999), eps: 1e-8, state }
     }
 
+    #[track_caller]
     fn step(&mut self, gradients: &Gradients) -> Result<()> {
         let &mut Core { op, decay, betas, eps, .. } = self;
         demand(op, (0.0..=f64::from(f32::MAX)).contains(&eps), "eps", eps, "at least 0 and finite as f32")?;
@@ -113,6 +114,7 @@ macro_rules! optimizer {
         }
 
         impl Optimizer for $name {
+            #[track_caller]
             fn step(&mut self, gradients: &Gradients) -> Result<()> {
                 self.0.step(gradients)
             }
@@ -132,6 +134,15 @@ optimizer! {
     /// v = β₂·v + (1 - β₂)·d²
     /// w = w - lr·(m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps)
     /// ```
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Adam, Optimizer}};
+    /// let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+    /// let mut adam = Adam::new([w.clone()], 0.5).betas(0.9, 0.99).eps(1e-7).weight_decay(0.0);
+    /// adam.step(&w.tensor().square()?.backward()?)?;
+    /// assert!((w.tensor().item()? - 4.5).abs() < 1e-5); // the first step has the length of the learning rate
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     Adam, "adam", Decay::Penalty, 0.0
 }
 
@@ -144,6 +155,15 @@ optimizer! {
     /// m = β₁·m + (1 - β₁)·g
     /// v = β₂·v + (1 - β₂)·g²
     /// w = w - lr·(m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps)
+    /// ```
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{AdamW, Optimizer}};
+    /// let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+    /// let mut adam = AdamW::new([w.clone()], 0.5).weight_decay(0.2);
+    /// adam.step(&w.tensor().square()?.backward()?)?;
+    /// assert!((w.tensor().item()? - 4.0).abs() < 1e-5); // 5 · (1 - 0.5 · 0.2) - 0.5
+    /// # Ok::<(), gristmill::Error>(())
     /// ```
     AdamW, "adamw", Decay::Decoupled, 0.01
 }

@@ -46,6 +46,22 @@ pub fn save_checkpoint(
 
 /// Loads a file of [`save_checkpoint`] into a model and an optimizer of the same kind; returns the metadata.
 ///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::{Init, Layer, Linear, Module}, optim::{self, AdamW, Optimizer}};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("run.safetensors");
+/// # let model = Linear::new(4, 2, &mut Init::new(1, &Device::cpu()))?;
+/// # let mut optimizer = AdamW::new(model.parameters(), 1e-3);
+/// # optimizer.step(&model.forward(&Tensor::ones([1, 4], &Device::cpu())?)?.sum_all()?.backward()?)?;
+/// optim::save_checkpoint(&model, &optimizer, &path, &[("step".to_string(), "1".to_string())].into())?;
+/// let mut resumed = AdamW::new(model.parameters(), 1e-3);
+/// let metadata = optim::load_checkpoint(&model, &mut resumed, &path)?;
+/// assert_eq!(metadata["step"], "1");
+/// let names = model.named_parameters();
+/// assert_eq!(resumed.state(&names)?[1].1.to_vec()?, optimizer.state(&names)?[1].1.to_vec()?);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`io::load`], or the file does not fit the model or the optimizer. The error lists all problems with the first
 /// that does not fit; neither is changed.

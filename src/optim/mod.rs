@@ -57,6 +57,16 @@ pub trait Optimizer {
 
     /// Adds parameters with rates of their own.
     ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, ParameterGroup, Sgd}};
+    /// # let ones = Tensor::ones([1], &Device::cpu())?;
+    /// # let (w, b) = (Parameter::new(&ones)?, Parameter::new(&ones)?);
+    /// let mut sgd = Sgd::new([w.clone()], 0.1);
+    /// sgd.add_group(ParameterGroup::new([b]).learning_rate(0.01))?;
+    /// assert!(sgd.add_group(ParameterGroup::new([w])).is_err()); // it has w already
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A parameter that the optimizer has already.
     fn add_group(&mut self, group: ParameterGroup) -> Result<()>;
@@ -66,12 +76,36 @@ pub trait Optimizer {
 
     /// Sets the learning rate of the next step. The rate of a group with one of its own changes by the same factor, counted
     /// from the rate that the optimizer was made with, as under PyTorch's `LambdaLR`; if that was 0, it stays.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, Sgd}};
+    /// # let w = Parameter::new(&Tensor::ones([1], &Device::cpu())?)?;
+    /// let mut sgd = Sgd::new([w.clone()], 0.5);
+    /// sgd.set_learning_rate(sgd.learning_rate() / 2.0);
+    /// sgd.step(&w.tensor().backward()?)?; // the gradient is 1
+    /// assert_eq!(w.tensor().item()?, 0.75); // 1 - 0.25
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     fn set_learning_rate(&mut self, rate: f32);
 
     /// The state for a checkpoint, without hyperparameters.
     ///
     /// Names are those of the parameters, as [`Module::named_parameters`](crate::nn::Module::named_parameters) gives
     /// them, and PyTorch's: `0.weight.exp_avg`. Parameters that were never updated have no state.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::{Init, Layer, Linear, Module}, optim::{Adam, Optimizer}};
+    /// # let model = Linear::new(4, 2, &mut Init::new(1, &Device::cpu()))?;
+    /// # let mut adam = Adam::new(model.parameters(), 0.1);
+    /// # adam.step(&model.forward(&Tensor::ones([1, 4], &Device::cpu())?)?.sum_all()?.backward()?)?;
+    /// let state = adam.state(&model.named_parameters())?; // after a step
+    /// let names: Vec<&str> = state.iter().map(|(name, _)| &**name).collect();
+    /// assert_eq!(names[..3], ["weight.step", "weight.exp_avg", "weight.exp_avg_sq"]);
+    /// let mut other = Adam::new(model.parameters(), 0.1);
+    /// other.load_state(&model.named_parameters(), &state)?;
+    /// assert_eq!(other.state(&model.named_parameters())?[1].1.to_vec()?, state[1].1.to_vec()?);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A parameter of the optimizer is not in `names`, or the device fails.

@@ -48,6 +48,12 @@ pub enum Schedule {
 
 impl Schedule {
     /// [`Schedule::Constant`].
+    ///
+    /// ```
+    /// # use gristmill::optim::Schedule;
+    /// let schedule = Schedule::constant(0.1);
+    /// assert_eq!([0, 1000].map(|step| schedule.lr_at(step)), [0.1, 0.1]);
+    /// ```
     pub fn constant(lr: f32) -> Schedule {
         Schedule::Constant { lr }
     }
@@ -58,6 +64,12 @@ impl Schedule {
     }
 
     /// [`Schedule::Cosine`].
+    ///
+    /// ```
+    /// # use gristmill::optim::Schedule;
+    /// let schedule = Schedule::cosine(0.1, 0.0, 200);
+    /// assert_eq!([0, 100, 200, 300].map(|step| schedule.lr_at(step)), [0.1, 0.05, 0.0, 0.0]);
+    /// ```
     pub fn cosine(lr: f32, floor: f32, steps: u64) -> Schedule {
         Schedule::Cosine { lr, floor, steps }
     }

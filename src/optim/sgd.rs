@@ -34,6 +34,17 @@ params! {
 ///
 /// Sutskever, Martens, Dahl & Hinton, [ICML 2013](https://proceedings.mlr.press/v28/sutskever13.html). With momentum,
 /// the state is `momentum_buffer`.
+///
+/// ```
+/// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, Sgd}};
+/// let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+/// let mut sgd = Sgd::new([w.clone()], 1.0).momentum(0.5);
+/// for _ in 0..2 {
+///     sgd.step(&w.tensor().sum_all()?.backward()?)?; // the gradient is 1
+/// }
+/// assert_eq!(w.tensor().to_vec()?, [2.5]); // 5 - 1 - (0.5 · 1 + 1)
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct Sgd {
     momentum: f32,
     nesterov: bool,
@@ -63,18 +74,47 @@ impl Sgd {
     }
 
     /// The gradient enters the velocity with weight `1 - dampening`, but fully at the first step.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, Sgd}};
+    /// # let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+    /// let mut sgd = Sgd::new([w.clone()], 1.0).momentum(0.5).dampening(0.5); // of a parameter 5
+    /// for _ in 0..2 {
+    ///     sgd.step(&w.tensor().sum_all()?.backward()?)?; // the gradient is 1
+    /// }
+    /// assert_eq!(w.tensor().to_vec()?, [3.0]); // 5 - 1 - (0.5 · 1 + 0.5 · 1)
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn dampening(mut self, dampening: f32) -> Sgd {
         self.dampening = dampening;
         self
     }
 
     /// Nesterov's momentum; requires momentum, and no dampening.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, Sgd}};
+    /// let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+    /// let mut sgd = Sgd::new([w.clone()], 1.0).momentum(0.5).nesterov(true);
+    /// sgd.step(&w.tensor().sum_all()?.backward()?)?; // the gradient is 1
+    /// assert_eq!(w.tensor().to_vec()?, [3.5]); // 5 - (1 + 0.5 · 1)
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn nesterov(mut self, nesterov: bool) -> Sgd {
         self.nesterov = nesterov;
         self
     }
 
     /// The factor of the weight in the gradient (L2 penalty), at least 0.
+    ///
+    /// ```
+    /// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, Sgd}};
+    /// let w = Parameter::new(&Tensor::full([1], 5.0, &Device::cpu())?)?;
+    /// let mut sgd = Sgd::new([w.clone()], 1.0).weight_decay(0.5);
+    /// sgd.step(&w.tensor().sum_all()?.backward()?)?; // the gradient is 1
+    /// assert_eq!(w.tensor().to_vec()?, [1.5]); // 5 - (1 + 0.5 · 5)
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn weight_decay(mut self, weight_decay: f64) -> Sgd {
         self.state.weight_decay = weight_decay;
         self
@@ -91,6 +131,7 @@ impl Sgd {
 }
 
 impl Optimizer for Sgd {
+    #[track_caller]
     fn step(&mut self, gradients: &Gradients) -> Result<()> {
         self.check()?;
         let (momentum, nesterov, dampening) = (self.momentum, self.nesterov, self.dampening);

@@ -13,12 +13,13 @@ use std::collections::{HashMap, HashSet};
 /// PyTorch.
 ///
 /// ```
-/// use gristmill::nn::{Init, Linear, Module};
-/// use gristmill::optim::{AdamW, Optimizer, ParameterGroup};
-/// # let mut init = Init::new(1, &gristmill::Device::cpu());
-/// let (backbone, head) = (Linear::new(8, 8, &mut init)?, Linear::new(8, 2, &mut init)?);
-/// let mut optimizer = AdamW::new(backbone.parameters(), 1e-4);
-/// optimizer.add_group(ParameterGroup::new(head.parameters()).learning_rate(1e-3).weight_decay(0.0))?;
+/// # use gristmill::{Device, Tensor, nn::Parameter, optim::{Optimizer, ParameterGroup, Sgd}};
+/// # let ones = Tensor::ones([1], &Device::cpu())?;
+/// let (backbone, head) = (Parameter::new(&ones)?, Parameter::new(&ones)?);
+/// let mut sgd = Sgd::new([backbone.clone()], 0.25);
+/// sgd.add_group(ParameterGroup::new([head.clone()]).learning_rate(0.5).weight_decay(0.0))?;
+/// sgd.step(&backbone.tensor().add(&head.tensor())?.backward()?)?; // both gradients are 1
+/// assert_eq!((backbone.tensor().item()?, head.tensor().item()?), (0.75, 0.5));
 /// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ impl State {
     }
 
     /// See [`Optimizer::add_group`](super::Optimizer::add_group).
+    #[track_caller]
     pub(super) fn add_group(&mut self, group: ParameterGroup) -> Result<()> {
         let known: HashSet<u64> = self.parameters().map(Parameter::id).collect();
         if let Some(parameter) = group.parameters.iter().find(|parameter| known.contains(&parameter.id())) {
@@ -129,6 +131,7 @@ impl State {
     /// Updates each parameter that has a gradient by the op that `rule` returns for its group's rates and the step
     /// number, which starts at 1. The op's outputs are the parameter and the entry's tensors. Its input is the gradient;
     /// on the CPU also the old parameter, because there the parameter moves to a new buffer.
+    #[track_caller]
     pub(super) fn step<O: Op>(
         &mut self,
         gradients: &Gradients,
@@ -196,6 +199,7 @@ impl State {
     }
 
     /// The optimizer's parameters with their names, in order.
+    #[track_caller]
     fn named<'a>(&'a self, names: &'a [(String, Parameter)]) -> Result<Vec<(&'a str, &'a Parameter)>> {
         let by_id: HashMap<u64, &str> = names.iter().map(|(name, p)| (p.id(), &**name)).collect();
         let named = self.parameters().map(|parameter| match by_id.get(&parameter.id()) {
@@ -222,6 +226,7 @@ impl State {
     }
 
     /// See [`Optimizer::load_state`](super::Optimizer::load_state).
+    #[track_caller]
     pub(super) fn import(&mut self, names: &[(String, Parameter)], state: &[(String, Tensor)]) -> Result<()> {
         let mut given: HashMap<&str, &Tensor> = HashMap::new();
         let mut wrong = Vec::new();

@@ -28,8 +28,14 @@ use std::time::Instant;
 ///         Ok(())
 ///     }
 /// }
-/// # let _: &dyn Callback = &Halve;
-/// # assert!(size_of::<Halve>() == 0);
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd, train::Trainer};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.5), mse_loss).callback(Halve);
+/// assert_eq!(trainer.fit(&data, None, 3)?.last("learning_rate"), Some(0.125)); // the third epoch's
+/// # Ok::<(), gristmill::Error>(())
 /// ```
 pub trait Callback {
     /// Before the first epoch. `run.history` has the epochs of the run that is resumed.
@@ -134,9 +140,17 @@ impl Watch {
 /// Ends the training when a figure has not become better for a number of epochs, as `EarlyStopping` of Keras.
 ///
 /// ```
-/// # use gristmill::train::EarlyStopping;
-/// let stopping = EarlyStopping::highest("val_accuracy", 5).restore_best();
-/// # assert!(size_of_val(&stopping) > 0);
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::train::{EarlyStopping, Trainer};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let stopping = EarlyStopping::lowest("val_loss", 2).restore_best();
+/// let sgd = Sgd::new(model.parameters(), 0.0); // learns nothing
+/// let history = Trainer::new(&model, sgd, mse_loss).callback(stopping).fit(&data, Some(&data), 100)?;
+/// assert_eq!(history.epochs().len(), 3); // the best, and two that are no better
+/// # Ok::<(), gristmill::Error>(())
 /// ```
 pub struct EarlyStopping {
     watch: Watch,
@@ -153,6 +167,21 @@ impl EarlyStopping {
     }
 
     /// Ends when this figure was no higher than its highest for `patience` epochs.
+    ///
+    /// ```
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::train::{EarlyStopping, Trainer};
+    /// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let stopping = EarlyStopping::highest("score", 1);
+    /// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.0), mse_loss) // learns nothing
+    ///     .metric("score", |output, target| mse_loss(output, target)?.neg())
+    ///     .callback(stopping);
+    /// assert_eq!(trainer.fit(&data, None, 100)?.epochs().len(), 2);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn highest(figure: &str, patience: u64) -> EarlyStopping {
         EarlyStopping { watch: Watch::new(figure, true), patience, since: 0, best: None }
     }
@@ -196,10 +225,21 @@ impl Callback for EarlyStopping {
 /// Writes a checkpoint after each epoch, or after each that is the best so far.
 ///
 /// ```
-/// # use gristmill::train::Checkpoint;
-/// let best = Checkpoint::lowest("best.safetensors", "val_loss"); // parameters, for nn::load_parameters
-/// let last = Checkpoint::last("last.safetensors"); // with the optimizer, for Trainer::resume
-/// # assert!(size_of_val(&best) == size_of_val(&last));
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::train::{Checkpoint, Trainer};
+/// # use gristmill::{Device, Tensor, nn::{self, Init, Linear, Module, mse_loss}, optim::Sgd};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let dir = dir.path();
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let best = Checkpoint::lowest(dir.join("best.safetensors"), "loss"); // parameters, for nn::load_parameters
+/// let last = Checkpoint::last(dir.join("last.safetensors")); // with the optimizer, for Trainer::resume
+/// let sgd = Sgd::new(model.parameters(), 0.1);
+/// Trainer::new(&model, sgd, mse_loss).callback(best).callback(last).fit(&data, None, 3)?;
+/// let metadata = nn::load_parameters(&model, dir.join("best.safetensors"))?;
+/// assert_eq!(metadata["epoch"], "2"); // the loss fell in each
+/// # Ok::<(), gristmill::Error>(())
 /// ```
 pub struct Checkpoint {
     path: PathBuf,
@@ -219,6 +259,24 @@ impl Checkpoint {
     }
 
     /// The parameters, when this figure is higher than ever. Metadata: `epoch`, from 0, and the figure.
+    ///
+    /// ```
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::train::{Checkpoint, Trainer};
+    /// # use gristmill::{Device, Tensor, nn::{self, Init, Linear, Module, mse_loss}, optim::Sgd};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path();
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let best = Checkpoint::highest(dir.join("best.safetensors"), "score");
+    /// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss)
+    ///     .metric("score", |output, target| mse_loss(output, target)?.neg()) // higher is better
+    ///     .callback(best);
+    /// trainer.fit(&data, None, 3)?;
+    /// assert_eq!(nn::load_parameters(&model, dir.join("best.safetensors"))?["epoch"], "2"); // it rose in each
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn highest(path: impl AsRef<Path>, figure: &str) -> Checkpoint {
         Checkpoint { path: path.as_ref().to_path_buf(), best: Some(Watch::new(figure, true)) }
     }
@@ -246,9 +304,16 @@ impl Callback for Checkpoint {
 /// Prints a line after each epoch: `epoch 3/10 - 4.1 s - loss: 0.0512 - val_loss: 0.0622`.
 ///
 /// ```
-/// # use gristmill::train::PrintEpochs;
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::train::{PrintEpochs, Trainer};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
 /// let lines = PrintEpochs::default(); // to standard output
-/// # assert!(size_of_val(&lines) > 0);
+/// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss).callback(lines);
+/// assert_eq!(trainer.fit(&data, None, 2)?.epochs().len(), 2); // two lines
+/// # Ok::<(), gristmill::Error>(())
 /// ```
 #[derive(Default)]
 pub struct PrintEpochs {
@@ -336,9 +401,16 @@ impl Callback for TensorBoard {
 /// [`PrintEpochs`] after it. With the feature `progress`.
 ///
 /// ```
-/// # use gristmill::train::ProgressBar;
-/// let bar = ProgressBar::default(); // for Trainer::callback, in place of PrintEpochs
-/// # assert!(size_of_val(&bar) > 0);
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::train::{ProgressBar, Trainer};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let bar = ProgressBar::default(); // in place of PrintEpochs
+/// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss).callback(bar);
+/// assert_eq!(trainer.fit(&data, None, 2)?.epochs().len(), 2);
+/// # Ok::<(), gristmill::Error>(())
 /// ```
 #[cfg(feature = "progress")]
 #[derive(Default)]

@@ -35,6 +35,7 @@ pub use callback::{Callback, Checkpoint, EarlyStopping, PrintEpochs, StopFlag};
 pub use finder::{RateLoss, find_learning_rate};
 
 use crate::data::{Batch, DataLoader};
+use crate::error::{at_line, caller};
 use crate::io::Metadata;
 use crate::nn::Layer;
 use crate::optim::{Optimizer, Schedule, clip_grad_norm, load_checkpoint};
@@ -51,6 +52,7 @@ const READ_EVERY: usize = 20;
 /// # use gristmill::train::Logs;
 /// let logs = Logs::from_iter([("loss".to_string(), 0.5), ("accuracy".to_string(), 0.9)]);
 /// assert_eq!((logs.get("accuracy"), logs.get("val_loss")), (Some(0.9), None));
+/// assert_eq!(logs.iter().next(), Some(("loss", 0.5)));
 /// assert_eq!(logs.to_string(), "loss: 0.5000 - accuracy: 0.9000");
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -89,6 +91,19 @@ impl std::fmt::Display for Logs {
 }
 
 /// The figures of each epoch, from the first on; of a resumed run those before as well.
+///
+/// ```
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd, train::Trainer};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss);
+/// let history = trainer.fit(&data, None, 2)?;
+/// assert_eq!(history.epochs().len(), 2);
+/// assert_eq!(history.last("loss"), history.epochs()[1].get("loss"));
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
     epochs: Vec<Logs>,
@@ -123,7 +138,7 @@ impl History {
 }
 
 /// The fraction of outputs `[n, classes]` whose largest element is that of the target, class ids `[n]`: a metric for
-/// [`Trainer::metric`].
+/// [`Trainer::metric`]. Of ids on the host: [`metrics::accuracy`](crate::metrics::accuracy).
 ///
 /// ```
 /// # use gristmill::{Device, Tensor, train};
@@ -145,7 +160,22 @@ type Figure<'a> = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + 'a>;
 
 /// Trains a model on the batches of a [`DataLoader`], in the manner of Keras's `compile` and `fit`.
 ///
-/// See the [module](self) for an example.
+/// The [module](self) has an example with a metric and a callback.
+///
+/// ```
+/// # use gristmill::data::{DataLoader, TensorDataset};
+/// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::{Schedule, Sgd}, train::Trainer};
+/// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+/// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+/// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+/// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.5), mse_loss)
+///     .schedule(Schedule::cosine(0.5, 0.0, 160))
+///     .clip_grad_norm(10.0);
+/// let history = trainer.fit(&data, None, 20)?; // of 8 steps each
+/// assert!(history.last("loss").unwrap() < history.epochs()[0].get("loss").unwrap());
+/// assert!(trainer.evaluate(&data)?.get("loss").unwrap() < 0.01);
+/// # Ok::<(), gristmill::Error>(())
+/// ```
 pub struct Trainer<'a> {
     model: &'a dyn Layer,
     optimizer: Box<dyn Optimizer + 'a>,
@@ -182,6 +212,26 @@ pub struct Run<'r> {
 
 impl Run<'_> {
     /// Ends the training after this batch; within an epoch, without the rest of it.
+    ///
+    /// ```
+    /// # use gristmill::train::{Callback, Logs, Run};
+    /// # use gristmill::Result;
+    /// # struct Once;
+    /// impl Callback for Once {
+    ///     fn on_epoch_end(&mut self, run: &mut Run, _: &Logs) -> Result<()> {
+    ///         run.stop();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd, train::Trainer};
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss).callback(Once);
+    /// assert_eq!(trainer.fit(&data, None, 100)?.epochs().len(), 1);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn stop(&mut self) {
         *self.stop = true;
     }
@@ -210,6 +260,19 @@ impl<'a> Trainer<'a> {
 
     /// Measures another figure: a function of output and target that gives one number, the mean over the batch. It is
     /// in the logs under this name, for the validation data under `val_` and the name.
+    ///
+    /// ```
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, l1_loss, mse_loss}, optim::Sgd, train::Trainer};
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let sgd = Sgd::new(model.parameters(), 0.1);
+    /// let mut trainer = Trainer::new(&model, sgd, mse_loss).metric("distance", l1_loss);
+    /// let history = trainer.fit(&data, Some(&data), 10)?;
+    /// assert!(history.last("val_distance").unwrap() < history.epochs()[0].get("val_distance").unwrap());
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn metric(
         mut self,
         name: &str,
@@ -220,6 +283,19 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds a callback. They are called in the order in which they were added.
+    ///
+    /// ```
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::train::{EarlyStopping, Trainer};
+    /// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let mut trainer = Trainer::new(&model, Sgd::new(model.parameters(), 0.0), mse_loss) // learns nothing
+    ///     .callback(EarlyStopping::lowest("loss", 1));
+    /// assert_eq!(trainer.fit(&data, None, 100)?.epochs().len(), 2);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     pub fn callback(mut self, callback: impl Callback + 'a) -> Trainer<'a> {
         self.callbacks.push(Box::new(callback));
         self
@@ -238,6 +314,22 @@ impl<'a> Trainer<'a> {
 
     /// Continues the run of a checkpoint by [`Checkpoint::last`], with the same bits as if it had not ended, if model,
     /// optimizer, data and options are the same. Only dropout, which counts its masks, draws the first ones again.
+    ///
+    /// ```
+    /// # use gristmill::data::{DataLoader, TensorDataset};
+    /// # use gristmill::train::{Checkpoint, Trainer};
+    /// # use gristmill::{Device, Tensor, nn::{Init, Linear, Module, mse_loss}, optim::Sgd};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path();
+    /// # let x = Tensor::uniform([64, 1], -1.0, 1.0, 1, &Device::cpu())?;
+    /// # let data = DataLoader::new(TensorDataset::new(x.clone(), x.mul_scalar(3.0)?)?, 8)?;
+    /// # let model = Linear::new(1, 1, &mut Init::new(1, &Device::cpu()))?;
+    /// let trainer = || Trainer::new(&model, Sgd::new(model.parameters(), 0.1), mse_loss);
+    /// trainer().callback(Checkpoint::last(dir.join("last.safetensors"))).fit(&data, None, 2)?;
+    /// let history = trainer().resume(dir.join("last.safetensors"))?.fit(&data, None, 3)?; // one more
+    /// assert_eq!(history.epochs().len(), 3);
+    /// # Ok::<(), gristmill::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`load_checkpoint`], or a file that a trainer did not write.
@@ -263,12 +355,17 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Those of the model, the loss, the data, the optimizer and the callbacks. What was trained stays; the epoch that
     /// failed is not in the history.
+    #[track_caller]
     pub fn fit(
         &mut self,
         train: &DataLoader,
         validation: Option<&DataLoader>,
         epochs: u64,
     ) -> Result<History> {
+        at_line(caller(), || self.run(train, validation, epochs))
+    }
+
+    fn run(&mut self, train: &DataLoader, validation: Option<&DataLoader>, epochs: u64) -> Result<History> {
         let (mut stop, device) = (false, self.model.device());
         let mut at =
             Position { epoch: self.history.epochs.len() as u64, epochs, batch: 0, batches: train.len() };
@@ -307,12 +404,14 @@ impl<'a> Trainer<'a> {
         Ok(self.history.clone())
     }
 
-    /// The loss and the metrics on other data, in evaluation mode, after which the model is in it.
+    /// The loss and the metrics on other data, in evaluation mode, after which the model is in it. Their names have no `val_`:
+    /// `loss`, and those given to [`Trainer::metric`].
     ///
     /// # Errors
     /// Those of the model, the loss and the data.
+    #[track_caller]
     pub fn evaluate(&self, data: &DataLoader) -> Result<Logs> {
-        self.measure(data, "")
+        at_line(caller(), || self.measure(data, ""))
     }
 
     fn measure(&self, data: &DataLoader, prefix: &str) -> Result<Logs> {

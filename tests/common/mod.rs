@@ -291,3 +291,9 @@ pub fn laid_out(x: &Array, way: u8, device: &Device) -> Tensor {
         _ => plain,
     }
 }
+
+/// The message of an error, without the line of the test, which `tests/error_lines.rs` checks.
+pub fn without_line(error: &gristmill::Error) -> String {
+    let message = error.to_string();
+    message.split(" (at tests/").next().unwrap_or_default().to_string()
+}

@@ -98,7 +98,7 @@ impl Step {
             Step::Transpose(a, b) => x.transpose(*a, *b),
             Step::Slice { axis, start, end, step } => x.slice_step(*axis, *start..*end, *step),
             Step::Reshape(dims) => x.reshape(dims),
-            Step::Flatten(start) => x.flatten(*start),
+            Step::Flatten(start) => x.flatten(*start, -1),
             Step::Unsqueeze(axis) => x.unsqueeze(*axis),
             Step::Squeeze(axis) => x.squeeze(*axis),
             Step::Expand(dims) => x.expand(dims),

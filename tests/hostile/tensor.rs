@@ -84,7 +84,7 @@ pub const METHODS: &[&[Call]] = &[
     softplus logical_not t copy contiguous sum_all mean_all max_all min_all requires_grad },
     pairs! { add sub mul div maximum minimum pow logical_and logical_or logical_xor },
     comparisons! { eq ne lt le gt ge },
-    axis! { softmax log_softmax cumsum glu swiglu geglu reglu flatten unsqueeze squeeze },
+    axis! { softmax log_softmax cumsum glu swiglu geglu reglu unsqueeze squeeze },
     reductions! { sum mean prod max min logsumexp },
 ];
 
@@ -507,6 +507,10 @@ calls! {
             axes.fill(0);
         }
         x.permute(&w.tell(axes))?
+    };
+    "Tensor::flatten": |w| {
+        let x = w.tensor()?;
+        x.flatten(w.axis(x.rank()), w.axis(x.rank()))?
     };
     "Tensor::transpose": |w| {
         let x = w.tensor()?;

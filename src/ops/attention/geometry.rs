@@ -32,6 +32,7 @@ impl Geometry {
     ///
     /// # Errors
     /// Shapes that do not match.
+    #[track_caller]
     pub(super) fn new(inputs: &[Meta]) -> Result<Geometry> {
         let wrong = |what: String| Err(Error::shape(NAME, what));
         let (q, k, v) = (inputs[0].shape, inputs[1].shape, inputs[2].shape);

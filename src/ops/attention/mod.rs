@@ -77,6 +77,7 @@ enum MaskKind {
 }
 
 impl ScoreModifiers {
+    #[track_caller]
     fn new(options: &AttentionOptions, d: usize) -> Result<ScoreModifiers> {
         let wrong = |what: String| Err(Error::argument(NAME, what));
         let cap = options.softcap.unwrap_or(0.0);
@@ -199,6 +200,7 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not match, fewer than three axes, a `d` or `dv` over 256, a mask that does not broadcast to
     /// `[.., heads, n, m]`, an option outside its domain, tensors of ids, the devices differ, or the device fails.
+    #[track_caller]
     pub fn scaled_dot_product_attention(
         &self,
         k: &Tensor,

@@ -221,6 +221,7 @@ impl AvgPoolUpsample {
 }
 
 /// The height and width of `[n, c, h, w]`; 0 is an error.
+#[track_caller]
 pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
     match x[..] {
         [_, _, height, width] if height > 0 && width > 0 => Ok([height, width]),
@@ -229,6 +230,7 @@ pub(super) fn plane(op: &'static str, x: Shape) -> Result<[usize; 2]> {
 }
 
 /// Average pooling or upsampling of the last two axes of `[n, c, h, w]`, whose lengths are the inputs of `axes`.
+#[track_caller]
 pub(super) fn avg_pool_upsample(name: &'static str, x: &Tensor, axes: [Axis; 2]) -> Result<Tensor> {
     for axis in axes {
         // The numbers of a table have 32 bits.

@@ -44,6 +44,7 @@ struct Sizes {
 
 impl Slide {
     /// The sizes of x and of the weight. `outer`: the weight's outer axes, for error messages.
+    #[track_caller]
     fn sizes(&self, x: &Shape, weight: &Shape, outer: &str) -> Result<[Sizes; 2]> {
         let sizes = |shape: &Shape| match (self.axes, &shape[..]) {
             (2, &[a, b, height, width]) => Some(Sizes { outer: [a, b], plane: [height, width] }),
@@ -71,13 +72,20 @@ impl Slide {
         &pair[2 - self.axes..]
     }
 
-    fn indivisible(&self, x: &Shape, weight: &Shape) -> Error {
-        let message = format!("input {x} and weight {weight} do not divide into {} groups", self.groups);
-        Error::shape(self.op, message)
+    #[track_caller]
+    fn indivisible(&self, x: &Shape, weight: &Shape, takes: usize) -> Error {
+        Error::shape(
+            self.op,
+            match self.groups {
+                1 => format!("input {x} has {} channels, weight {weight} takes {takes}", x[1]),
+                groups => format!("input {x} and weight {weight} do not divide into {groups} groups"),
+            },
+        )
     }
 
     /// Checks a padded length. The kernels' positions are 32-bit, and half of their range is for positions before the
     /// first.
+    #[track_caller]
     fn counted(&self, padded: Option<usize>, x: &Shape) -> Result<usize> {
         padded.filter(|&padded| padded < 1 << 31).ok_or_else(|| {
             let padding = self.shown(&self.padding);
@@ -87,11 +95,12 @@ impl Slide {
     }
 
     /// The sizes of a convolution of `x` `[n, c_in, h, w]` with a weight `[c_out, c_in / groups, kh, kw]`.
+    #[track_caller]
     pub(super) fn forward(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
         let [from, taps] = self.sizes(x, weight, "c_out, c / groups")?;
         let ([images, channels], [out, depth]) = (from.outer, taps.outer);
         if channels != depth.saturating_mul(self.groups) || out % self.groups != 0 {
-            return Err(self.indivisible(x, weight));
+            return Err(self.indivisible(x, weight, depth));
         }
         let mut output = [0; 2];
         for (axis, output) in output.iter_mut().enumerate() {
@@ -112,11 +121,12 @@ impl Slide {
 
     /// The sizes of a transposed convolution of `x` `[n, c_in, h, w]` with a weight `[c_in, c_out / groups, kh, kw]`:
     /// the sizes of the convolution from its result to x.
+    #[track_caller]
     pub(super) fn transposed(&self, extra: [usize; 2], x: &Shape, weight: &Shape) -> Result<Geometry> {
         let [from, taps] = self.sizes(x, weight, "c, c_out / groups")?;
         let ([images, channels], [rows, depth]) = (from.outer, taps.outer);
         if channels != rows || rows % self.groups != 0 {
-            return Err(self.indivisible(x, weight));
+            return Err(self.indivisible(x, weight, rows));
         }
         let mut input = [0; 2];
         for axis in 0..2 {

@@ -191,6 +191,7 @@ impl Op for WeightGrad {
 }
 
 /// Runs a convolution whose shapes are checked.
+#[track_caller]
 fn convolve(op: Convolve, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     match bias {
         Some(bias) => apply(op, &[x, weight, bias]),
@@ -224,6 +225,7 @@ impl Tensor {
     /// # Errors
     /// Ranks other than 4, channels that do not divide into the groups, a kernel larger than the padded input, a bias
     /// of another shape, a stride, dilation or number of groups of 0, tensors of ids, or the device fails.
+    #[track_caller]
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: Conv2dOptions) -> Result<Tensor> {
         self.conv2d_with(weight, bias, options, Conv2dKernel::Auto)
     }
@@ -243,6 +245,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], or an adapter that can't run that kernel.
+    #[track_caller]
     pub fn conv2d_with(
         &self,
         weight: &Tensor,
@@ -276,6 +279,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::conv2d`], for ranks of 3.
+    #[track_caller]
     pub fn conv1d(&self, weight: &Tensor, bias: Option<&Tensor>, options: Conv1dOptions) -> Result<Tensor> {
         let geometry = options.geometry(&self.shape(), &weight.shape())?;
         let (activation, kernel) = (options.activation, Conv2dKernel::Auto);
@@ -311,6 +315,7 @@ impl Tensor {
     /// Ranks other than 4, channels that do not fit or do not divide into the groups, a bias of another shape, a
     /// stride, dilation or number of groups of 0, an output padding that is not below the stride or the dilation, a
     /// padding that leaves no output, an empty plane, tensors of ids, or the device fails.
+    #[track_caller]
     pub fn conv_transpose2d(
         &self,
         weight: &Tensor,
@@ -334,6 +339,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], or an adapter that can't run that kernel.
+    #[track_caller]
     pub fn conv_transpose2d_with(
         &self,
         weight: &Tensor,
@@ -362,6 +368,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::conv_transpose2d`], for ranks of 3.
+    #[track_caller]
     pub fn conv_transpose1d(
         &self,
         weight: &Tensor,

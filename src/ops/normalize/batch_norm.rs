@@ -40,6 +40,7 @@ impl BatchNorm {
     ///
     /// # Errors
     /// Running statistics of another shape, a momentum outside `0..=1`, or the device fails.
+    #[track_caller]
     pub fn update(&self, mean: &mut Tensor, variance: &mut Tensor, momentum: f32) -> Result<()> {
         let channels = self.mean.numel();
         if self.output.numel() == 0 {
@@ -68,6 +69,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::group_norm`], or one element per channel, which has no variance.
+    #[track_caller]
     pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<BatchNorm> {
         let outputs = self.normalized(Kind::Batch, (Source::Plain, &[]), [weight, bias], eps)?;
         let wrong = |_| Error::shape("batch_norm", "an output is missing");
@@ -92,6 +94,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::group_norm`], or statistics of another shape.
+    #[track_caller]
     pub fn batch_norm_by(
         &self,
         mean: &Tensor,

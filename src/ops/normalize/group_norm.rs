@@ -20,6 +20,7 @@ impl Tensor {
     /// # Errors
     /// A rank below 2, groups that do not divide the channels, a weight or a bias of another shape, a negative `eps`,
     /// tensors of ids, or the device fails.
+    #[track_caller]
     pub fn group_norm(
         &self,
         groups: usize,
@@ -44,6 +45,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::group_norm`].
+    #[track_caller]
     pub fn instance_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
         self.normalized_rows(Kind::Instance, [weight, bias], eps)
     }

@@ -22,6 +22,7 @@ impl Tensor {
     /// # Errors
     /// `axes` of 0 or over the rank, a weight or a bias of another shape, a negative `eps`, tensors of ids, or the
     /// device fails.
+    #[track_caller]
     pub fn layer_norm(
         &self,
         axes: usize,
@@ -47,6 +48,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::layer_norm`].
+    #[track_caller]
     pub fn rms_norm(&self, axes: usize, weight: Option<&Tensor>, eps: f32) -> Result<Tensor> {
         self.normalized_rows(Kind::Rms(axes), [weight, None], eps)
     }
@@ -67,6 +69,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::layer_norm`], or a residual of another shape.
+    #[track_caller]
     pub fn add_layer_norm(
         &self,
         residual: &Tensor,
@@ -90,6 +93,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::add_layer_norm`].
+    #[track_caller]
     pub fn add_rms_norm(
         &self,
         residual: &Tensor,
@@ -101,6 +105,7 @@ impl Tensor {
     }
 
     /// `[normalized, sum]` of self and a residual.
+    #[track_caller]
     fn add_norm(
         &self,
         kind: Kind,

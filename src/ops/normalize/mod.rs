@@ -90,12 +90,14 @@ impl Normalization {
         matches!(self.kind, Kind::Layer(_) | Kind::Rms(_))
     }
 
+    #[track_caller]
     fn wrong(&self, message: String) -> Error {
         Error::shape(self.name(), message)
     }
 
     /// # Errors
     /// A shape that this normalization does not accept.
+    #[track_caller]
     fn view(&self, x: Shape) -> Result<ChannelView> {
         if let Kind::Layer(axes) | Kind::Rms(axes) = self.kind {
             if !(1..=x.rank()).contains(&axes) {
@@ -290,6 +292,7 @@ impl Op for Normalization {
 
 impl Tensor {
     /// All outputs of a normalization of self. `more`: the inputs that `source` adds.
+    #[track_caller]
     fn normalized(
         &self,
         kind: Kind,

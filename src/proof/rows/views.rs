@@ -114,9 +114,11 @@ fn step(g: &mut Gen, x: &Picture) -> (String, Step, Picture) {
             (format!("reshape {shape:?}"), Box::new(move |x| x.reshape(&shape)), after)
         }
         7 if rank > 0 => {
-            let joined = shape.drain(at..).product();
-            shape.push(joined);
-            (format!("flatten {at}"), Box::new(move |x| x.flatten(at as isize)), x.reshaped(shape))
+            let last = g.range(at..=rank - 1);
+            let joined = shape[at..=last].iter().product();
+            shape.splice(at..=last, [joined]);
+            let flatten = move |x: &Tensor| x.flatten(at as isize, last as isize - rank as isize);
+            (format!("flatten {at} to {last}"), Box::new(flatten), x.reshaped(shape))
         }
         8 if rank < MAX_RANK => {
             let place = g.below(rank + 1);
