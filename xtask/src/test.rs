@@ -398,6 +398,15 @@ test two - should panic ... FAILED
 test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 ";
 
+    #[test]
+    fn the_suites_that_are_named_exist() {
+        let named = ONCE.iter().chain(&RUNTIME).chain(&SLOW).filter(|name| !name.contains(' '));
+        for name in named {
+            let path = format!("{}/../tests/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+            assert!(std::path::Path::new(&path).exists(), "{path}");
+        }
+    }
+
     fn run(suite: &str, device: &str, printed: &str) -> Run {
         let (passed, failed, ended) = outcome(printed);
         let (suite, device) = (suite.to_string(), device.to_string());
